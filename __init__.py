@@ -1,0 +1,35 @@
+"""dftune: find and serve machine-learning surrogates of electronic structure.
+
+Names are imported when first used, so that ``import dftune`` and ``dftune --help`` load neither torch nor Ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BispectrumSettings": ".trainables.bispectrum",
+    "Dataset": ".trainables.dataset",
+    "Study": ".platform.study",
+    "StudySpec": ".platform.spec",
+    "Model": ".platform.model",
+}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from .platform.model import Model as Model
+    from .platform.spec import StudySpec as StudySpec
+    from .platform.study import Study as Study
+    from .trainables.bispectrum import BispectrumSettings as BispectrumSettings
+    from .trainables.dataset import Dataset as Dataset
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Where it runs: the Ray connection, resources, descriptor and scorer actors, shards."""

@@ -1,0 +1,1 @@
+"""What a config is worth: data, descriptors, physics, networks, training, scores.  No Ray here."""

@@ -1,0 +1,347 @@
+"""A dataset: a folder of DFT snapshots with one energy grid.  eV, Å, K.
+
+    dataset.json         DatasetInfo
+    snapshots.parquet    one row a snapshot, see SNAPSHOTS
+    ldos/ID.arrow        column ldos, fixed_size_list[n_energy] of float16 or float32 [1/(eV Å³)], both spins summed
+    density/ID.arrow     optional; column density, float32 [1/Å³]
+    descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_components]
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .bispectrum import BispectrumSettings, descriptor_path, structure_hash
+from .energy_grid import EnergyGrid
+from .errors import DatasetError
+from .files import sha256
+from .physics.energies import Energies, energies
+from .physics.energies import n_electrons as count_electrons
+from .physics.local import dos
+from .shards import ShardFile, to_batches, write
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+_vector = pa.list_(pa.float64(), 3)
+SNAPSHOTS = pa.schema([
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("group", pa.string(), nullable=False),
+    pa.field("cell", pa.list_(_vector, 3), nullable=False, metadata={"unit": "Å", "axes": "vector, xyz"}),
+    pa.field("positions", pa.list_(_vector), nullable=False, metadata={"unit": "Å", "axes": "atom, xyz"}),
+    pa.field("numbers", pa.list_(pa.int32()), nullable=False),
+    pa.field("grid", pa.list_(pa.int32(), 3), nullable=False),
+    pa.field("temperature", pa.float64(), nullable=False, metadata={"unit": "K"}),
+    pa.field("n_electrons", pa.float64(), nullable=False),
+    pa.field("total_energy", pa.float64(), metadata={"unit": "eV", "meaning": "free energy A = E - τS"}),
+    pa.field("band_energy", pa.float64(), metadata={"unit": "eV"}),
+    pa.field("entropy_term", pa.float64(), metadata={"unit": "eV", "meaning": "-τS"}),
+    pa.field("hartree_energy", pa.float64(), metadata={"unit": "eV"}),
+    pa.field("xc_energy", pa.float64(), metadata={"unit": "eV"}),
+    pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
+    pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
+    pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
+    pa.field("ldos_sha256", pa.string(), nullable=False),
+    pa.field("density_sha256", pa.string()),
+])
+_ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One atomic configuration with its DFT reference; the columns of SNAPSHOTS.
+
+    ``total_energy`` is the free energy A; ``forces`` and the energies are None where the DFT gave none.
+    """
+
+    id: str
+    split: Split
+    group: str
+    cell: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    grid: tuple[int, int, int]
+    temperature: float
+    n_electrons: float
+    total_energy: float | None
+    band_energy: float | None
+    entropy_term: float | None
+    hartree_energy: float | None
+    xc_energy: float | None
+    ewald_energy: float | None
+    fermi_level: float | None
+    forces: NDArray[np.float64] | None
+    ldos_sha256: str
+    density_sha256: str | None
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Snapshot":
+        """From one row of the table."""
+        for name, dtype in _ARRAYS.items():
+            if row[name] is not None:
+                row[name] = np.array(row[name], dtype=dtype)
+        return cls(**row | {"grid": tuple(row["grid"])})
+
+    def to_row(self) -> dict[str, Any]:
+        """One row of the table."""
+        return {
+            name: value.tolist() if isinstance(value := getattr(self, name), np.ndarray) else value
+            for name in SNAPSHOTS.names
+        }
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def n_points(self) -> int:
+        return int(np.prod(self.grid))
+
+    @property
+    def volume(self) -> float:
+        """Cell volume Ω [Å³]."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def structure_hash(self) -> str:
+        return structure_hash(self.cell, self.positions, self.numbers, self.grid)
+
+
+class DatasetInfo(BaseModel):
+    """What all snapshots of a dataset share: the contents of dataset.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
+    energy_grid: EnergyGrid
+    units: dict[str, str] = {
+        "length": "Å", "energy": "eV", "temperature": "K", "ldos": "1/(eV Å³), both spins summed", "density": "1/Å³"
+    }  # fmt: skip
+    source: str = Field(description="where the snapshots come from, and under which settings")
+
+
+@dataclass(frozen=True)
+class SnapshotReport:
+    """How the stored LDOS of one snapshot compares with its DFT reference."""
+
+    id: str
+    electrons_error: float  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
+    band_energy_error: float | None  # least-squares quadrature minus DFT [meV/atom]
+
+
+class Dataset:
+    """A dataset folder, opened for reading; big arrays stay on disk until asked for.
+
+    Args:
+        path: the folder.
+        info: its dataset.json.
+        snapshots: its rows, in table order.
+    """
+
+    def __init__(self, path: Path, info: DatasetInfo, snapshots: Sequence[Snapshot]) -> None:
+        self.path = path
+        self.info = info
+        self.snapshots = list(snapshots)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Dataset":
+        """Open a dataset folder.
+
+        Raises:
+            DatasetError: it is missing, incomplete, damaged, or of another format version.
+        """
+        path = Path(path).expanduser().resolve()
+        if not (path / "dataset.json").is_file():
+            raise DatasetError(f"{path}: not a dataset (no dataset.json); make one with `dftune data import`")
+        try:
+            info = DatasetInfo.model_validate_json((path / "dataset.json").read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path / 'dataset.json'}: {one_line(error)}; import the dataset again") from error
+        table_path = path / "snapshots.parquet"
+        try:
+            table = pq.read_table(table_path)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{table_path}: missing or damaged; import the dataset again") from error
+        if not table.schema.equals(SNAPSHOTS):
+            raise DatasetError(f"{table_path}: columns differ from this version's; import the dataset again")
+        snapshots = [Snapshot.from_row(row) for row in table.to_pylist()]
+        if not snapshots:
+            raise DatasetError(f"{table_path}: holds no snapshot; import the dataset again")
+        return cls(path, info, snapshots)
+
+    def __getitem__(self, snapshot: str) -> Snapshot:
+        for candidate in self.snapshots:
+            if candidate.id == snapshot:
+                return candidate
+        raise DatasetError(f"{self.path}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}")
+
+    def split(self, name: Split) -> list[Snapshot]:
+        """The snapshots of one split.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        chosen = [s for s in self.snapshots if s.split == name]
+        if not chosen:
+            raise DatasetError(
+                f"{self.path}: has no {name} snapshot; import it again with --validation and --test snapshots"
+            )
+        return chosen
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the table, hence of every LDOS in it: which data a model was trained on."""
+        return hashlib.sha256((sha256(self.path / "snapshots.parquet") + self.info.model_dump_json()).encode()).hexdigest()
+
+    def ldos(self, snapshot: Snapshot) -> ShardFile:
+        """LDOS of a snapshot, shape (n_points, n_energy) [1/(eV Å³)].
+
+        Raises:
+            DatasetError: missing, damaged or of another shape.
+        """
+        return ShardFile(
+            self.path / "ldos" / f"{snapshot.id}.arrow", "ldos", n_points=snapshot.n_points,
+            n=self.info.energy_grid.n_energy, remedy="import the dataset again",
+        )  # fmt: skip
+
+    def density(self, snapshot: Snapshot) -> ShardFile:
+        """Reference electron density of a snapshot, shape (n_points,) [1/Å³].  Errors as ``ldos``."""
+        return ShardFile(
+            self.path / "density" / f"{snapshot.id}.arrow", "density", n_points=snapshot.n_points, n=0,
+            remedy="import the dataset again",
+        )  # fmt: skip
+
+    def descriptors(self, snapshot: Snapshot, settings: BispectrumSettings) -> ShardFile:
+        """Descriptors of a snapshot, shape (n_points, n_components).
+
+        Raises:
+            DatasetError: not computed, damaged, or of another setting or structure.
+        """
+        path = descriptor_path(self.path, settings, snapshot.id)
+        remedy = f"run `dftune descriptors compute {self.path} --cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}`"
+        file = ShardFile(path, "descriptor", n_points=snapshot.n_points, n=settings.n_components, remedy=remedy)
+        if file.metadata.get("settings") != settings.model_dump_json():
+            raise DatasetError(
+                f"{path}: descriptors of another setting, {file.metadata.get('settings')}, "
+                f"not {settings.model_dump_json()}; remove the folder and {remedy}"
+            )
+        if file.metadata.get("structure") != snapshot.structure_hash:
+            raise DatasetError(f"{path}: descriptors of another structure than snapshot {snapshot.id}; {remedy}")
+        return file
+
+    def without_descriptors(self, settings: BispectrumSettings) -> list[Snapshot]:
+        """Snapshots whose descriptors are missing or damaged: what `descriptors compute` has to do."""
+
+        def usable(snapshot: Snapshot) -> bool:
+            try:
+                self.descriptors(snapshot, settings)
+            except DatasetError:
+                return False
+            return True
+
+        return [s for s in self.snapshots if not usable(s)]
+
+    def write_descriptors(
+        self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]
+    ) -> list[pa.RecordBatch]:
+        """Store the descriptors of a snapshot, whole or not at all, and return the shards written."""
+        metadata = {
+            "snapshot": snapshot.id, "grid": str(snapshot.grid), "unit": "1",
+            "settings": settings.model_dump_json(), "structure": snapshot.structure_hash,
+        }  # fmt: skip
+        batches = to_batches(values, "descriptor", metadata)
+        write(descriptor_path(self.path, settings, snapshot.id), batches)
+        return batches
+
+    def dos(self, snapshot: Snapshot) -> NDArray[np.float64]:
+        """Reference DOS of a snapshot, from its LDOS, shape (n_energy,) [1/eV]."""
+        return dos(self.ldos(snapshot).array(), volume=snapshot.volume)
+
+    def energies(self, snapshot: Snapshot) -> Energies:
+        """Energies from the reference LDOS by least-squares quadrature [eV].  Errors as ``physics.energies``."""
+        quadrature = self.info.energy_grid.quadrature()
+        return energies(
+            self.dos(snapshot), quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
+        )
+
+    def check(self) -> Iterator[SnapshotReport]:
+        """Read every file once: checksums, finite values, electron count, band energy.
+
+        Raises:
+            DatasetError: at the first file that is damaged or does not agree with the table.
+        """
+        for snapshot in self.snapshots:
+            files = [("ldos", snapshot.ldos_sha256)]
+            if snapshot.density_sha256 is not None:
+                files.append(("density", snapshot.density_sha256))
+            for kind, expected in files:
+                path = self.path / kind / f"{snapshot.id}.arrow"
+                getattr(self, kind)(snapshot)  # missing, truncated and misshapen files have their own words
+                if sha256(path) != expected:
+                    raise DatasetError(f"{path}: its SHA-256 differs from the table's; import the dataset again")
+            yield check_ldos(self.ldos(snapshot).array(), snapshot, self.info.energy_grid, where=snapshot.id)
+
+
+def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
+    """Check an LDOS against what the DFT said of the same snapshot.
+
+    Args:
+        ldos: shape (n_points, n_energy) [1/(eV Å³)].
+        snapshot: the reference.
+        grid: energies of ``ldos``.
+        where: file or snapshot to name in an error.
+
+    Raises:
+        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, or too
+            few states in the energy grid.
+    """
+    bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
+    if len(bad):
+        point = tuple(int(i) for i in np.unravel_index(bad[0], snapshot.grid))
+        raise DatasetError(
+            f"{where}: the LDOS is not finite (NaN or infinite) at {len(bad)} grid points, first at {point}; "
+            "run the DFT post-processing of this snapshot again"
+        )
+    total = dos(ldos, volume=snapshot.volume)
+    if total.min() < -0.01 * total.max():
+        raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
+    quadrature = grid.quadrature()
+    try:
+        level = snapshot.fermi_level
+        if level is None:
+            level = energies(
+                total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
+            ).fermi_level
+        counted = count_electrons(total, quadrature, fermi_level=level, temperature=snapshot.temperature)
+        if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
+            raise DatasetError(
+                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV but the DFT has "
+                f"{snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
+            )
+        found = energies(total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    difference = None if snapshot.band_energy is None else 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
+    return SnapshotReport(where, counted - snapshot.n_electrons, difference)
+
+
+def one_line(error: ValidationError | Exception) -> str:
+    """A validation error in one line: where, what, and what was given."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}" if place else first["msg"]

@@ -1,0 +1,38 @@
+"""The energies at which an LDOS is sampled, and how it was broadened.  Energies in eV."""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from .physics.quadrature import LeastSquares, Linear, Quadrature, Rule
+from .physics.smearing import Array
+
+
+class EnergyGrid(BaseModel):
+    """Uniform grid of absolute DFT energies ε_j = minimum + j spacing, and the kernel of the LDOS on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimum: float = Field(description="lowest energy ε_0 [eV]")
+    spacing: float = Field(gt=0, description="distance of neighbouring energies [eV]")
+    n_energy: int = Field(ge=2, le=100_000, description="number of energies")
+    kernel: Literal["gaussian", "fermi-dirac"] = Field(description="shape of the broadening")
+    width: float = Field(gt=0, description="width of the broadening [eV]")
+
+    @property
+    def energy(self) -> Array:
+        """ε_j, shape (n_energy,) [eV]."""
+        return self.minimum + self.spacing * np.arange(self.n_energy)
+
+    def quadrature(self, rule: Rule = "least-squares") -> Quadrature:
+        """The integration rule on this grid; the costly part is computed once per grid."""
+        return _quadrature(self, rule)
+
+
+@lru_cache(maxsize=8)
+def _quadrature(grid: EnergyGrid, rule: Rule) -> Quadrature:
+    if rule == "linear":
+        return Linear(grid.energy)
+    return LeastSquares(grid.energy, grid.kernel, grid.width)

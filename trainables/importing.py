@@ -1,0 +1,214 @@
+"""Import of DFT results into a dataset: NumPy arrays with a JSON file beside each (NNN.json, NNN.ldos.npy, NNN.dens.npy).
+
+The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom, config.symbol, config.zval,
+config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
+band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, Split, check_ldos
+from .energy_grid import EnergyGrid
+from .errors import DatasetError, InputError
+from .files import atomic, sha256, write_text
+from .physics.units import K_B
+from .shards import to_batches, write
+
+
+def import_arrays(
+    sources: Iterable[Path],
+    destination: Path,
+    *,
+    validation: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+    source: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Import snapshots into a new dataset folder, which appears whole or not at all.
+
+    Args:
+        sources: JSON files of the snapshots, or folders that hold them.
+        destination: the folder to make; it must not exist.
+        validation, test: ids of the snapshots of these splits; by default the last quarter is for testing and the
+            quarter before it for validation.
+        source: a note on the origin of the data for dataset.json; by default the folders' names.
+        report: called with one line a snapshot.
+
+    Raises:
+        DatasetError: a file is missing, or what it holds is inconsistent; names file and reason.
+    """
+    sources = list(sources)
+    files = _find(sources)
+    if destination.exists():
+        raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
+    splits = _splits([f.stem for f in files], validation, test)
+    with atomic(destination) as folder:
+        for name in ("ldos", "density"):
+            (folder / name).mkdir(parents=True)
+        infos: list[tuple[EnergyGrid, dict[str, float]]] = []
+        rows = []
+        for file in files:
+            snapshot, grid, species = _import_one(file, folder, splits[file.stem])
+            if infos and infos[0][0] != grid:
+                raise DatasetError(f"{file}: energy grid differs from that of {files[0]}; a dataset has one grid")
+            infos.append((grid, species))
+            rows.append(snapshot.to_row())
+            report(f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}")
+        if not any((folder / "density").iterdir()):
+            (folder / "density").rmdir()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SNAPSHOTS), folder / "snapshots.parquet")
+        info = DatasetInfo(
+            species=_merge_species(files, [s for _, s in infos]),
+            energy_grid=infos[0][0],
+            source=source or "imported from " + ", ".join(sorted({f.parent.name for f in files})),
+        )
+        write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
+    return Dataset.open(destination)
+
+
+def _find(sources: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for place in sources:
+        if place.is_dir():
+            found = sorted(f for f in place.glob("*.json") if f.with_name(f"{f.stem}.ldos.npy").exists())
+            if not found:
+                raise DatasetError(f"{place}: holds no snapshot (a NNN.json with a NNN.ldos.npy beside it)")
+            files += found
+        elif place.suffix == ".json":
+            files.append(place)
+    if not files:
+        raise DatasetError("nothing to import: give folders or the NNN.json files of snapshots")
+    names = [f.stem for f in files]
+    if repeated := sorted({n for n in names if names.count(n) > 1}):
+        raise DatasetError(f"snapshot '{repeated[0]}' is given twice; ids within a dataset are unique")
+    return files
+
+
+def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
+    quarter = len(ids) // 4
+    if validation is None and test is None and quarter:
+        validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]
+    validation, test = list(validation or []), list(test or [])
+    if unknown := [i for i in validation + test if i not in ids]:
+        raise DatasetError(f"no snapshot '{unknown[0]}' to put into a split; there are {', '.join(ids)}")
+    if both := sorted(set(validation) & set(test)):
+        raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test")
+    return {i: "validation" if i in validation else "test" if i in test else "train" for i in ids}
+
+
+def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floating]:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: missing; every snapshot needs its {what}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: not a whole .npy file; copy it again") from error
+    if values.shape != shape:
+        raise DatasetError(f"{path}: has shape {values.shape}, but the JSON beside it says {shape}")
+    if values.dtype not in (np.float16, np.float32, np.float64):
+        raise DatasetError(f"{path}: holds {values.dtype}, not floating-point numbers")
+    return values if values.dtype != np.float64 else values.astype(np.float32)
+
+
+def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, EnergyGrid, dict[str, float]]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        config = record["config"]
+        grid = EnergyGrid(
+            minimum=config["energy_grid_ev"]["emin"],
+            spacing=config["energy_grid_ev"]["spacing"],
+            n_energy=config["energy_grid_ev"]["count"],
+            kernel=_kernel(config["energy_grid_ev"]["kernel"]),
+            width=config["energy_grid_ev"]["width"],
+        )
+        cell = np.array(config["cell_angstrom"], dtype=float)
+        positions = np.array(config["positions_angstrom"], dtype=float)
+        symbol = config["symbol"]
+        nx, ny, nz = map(int, record["fft"])
+        common: dict[str, Any] = {
+            "temperature": record["kt_ev"] / K_B,
+            "n_electrons": float(record["n_electrons"]),
+            "numbers": np.full(len(positions), atomic_numbers[symbol]),
+        }
+    except FileNotFoundError as error:
+        raise DatasetError(f"{file}: missing") from error
+    except KeyError as error:
+        raise DatasetError(f"{file}: lacks or does not know {error}; see `dftune data import --help`") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise DatasetError(f"{file}: {' '.join(str(error).split())}") from error
+    if cell.shape != (3, 3) or positions.ndim != 2 or positions.shape[1] != 3:
+        raise DatasetError(f"{file}: cell of shape {cell.shape} and positions of {positions.shape}; (3, 3) and (n, 3) needed")
+    if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
+        raise DatasetError(f"{file}: cell or positions are not finite")
+
+    terms = record.get("qe_terms_ev", {})
+    forces = record.get("forces_ev_per_angstrom")
+    sigma = config.get("displacement_sigma_angstrom")
+    values = _load(file.with_name(f"{file.stem}.ldos.npy"), (nx, ny, nz, grid.n_energy), what="LDOS")
+    density_file = file.with_name(f"{file.stem}.dens.npy")
+    snapshot = Snapshot(
+        id=file.stem,
+        split=split,
+        group="all" if sigma is None else f"displacement {sigma:.2f} Å",
+        cell=cell,
+        positions=positions,
+        grid=(nx, ny, nz),
+        total_energy=record.get("total_energy_ev"),
+        band_energy=record.get("band_energy_ev"),
+        entropy_term=record.get("minus_ts_ev"),
+        hartree_energy=terms.get("hartree"),
+        xc_energy=terms.get("xc"),
+        ewald_energy=terms.get("ewald"),
+        fermi_level=record.get("fermi_ev"),
+        forces=None if forces is None else np.array(forces, dtype=float),
+        ldos_sha256="",
+        density_sha256=None,
+        **common,
+    )
+    flat = values.reshape(snapshot.n_points, grid.n_energy)
+    check_ldos(flat, snapshot, grid, where=str(file.with_name(f"{file.stem}.ldos.npy")))
+    about = {"snapshot": snapshot.id, "grid": str(snapshot.grid), "axes": "grid point (C order), energy"}
+    hashes = {}
+    path = folder / "ldos" / f"{snapshot.id}.arrow"
+    write(path, to_batches(flat, "ldos", about | {"unit": "1/(eV Å³), both spins summed"}))
+    hashes["ldos_sha256"] = sha256(path)
+    if density_file.exists():
+        density = _load(density_file, (nx, ny, nz), what="density").reshape(-1)
+        if not np.isfinite(density).all():
+            raise DatasetError(f"{density_file}: values are not finite; run the DFT post-processing again")
+        counted = float(density.mean(dtype=float) * snapshot.volume)
+        if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
+            raise DatasetError(
+                f"{density_file}: integrates to {counted:.3f} electrons, the DFT has {snapshot.n_electrons:g}; check its unit"
+            )
+        path = folder / "density" / f"{snapshot.id}.arrow"
+        write(path, to_batches(density, "density", about | {"unit": "1/Å³"}))
+        hashes["density_sha256"] = sha256(path)
+    finished = Snapshot.from_row(snapshot.to_row() | hashes)
+    return finished, grid, {symbol: float(config["zval"])}
+
+
+def _kernel(text: str) -> str:
+    if text.startswith("gaussian"):
+        return "gaussian"
+    if text.startswith(("fd", "fermi")):
+        return "fermi-dirac"
+    raise ValueError(f"unknown kernel '{text}' of the LDOS; gaussian and fermi-dirac are known")
+
+
+def _merge_species(files: Sequence[Path], found: Sequence[dict[str, float]]) -> dict[str, float]:
+    merged: dict[str, float] = {}
+    for file, species in zip(files, found, strict=True):
+        for symbol, valence in species.items():
+            if merged.setdefault(symbol, valence) != valence:
+                raise InputError(f"{file}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before")
+    return merged

@@ -1,0 +1,75 @@
+"""The LDOS network: T initialisations of one feed-forward network, evaluated at once by batched products.
+
+Axes: (initialisation, grid point, component) in, (initialisation, grid point, energy) out.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .surrogate_config import SurrogateConfig
+
+ACTIVATIONS = {
+    "relu": nn.functional.relu,
+    "leaky_relu": nn.functional.leaky_relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Network(nn.Module):
+    """T networks of one architecture with independent weights.
+
+    Args:
+        config: hidden layers and activation.
+        n_in, n_out: number of descriptor components and of energies.
+        seeds: one per initialisation; equal seeds give equal weights, whatever the others are.
+        dtype: of the weights.
+
+    Source: Fiedler et al. (2022), Eq. 3; initial weights uniform in ±1/√fan_in, as torch's own linear layer.
+    """
+
+    def __init__(
+        self, config: SurrogateConfig, n_in: int, n_out: int, seeds: Sequence[int], dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.sizes = (n_in, *config.hidden, n_out)
+        self.activation = ACTIVATIONS[config.activation]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
+            drawn = [torch.rand(fan_in + 1, fan_out, generator=g, dtype=torch.float64) for g in generators]
+            both = ((2 * torch.stack(drawn) - 1) / fan_in**0.5).to(dtype)
+            self.weights.append(nn.Parameter(both[:, :fan_in].contiguous()))
+            self.biases.append(nn.Parameter(both[:, fan_in:].contiguous()))
+
+    @property
+    def n_initializations(self) -> int:
+        """T."""
+        return self.weights[0].shape[0]
+
+    def hidden_layers(self, x: Tensor) -> list[Tensor]:
+        """Activations of every hidden layer, each (T, n_points, width).
+
+        Args:
+            x: standardised descriptors, (T, n_points, n_in), or (n_points, n_in) for the same in each.
+        """
+        h = x.expand(self.n_initializations, *x.shape[-2:])
+        layers = []
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h = self.activation(torch.baddbmm(bias, h, weight))
+            layers.append(h)
+        return layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled LDOS, (T, n_points, n_out); ``x`` as in ``hidden_layers``."""
+        return torch.baddbmm(self.biases[-1], self.hidden_layers(x)[-1], self.weights[-1])
+
+
+def n_parameters(config: SurrogateConfig, n_in: int, n_out: int) -> int:
+    """Number of weights and biases of one network."""
+    sizes = (n_in, *config.hidden, n_out)
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(sizes, sizes[1:], strict=False))

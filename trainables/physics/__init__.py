@@ -1,0 +1,1 @@
+"""The physics behind the surrogate, in NumPy.  Energies in eV, lengths in Å, temperatures in K."""

@@ -1,0 +1,103 @@
+"""From a DOS on an energy grid to integrals ∫ F(ε) D(ε) dε over occupied states.  Energies in eV.
+
+Two rules.  ``LeastSquares`` knows the kernel by which the DOS was broadened and undoes it on average;
+``Linear`` integrates the broadened DOS as it stands, exactly between the grid points, as MALA does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+
+from .smearing import Array, Kernel, broadening
+
+Rule = Literal["least-squares", "linear"]
+
+
+class Quadrature(Protocol):
+    """A rule that gives weights w with ∫ F(ε) D(ε) dε = Σ_j w_j D(ε_j)."""
+
+    @property
+    def energy(self) -> Array:
+        """ε_j, shape (n_energy,) [eV]."""
+        ...
+
+    def weights(self, function: Callable[[Array], Array]) -> Array:
+        """Weights w_j of F = ``function`` (of an energy array [eV]), shape (n_energy,) [unit of F times eV]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquares:
+    """Least-squares quadrature of a DOS broadened by a known kernel K.
+
+    The weights minimise Σ_i [Σ_j w_j K(E_j - ε_i) - F(ε_i)]² over states ε_i between the ends of the grid,
+    starting from the plain rule w⁰_j = h F(E_j) with a ridge on the change:
+    w = w⁰ + h P (F(ε) - A F(E)), A_ij = h K(E_j - ε_i), P = (s AᵀA + ridge)⁻¹ s Aᵀ, s = n_energy / n_states.
+    A band energy from an LDOS of width 0.5 eV is then right to 0.4 meV/atom where the plain rule is off by 30.
+
+    Args:
+        energy: uniform grid E_j, shape (n_energy,) [eV].
+        kernel, width: how the DOS was broadened [eV]; see ``broadening``.
+        ridge: penalty; 1e-2 is stable down to 300 K (1e-6 is not).
+    """
+
+    energy: Array
+    kernel: Kernel
+    width: float
+    ridge: float = 1e-2
+
+    @cached_property
+    def _operator(self) -> tuple[Array, Array, Array]:
+        """ε_i, A and P: all that does not depend on F."""
+        n, spacing = len(self.energy), self.energy[1] - self.energy[0]
+        states = np.linspace(self.energy[0], self.energy[-1], 4 * (n - 1) + 1)
+        difference = self.energy[None, :] - states[:, None]
+        a = spacing * broadening(difference, kernel=self.kernel, width=self.width)
+        scale = n / len(states)
+        return states, a, np.linalg.solve(scale * a.T @ a + self.ridge * np.eye(n), scale * a.T)
+
+    def weights(self, function: Callable[[Array], Array]) -> Array:
+        states, a, p = self._operator
+        spacing = self.energy[1] - self.energy[0]
+        plain = function(self.energy)
+        return spacing * (plain + p @ (function(states) - a @ plain))
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Quadrature of a DOS taken as piecewise linear between its grid points, with exact moments of F.
+
+    w_j = ∫ F(ε) Λ_j(ε) dε with the hat functions Λ_j, by 16-point Gauss-Legendre in pieces of at most
+    ``resolution``.  Blind to the broadening: with w = 0.5 eV the band energy of Al is off by -28 to -36 meV/atom.
+
+    Args:
+        energy: uniform grid E_j, shape (n_energy,) [eV].
+        resolution: largest piece [eV]; k_B τ or less resolves the Fermi edge.
+
+    Source: Ellis et al., Phys. Rev. B 104, 035120 (2021).
+    """
+
+    energy: Array
+    resolution: float = 0.02
+
+    @cached_property
+    def _points(self) -> tuple[Array, Array]:
+        n, spacing = len(self.energy), self.energy[1] - self.energy[0]
+        pieces = max(1, int(np.ceil(spacing / self.resolution)))
+        edges = np.linspace(self.energy[0], self.energy[-1], (n - 1) * pieces + 1)
+        nodes, weights = np.polynomial.legendre.leggauss(16)
+        half = 0.5 * (edges[1] - edges[0])
+        points = ((edges[:-1] + half)[:, None] + half * nodes[None, :]).reshape(n - 1, -1)
+        return points, np.tile(half * weights, pieces)
+
+    def weights(self, function: Callable[[Array], Array]) -> Array:
+        points, gauss = self._points
+        weighted = function(points) * gauss
+        right = (points - self.energy[:-1, None]) / (self.energy[1] - self.energy[0])
+        w = np.zeros(len(self.energy))
+        w[:-1] += (weighted * (1 - right)).sum(axis=1)
+        w[1:] += (weighted * right).sum(axis=1)
+        return w

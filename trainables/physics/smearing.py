@@ -1,0 +1,72 @@
+"""Fermi-Dirac occupation and entropy of one-electron states, and the kernels that broaden an LDOS.
+
+Energies in eV, temperatures in K.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import xlogy
+
+from .units import K_B
+
+Array = NDArray[np.float64]
+Kernel = Literal["gaussian", "fermi-dirac"]
+
+
+def fermi_dirac(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:
+    """Occupation f(ε) = 1 / (1 + exp((ε - ε_F) / k_B τ)) of one-electron states.
+
+    Args:
+        energy: ε, any shape [eV].
+        fermi_level: ε_F [eV].
+        temperature: electronic temperature τ [K]; at 0 the step, with 1/2 at ε_F.
+
+    Returns:
+        Occupations in [0, 1], the shape of ``energy``.
+
+    Source: Mermin, Phys. Rev. 137, A1441 (1965).
+    """
+    energy = np.asarray(energy, dtype=float)
+    if temperature == 0:
+        return np.heaviside(fermi_level - energy, 0.5)
+    x = (energy - fermi_level) / (K_B * temperature)
+    # tanh saturates where exp overflows: 20 eV above ε_F at 298 K is x = 779, beyond a double.
+    return 0.5 * (1.0 - np.tanh(0.5 * x))
+
+
+def entropy(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:
+    """Entropy s(ε) = -[f ln f + (1 - f) ln(1 - f)] of one-electron states, in units of k_B.
+
+    Args:
+        energy: ε, any shape [eV].
+        fermi_level, temperature: as in ``fermi_dirac``.
+
+    Returns:
+        Values in [0, ln 2], the shape of ``energy``; the entropy term of an energy is -k_B τ s.
+
+    Source: Mermin, Phys. Rev. 137, A1441 (1965).
+    """
+    f = fermi_dirac(energy, fermi_level=fermi_level, temperature=temperature)
+    # The occupation of the mirrored energy, not 1 - f: below ε_F the latter loses every digit.
+    hole = fermi_dirac(2 * fermi_level - np.asarray(energy), fermi_level=fermi_level, temperature=temperature)
+    return -(xlogy(f, f) + xlogy(hole, hole))
+
+
+def broadening(difference: ArrayLike, *, kernel: Kernel, width: float) -> Array:
+    """Kernel K(E - ε) that turns a one-electron state into a peak of unit area.
+
+    Args:
+        difference: E - ε, any shape [eV].
+        kernel: ``gaussian``, exp(-(x/w)²) / (w √π) as Quantum ESPRESSO defines the width, or
+            ``fermi-dirac``, -df/dε at k_B τ = w, which pp.x before 7.2 takes from the SCF's own smearing.
+        width: w [eV].
+
+    Returns:
+        K, the shape of ``difference`` [1/eV].
+    """
+    x = np.asarray(difference, dtype=float) / width
+    if kernel == "gaussian":
+        return np.exp(-(x**2)) / (width * np.sqrt(np.pi))
+    return 0.25 * (1.0 - np.tanh(0.5 * x) ** 2) / width

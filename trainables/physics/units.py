@@ -1,0 +1,5 @@
+"""CODATA 2018 constants.  The only place where units meet: inside, everything is eV, Å, K."""
+
+K_B = 8.617333262e-5  # Boltzmann constant [eV/K]
+RYDBERG = 13.605693122994  # [eV]
+BOHR = 0.529177210903  # [Å]

@@ -1,0 +1,94 @@
+"""Grid-point data as Arrow IPC files: record batches (shards) of fixed-size lists, memory-mapped on reading.
+
+Axes: (grid point in C order of [nx, ny, nz], energy or component).  A batch holds at most 65,536 grid points, so
+batch k of two files of one snapshot is the same grid points.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .errors import DatasetError
+from .files import atomic
+
+POINTS_A_SHARD = 65_536
+
+
+def to_batches(values: NDArray[np.floating], column: str, metadata: Mapping[str, str]) -> list[pa.RecordBatch]:
+    """Cut an array into shards without copying it.
+
+    Args:
+        values: shape (n_points, n) or (n_points,), C-contiguous, float16, float32 or float64.
+        column: name of the one column.
+        metadata: what the values are: unit, snapshot, shape of the grid.
+    """
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    array = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    schema = pa.schema([pa.field(column, array.type, nullable=False)], metadata=dict(metadata))
+    batch = pa.RecordBatch.from_arrays([array], schema=schema)
+    return [batch.slice(start, POINTS_A_SHARD) for start in range(0, len(values), POINTS_A_SHARD)]
+
+
+def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
+    """The values of one shard, shape (n_points, n) or (n_points,), without a copy and read-only."""
+    column = batch.column(0)
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy(zero_copy_only=True)
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)
+
+
+def write(path: Path, batches: list[pa.RecordBatch]) -> None:
+    """Write shards to an Arrow IPC file, whole or not at all."""
+    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, batches[0].schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+
+
+class ShardFile:
+    """A memory-mapped Arrow file of one column of grid-point values.
+
+    Args:
+        path: the file.
+        column: the name its one column must have.
+        n_points, n: the shape it must have; ``n = 0`` for one number a grid point.
+        remedy: what to do when it is damaged.
+
+    Raises:
+        DatasetError: missing, truncated, or of another column, type or shape.
+    """
+
+    def __init__(self, path: Path, column: str, *, n_points: int, n: int, remedy: str) -> None:
+        self.path = path
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path}: missing; {remedy}") from error
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{path}: not a whole Arrow file (truncated or damaged); {remedy}") from error
+        schema = self._reader.schema
+        if schema.names != [column]:
+            raise DatasetError(f"{path}: has columns {schema.names} where ['{column}'] is expected; {remedy}")
+        kind = schema.field(0).type
+        width = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
+        rows = sum(len(batch) for batch in batches)
+        value_type = kind.value_type if width else kind
+        if (rows, width) != (n_points, n) or not pa.types.is_floating(value_type):
+            raise DatasetError(
+                f"{path}: holds {rows} grid points of {kind}, expected {n_points} grid points of {n or 1} numbers; {remedy}"
+            )
+        self.batches: list[pa.RecordBatch] = batches
+        self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+
+    def arrays(self) -> Iterator[NDArray[np.floating]]:
+        """The shards in grid order, each (n_points_in_shard, n), read-only views of the mapped file."""
+        return map(to_numpy, self.batches)
+
+    def array(self) -> NDArray[np.floating]:
+        """All grid points, (n_points, n); a view when the file is a single shard."""
+        parts = list(self.arrays())
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

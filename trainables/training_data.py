@@ -1,0 +1,120 @@
+"""Grid points to train and judge a surrogate with, and their scaling.  LDOS in 1/(eV Å³), energies in eV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bispectrum import BispectrumSettings
+from .dataset import Dataset, Snapshot, Split
+from .energy_grid import EnergyGrid
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SnapshotData:
+    """One snapshot's grid points in shards, with the reference that a prediction is judged by.
+
+    descriptors: shards (n_points_in_shard, n_components), float32.
+    ldos: shards (n_points_in_shard, n_energy), float16 or float32 [1/(eV Å³)].
+    """
+
+    snapshot: Snapshot
+    descriptors: Sequence[NDArray[np.floating]]
+    ldos: Sequence[NDArray[np.floating]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Standardised descriptors, and an LDOS with its mean removed and one common scale for all energies.
+
+    One scale rather than one an energy: the loss is then 1 - R² of the LDOS, and energies where there are no
+    states do not count as much as those where the electrons are.
+
+    descriptor_mean, descriptor_std: (n_components,).
+    ldos_mean: (n_energy,), ldos_scale: number [1/(eV Å³)].
+    """
+
+    descriptor_mean: Float32
+    descriptor_std: Float32
+    ldos_mean: Float32
+    ldos_scale: float
+
+    @classmethod
+    def fit(cls, snapshots: Sequence[SnapshotData]) -> "Scaling":
+        """Means and standard deviations over all grid points, shard by shard in float64."""
+        mean, variance = _moments([shard for s in snapshots for shard in s.descriptors])
+        std = np.sqrt(variance)
+        # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
+        std[std <= 1e-6 * np.abs(mean)] = 1.0
+        std[std == 0] = 1.0
+        ldos_mean, ldos_variance = _moments([shard for s in snapshots for shard in s.ldos])
+        scale = float(np.sqrt(ldos_variance.mean()))
+        return cls(mean.astype(np.float32), std.astype(np.float32), ldos_mean.astype(np.float32), scale or 1.0)
+
+    def descriptors(self, values: NDArray[np.floating]) -> Float32:
+        """Standardised descriptors."""
+        return (values.astype(np.float32, copy=False) - self.descriptor_mean) / self.descriptor_std
+
+    def ldos(self, values: NDArray[np.floating]) -> Float32:
+        """Scaled LDOS."""
+        return (values.astype(np.float32) - self.ldos_mean) / np.float32(self.ldos_scale)
+
+
+def _moments(shards: Sequence[NDArray[np.floating]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    count = sum(len(s) for s in shards)
+    mean = sum((s.sum(axis=0, dtype=np.float64) for s in shards), np.zeros(shards[0].shape[1])) / count
+    squares = sum((((s - mean) ** 2).sum(axis=0) for s in shards), np.zeros_like(mean))
+    return mean, squares / count
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The snapshots a trial trains on and those it is validated on, one energy grid, one scaling."""
+
+    train: Sequence[SnapshotData]
+    validation: Sequence[SnapshotData]
+    energy_grid: EnergyGrid
+    scaling: Scaling
+
+    def sample(self, n_points: int, rng: np.random.Generator) -> "MiniBatch":
+        """``n_points`` random grid points of the training snapshots, scaled, without repetition where possible."""
+        sizes = [len(shard) for s in self.train for shard in s.descriptors]
+        total = sum(sizes)
+        chosen = np.sort(rng.choice(total, size=min(n_points, total), replace=False))
+        starts = np.cumsum([0, *sizes])
+        x, y = [], []
+        for i, (d, t) in enumerate((d, t) for s in self.train for d, t in zip(s.descriptors, s.ldos, strict=True)):
+            rows = chosen[(chosen >= starts[i]) & (chosen < starts[i + 1])] - starts[i]
+            x.append(self.scaling.descriptors(d[rows]))
+            y.append(self.scaling.ldos(t[rows]))
+        order = rng.permutation(len(chosen))
+        return MiniBatch(np.concatenate(x)[order], np.concatenate(y)[order])
+
+
+@dataclass(frozen=True, eq=False)
+class MiniBatch:
+    """Scaled grid points for a score: descriptors (n_points, n_components) and LDOS (n_points, n_energy)."""
+
+    descriptors: Float32
+    ldos: Float32
+
+
+def read_split(dataset: Dataset, settings: BispectrumSettings, split: Split) -> list[SnapshotData]:
+    """The snapshots of a split as memory-mapped shards.
+
+    Raises:
+        DatasetError: there are none, or a file is missing or damaged.
+    """
+    return [
+        SnapshotData(s, list(dataset.descriptors(s, settings).arrays()), list(dataset.ldos(s).arrays()))
+        for s in dataset.split(split)
+    ]
+
+
+def read_training_data(dataset: Dataset, settings: BispectrumSettings) -> TrainingData:
+    """Training and validation snapshots, with the scaling fitted on the training split only.  Errors as ``read_split``."""
+    train = read_split(dataset, settings, "train")
+    return TrainingData(train, read_split(dataset, settings, "validation"), dataset.info.energy_grid, Scaling.fit(train))
