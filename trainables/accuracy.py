@@ -59,7 +59,7 @@ def snapshot_error(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of T initialisations over some snapshots: mean over T, and standard deviation (Fiedler et al. 2022, Eq. 4).
+    """Accuracy of T initialisations on some snapshots: mean over T, standard deviation (Fiedler et al. 2022, Eq. 4).
 
     band_energy_mae [meV/atom] is the mean over snapshots of |error|; ldos_r2 has the variance about each energy's
     own mean over the same snapshots in its denominator; dos_rmse is in 1/(eV atom).

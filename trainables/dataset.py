@@ -1,10 +1,10 @@
 """A dataset: a folder of DFT snapshots with one energy grid.  eV, Å, K.
 
-    dataset.json         DatasetInfo
-    snapshots.parquet    one row a snapshot, see SNAPSHOTS
-    ldos/ID.arrow        column ldos, fixed_size_list[n_energy] of float16 or float32 [1/(eV Å³)], both spins summed
-    density/ID.arrow     optional; column density, float32 [1/Å³]
-    descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_components]
+dataset.json         DatasetInfo
+snapshots.parquet    one row a snapshot, see SNAPSHOTS
+ldos/ID.arrow        column ldos, fixed_size_list[n_energy] of float16 or float32 [1/(eV Å³)], both spins summed
+density/ID.arrow     optional; column density, float32 [1/Å³]
+descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_components]
 """
 
 import hashlib
@@ -33,27 +33,29 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _vector = pa.list_(pa.float64(), 3)
-SNAPSHOTS = pa.schema([
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("split", pa.string(), nullable=False),
-    pa.field("group", pa.string(), nullable=False),
-    pa.field("cell", pa.list_(_vector, 3), nullable=False, metadata={"unit": "Å", "axes": "vector, xyz"}),
-    pa.field("positions", pa.list_(_vector), nullable=False, metadata={"unit": "Å", "axes": "atom, xyz"}),
-    pa.field("numbers", pa.list_(pa.int32()), nullable=False),
-    pa.field("grid", pa.list_(pa.int32(), 3), nullable=False),
-    pa.field("temperature", pa.float64(), nullable=False, metadata={"unit": "K"}),
-    pa.field("n_electrons", pa.float64(), nullable=False),
-    pa.field("total_energy", pa.float64(), metadata={"unit": "eV", "meaning": "free energy A = E - τS"}),
-    pa.field("band_energy", pa.float64(), metadata={"unit": "eV"}),
-    pa.field("entropy_term", pa.float64(), metadata={"unit": "eV", "meaning": "-τS"}),
-    pa.field("hartree_energy", pa.float64(), metadata={"unit": "eV"}),
-    pa.field("xc_energy", pa.float64(), metadata={"unit": "eV"}),
-    pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
-    pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
-    pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
-    pa.field("ldos_sha256", pa.string(), nullable=False),
-    pa.field("density_sha256", pa.string()),
-])
+SNAPSHOTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("cell", pa.list_(_vector, 3), nullable=False, metadata={"unit": "Å", "axes": "vector, xyz"}),
+        pa.field("positions", pa.list_(_vector), nullable=False, metadata={"unit": "Å", "axes": "atom, xyz"}),
+        pa.field("numbers", pa.list_(pa.int32()), nullable=False),
+        pa.field("grid", pa.list_(pa.int32(), 3), nullable=False),
+        pa.field("temperature", pa.float64(), nullable=False, metadata={"unit": "K"}),
+        pa.field("n_electrons", pa.float64(), nullable=False),
+        pa.field("total_energy", pa.float64(), metadata={"unit": "eV", "meaning": "free energy A = E - τS"}),
+        pa.field("band_energy", pa.float64(), metadata={"unit": "eV"}),
+        pa.field("entropy_term", pa.float64(), metadata={"unit": "eV", "meaning": "-τS"}),
+        pa.field("hartree_energy", pa.float64(), metadata={"unit": "eV"}),
+        pa.field("xc_energy", pa.float64(), metadata={"unit": "eV"}),
+        pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
+        pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
+        pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
+        pa.field("ldos_sha256", pa.string(), nullable=False),
+        pa.field("density_sha256", pa.string()),
+    ]
+)
 _ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
 
 
@@ -184,7 +186,9 @@ class Dataset:
         for candidate in self.snapshots:
             if candidate.id == snapshot:
                 return candidate
-        raise DatasetError(f"{self.path}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}")
+        raise DatasetError(
+            f"{self.path}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}"
+        )
 
     def split(self, name: Split) -> list[Snapshot]:
         """The snapshots of one split.
@@ -202,7 +206,9 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the table, hence of every LDOS in it: which data a model was trained on."""
-        return hashlib.sha256((sha256(self.path / "snapshots.parquet") + self.info.model_dump_json()).encode()).hexdigest()
+        return hashlib.sha256(
+            (sha256(self.path / "snapshots.parquet") + self.info.model_dump_json()).encode()
+        ).hexdigest()
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:
         """LDOS of a snapshot, shape (n_points, n_energy) [1/(eV Å³)].
@@ -229,7 +235,8 @@ class Dataset:
             DatasetError: not computed, damaged, or of another setting or structure.
         """
         path = descriptor_path(self.path, settings, snapshot.id)
-        remedy = f"run `dftune descriptors compute {self.path} --cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}`"
+        options = f"--cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}"
+        remedy = f"run `dftune descriptors compute {self.path} {options}`"
         file = ShardFile(path, "descriptor", n_points=snapshot.n_points, n=settings.n_components, remedy=remedy)
         if file.metadata.get("settings") != settings.model_dump_json():
             raise DatasetError(
@@ -326,8 +333,8 @@ def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid,
         counted = count_electrons(total, quadrature, fermi_level=level, temperature=snapshot.temperature)
         if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
             raise DatasetError(
-                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV but the DFT has "
-                f"{snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
+                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV, "
+                f"the DFT has {snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
             )
         found = energies(total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
     except DatasetError:

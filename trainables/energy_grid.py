@@ -1,13 +1,12 @@
 """The energies at which an LDOS is sampled, and how it was broadened.  Energies in eV."""
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from .physics.quadrature import LeastSquares, Linear, Quadrature, Rule
-from .physics.smearing import Array
+from .physics.smearing import Array, Kernel
 
 
 class EnergyGrid(BaseModel):
@@ -18,13 +17,13 @@ class EnergyGrid(BaseModel):
     minimum: float = Field(description="lowest energy ε_0 [eV]")
     spacing: float = Field(gt=0, description="distance of neighbouring energies [eV]")
     n_energy: int = Field(ge=2, le=100_000, description="number of energies")
-    kernel: Literal["gaussian", "fermi-dirac"] = Field(description="shape of the broadening")
+    kernel: Kernel = Field(description="shape of the broadening")
     width: float = Field(gt=0, description="width of the broadening [eV]")
 
     @property
     def energy(self) -> Array:
         """ε_j, shape (n_energy,) [eV]."""
-        return self.minimum + self.spacing * np.arange(self.n_energy)
+        return self.minimum + self.spacing * np.arange(self.n_energy, dtype=np.float64)
 
     def quadrature(self, rule: Rule = "least-squares") -> Quadrature:
         """The integration rule on this grid; the costly part is computed once per grid."""

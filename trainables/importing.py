@@ -1,4 +1,4 @@
-"""Import of DFT results into a dataset: NumPy arrays with a JSON file beside each (NNN.json, NNN.ldos.npy, NNN.dens.npy).
+"""Import of DFT results into a dataset: NNN.json with NNN.ldos.npy and, if there is one, NNN.dens.npy beside it.
 
 The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom, config.symbol, config.zval,
 config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
@@ -20,6 +20,7 @@ from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, Split, check_ldo
 from .energy_grid import EnergyGrid
 from .errors import DatasetError, InputError
 from .files import atomic, sha256, write_text
+from .physics.smearing import Kernel
 from .physics.units import K_B
 from .shards import to_batches, write
 
@@ -62,7 +63,9 @@ def import_arrays(
                 raise DatasetError(f"{file}: energy grid differs from that of {files[0]}; a dataset has one grid")
             infos.append((grid, species))
             rows.append(snapshot.to_row())
-            report(f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}")
+            report(
+                f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}"
+            )
         if not any((folder / "density").iterdir()):
             (folder / "density").rmdir()
         pq.write_table(pa.Table.from_pylist(rows, schema=SNAPSHOTS), folder / "snapshots.parquet")
@@ -146,7 +149,9 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
     except (ValueError, TypeError, OSError) as error:
         raise DatasetError(f"{file}: {' '.join(str(error).split())}") from error
     if cell.shape != (3, 3) or positions.ndim != 2 or positions.shape[1] != 3:
-        raise DatasetError(f"{file}: cell of shape {cell.shape} and positions of {positions.shape}; (3, 3) and (n, 3) needed")
+        raise DatasetError(
+            f"{file}: cell of shape {cell.shape} and positions of {positions.shape}; (3, 3) and (n, 3) needed"
+        )
     if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
         raise DatasetError(f"{file}: cell or positions are not finite")
 
@@ -188,7 +193,8 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
         counted = float(density.mean(dtype=float) * snapshot.volume)
         if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
             raise DatasetError(
-                f"{density_file}: integrates to {counted:.3f} electrons, the DFT has {snapshot.n_electrons:g}; check its unit"
+                f"{density_file}: integrates to {counted:.3f} electrons, the DFT has {snapshot.n_electrons:g}; "
+                "check that its unit is 1/Å³"
             )
         path = folder / "density" / f"{snapshot.id}.arrow"
         write(path, to_batches(density, "density", about | {"unit": "1/Å³"}))
@@ -197,7 +203,7 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
     return finished, grid, {symbol: float(config["zval"])}
 
 
-def _kernel(text: str) -> str:
+def _kernel(text: str) -> Kernel:
     if text.startswith("gaussian"):
         return "gaussian"
     if text.startswith(("fd", "fermi")):
@@ -210,5 +216,7 @@ def _merge_species(files: Sequence[Path], found: Sequence[dict[str, float]]) -> 
     for file, species in zip(files, found, strict=True):
         for symbol, valence in species.items():
             if merged.setdefault(symbol, valence) != valence:
-                raise InputError(f"{file}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before")
+                raise InputError(
+                    f"{file}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before"
+                )
     return merged

@@ -3,14 +3,15 @@
 Axes: (initialisation, grid point, component) in, (initialisation, grid point, energy) out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from .surrogate_config import SurrogateConfig
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "leaky_relu": nn.functional.leaky_relu,
     "gelu": nn.functional.gelu,
@@ -40,7 +41,7 @@ class Network(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(self.sizes):
             drawn = [torch.rand(fan_in + 1, fan_out, generator=g, dtype=torch.float64) for g in generators]
             both = ((2 * torch.stack(drawn) - 1) / fan_in**0.5).to(dtype)
             self.weights.append(nn.Parameter(both[:, :fan_in].contiguous()))
@@ -72,4 +73,4 @@ class Network(nn.Module):
 def n_parameters(config: SurrogateConfig, n_in: int, n_out: int) -> int:
     """Number of weights and biases of one network."""
     sizes = (n_in, *config.hidden, n_out)
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(sizes, sizes[1:], strict=False))
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))

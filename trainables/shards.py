@@ -42,10 +42,9 @@ def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
 
 def write(path: Path, batches: list[pa.RecordBatch]) -> None:
     """Write shards to an Arrow IPC file, whole or not at all."""
-    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, batches[0].schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
+    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 class ShardFile:
@@ -79,7 +78,8 @@ class ShardFile:
         value_type = kind.value_type if width else kind
         if (rows, width) != (n_points, n) or not pa.types.is_floating(value_type):
             raise DatasetError(
-                f"{path}: holds {rows} grid points of {kind}, expected {n_points} grid points of {n or 1} numbers; {remedy}"
+                f"{path}: holds {rows} grid points of {kind}, "
+                f"expected {n_points} grid points of {n or 1} numbers; {remedy}"
             )
         self.batches: list[pa.RecordBatch] = batches
         self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}

@@ -121,7 +121,11 @@ def train(
         validation_loss, band, rmse = _validate(network, judges, scaling)
         failed = alive & ~(np.isfinite(train_loss) & (validation_loss < DIVERGED))
         for t in np.flatnonzero(failed):
-            what = "NaN or infinite" if not np.isfinite(train_loss[t] + validation_loss[t]) else f"{validation_loss[t]:.3g}"
+            what = (
+                "NaN or infinite"
+                if not np.isfinite(train_loss[t] + validation_loss[t])
+                else f"{validation_loss[t]:.3g}"
+            )
             causes.append(f"the loss was {what} after epoch {epoch} at learning rate {config.learning_rate:g}")
             best_loss[t] = np.inf
         alive &= ~failed
@@ -200,11 +204,11 @@ def _validate(
 
 
 def _optimizer(config: SurrogateConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.9, **common)
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, fused=True, **common)
+    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def _select(network: Network, config: SurrogateConfig, keep: list[int]) -> Network:

@@ -115,6 +115,8 @@ def read_split(dataset: Dataset, settings: BispectrumSettings, split: Split) -> 
 
 
 def read_training_data(dataset: Dataset, settings: BispectrumSettings) -> TrainingData:
-    """Training and validation snapshots, with the scaling fitted on the training split only.  Errors as ``read_split``."""
+    """Training and validation snapshots, the scaling fitted on the training split only.  Errors as ``read_split``."""
     train = read_split(dataset, settings, "train")
-    return TrainingData(train, read_split(dataset, settings, "validation"), dataset.info.energy_grid, Scaling.fit(train))
+    return TrainingData(
+        train, read_split(dataset, settings, "validation"), dataset.info.energy_grid, Scaling.fit(train)
+    )

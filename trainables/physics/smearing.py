@@ -3,6 +3,7 @@
 Energies in eV, temperatures in K.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -66,7 +67,7 @@ def broadening(difference: ArrayLike, *, kernel: Kernel, width: float) -> Array:
     Returns:
         K, the shape of ``difference`` [1/eV].
     """
-    x = np.asarray(difference, dtype=float) / width
+    x: Array = np.asarray(difference, dtype=np.float64) / width
     if kernel == "gaussian":
-        return np.exp(-(x**2)) / (width * np.sqrt(np.pi))
+        return np.exp(-(x**2)) / (width * math.sqrt(math.pi))
     return 0.25 * (1.0 - np.tanh(0.5 * x) ** 2) / width

@@ -1,0 +1,74 @@
+"""The Ray cluster to work on: an embedded local one by default, or one that runs already."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..trainables.errors import InputError
+
+# Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
+# all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
+_SETTINGS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints to stdout even when told to be silent
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger remembers, Tune need not
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+class ClusterError(InputError):
+    """The cluster cannot be reached, or does not have what was asked for."""
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Be connected to Ray inside the block.
+
+    Inside a process that is connected already, that connection is used and left as it is.
+
+    Args:
+        address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
+
+    Raises:
+        ClusterError: no cluster answers at the address.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        # Ray listens on all interfaces even when local: a token of this run alone keeps others out.
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+        else:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise ClusterError(
+            f"cannot start or reach Ray {where}: {str(error).splitlines()[0]}; check --address and RAY_ADDRESS"
+        ) from error
+    for name in ("ray.tune", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,133 @@
+"""Descriptors of a dataset by Ray actors, one a CPU slot: Arrow shards in the object store and in the dataset."""
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from ..trainables.bispectrum import BispectrumSettings, bispectrum
+from ..trainables.dataset import Dataset, Snapshot
+from ..trainables.errors import DatasetError, InputError
+from ..trainables.shards import POINTS_A_SHARD
+from .resources import slots
+
+Progress = Callable[[int, int, str], None]  # done, total, what was done last
+IN_FLIGHT = 2  # snapshots an actor has before it: one being computed, one waiting
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class DescriptorActor:
+    """Computes descriptors of one snapshot after another, writes them to the dataset and returns them."""
+
+    def __init__(self, dataset: Path, settings: BispectrumSettings) -> None:
+        self._dataset = Dataset.open(dataset)
+        self._settings = settings
+
+    def shards(self, snapshot_id: str) -> Any:
+        """Shards of one snapshot, one return value each; computed only when the dataset does not have them."""
+        snapshot = self._dataset[snapshot_id]
+        try:
+            batches = self._dataset.descriptors(snapshot, self._settings).batches
+        except DatasetError:
+            values = bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, self._settings)
+            batches = self._dataset.write_descriptors(snapshot, self._settings, values)
+        # A batch cut from a larger table would carry the whole table along; a file's batches are already apart.
+        return batches[0] if len(batches) == 1 else tuple(pa.record_batch(b.columns, schema=b.schema) for b in batches)
+
+
+@ray.remote(num_cpus=0)
+class ShardRegistry:
+    """Submits the calls and so owns the shards: they outlive the actors that made them."""
+
+    def __init__(
+        self, dataset: Path, settings: BispectrumSettings, snapshots: Sequence[Snapshot], n_actors: int
+    ) -> None:
+        make = DescriptorActor.options(num_cpus=1, scheduling_strategy="SPREAD")  # type: ignore[attr-defined]
+        self._actors: list[ActorHandle] = [make.remote(dataset, settings) for _ in range(n_actors)]
+        self._idle = self._actors * IN_FLIGHT  # an actor stands here once for each snapshot it may still take
+        self._waiting = list(snapshots)
+        self._running: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
+        self._shards: dict[str, list[ray.ObjectRef]] = {}
+
+    def step(self) -> str | None:
+        """Keep every actor fed, wait until one snapshot is done, and name it; None when all are."""
+        while self._waiting and self._idle:
+            snapshot, actor = self._waiting.pop(0), self._idle.pop(0)
+            n_shards = ceil(snapshot.n_points / POINTS_A_SHARD)
+            refs = actor.shards.options(num_returns=n_shards).remote(snapshot.id)
+            self._shards[snapshot.id] = refs if isinstance(refs, list) else [refs]
+            self._running[self._shards[snapshot.id][0]] = (snapshot.id, actor)
+        if not self._running:
+            for actor in self._actors:
+                ray.kill(actor)
+            self._actors = []
+            return None
+        (done,), _ = ray.wait(list(self._running), num_returns=1, fetch_local=False)
+        name, actor = self._running.pop(done)
+        self._idle.append(actor)
+        ray.get(done)  # raises what the actor raised
+        return name
+
+    def shards(self) -> dict[str, list[ray.ObjectRef]]:
+        """Snapshot -> references to its shards, in grid order."""
+        return self._shards
+
+
+class DescriptorShards:
+    """Descriptors in the object store, held by a registry for as long as this object lives."""
+
+    def __init__(self, registry: ActorHandle, shards: dict[str, list[ray.ObjectRef]]) -> None:
+        self._registry = registry
+        self.shards = shards
+
+    def close(self) -> None:
+        """Free the object store."""
+        self.shards = {}
+        ray.kill(self._registry)
+
+
+def compute_descriptors(
+    dataset: Dataset,
+    settings: BispectrumSettings,
+    *,
+    actors: int | None = None,
+    progress: Progress = lambda done, total, text: None,
+) -> DescriptorShards:
+    """Bring the descriptors of every snapshot into the object store, computing and storing those that are missing.
+
+    Args:
+        dataset: its folder must be visible to the nodes under the same path.
+        settings: of the descriptors.
+        actors: number of actors; by default one a CPU slot, no more than there are snapshots to compute.
+        progress: called after each snapshot.
+
+    Raises:
+        InputError: a snapshot cannot be computed or the folder not be written; finished snapshots stay.
+        ClusterError: no node has a CPU.
+    """
+    missing = dataset.without_descriptors(settings)
+    n_actors = slots(1, at_most=actors or max(len(missing), 1)).count
+    registry = ShardRegistry.options(name=f"dftune-shards-{settings.key}-{id(dataset):x}").remote(  # type: ignore[attr-defined]
+        dataset.path, settings, dataset.snapshots, n_actors
+    )
+    progress(0, len(dataset.snapshots), f"{len(missing)} to compute")
+    try:
+        done = 0
+        while (name := ray.get(registry.step.remote())) is not None:
+            done += 1
+            progress(done, len(dataset.snapshots), f"snapshot {name}")
+    except RayTaskError as error:
+        cause = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, InputError):
+            raise type(cause)(str(cause)) from error
+        raise InputError(f"{dataset.path}: descriptors failed: {cause!r}") from error
+    except RayActorError as error:
+        raise InputError(f"{dataset.path}: the descriptor registry died ({error}); run the command again") from error
+    return DescriptorShards(registry, ray.get(registry.shards.remote()))

@@ -1,0 +1,119 @@
+"""Training-free scores on the cluster: long-lived scorer actors, asked ahead, in batches of a quarter second."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from ..trainables.surrogate_config import SurrogateConfig
+from ..trainables.training_data import MiniBatch
+from .resources import slots
+
+BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
+ConfigKey = tuple[tuple[str, Any], ...]
+
+
+def key_of(config: Mapping[str, Any]) -> ConfigKey:
+    """A config as a dictionary key."""
+    return tuple(sorted(config.items()))
+
+
+@ray.remote
+class ScorerActor:
+    """Scores batches of configs on mini-batches it was given once."""
+
+    def __init__(self, batches: Mapping[str, MiniBatch], constants: Mapping[str, Any], seed: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._batches, self._constants, self._seed = dict(batches), dict(constants), seed
+
+    def score(self, name: str, configs: Sequence[Mapping[str, Any]]) -> tuple[list[float], float]:
+        """Scores, and the CPU seconds they took."""
+        from ..trainables.scores import SCORES
+
+        started = time.process_time()
+        full = [SurrogateConfig.of({**self._constants, **config}) for config in configs]
+        return SCORES[name].function(full, self._batches[name], self._seed), time.process_time() - started
+
+
+class ClusterScorer:
+    """A scorer (see ``searchers.searcher.Scorer``) that never waits: actors work while Ray Tune goes on.
+
+    Args:
+        score: name of the score.
+        batches: name of a score -> mini-batch for it.
+        constants: hyperparameters that every config shares.
+        seed: of the initialisations.
+        known: scores of an earlier session.
+        progress: called with (scored, asked for) as batches come back.
+    """
+
+    def __init__(
+        self,
+        score: str,
+        batches: Mapping[str, MiniBatch],
+        constants: Mapping[str, Any],
+        seed: int,
+        *,
+        known: Mapping[ConfigKey, float] | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._score, self._arguments, self._progress = score, (batches, constants, seed), progress
+        self.known: dict[ConfigKey, float] = dict(known or {})
+        self.seconds = 0.0
+        self._actors: list[Any] = []
+        self._idle: list[Any] = []
+        self._queue: list[Mapping[str, Any]] = []
+        self._asked: set[ConfigKey] = set(self.known)
+        self._running: dict[ray.ObjectRef, tuple[Any, Sequence[Mapping[str, Any]]]] = {}
+
+    def __call__(self, configs: Sequence[Mapping[str, Any]]) -> list[float | None]:
+        for config in configs:
+            if (key := key_of(config)) not in self._asked:
+                self._asked.add(key)
+                self._queue.append(config)
+        self._collect()
+        self._submit()
+        return [self.known.get(key_of(config)) for config in configs]
+
+    def _collect(self) -> None:
+        if not self._running:
+            return
+        done, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for ref in done:
+            actor, configs = self._running.pop(ref)
+            values, seconds = ray.get(ref)
+            self.seconds += seconds
+            self.known.update({key_of(c): v for c, v in zip(configs, values, strict=True)})
+            self._idle.append(actor)
+        if done:
+            self._progress(len(self.known), len(self._asked))
+        if not self._queue and not self._running:
+            self.close()
+
+    def _submit(self) -> None:
+        if self._queue and not self._actors:
+            n = slots(1, at_most=math.ceil(len(self._queue) / 4)).count
+            self._actors = [
+                ScorerActor.options(num_cpus=1).remote(*self._arguments)  # type: ignore[attr-defined]
+                for _ in range(n)
+            ]
+            self._idle = list(self._actors)
+        while self._queue and self._idle:
+            actor, size = self._idle.pop(), self._batch_size()
+            configs, self._queue = self._queue[:size], self._queue[size:]
+            self._running[actor.score.remote(self._score, configs)] = (actor, configs)
+
+    def _batch_size(self) -> int:
+        """Configs for BATCH_SECONDS of work, as far as earlier batches tell."""
+        scored = len(self.known)
+        return 4 if not scored or not self.seconds else max(1, round(BATCH_SECONDS * scored / self.seconds))
+
+    def close(self) -> None:
+        """Give the CPUs of the actors back to the trials."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._idle = [], []

@@ -1,0 +1,85 @@
+"""The data of a study in the object store: put there once, read by every worker of a node without a copy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import ray
+
+from ..trainables.dataset import Dataset, Snapshot
+from ..trainables.energy_grid import EnergyGrid
+from ..trainables.shards import to_numpy
+from ..trainables.training_data import Scaling, SnapshotData, TrainingData
+from .descriptors import DescriptorShards
+
+
+@dataclass(frozen=True, eq=False)
+class SnapshotRefs:
+    """A snapshot with references to the shards of its descriptors and its LDOS."""
+
+    snapshot: Snapshot
+    descriptors: Sequence[ray.ObjectRef]
+    ldos: Sequence[ray.ObjectRef]
+
+    def fetch(self) -> SnapshotData:
+        """The shards as read-only arrays in shared memory."""
+        return SnapshotData(
+            self.snapshot,
+            [to_numpy(batch) for batch in ray.get(list(self.descriptors))],
+            [to_numpy(batch) for batch in ray.get(list(self.ldos))],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """All splits of a dataset as references, small enough to send to any worker."""
+
+    key: str
+    splits: dict[str, list[SnapshotRefs]]
+    energy_grid: EnergyGrid
+    scaling: Scaling
+
+    def training_data(self) -> TrainingData:
+        """Training and validation snapshots; fetched once a process."""
+        return _training_data(_Keyed(self))
+
+    def test(self) -> list[SnapshotData]:
+        """The test snapshots."""
+        return [refs.fetch() for refs in self.splits["test"]]
+
+
+class _Keyed:
+    """StudyData hashed by its key, for the cache of a reused worker."""
+
+    def __init__(self, data: StudyData) -> None:
+        self.data = data
+
+    def __hash__(self) -> int:
+        return hash(self.data.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and other.data.key == self.data.key
+
+
+@lru_cache(maxsize=1)
+def _training_data(keyed: _Keyed) -> TrainingData:
+    data = keyed.data
+    train, validation = ([refs.fetch() for refs in data.splits[name]] for name in ("train", "validation"))
+    return TrainingData(train, validation, data.energy_grid, data.scaling)
+
+
+def publish(dataset: Dataset, descriptors: DescriptorShards) -> StudyData:
+    """Put the LDOS beside the descriptors, and fit the scaling on the training split.
+
+    Raises:
+        DatasetError: a split is empty, or an LDOS missing or damaged.
+    """
+    splits = {
+        name: [
+            SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
+            for s in dataset.split(name)
+        ]
+        for name in ("train", "validation", "test")
+    }
+    scaling = Scaling.fit([refs.fetch() for refs in splits["train"]])
+    return StudyData(dataset.fingerprint, splits, dataset.info.energy_grid, scaling)

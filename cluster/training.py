@@ -1,0 +1,104 @@
+"""Training on the cluster: the function every trial runs, and the retraining of the chosen config."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+from ray import tune
+
+from ..trainables.accuracy import Accuracy, SnapshotError
+from ..trainables.surrogate_config import SurrogateConfig
+from .study_data import StudyData
+
+
+def train_trial(task: dict[str, Any], data: StudyData) -> None:
+    """Ray Tune trainable: train one config with one initialisation, report every epoch, say why it failed.
+
+    Args:
+        task: ``config`` (all hyperparameters), ``seed``, ``cpus``; ``complete_key`` and ``failure_key`` mark the last
+            report.
+        data: of the study.
+    """
+    from ..trainables.training import EpochReport, TrainingFailed, train
+
+    last: dict[str, Any] = {}
+
+    def report(epoch: EpochReport) -> None:
+        last.update(asdict(epoch))
+        tune.report(dict(last))
+
+    _use_cpus(task["cpus"])
+    try:
+        # The search keeps values, not weights: only the chosen config is trained to be used.
+        train(
+            SurrogateConfig.of(task["config"]),
+            data.training_data(),
+            seeds=[task["seed"]],
+            device=_device(),
+            report=report,
+        )
+    except (TrainingFailed, MemoryError) as error:
+        tune.report({task["failure_key"]: str(error) or "out of memory"})
+    else:
+        tune.report(last | {task["complete_key"]: True})
+
+
+@dataclass(frozen=True, eq=False)
+class Retrained:
+    """The chosen config, trained with T initialisations and judged on the test snapshots.
+
+    ``weights`` holds arrays by the names of ``Network``'s state; ``dos`` a pair (predicted (T, n_energy), true) for
+    each snapshot.
+    """
+
+    weights: dict[str, Any]
+    accuracy: Accuracy
+    errors: list[SnapshotError]
+    dos: list[tuple[Any, Any]]
+    best_loss: tuple[float, ...]
+    seconds: float
+
+
+@ray.remote(max_concurrency=2)
+class Retrainer:
+    """Trains T initialisations at once while it can be asked how far it is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._epoch: tuple[int, float] = (0, float("nan"))
+
+    def progress(self) -> tuple[int, float]:
+        """Epochs done, and the mean validation loss of the last."""
+        with self._lock:
+            return self._epoch
+
+    def run(self, config: dict[str, Any], data: StudyData, seeds: Sequence[int], cpus: int) -> Retrained:
+        """Train and judge; errors as ``training.train``."""
+        from ..trainables.surrogate import judge
+        from ..trainables.training import EpochReport, train
+
+        def report(epoch: EpochReport) -> None:
+            with self._lock:
+                self._epoch = (epoch.epoch, epoch.validation_loss)
+
+        _use_cpus(cpus)
+        trained = train(SurrogateConfig.of(config), data.training_data(), seeds=seeds, device=_device(), report=report)
+        judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
+        weights = {name: value.numpy() for name, value in trained.network.state_dict().items()}
+        return Retrained(
+            weights, judgement.accuracy, judgement.errors, judgement.dos, trained.best_loss, trained.seconds
+        )
+
+
+def _use_cpus(cpus: float) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, int(cpus)))
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,96 @@
+"""Progress while you wait: a bar on a terminal, plain lines elsewhere.  Written to stderr, never to stdout."""
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+
+class Progress(Protocol):
+    """Where a long task says how far it is."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        """``stage`` has done ``done`` of ``total``; ``text`` says what last."""
+        ...
+
+    def end(self, stage: str) -> None:
+        """``stage`` is over."""
+        ...
+
+
+class Silent:
+    """No progress: for programs."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        pass
+
+    def end(self, stage: str) -> None:
+        pass
+
+
+class Terminal:
+    """A bar a stage."""
+
+    def __init__(self) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description:12s}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[text]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, int] = {}
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False)
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        if stage not in self._tasks:
+            self._bars.start()
+            self._tasks[stage] = self._bars.add_task(stage, total=total, text="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, text=text)  # type: ignore[arg-type]
+
+    def end(self, stage: str) -> None:
+        self._tasks.pop(stage, None)
+        if not self._tasks:
+            self._bars.stop()
+
+
+class Plain:
+    """A line a step, at most one every few seconds and stage, and the last one always."""
+
+    SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._started:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        now = time.monotonic()
+        at, before = self._last.get(stage, (-self.SECONDS, -1))
+        if now - at < self.SECONDS and (done != total or done == before):
+            return
+        self._last[stage] = (now, done)
+        self.say(f"{stage}: {done}{'' if total is None else f' of {total}'}{f' ({text})' if text else ''}")
+
+    def end(self, stage: str) -> None:
+        self._last.pop(stage, None)
+
+
+def for_terminal() -> Progress:
+    """Bars when stderr is a terminal, else plain lines."""
+    return Terminal() if sys.stderr.isatty() else Plain()

@@ -1,0 +1,146 @@
+"""The specification of a study: a TOML file, or keyword arguments, checked where it enters."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..searchers import SEARCHERS
+from ..searchers.space import Choice, Config, Float, Int, Space
+from ..trainables.bispectrum import BispectrumSettings
+from ..trainables.errors import InputError
+from ..trainables.surrogate_config import SurrogateConfig
+
+Objective = Literal["validation_loss", "band_energy_mae"]
+UNITS: dict[str, str] = {"validation_loss": "", "band_energy_mae": " meV/atom"}
+
+
+class SpecError(InputError):
+    """A study specification has an unknown key, a wrong value, or does not fit together."""
+
+
+class Resources(BaseModel):
+    """What one trial may use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: int = Field(default=1, ge=1, description="CPUs of a trial")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs of a trial; a fraction shares one")
+    concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
+
+
+def _default_space() -> Space:
+    return {
+        "n_layers": Int(low=1, high=3),
+        "width": Int(low=16, high=256, log=True),
+        "activation": Choice(values=("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")),
+        "learning_rate": Float(low=3e-4, high=3e-3, log=True),
+    }
+
+
+class StudySpec(BaseModel):
+    """All that fixes a study besides its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, dot, dash, underscore"
+    )
+    dataset: Path = Field(description="dataset folder, relative to the study file")
+    method: str = Field(default="rfr", description="how configs are chosen")
+    minimize: Objective = Field(default="validation_loss", description="value of a trial, on the validation snapshots")
+    seed: int = Field(default=0, ge=0, description="equal seeds give equal studies")
+    trials: int = Field(default=50, ge=1, description="most trials to train; some methods need fewer")
+    initializations: int = Field(default=5, ge=1, le=100, description="T, networks of the chosen config")
+    descriptors: BispectrumSettings = BispectrumSettings()
+    space: Space = Field(default_factory=_default_space, min_length=1, description="hyperparameters to vary")
+    config: Config = Field(default={}, description="hyperparameters held at one value")
+    options: dict[str, Any] = Field(default={}, description="options of the method")
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.method not in SEARCHERS:
+            raise ValueError(f"unknown method '{self.method}'; there are {', '.join(SEARCHERS)}")
+        if both := sorted(set(self.space) & set(self.config)):
+            raise ValueError(f"'{both[0]}' stands in [space] and in [config]; choose one")
+        for name, values in self.space.items():
+            ends = values.values if isinstance(values, Choice) else (values.low, values.high)
+            for value in ends:
+                try:
+                    SurrogateConfig.of({**self.config, name: value})
+                except InputError as error:
+                    raise ValueError(f"[space] or [config]: {error}") from error
+        return self
+
+    @property
+    def method_options(self) -> BaseModel:
+        """The options of the method, checked.
+
+        Raises:
+            SpecError: an unknown or wrong one.
+        """
+        model = SEARCHERS[self.method].options
+        try:
+            return model.model_validate(self.options)
+        except ValidationError as error:
+            raise SpecError(f"[options] of method {self.method}: {_explain(error, model)}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> "StudySpec":
+        """From a TOML file.
+
+        Raises:
+            SpecError: missing, not TOML, or wrong somewhere; the message names file and key.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SpecError(f"{path}: no such file; see examples/al4.toml for a study file") from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SpecError(f"{path}: not a readable TOML file: {error}") from error
+        if isinstance(values.get("dataset"), str):
+            values["dataset"] = str((path.parent / Path(values["dataset"]).expanduser()).resolve())
+        try:
+            return cls.of(values)
+        except SpecError as error:
+            raise SpecError(f"{path}: {error}") from error
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "StudySpec":
+        """From plain values.  Raises SpecError as ``read``."""
+        try:
+            spec = cls.model_validate(values)
+        except ValidationError as error:
+            raise SpecError(_explain(error, cls)) from error
+        spec.method_options  # noqa: B018  (checks them)
+        return spec
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation error in one line: key, problem, remedy."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("int", "float", "choice") or part == first["loc"][-1]]
+    key = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"])
+        close = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+        return f"unknown key '{key}'; {hint}"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message}, got {first['input']!r}" if key else message
+
+
+def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    ranges: dict[object, type[BaseModel]] = {"int": Int, "float": Float, "choice": Choice}
+    if len(place) >= 3 and place[0] == "space":
+        return list(ranges[place[2]].model_fields)
+    for part in place[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,496 @@
+"""A study: from a specification and a dataset to a chosen, trained, checked and saved surrogate."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cluster.connection import connected
+from ..searchers import SEARCHERS
+from ..searchers.searcher import PastTrial
+from ..searchers.space import Config
+from ..trainables.dataset import SPLITS, Dataset
+from ..trainables.errors import InputError
+from ..trainables.files import write_text
+from ..trainables.surrogate_config import SurrogateConfig
+from .ledger import Ledger, LedgerTrial
+from .lock import held
+from .progress import Progress, Silent
+from .score_quality import ScoreQuality, score_quality
+from .spec import UNITS, StudySpec
+
+if TYPE_CHECKING:
+    from ..cluster.scoring import ClusterScorer
+    from ..cluster.study_data import StudyData
+    from .model import Model
+
+STUDIES = Path("studies")
+HOPELESS = 3  # this many failed trials and no finished one end a study
+
+
+class StudyError(InputError):
+    """A study cannot be started, or came to nothing."""
+
+
+class StudyInterrupted(StudyError):
+    """The user stopped the study; it can go on."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study came to: the chosen trial, its accuracy on the test snapshots, and where the time went."""
+
+    trial: int
+    config: dict[str, Any]
+    value: float
+    accuracy: dict[str, Any]
+    seconds: dict[str, float]
+
+
+class Study:
+    """A study in a folder: ledger, model and figures.
+
+    Args:
+        name: of the study and of its folder.
+        dataset: folder or open dataset.
+        studies: folder that holds the studies' folders.
+        **settings: further keys of a study file, as ``StudySpec``: method, minimize, seed, trials, space, ...
+
+    Raises:
+        SpecError: a setting is unknown or wrong.
+    """
+
+    def __init__(self, name: str, dataset: str | Path | Dataset, *, studies: Path = STUDIES, **settings: Any) -> None:
+        path = dataset.path if isinstance(dataset, Dataset) else Path(dataset).expanduser().resolve()
+        self._setup(StudySpec.of({"name": name, "dataset": path, **settings}), studies)
+
+    def _setup(self, spec: StudySpec, studies: Path) -> None:
+        self.spec = spec
+        self.folder = studies.expanduser().resolve() / spec.name
+
+    @classmethod
+    def from_spec(cls, spec: StudySpec, studies: Path = STUDIES) -> "Study":
+        """The study of a specification, which need not have been run."""
+        study = cls.__new__(cls)
+        study._setup(spec, studies)
+        return study
+
+    @classmethod
+    def open(cls, name: str, studies: Path = STUDIES) -> "Study":
+        """A study that has been run, or is running.
+
+        Raises:
+            LedgerError: there is none of that name, or its ledger cannot be read.
+        """
+        with closing(Ledger.open(studies.expanduser().resolve() / name / "ledger.db")) as ledger:
+            return cls.from_spec(ledger.spec, studies)
+
+    @staticmethod
+    def names(studies: Path = STUDIES) -> list[str]:
+        """Names of the studies in a folder, oldest first."""
+        ledgers = sorted(studies.expanduser().glob("*/ledger.db"), key=lambda path: path.stat().st_ctime)
+        return [path.parent.name for path in ledgers]
+
+    def run(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
+        """Run a new study to its end.
+
+        Args:
+            address: of a Ray cluster; by default RAY_ADDRESS, or an embedded local Ray.
+            progress: where to say how far it is.
+
+        Raises:
+            StudyError: it exists already, or all its trials failed.
+            StudyInterrupted: Ctrl-C; ``resume`` goes on.
+            InputError: dataset, specification, cluster or disk do not allow it.
+        """
+        if (self.folder / "ledger.db").exists():
+            raise StudyError(
+                f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
+                "choose another name, or remove the folder"
+            )
+        self._check_dataset()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"{self.folder}: cannot be made ({error.strerror}); choose another --studies folder"
+            ) from error
+        with held(self.folder / "lock"), closing(Ledger.create(self.folder / "ledger.db", self.spec)) as ledger:
+            return self._run(ledger, address, progress or Silent())
+
+    def resume(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
+        """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
+
+        Arguments and errors as ``run``; a study that has ended is not run again.
+        """
+        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+            if (conclusion := ledger.conclusion()) is not None:
+                return Conclusion(**conclusion)
+            self._check_dataset()
+            with held(self.folder / "lock"):
+                return self._run(ledger, address, progress or Silent())
+
+    def trials(self) -> list[LedgerTrial]:
+        """All trials by number.  Errors as ``open``."""
+        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+            return ledger.trials()
+
+    def conclusion(self) -> Conclusion | None:
+        """What it came to, or None while it has not ended.  Errors as ``open``."""
+        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+            found = ledger.conclusion()
+        return None if found is None else Conclusion(**found)
+
+    def model(self) -> "Model":
+        """The surrogate it found.
+
+        Raises:
+            StudyError: it has not ended.
+        """
+        from .model import Model
+
+        if not (self.folder / "model").exists():
+            raise StudyError(
+                f"study '{self.spec.name}' has no model yet; `dftune study resume {self.spec.name}` ends it"
+            )
+        return Model.open(self.folder / "model")
+
+    def export(self, path: str | Path) -> "Model":
+        """Write the surrogate to a folder of its own.  Raises StudyError before the study has ended."""
+        model = self.model()
+        model.save(path)
+        return model
+
+    def score_qualities(self) -> list[ScoreQuality]:
+        """How far each score is to be trusted, by the trials trained so far; the method's own score first."""
+        return qualities(self.trials(), SEARCHERS[self.spec.method].score)
+
+    def _check_dataset(self) -> None:
+        dataset = Dataset.open(self.spec.dataset)
+        for name in SPLITS:
+            dataset.split(name)
+        if self.spec.minimize == "band_energy_mae" and any(s.band_energy is None for s in dataset.split("validation")):
+            raise StudyError(
+                f"{dataset.path}: has no reference band energies to minimize; use minimize = 'validation_loss'"
+            )
+
+    def _run(self, ledger: Ledger, address: str | None, progress: Progress) -> "Conclusion":
+        started = time.perf_counter()
+        dataset = Dataset.open(self.spec.dataset)
+        progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.path}")
+        progress.say("starting Ray" if address is None else f"connecting to {address}")
+        with _interruptible(self.spec.name, progress) as interrupted, connected(address):
+            from ..cluster.descriptors import compute_descriptors
+            from ..cluster.resources import slots
+            from ..cluster.study_data import publish
+
+            resources = self.spec.resources
+            room = slots(resources.cpus, resources.gpus, resources.concurrent)
+            descriptors = compute_descriptors(
+                dataset,
+                self.spec.descriptors,
+                progress=lambda done, total, text: progress.update("descriptors", done, total, text),
+            )
+            progress.end("descriptors")
+            described = time.perf_counter()
+            if interrupted.is_set():
+                raise _stopped(self.spec.name)
+            try:
+                data = publish(dataset, descriptors)
+                scoring = self._search(ledger, data, room.count, interrupted, progress)
+                searched = time.perf_counter()
+                best = self._best(ledger)
+                seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
+                return self._conclude(ledger, best, dataset, data, seconds, interrupted, progress)
+            finally:
+                descriptors.close()
+
+    def _search(
+        self, ledger: Ledger, data: "StudyData", concurrent: int, interrupted: threading.Event, progress: Progress
+    ) -> float:
+        """Train trials until the method has no more; returns the CPU seconds that scores took."""
+        from ray import tune
+
+        from ..cluster.scoring import ClusterScorer
+        from ..cluster.training import train_trial
+        from ..searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
+        from ..trainables.scores import SCORES, TRIVIAL
+
+        spec, method = self.spec, SEARCHERS[self.spec.method]
+        training_data = data.training_data()
+        rng = np.random.default_rng([spec.seed, 1])
+        names = [n for n in (method.score, *TRIVIAL) if n is not None]
+        batches = {n: training_data.sample(SCORES[n].n_points, rng) for n in names}
+        scorer = None
+        if method.score is not None:
+            scorer = ClusterScorer(
+                method.score,
+                batches,
+                spec.config,
+                spec.seed,
+                known=self._known_scores(),
+                progress=lambda done, total: progress.update("scores", done, total),
+            )
+
+        def scores_of(config: Config) -> dict[str, float]:
+            full = SurrogateConfig.of({**spec.config, **config})
+            found = {n: SCORES[n].function([full], batches[n], spec.seed)[0] for n in TRIVIAL}
+            if scorer is not None and method.score is not None:
+                found[method.score] = scorer.known[_key(config)]
+            return found
+
+        record = _Record(ledger, spec, scores_of, progress, self._scores_ready(scorer, progress))
+        searcher = TuneSearcher(
+            method.build(spec.space, spec.seed, scorer, spec.method_options),
+            metric=spec_metric(spec),
+            max_trials=spec.trials,
+            record=record,
+            history=[PastTrial(str(t.number), t.config, t.state != "running", t.value) for t in ledger.trials()],
+            package=lambda trial, config: {
+                "config": {**spec.config, **config},
+                "seed": trial_seed(spec.seed, trial),
+                "cpus": spec.resources.cpus,
+                "failure_key": FAILURE,
+                "complete_key": COMPLETE,
+            },
+        )
+
+        class Stop(tune.Stopper):
+            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+                return False
+
+            def stop_all(self) -> bool:
+                if interrupted.is_set():
+                    searcher.interrupt()
+                return interrupted.is_set() or searcher.error is not None or record.hopeless
+
+            def __reduce__(self) -> tuple[Any, ...]:
+                return tune.stopper.NoopStopper, ()  # Ray Tune pickles it into a folder that nobody reads
+
+        scratch = tempfile.mkdtemp(prefix="dftune-")
+        try:
+            trainable = tune.with_resources(
+                tune.with_parameters(train_trial, data=data), {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
+            )
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, num_samples=-1, max_concurrent_trials=concurrent, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(name=spec.name, storage_path=scratch, verbose=0, stop=Stop()),
+            ).fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if scorer is not None:
+                scorer.close()
+        progress.end("trials")
+        if searcher.error is not None:
+            if isinstance(searcher.error, InputError):
+                raise searcher.error
+            raise StudyError(f"method {spec.method} stopped: {searcher.error!r}") from searcher.error
+        if interrupted.is_set():
+            raise _stopped(spec.name)
+        return 0.0 if scorer is None else scorer.seconds
+
+    def _scores_ready(self, scorer: "ClusterScorer | None", progress: Progress) -> Any:
+        """A function to call before each trial: stores the scores once there are new ones."""
+        stored = 0
+
+        def store() -> None:
+            nonlocal stored
+            if scorer is not None and len(scorer.known) != stored:
+                stored = len(scorer.known)
+                progress.end("scores")
+                rows = [{"config": dict(key), "score": score} for key, score in scorer.known.items()]
+                write_text(self.folder / "scores.json", json.dumps(rows))
+
+        return store
+
+    def _known_scores(self) -> dict[Any, float]:
+        try:
+            rows = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
+            return {_key(row["config"]): float(row["score"]) for row in rows}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"{self.folder / 'scores.json'}: damaged; remove it to have the scores computed again"
+            ) from error
+
+    def _best(self, ledger: Ledger) -> LedgerTrial:
+        trials = ledger.trials()
+        done = [t for t in trials if t.value is not None]
+        if not done:
+            causes = [f"trial {t.number}: {t.failure}" for t in trials if t.failure]
+            first = causes[0] if causes else "the method proposed no config"
+            raise StudyError(
+                f"all {len(trials)} trials failed; {first}; mend [space] or [config] and start a new study"
+            )
+        return min(done, key=lambda t: (t.value, t.number))
+
+    def _conclude(
+        self,
+        ledger: Ledger,
+        best: LedgerTrial,
+        dataset: Dataset,
+        data: "StudyData",
+        seconds: dict[str, float],
+        interrupted: threading.Event,
+        progress: Progress,
+    ) -> "Conclusion":
+        """Retrain the best config T times, judge it on the test snapshots, save model and figures."""
+        import ray
+
+        from ..cluster.resources import largest_node_cpus
+        from ..cluster.training import Retrainer
+        from .figures import dos_comparison, score_against_value
+        from .model import Model, card_for
+
+        spec, started = self.spec, time.perf_counter()
+        config = SurrogateConfig.of({**spec.config, **best.config})
+        seeds = [trial_seed(spec.seed, 1_000_000 + t) for t in range(spec.initializations)]
+        cpus = largest_node_cpus()
+        progress.say(
+            f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
+        )
+        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=spec.resources.gpus).remote()  # type: ignore[attr-defined]
+        job = retrainer.run.remote(config.model_dump(), data, seeds, cpus)
+        while not ray.wait([job], timeout=0.5)[0]:
+            if interrupted.is_set():
+                ray.kill(retrainer)
+                raise _stopped(spec.name)
+            done, loss = ray.get(retrainer.progress.remote())
+            progress.update("final", done, config.epochs, f"validation loss {loss:.4g}")
+        try:
+            found = ray.get(job)
+        except ray.exceptions.RayTaskError as error:
+            raise StudyError(f"retraining of trial {best.number} failed: {error.cause}") from error
+        progress.update("final", config.epochs, config.epochs)
+        progress.end("final")
+        ray.kill(retrainer)
+
+        card = card_for(spec.name, config, seeds, len(found.best_loss), dataset, spec.descriptors, found.accuracy)
+        shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
+        Model.assemble(card, found.weights, data.scaling).save(self.folder / "model")
+        label = "validation LDOS loss, 1 - R²" if spec.minimize == "validation_loss" else "band-energy error [meV/atom]"
+        score_against_value(ledger.trials(), SEARCHERS[spec.method].score, label, self.folder / "figures" / "score.png")
+        dos_comparison(data.energy_grid.energy, found.dos, found.errors, self.folder / "figures" / "dos.png")
+        assert best.value is not None
+        conclusion = Conclusion(
+            trial=best.number,
+            config=config.model_dump(mode="json"),
+            value=best.value,
+            accuracy=asdict(found.accuracy),
+            seconds={**seconds, "final": time.perf_counter() - started},
+        )
+        ledger.conclude(asdict(conclusion))
+        return conclusion
+
+
+class _Record:
+    """Writes trials to the ledger and to the progress, as they are asked for, report and end."""
+
+    def __init__(self, ledger: Ledger, spec: StudySpec, scores_of: Any, progress: Progress, before_trial: Any) -> None:
+        self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
+        self._before_trial = before_trial
+        self._states = {t.number: t.state for t in ledger.trials()}
+        self._metric = spec_metric(spec)
+
+    @property
+    def hopeless(self) -> bool:
+        states = list(self._states.values())
+        return states.count("failed") >= HOPELESS and "finished" not in states
+
+    def asked(self, trial: int, config: Config) -> None:
+        self._before_trial()
+        self._ledger.asked(trial, config, seed=trial_seed(self._spec.seed, trial), scores=self._scores_of(config))
+        self._states[trial] = "running"
+
+    def reported(self, trial: int, result: Mapping[str, Any]) -> None:
+        self._ledger.reported(trial, result["epoch"], result[self._metric])
+        self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
+
+    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+        kept = ("epoch", "train_loss", "best_loss", "best_band_energy_mae", "seconds", "points_per_second", "memory_mb")
+        self._ledger.told(trial, value, {k: result[k] for k in kept if k in result}, failure)
+        self._states[trial] = "failed" if value is None else "finished"
+        if failure is not None:
+            self._progress.say(f"trial {trial} failed: {failure}")
+        elif value is not None:
+            unit = UNITS[self._spec.minimize]
+            seconds = result.get("seconds", float("nan"))
+            self._progress.say(f"trial {trial}: {self._spec.minimize} {value:.4g}{unit} in {seconds:.1f} s")
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        ended = sum(s != "running" for s in self._states.values())
+        self._progress.update("trials", ended, max(len(self._states), 1), text)
+
+
+def spec_metric(spec: StudySpec) -> str:
+    """The reported number that a study minimises: that of the weights kept, not of the last epoch."""
+    return {"validation_loss": "best_loss", "band_energy_mae": "best_band_energy_mae"}[spec.minimize]
+
+
+def trial_seed(study_seed: int, trial: int) -> int:
+    """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
+    return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0])
+
+
+def qualities(trials: list[LedgerTrial], main: str | None) -> list[ScoreQuality]:
+    """Quality of each score over the finished trials, the score named ``main`` first."""
+    done = [t for t in trials if t.value is not None]
+    names = sorted({n for t in done for n in t.scores}, key=lambda n: (n != main, n))
+    return [
+        score_quality(n, [t.scores[n] for t in done], [t.value for t in done if t.value is not None]) for n in names
+    ]
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """A config in one line."""
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in config.items()
+    )
+
+
+def _key(config: Mapping[str, Any]) -> Any:
+    from ..cluster.scoring import key_of
+
+    return key_of(config)
+
+
+def _stopped(name: str) -> StudyInterrupted:
+    return StudyInterrupted(f"stopped; finished trials are kept, go on with `dftune study resume {name}`")
+
+
+@contextmanager
+def _interruptible(name: str, progress: Progress) -> Iterator[threading.Event]:
+    """Ctrl-C sets the event; a second one ends the process at once, Ray's processes with it."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def on_signal(number: int, frame: object) -> None:
+        if event.is_set():
+            progress.say(f"killed; go on with `dftune study resume {name}`")
+            os._exit(1)
+        event.set()
+        progress.say("stopping (Ctrl-C again to kill) ...")
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

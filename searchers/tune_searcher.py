@@ -1,0 +1,151 @@
+"""The one adapter that makes any of our methods a Ray Tune searcher.
+
+tune.TuneConfig(search_alg=TuneSearcher(RandomSearch(space, seed=0), metric="loss"))
+"""
+
+import math
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ray import tune
+
+from .searcher import PastTrial, Searcher, Wait
+from .space import Config
+
+FAILURE = "failure"  # key of a trial's last report that says why it failed
+COMPLETE = "complete"  # key of a trial's last report that says it came to its own end
+
+
+class Record(Protocol):
+    """Where trials are written down: before a trial starts, as it reports, and before the method is told."""
+
+    def asked(self, trial: int, config: Config) -> None: ...
+
+    def reported(self, trial: int, result: Mapping[str, Any]) -> None: ...
+
+    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None: ...
+
+
+class NoRecord:
+    """Trials are remembered by Ray Tune alone."""
+
+    def asked(self, trial: int, config: Config) -> None:
+        pass
+
+    def reported(self, trial: int, result: Mapping[str, Any]) -> None:
+        pass
+
+    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+        pass
+
+
+class TuneSearcher(tune.search.Searcher):
+    """A Ray Tune searcher that asks one of our methods.
+
+    Ray Tune stops the whole experiment at an exception in a searcher; so ours ends the search instead, and keeps
+    the exception in ``error`` for the caller to raise.
+
+    Args:
+        searcher: the method.
+        metric: the reported number to minimise or maximise; a trial whose last one is missing or not finite failed.
+        mode: ``min`` or ``max``.
+        max_trials: trials to propose in all, those of ``history`` included; None leaves the end to the method.
+        record: where trials are written down.
+        history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
+        package: what Ray Tune hands to the trainable for (trial number, config); by default the config.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        *,
+        metric: str,
+        mode: str = "min",
+        max_trials: int | None = None,
+        record: Record | None = None,
+        history: Sequence[PastTrial] = (),
+        package: Callable[[int, Config], dict[str, Any]] = lambda trial, config: config,
+    ) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self.error: Exception | None = None
+        self._searcher = searcher
+        self._max_trials = max_trials
+        self._record: Record = record or NoRecord()
+        self._package = package
+        self._numbers: dict[str, int] = {}  # Ray's trial id -> ours
+        self._unfinished = [(n, past.config) for n, past in enumerate(history) if not past.finished]
+        self._asked = len(history)
+        self._interrupted = False
+        if history:
+            searcher.replay(history)
+
+    def interrupt(self) -> None:
+        """Propose no more, and leave trials that are cut off now unfinished in the record, to be run again."""
+        self._interrupted = True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        try:
+            return self._suggest(trial_id)
+        except Exception as error:
+            self.error = error
+            return self.FINISHED
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._interrupted:
+            return self.FINISHED
+        if self._unfinished:
+            number, config = self._unfinished.pop(0)
+        else:
+            if self._max_trials is not None and self._asked >= self._max_trials:
+                return self.FINISHED
+            number = self._asked
+            answer = self._searcher.ask(str(number))
+            if isinstance(answer, Wait):
+                return None
+            if answer is None:
+                return self.FINISHED
+            config = answer
+            self._record.asked(number, config)
+            self._asked += 1
+        self._numbers[trial_id] = number
+        return self._package(number, config)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        try:
+            if FAILURE not in result:
+                self._record.reported(self._numbers[trial_id], result)
+        except Exception as error:
+            self.error = error
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        result = result or {}
+        number = self._numbers[trial_id]
+        if self._interrupted and not (result.get(COMPLETE) or FAILURE in result):
+            return
+        value = result.get(self.metric)
+        failure = result.get(FAILURE)
+        if failure is None and error:
+            failure = "its process died, or raised an error that Ray's log holds"
+        if failure is None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            failure = f"it reported no finite {self.metric}"
+        value = None if failure is not None or value is None else float(value)
+        try:
+            self._record.told(number, value, result, failure)
+            if value is not None and self.mode == "max":
+                value = -value
+            self._searcher.tell(str(number), value)
+        except Exception as problem:
+            problem.add_note("".join(traceback.format_tb(problem.__traceback__)[-1:]))
+            self.error = problem
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles its searcher into the experiment's folder, and nobody reads it there."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: a search is rebuilt from its history, never from a pickled state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Refuse: build a new TuneSearcher with the ``history`` instead."""
+        raise RuntimeError("dftune searchers are not restored from a checkpoint: give TuneSearcher the history")

@@ -1,0 +1,76 @@
+"""A trained surrogate: from descriptors to LDOS, DOS and energies.  eV, Å, K; LDOS in 1/(eV Å³)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
+from .energy_grid import EnergyGrid
+from .network import Network
+from .physics.local import dos
+from .training_data import Scaling, SnapshotData
+
+CHUNK = 16_384  # grid points evaluated at once: memory stays flat in the size of the grid
+
+
+def predict_ldos(
+    network: Network, scaling: Scaling, shards: Iterable[NDArray[np.floating]]
+) -> Iterator[NDArray[np.float32]]:
+    """LDOS of T initialisations, chunk by chunk in grid order: (T, n_points_in_chunk, n_energy) [1/(eV Å³)].
+
+    Args:
+        network, scaling: as trained.
+        shards: descriptors, (n_points_in_shard, n_components).
+    """
+    with torch.no_grad():
+        for shard in shards:
+            for start in range(0, len(shard), CHUNK):
+                x = torch.from_numpy(scaling.descriptors(shard[start : start + CHUNK]))
+                yield network(x).numpy() * np.float32(scaling.ldos_scale) + scaling.ldos_mean
+
+
+def predict_dos(
+    network: Network, scaling: Scaling, shards: Iterable[NDArray[np.floating]], *, volume: float
+) -> NDArray[np.float64]:
+    """DOS of T initialisations, (T, n_energy) [1/eV]; ``volume`` of the cell [Å³].  See ``predict_ldos``."""
+    total, count = np.zeros((network.n_initializations, network.sizes[-1])), 0
+    for chunk in predict_ldos(network, scaling, shards):
+        total += chunk.sum(axis=1, dtype=np.float64)
+        count += chunk.shape[1]
+    return total * (volume / count)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Accuracy over some snapshots, the errors behind it, and (predicted (T, n_energy), true) DOS of each [1/eV]."""
+
+    accuracy: Accuracy
+    errors: list[SnapshotError]
+    dos: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Sequence[SnapshotData]) -> Judgement:
+    """Compare predictions with the reference on snapshots the network has not seen."""
+    errors, curves = [], []
+    for data in snapshots:
+        predicted, squares = [], np.zeros(network.n_initializations)
+        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
+            start, total = 0, np.zeros((network.n_initializations, grid.n_energy))
+            for chunk in predict_ldos(network, scaling, [descriptors]):
+                true = ldos[start : start + chunk.shape[1]].astype(np.float32)
+                squares += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
+                total += chunk.sum(axis=1, dtype=np.float64)
+                start += chunk.shape[1]
+            predicted.append(total)
+        snapshot = data.snapshot
+        predicted_dos = np.sum(predicted, axis=0) * (snapshot.volume / snapshot.n_points)
+        shape = (-1, grid.n_energy)
+        true_dos = dos(np.concatenate([s.reshape(shape) for s in data.ldos]), volume=snapshot.volume)
+        curves.append((predicted_dos, true_dos))
+        errors.append(
+            snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
+        )
+    return Judgement(summarize(errors, total_variance([s for d in snapshots for s in d.ldos])), errors, curves)
