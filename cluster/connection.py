@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,15 +43,20 @@ def connected(address: str | None = None) -> Iterator[None]:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        # Ray listens on all interfaces even when local: a token of this run alone keeps others out.
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    if address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        # Ray listens on all interfaces even when local, and asks for a token: one of this run alone, not the one
+        # that Ray would write to ~/.ray for everybody on the machine to read.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     if ray.is_initialized():
         yield
         return
     try:
+        if address not in (None, "auto", "local"):
+            # Ray itself would try for minutes, and fill the terminal meanwhile.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         if address is None:
             ray.init(
                 address="local",
@@ -62,9 +68,10 @@ def connected(address: str | None = None) -> Iterator[None]:
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"at {address}" if address else "on this machine"
+        what = f"reach Ray at {address}" if address else "start Ray on this machine"
         raise ClusterError(
-            f"cannot start or reach Ray {where}: {str(error).splitlines()[0]}; check --address and RAY_ADDRESS"
+            f"cannot {what}: {str(error).splitlines()[0]}; "
+            "--address and RAY_ADDRESS take HOST:PORT of a running cluster"
         ) from error
     for name in ("ray.tune", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -5,7 +5,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
@@ -32,12 +31,13 @@ class DescriptorActor:
         """Shards of one snapshot, one return value each; computed only when the dataset does not have them."""
         snapshot = self._dataset[snapshot_id]
         try:
-            batches = self._dataset.descriptors(snapshot, self._settings).batches
+            file = self._dataset.descriptors(snapshot, self._settings)
         except DatasetError:
             values = bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, self._settings)
-            batches = self._dataset.write_descriptors(snapshot, self._settings, values)
-        # A batch cut from a larger table would carry the whole table along; a file's batches are already apart.
-        return batches[0] if len(batches) == 1 else tuple(pa.record_batch(b.columns, schema=b.schema) for b in batches)
+            self._dataset.write_descriptors(snapshot, self._settings, values)
+            # Read back: a batch cut from the array would carry the whole array into the object store.
+            file = self._dataset.descriptors(snapshot, self._settings)
+        return file.batches[0] if len(file.batches) == 1 else tuple(file.batches)
 
 
 @ray.remote(num_cpus=0)

@@ -63,7 +63,7 @@ class ClusterScorer:
     ) -> None:
         self._score, self._arguments, self._progress = score, (batches, constants, seed), progress
         self.known: dict[ConfigKey, float] = dict(known or {})
-        self.seconds = 0.0
+        self.seconds, self._scored = 0.0, 0
         self._actors: list[Any] = []
         self._idle: list[Any] = []
         self._queue: list[Mapping[str, Any]] = []
@@ -86,7 +86,7 @@ class ClusterScorer:
         for ref in done:
             actor, configs = self._running.pop(ref)
             values, seconds = ray.get(ref)
-            self.seconds += seconds
+            self.seconds, self._scored = self.seconds + seconds, self._scored + len(configs)
             self.known.update({key_of(c): v for c, v in zip(configs, values, strict=True)})
             self._idle.append(actor)
         if done:
@@ -109,8 +109,7 @@ class ClusterScorer:
 
     def _batch_size(self) -> int:
         """Configs for BATCH_SECONDS of work, as far as earlier batches tell."""
-        scored = len(self.known)
-        return 4 if not scored or not self.seconds else max(1, round(BATCH_SECONDS * scored / self.seconds))
+        return 4 if not self.seconds else max(1, round(BATCH_SECONDS * self._scored / self.seconds))
 
     def close(self) -> None:
         """Give the CPUs of the actors back to the trials."""

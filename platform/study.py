@@ -196,15 +196,15 @@ class Study:
 
             resources = self.spec.resources
             room = slots(resources.cpus, resources.gpus, resources.concurrent)
-            descriptors = compute_descriptors(
-                dataset,
-                self.spec.descriptors,
-                progress=lambda done, total, text: progress.update("descriptors", done, total, text),
-            )
+
+            def described_one(done: int, total: int, text: str) -> None:
+                progress.update("descriptors", done, total, text)
+                if interrupted.is_set():
+                    raise _stopped(self.spec.name)
+
+            descriptors = compute_descriptors(dataset, self.spec.descriptors, progress=described_one)
             progress.end("descriptors")
             described = time.perf_counter()
-            if interrupted.is_set():
-                raise _stopped(self.spec.name)
             try:
                 data = publish(dataset, descriptors)
                 scoring = self._search(ledger, data, room.count, interrupted, progress)

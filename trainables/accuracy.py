@@ -92,12 +92,16 @@ def summarize(errors: Sequence[SnapshotError], total_variance: float) -> Accurac
         signed = np.array([e.band_energy for e in errors if e.snapshot.group == group])
         groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
     return Accuracy(
-        n_snapshots=len(errors), n_initializations=band.shape[1],
-        band_energy_mae=float(mae.mean()), band_energy_mae_std=float(mae.std()),
-        ldos_r2=float(r2.mean()), ldos_r2_std=float(r2.std()),
-        dos_rmse=float(rmse.mean()), dos_rmse_std=float(rmse.std()),
+        n_snapshots=len(errors),
+        n_initializations=band.shape[1],
+        band_energy_mae=float(mae.mean()),
+        band_energy_mae_std=float(mae.std()),
+        ldos_r2=float(r2.mean()),
+        ldos_r2_std=float(r2.std()),
+        dos_rmse=float(rmse.mean()),
+        dos_rmse_std=float(rmse.std()),
         by_group=groups,
-    )  # fmt: skip
+    )
 
 
 def total_variance(ldos: Sequence[NDArray[np.floating]]) -> float:

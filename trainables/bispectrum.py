@@ -41,7 +41,9 @@ class BispectrumSettings(BaseModel):
 
 def structure_hash(cell: NDArray, positions: NDArray, numbers: NDArray, grid: tuple[int, int, int]) -> str:
     """Hash of what descriptors depend on besides their settings, to 1e-6 Å; stale files are known by it."""
-    content = [np.round(cell, 6).tolist(), np.round(positions, 6).tolist(), list(map(int, numbers)), list(grid)]
+    # + 0.0 turns the -0.0 that -1e-9 is rounded to into 0.0, which JSON writes differently.
+    lengths = [(np.round(values, 6) + 0.0).tolist() for values in (cell, positions)]
+    content = [*lengths, list(map(int, numbers)), list(grid)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -128,8 +128,12 @@ class DatasetInfo(BaseModel):
     species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
     energy_grid: EnergyGrid
     units: dict[str, str] = {
-        "length": "Å", "energy": "eV", "temperature": "K", "ldos": "1/(eV Å³), both spins summed", "density": "1/Å³"
-    }  # fmt: skip
+        "length": "Å",
+        "energy": "eV",
+        "temperature": "K",
+        "ldos": "1/(eV Å³), both spins summed",
+        "density": "1/Å³",
+    }
     source: str = Field(description="where the snapshots come from, and under which settings")
 
 
@@ -217,16 +221,22 @@ class Dataset:
             DatasetError: missing, damaged or of another shape.
         """
         return ShardFile(
-            self.path / "ldos" / f"{snapshot.id}.arrow", "ldos", n_points=snapshot.n_points,
-            n=self.info.energy_grid.n_energy, remedy="import the dataset again",
-        )  # fmt: skip
+            self.path / "ldos" / f"{snapshot.id}.arrow",
+            "ldos",
+            n_points=snapshot.n_points,
+            n=self.info.energy_grid.n_energy,
+            remedy="import the dataset again",
+        )
 
     def density(self, snapshot: Snapshot) -> ShardFile:
         """Reference electron density of a snapshot, shape (n_points,) [1/Å³].  Errors as ``ldos``."""
         return ShardFile(
-            self.path / "density" / f"{snapshot.id}.arrow", "density", n_points=snapshot.n_points, n=0,
+            self.path / "density" / f"{snapshot.id}.arrow",
+            "density",
+            n_points=snapshot.n_points,
+            n=0,
             remedy="import the dataset again",
-        )  # fmt: skip
+        )
 
     def descriptors(self, snapshot: Snapshot, settings: BispectrumSettings) -> ShardFile:
         """Descriptors of a snapshot, shape (n_points, n_components).
@@ -259,17 +269,16 @@ class Dataset:
 
         return [s for s in self.snapshots if not usable(s)]
 
-    def write_descriptors(
-        self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]
-    ) -> list[pa.RecordBatch]:
-        """Store the descriptors of a snapshot, whole or not at all, and return the shards written."""
+    def write_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]) -> None:
+        """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
         metadata = {
-            "snapshot": snapshot.id, "grid": str(snapshot.grid), "unit": "1",
-            "settings": settings.model_dump_json(), "structure": snapshot.structure_hash,
-        }  # fmt: skip
-        batches = to_batches(values, "descriptor", metadata)
-        write(descriptor_path(self.path, settings, snapshot.id), batches)
-        return batches
+            "snapshot": snapshot.id,
+            "grid": str(snapshot.grid),
+            "unit": "1",
+            "settings": settings.model_dump_json(),
+            "structure": snapshot.structure_hash,
+        }
+        write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
 
     def dos(self, snapshot: Snapshot) -> NDArray[np.float64]:
         """Reference DOS of a snapshot, from its LDOS, shape (n_energy,) [1/eV]."""

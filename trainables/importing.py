@@ -5,24 +5,69 @@ config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, k
 band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, Split, check_ldos
+from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, Split, check_ldos, one_line
 from .energy_grid import EnergyGrid
 from .errors import DatasetError, InputError
 from .files import atomic, sha256, write_text
 from .physics.smearing import Kernel
 from .physics.units import K_B
 from .shards import to_batches, write
+
+Vector = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    """A part of the JSON of a snapshot: all numbers finite; what it says besides is left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Energies(_Part):
+    emin: float
+    spacing: PositiveFloat
+    count: PositiveInt
+    kernel: str
+    width: PositiveFloat
+
+
+class _Terms(_Part):
+    hartree: float | None = None
+    xc: float | None = None
+    ewald: float | None = None
+
+
+class _Config(_Part):
+    cell_angstrom: tuple[Vector, Vector, Vector]
+    positions_angstrom: list[Vector] = Field(min_length=1)
+    symbol: str
+    zval: PositiveFloat
+    energy_grid_ev: _Energies
+    displacement_sigma_angstrom: NonNegativeFloat | None = None
+
+
+class _Record(_Part):
+    """The JSON of a snapshot, see the head of this file."""
+
+    config: _Config
+    fft: tuple[PositiveInt, PositiveInt, PositiveInt]
+    n_electrons: PositiveFloat
+    kt_ev: NonNegativeFloat
+    fermi_ev: float | None = None
+    band_energy_ev: float | None = None
+    minus_ts_ev: float | None = None
+    total_energy_ev: float | None = None
+    qe_terms_ev: _Terms = _Terms()
+    forces_ev_per_angstrom: list[Vector] | None = None
 
 
 def import_arrays(
@@ -88,6 +133,8 @@ def _find(sources: Sequence[Path]) -> list[Path]:
             files += found
         elif place.suffix == ".json":
             files.append(place)
+        elif not place.exists():
+            raise DatasetError(f"{place}: missing; give folders or the NNN.json files of snapshots")
     if not files:
         raise DatasetError("nothing to import: give folders or the NNN.json files of snapshots")
     names = [f.stem for f in files]
@@ -124,60 +171,49 @@ def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floati
 
 def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, EnergyGrid, dict[str, float]]:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        config = record["config"]
+        record = _Record.model_validate_json(file.read_bytes())
+        config, terms, sampled = record.config, record.qe_terms_ev, record.config.energy_grid_ev
         grid = EnergyGrid(
-            minimum=config["energy_grid_ev"]["emin"],
-            spacing=config["energy_grid_ev"]["spacing"],
-            n_energy=config["energy_grid_ev"]["count"],
-            kernel=_kernel(config["energy_grid_ev"]["kernel"]),
-            width=config["energy_grid_ev"]["width"],
+            minimum=sampled.emin,
+            spacing=sampled.spacing,
+            n_energy=sampled.count,
+            kernel=_kernel(sampled.kernel),
+            width=sampled.width,
         )
-        cell = np.array(config["cell_angstrom"], dtype=float)
-        positions = np.array(config["positions_angstrom"], dtype=float)
-        symbol = config["symbol"]
-        nx, ny, nz = map(int, record["fft"])
-        common: dict[str, Any] = {
-            "temperature": record["kt_ev"] / K_B,
-            "n_electrons": float(record["n_electrons"]),
-            "numbers": np.full(len(positions), atomic_numbers[symbol]),
-        }
     except FileNotFoundError as error:
         raise DatasetError(f"{file}: missing") from error
-    except KeyError as error:
-        raise DatasetError(f"{file}: lacks or does not know {error}; see `dftune data import --help`") from error
-    except (ValueError, TypeError, OSError) as error:
-        raise DatasetError(f"{file}: {' '.join(str(error).split())}") from error
-    if cell.shape != (3, 3) or positions.ndim != 2 or positions.shape[1] != 3:
-        raise DatasetError(
-            f"{file}: cell of shape {cell.shape} and positions of {positions.shape}; (3, 3) and (n, 3) needed"
-        )
-    if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
-        raise DatasetError(f"{file}: cell or positions are not finite")
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
+    if config.symbol not in atomic_numbers:
+        raise DatasetError(f"{file}: '{config.symbol}' is not a chemical symbol")
+    n_atoms, forces = len(config.positions_angstrom), record.forces_ev_per_angstrom
+    if forces is not None and len(forces) != n_atoms:
+        raise DatasetError(f"{file}: has forces of {len(forces)} atoms, but positions of {n_atoms}")
 
-    terms = record.get("qe_terms_ev", {})
-    forces = record.get("forces_ev_per_angstrom")
-    sigma = config.get("displacement_sigma_angstrom")
+    nx, ny, nz = record.fft
+    sigma = config.displacement_sigma_angstrom
     values = _load(file.with_name(f"{file.stem}.ldos.npy"), (nx, ny, nz, grid.n_energy), what="LDOS")
     density_file = file.with_name(f"{file.stem}.dens.npy")
     snapshot = Snapshot(
         id=file.stem,
         split=split,
         group="all" if sigma is None else f"displacement {sigma:.2f} Å",
-        cell=cell,
-        positions=positions,
+        cell=np.array(config.cell_angstrom),
+        positions=np.array(config.positions_angstrom),
+        numbers=np.full(n_atoms, atomic_numbers[config.symbol]),
         grid=(nx, ny, nz),
-        total_energy=record.get("total_energy_ev"),
-        band_energy=record.get("band_energy_ev"),
-        entropy_term=record.get("minus_ts_ev"),
-        hartree_energy=terms.get("hartree"),
-        xc_energy=terms.get("xc"),
-        ewald_energy=terms.get("ewald"),
-        fermi_level=record.get("fermi_ev"),
-        forces=None if forces is None else np.array(forces, dtype=float),
+        temperature=record.kt_ev / K_B,
+        n_electrons=record.n_electrons,
+        total_energy=record.total_energy_ev,
+        band_energy=record.band_energy_ev,
+        entropy_term=record.minus_ts_ev,
+        hartree_energy=terms.hartree,
+        xc_energy=terms.xc,
+        ewald_energy=terms.ewald,
+        fermi_level=record.fermi_ev,
+        forces=None if forces is None else np.array(forces),
         ldos_sha256="",
         density_sha256=None,
-        **common,
     )
     flat = values.reshape(snapshot.n_points, grid.n_energy)
     check_ldos(flat, snapshot, grid, where=str(file.with_name(f"{file.stem}.ldos.npy")))
@@ -200,7 +236,7 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
         write(path, to_batches(density, "density", about | {"unit": "1/Å³"}))
         hashes["density_sha256"] = sha256(path)
     finished = Snapshot.from_row(snapshot.to_row() | hashes)
-    return finished, grid, {symbol: float(config["zval"])}
+    return finished, grid, {config.symbol: config.zval}
 
 
 def _kernel(text: str) -> Kernel:

@@ -65,13 +65,17 @@ class ShardFile:
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
             batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+            for batch in batches:
+                batch.validate()  # lengths and buffers: a flipped bit in them aborts the process further on
+            schema = self._reader.schema
+            names = schema.names
+            self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: missing; {remedy}") from error
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise DatasetError(f"{path}: not a whole Arrow file (truncated or damaged); {remedy}") from error
-        schema = self._reader.schema
-        if schema.names != [column]:
-            raise DatasetError(f"{path}: has columns {schema.names} where ['{column}'] is expected; {remedy}")
+        if names != [column]:
+            raise DatasetError(f"{path}: has columns {names} where ['{column}'] is expected; {remedy}")
         kind = schema.field(0).type
         width = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
         rows = sum(len(batch) for batch in batches)
@@ -82,7 +86,6 @@ class ShardFile:
                 f"expected {n_points} grid points of {n or 1} numbers; {remedy}"
             )
         self.batches: list[pa.RecordBatch] = batches
-        self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
 
     def arrays(self) -> Iterator[NDArray[np.floating]]:
         """The shards in grid order, each (n_points_in_shard, n), read-only views of the mapped file."""

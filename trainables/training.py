@@ -161,9 +161,13 @@ def train(
         for p, kept in zip(parameters, best, strict=True):
             p.copy_(kept)
     return Trained(
-        _select(network, config, np.flatnonzero(usable).tolist()), scaling, tuple(best_loss[usable].tolist()),
-        tuple(best_epoch[usable].tolist()), epoch, time.perf_counter() - started,
-    )  # fmt: skip
+        _select(network, config, np.flatnonzero(usable).tolist()),
+        scaling,
+        tuple(best_loss[usable].tolist()),
+        tuple(best_epoch[usable].tolist()),
+        epoch,
+        time.perf_counter() - started,
+    )
 
 
 class _Judge:
@@ -186,9 +190,12 @@ class _Judge:
         assert isinstance(squares, Tensor)
         mean = (total / len(self.x)).cpu().numpy() * scaling.ldos_scale + scaling.ldos_mean
         return snapshot_error(
-            self.snapshot, self.grid, predicted_dos=mean * self.snapshot.volume, true_dos=self.true_dos,
+            self.snapshot,
+            self.grid,
+            predicted_dos=mean * self.snapshot.volume,
+            true_dos=self.true_dos,
             squared_error=squares.cpu().numpy() * scaling.ldos_scale**2,
-        )  # fmt: skip
+        )
 
 
 def _validate(

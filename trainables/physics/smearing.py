@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
+from scipy.special import expit, xlogy
 
 from .units import K_B
 
@@ -32,9 +32,8 @@ def fermi_dirac(energy: ArrayLike, *, fermi_level: float, temperature: float) ->
     energy = np.asarray(energy, dtype=float)
     if temperature == 0:
         return np.heaviside(fermi_level - energy, 0.5)
-    x = (energy - fermi_level) / (K_B * temperature)
-    # tanh saturates where exp overflows: 20 eV above ε_F at 298 K is x = 779, beyond a double.
-    return 0.5 * (1.0 - np.tanh(0.5 * x))
+    # expit, not 1 / (1 + exp), which overflows: 20 eV above ε_F at 298 K is x = 779, beyond a double.
+    return expit((fermi_level - energy) / (K_B * temperature))
 
 
 def entropy(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:
@@ -70,4 +69,4 @@ def broadening(difference: ArrayLike, *, kernel: Kernel, width: float) -> Array:
     x: Array = np.asarray(difference, dtype=np.float64) / width
     if kernel == "gaussian":
         return np.exp(-(x**2)) / (width * math.sqrt(math.pi))
-    return 0.25 * (1.0 - np.tanh(0.5 * x) ** 2) / width
+    return expit(x) * expit(-x) / width

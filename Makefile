@@ -1,0 +1,40 @@
+# `make demo` and `make test` each set up everything on a fresh machine with Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint lock clean
+
+demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
+	rm -rf studies/al4
+	$(BIN)/dftune study run examples/al4.toml
+
+test: $(READY)  ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/dftune  # mypy finds the root under its package's name
+	cd $(VENV)/types && ../bin/mypy --config-file dftune/pyproject.toml \
+		-p dftune.platform -p dftune.searchers -p dftune.trainables -p dftune.cluster
+
+# Installed once, and again when the pins or the packaging change.
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: ## the newest versions that pyproject.toml admits, pinned
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet torch==2.13.0 "setuptools>=77" ".[dev]"
+	$(VENV)/lock/bin/python -m pip freeze --all --exclude dftune --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	rm -rf $(VENV)/lock
+
+clean:  ## everything that was made here
+	rm -rf $(VENV) studies build *.egg-info examples/*/descriptors

@@ -1,0 +1,184 @@
+"""Descriptor actors, scorer actors, resources: on a real local Ray."""
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import ray
+from dftune.cluster.connection import ClusterError, connected
+from dftune.cluster.descriptors import compute_descriptors
+from dftune.cluster.resources import slots
+from dftune.cluster.scoring import ClusterScorer, key_of
+from dftune.cluster.study_data import publish
+from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
+from dftune.trainables.errors import InputError
+from dftune.trainables.scores import SCORES
+from dftune.trainables.shards import ShardFile, to_batches, to_numpy, write
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training_data import MiniBatch, Scaling, read_training_data
+
+CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers a grid point, 0.07 s a snapshot
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def test_actors_compute_what_lammps_gives_in_the_object_store_and_in_the_dataset(fresh_al4):
+    steps = []
+    made = compute_descriptors(fresh_al4, CHEAP, actors=2, progress=lambda *step: steps.append(step))
+    for snapshot in fresh_al4.snapshots[:3]:
+        expected = bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, CHEAP)
+        (batch,) = ray.get(made.shards[snapshot.id])
+        shared = to_numpy(batch)
+        np.testing.assert_array_equal(shared, expected)
+        np.testing.assert_array_equal(fresh_al4.descriptors(snapshot, CHEAP).array(), expected)
+        assert not shared.flags.owndata
+        assert not shared.flags.writeable
+    assert [done for done, _, _ in steps] == list(range(13))
+    made.close()
+
+
+def test_finished_snapshots_are_not_computed_again_and_damaged_ones_are(fresh_al4):
+    compute_descriptors(fresh_al4, CHEAP).close()
+    before = {s.id: descriptor_path(fresh_al4.path, CHEAP, s.id).stat().st_mtime_ns for s in fresh_al4.snapshots}
+    descriptor_path(fresh_al4.path, CHEAP, "003").unlink()
+    cut = descriptor_path(fresh_al4.path, CHEAP, "007")
+    cut.write_bytes(cut.read_bytes()[:1000])
+    assert [s.id for s in fresh_al4.without_descriptors(CHEAP)] == ["003", "007"]
+    compute_descriptors(fresh_al4, CHEAP).close()
+    after = {s.id: descriptor_path(fresh_al4.path, CHEAP, s.id).stat().st_mtime_ns for s in fresh_al4.snapshots}
+    assert {i for i in before if before[i] != after[i]} == {"003", "007"}
+    assert fresh_al4.without_descriptors(CHEAP) == []
+
+
+def test_an_actor_killed_in_the_middle_loses_only_what_it_was_computing(fresh_al4):
+    killed = []
+
+    def kill_one(done, total, text):
+        if done == 3 and not killed:
+            actors = [a for a in ray.util.list_named_actors() if a.startswith("dftune-shards")]
+            assert actors
+            workers = ray._private.state.actors()
+            pids = [
+                w["Pid"] for w in workers.values() if w["ActorClassName"] == "DescriptorActor" and w["State"] == "ALIVE"
+            ]
+            subprocess.run(["kill", "-9", str(pids[0])], check=True)
+            killed.append(pids[0])
+
+    compute_descriptors(fresh_al4, CHEAP, actors=2, progress=kill_one).close()
+    assert killed
+    assert fresh_al4.without_descriptors(CHEAP) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(fresh_al4):
+    (fresh_al4.path / "descriptors").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written") as error:
+        compute_descriptors(fresh_al4, CHEAP)
+    assert "\n" not in str(error.value)
+    assert str(fresh_al4.path) in str(error.value)
+
+
+def test_workers_read_the_same_training_data_from_the_object_store(al4):
+    shards = compute_descriptors(al4, CHEAP)
+    data = publish(al4, shards)
+
+    @ray.remote
+    def digest(published):
+        training = published.training_data()
+        again = published.training_data()
+        assert again is training, "fetched once a process"
+        arrays = [s for d in (*training.train, *training.validation) for s in (*d.descriptors, *d.ldos)]
+        return [float(a.sum(dtype=np.float64)) for a in arrays], any(a.flags.writeable for a in arrays)
+
+    sums, writeable = ray.get(digest.remote(data))
+    local = read_training_data(al4, CHEAP)
+    assert sums == [
+        float(a.sum(dtype=np.float64)) for d in (*local.train, *local.validation) for a in (*d.descriptors, *d.ldos)
+    ]
+    assert not writeable, "shared memory is read in place"
+    for name in Scaling.__annotations__:
+        np.testing.assert_array_equal(getattr(data.scaling, name), getattr(local.scaling, name))
+    shards.close()
+
+
+def test_asking_for_more_than_any_node_has_is_refused_at_once():
+    with pytest.raises(ClusterError, match=r"asks for 1000 CPUs and 0 GPUs, but the nodes have"):
+        slots(1000)
+    with pytest.raises(ClusterError, match=r"asks for 1 CPUs and 1 GPUs"):
+        slots(1, 1)
+    assert slots(1).count == ray.cluster_resources()["CPU"]
+    assert slots(1, at_most=1).count == 1
+
+
+def test_fractions_of_logical_gpus_make_slots(tmp_path):
+    code = """
+import json, ray
+from dftune.cluster.resources import slots
+ray.init(address="local", num_cpus=16, num_gpus=4, include_dashboard=False, log_to_driver=False)
+@ray.remote(num_gpus=0.5)
+def where():
+    import time; time.sleep(1)
+    return ray.get_gpu_ids()
+print(json.dumps([slots(1, 0.5).count, slots(1, 0.4).count, slots(1, 2).count, slots(8, 1).count,
+                  sorted(g for ids in ray.get([where.remote() for _ in range(8)]) for g in ids)]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout.splitlines()[-1]) == [8, 8, 2, 2, [0, 0, 1, 1, 2, 2, 3, 3]]
+
+
+def test_scorer_actors_give_the_scores_of_the_function_without_waiting():
+    rng = np.random.default_rng(0)
+    batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
+    configs = [{"width": w, "n_layers": n} for w in (8, 16, 32, 64) for n in (1, 2, 3)]
+    seen = []
+    scorer = ClusterScorer("rfr", {"rfr": batch}, {"activation": "tanh"}, 7, progress=lambda *step: seen.append(step))
+    started = time.monotonic()
+    assert scorer(configs) == [None] * 12
+    assert time.monotonic() - started < 5, "asking starts the work and returns"
+    while None in (answer := scorer(configs)):
+        time.sleep(0.05)
+    full = [SurrogateConfig.of({"activation": "tanh", **c}) for c in configs]
+    assert answer == pytest.approx(SCORES["rfr"].function(full, batch, 7), rel=1e-5)
+    assert seen[-1] == (12, 12)
+    assert scorer._actors == [], "the CPUs go back to the trials"
+
+
+def test_known_scores_are_not_computed_again():
+    config = {"width": 8}
+    scorer = ClusterScorer("rfr", {}, {}, 0, known={key_of(config): 1.25})
+    assert scorer([config]) == [1.25]
+    assert scorer._actors == []
+
+
+def test_no_cluster_at_the_address_is_said_in_one_line(tmp_path):
+    code = (
+        "from dftune.cluster.connection import connected\n"
+        "try:\n"
+        "    with connected('127.0.0.1:1'): pass\n"
+        "except ValueError as error: print(type(error).__name__, error)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert out.stdout.startswith("ClusterError cannot reach Ray at 127.0.0.1:1")
+    assert "Traceback" not in out.stderr
+
+
+def test_an_open_connection_is_used_and_left_open():
+    with connected():
+        assert ray.is_initialized()
+    assert ray.is_initialized()
+
+
+def test_a_shard_read_from_a_file_carries_only_itself_into_the_object_store(tmp_path):
+    values = np.zeros((150_000, 4), dtype=np.float32)
+    write(tmp_path / "x.arrow", to_batches(values, "x", {}))
+    sizes = []
+    for batch in ShardFile(tmp_path / "x.arrow", "x", n_points=150_000, n=4, remedy="").batches:
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(batch, protocol=5, buffer_callback=buffers.append)
+        sizes.append(len(head) + sum(b.raw().nbytes for b in buffers))
+    expected = [16 * n for n in (65_536, 65_536, 150_000 - 2 * 65_536)]
+    assert sizes == pytest.approx(expected, rel=0.05)

@@ -1,0 +1,121 @@
+"""What every method promises (DESIGN, section 9); a new one joins by its line in SEARCHERS."""
+
+import math
+import random
+
+import pytest
+from dftune.searchers import SEARCHERS
+from dftune.searchers.searcher import PastTrial, Wait
+from dftune.searchers.space import Choice, Float, Int
+
+SPACE = {
+    "n_layers": Int(low=1, high=3),
+    "width": Int(low=16, high=256, log=True),
+    "activation": Choice(values=("relu", "tanh")),
+    "learning_rate": Float(low=1e-4, high=1e-2, log=True),
+}
+# Few trials, so that methods with an end reach it.
+OPTIONS = {"naswot": {"candidates": 20, "top": 3, "calibration": 4}, "rfr": {"candidates": 20, "top": 5}}
+MOST = 40
+
+
+def true_value(config) -> float:
+    """A smooth value to minimise, with its optimum inside the space."""
+    return (
+        0.1 + abs(math.log(config["width"] / 90)) + abs(math.log(config["learning_rate"] / 1e-3)) / config["n_layers"]
+    )
+
+
+def scorer(configs):
+    """A score that knows something: higher is better."""
+    return [-true_value(c) + 0.1 * c["n_layers"] for c in configs]
+
+
+def build(name, seed=0):
+    method = SEARCHERS[name]
+    return method.build(SPACE, seed, scorer if method.score else None, method.options(**OPTIONS.get(name, {})))
+
+
+def run(searcher, parallel=1, seed=0, history=()):
+    """Ask and tell with ``parallel`` trials under way, ending in random order: the trials in the order of asking."""
+    order, asked, running, ended = random.Random(seed), [], [], False
+    number = len(history)
+    while True:
+        while len(running) < parallel and not ended and number < MOST:
+            config = searcher.ask(str(number))
+            if isinstance(config, Wait):
+                assert running, "a method may wait only for trials under way"
+                break
+            if config is None:
+                ended = True
+                break
+            running.append((str(number), config))
+            asked.append(config)
+            number += 1
+        if not running:
+            return asked
+        trial, config = running.pop(order.randrange(len(running)))
+        searcher.tell(trial, true_value(config))
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_every_config_lies_in_the_space(name):
+    asked = run(build(name))
+    assert asked
+    for config in asked:
+        assert list(config) == list(SPACE)
+        assert all(SPACE[key].holds(value) for key, value in config.items())
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_equal_seeds_propose_equal_configs_and_other_seeds_others(name):
+    assert run(build(name)) == run(build(name))
+    assert run(build(name)) != run(build(name, seed=1))
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+@pytest.mark.parametrize("parallel", [2, 5])
+def test_trials_in_parallel_are_fed_to_the_end(name, parallel):
+    assert len(run(build(name), parallel)) == len(run(build(name)))
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_asking_on_after_the_end_says_so_again(name):
+    searcher = build(name)
+    asked = run(searcher)
+    if len(asked) < MOST:
+        assert searcher.ask("beyond") is None
+        assert searcher.ask("beyond") is None
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+@pytest.mark.parametrize("finished", [0, 1, 3, 5])
+def test_a_replayed_history_is_continued_as_if_nothing_had_happened(name, finished):
+    undisturbed = run(build(name))
+    history = [PastTrial(str(n), c, True, true_value(c)) for n, c in enumerate(undisturbed[:finished])]
+    searcher = build(name)
+    searcher.replay(history)
+    assert run(searcher, history=history) == undisturbed[finished:]
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_an_unfinished_trial_of_a_replayed_history_is_not_proposed_again(name):
+    undisturbed = run(build(name))
+    history = [
+        PastTrial("0", undisturbed[0], True, true_value(undisturbed[0])),
+        PastTrial("1", undisturbed[1], False, None),
+    ]
+    searcher = build(name)
+    searcher.replay(history)
+    searcher.tell("1", true_value(undisturbed[1]))
+    assert run(searcher, history=history) == undisturbed[2:]
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_failed_trials_do_not_end_the_search(name):
+    searcher, asked = build(name), 0
+    while asked < 8 and (config := searcher.ask(str(asked))) is not None:
+        assert not isinstance(config, Wait)
+        searcher.tell(str(asked), None)
+        asked += 1
+    assert asked >= 5
