@@ -2,6 +2,7 @@
 
 T = 5, 91 descriptors, one hidden layer of 64 leaky ReLU, float64, one thread on both sides.  The recipe loops over the
 networks: Jacobian by autograd, N x N correlation matrix, eigenvalues of a general matrix, sum over all of them.
+Ours scores eight configs a call, as the scorers of a study do; both times are of one config.
 
     python benchmarks/naswot.py
 """
@@ -10,8 +11,10 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # One thread for both sides; read when numpy and torch are loaded.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -26,8 +29,9 @@ from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training_data import MiniBatch, read_training_data
 
 CONFIG = SurrogateConfig(n_layers=1, width=64, activation="leaky_relu")
+N_CONFIGS = 8  # a call
 CLAIMED = {250: 20, 1000: 100}  # N_batch -> ratio
-REPEATS = {128: 9, 250: 9, 500: 7, 1000: 5}
+REPEATS = {128: 21, 250: 21, 500: 11, 1000: 7}
 
 
 def recipe(batch: MiniBatch, seed: int) -> float:
@@ -43,7 +47,8 @@ def recipe(batch: MiniBatch, seed: int) -> float:
     return float(np.mean(scores) + np.std(scores))
 
 
-def seconds(function, *arguments) -> tuple[float, float]:
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Wall seconds and the result."""
     started = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - started, result
@@ -62,10 +67,10 @@ def main() -> None:
             batch = MiniBatch(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
         pairs = []
         for seed in range(repeats + 1):
-            ours, [score] = seconds(naswot, [CONFIG], batch, seed)
-            published, expected = seconds(recipe, batch, seed)
-            assert abs(score - expected) <= 1e-6 * abs(expected), (score, expected)
-            pairs.append((ours, published))
+            ours, scores = timed(naswot, [CONFIG] * N_CONFIGS, batch, seed)
+            published, expected = timed(recipe, batch, seed)
+            assert np.allclose(scores, expected, rtol=1e-6, atol=0), (scores, expected)
+            pairs.append((ours / N_CONFIGS, published))
         ours, published = (statistics.median(side) for side in zip(*pairs[1:], strict=True))  # the first is a warm-up
         ratios = [b / a for a, b in pairs[1:]]
         row = {
@@ -74,7 +79,7 @@ def main() -> None:
             "descriptors": "al4" if data is not None else "random normal",
             "ms": 1e3 * ours,
             "recipe_ms": 1e3 * published,
-            "ratio": published / ours,
+            "ratio": statistics.median(ratios),
             "ratio_min": min(ratios),
             "ratio_max": max(ratios),
             "claimed": CLAIMED.get(n_batch),

@@ -439,7 +439,10 @@ def _show_accuracy(accuracy: "Accuracy") -> None:
         f"\non {accuracy.n_snapshots} test snapshots, mean and standard deviation over "
         f"{accuracy.n_initializations} initialisations:"
     )
-    click.echo(f"  band-energy error  {accuracy.band_energy_mae:.1f} ± {accuracy.band_energy_mae_std:.1f} meV/atom")
+    if accuracy.band_energy_mae is None:
+        click.echo("  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons")
+    else:
+        click.echo(f"  band-energy error  {accuracy.band_energy_mae:.1f} ± {accuracy.band_energy_mae_std:.1f} meV/atom")
     for group, (size, signed) in accuracy.by_group.items():
         click.echo(f"    {group}: {size:.1f} meV/atom (signed {signed:+.1f})")
     click.echo(f"  LDOS R²            {accuracy.ldos_r2:.4f} ± {accuracy.ldos_r2_std:.4f}")
@@ -592,3 +595,7 @@ def main() -> None:
         cli(standalone_mode=True)
     except BrokenPipeError:  # `dftune ... | head`
         sys.stderr.close()
+
+
+if __name__ == "__main__":
+    main()

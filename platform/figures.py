@@ -86,11 +86,10 @@ def dos_comparison(
             if level is not None:
                 axes.axvline(level, color=GREY, linewidth=0.8, linestyle=":")
             axes.spines[["top", "right"]].set_visible(False)
-        upper.set_title(
-            f"snapshot {error.snapshot.id}, {error.snapshot.group}\n"
-            f"band energy {error.band_energy.mean():+.1f} ± {error.band_energy.std():.1f} meV/atom",
-            fontsize=10,
-        )
+        title = f"snapshot {error.snapshot.id}, {error.snapshot.group}"
+        if np.isfinite(error.band_energy).all():
+            title += f"\nband energy {error.band_energy.mean():+.1f} ± {error.band_energy.std():.1f} meV/atom"
+        upper.set_title(title, fontsize=10)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("energy [eV]")
         if i == 0:

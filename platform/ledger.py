@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..searchers.space import Config, Float, Int, Range
 from ..trainables.errors import InputError
+from ..trainables.files import atomic
 from .spec import SpecError, StudySpec
 
 VERSION = 1
@@ -75,12 +76,14 @@ class Ledger:
             LedgerError: the file cannot be written.
         """
         try:
-            storage = _storage(path)
-            study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], spec.name)
-            storage.set_study_user_attr(study_id, "dftune", {"version": VERSION, "spec": spec.model_dump_json()})
-        except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            with atomic(path) as temporary:
+                storage = _storage(temporary)
+                study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], spec.name)
+                storage.set_study_user_attr(study_id, "dftune", {"version": VERSION, "spec": spec.model_dump_json()})
+                _close(storage)
+        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise LedgerError(f"{path}: the ledger cannot be made: {_cause(error)}") from error
-        return cls(path, storage, study_id, spec)
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
@@ -181,8 +184,7 @@ class Ledger:
 
     def close(self) -> None:
         """Release the file."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        _close(self._storage)
 
 
 def distribution(values: Range) -> BaseDistribution:
@@ -196,6 +198,11 @@ def distribution(values: Range) -> BaseDistribution:
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 30}})
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _from_optuna(trial: FrozenTrial) -> LedgerTrial:

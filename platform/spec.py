@@ -120,8 +120,11 @@ class StudySpec(BaseModel):
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation error in one line: key, problem, remedy."""
-    first = error.errors()[0]
+    """One problem of a validation error in one line: key, problem, remedy.
+
+    A misspelt key comes first: that another one is missing is often its consequence.
+    """
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"] if part not in ("int", "float", "choice") or part == first["loc"][-1]]
     key = ".".join(place)
     if first["type"] == "extra_forbidden":

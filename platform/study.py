@@ -1,6 +1,7 @@
 """A study: from a specification and a dataset to a chosen, trained, checked and saved surrogate."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -422,7 +423,8 @@ class _Record:
 
     def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
         kept = ("epoch", "train_loss", "best_loss", "best_band_energy_mae", "seconds", "points_per_second", "memory_mb")
-        self._ledger.told(trial, value, {k: result[k] for k in kept if k in result}, failure)
+        numbers = {k: result[k] for k in kept if k in result and math.isfinite(result[k])}
+        self._ledger.told(trial, value, numbers, failure)
         self._states[trial] = "failed" if value is None else "finished"
         if failure is not None:
             self._progress.say(f"trial {trial} failed: {failure}")

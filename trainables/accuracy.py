@@ -61,15 +61,15 @@ def snapshot_error(
 class Accuracy:
     """Accuracy of T initialisations on some snapshots: mean over T, standard deviation (Fiedler et al. 2022, Eq. 4).
 
-    band_energy_mae [meV/atom] is the mean over snapshots of |error|; ldos_r2 has the variance about each energy's
+    band_energy_mae [meV/atom] is the mean over snapshots of |error|, None where one of them is not defined; ldos_r2 has the variance about each energy's
     own mean over the same snapshots in its denominator; dos_rmse is in 1/(eV atom).
     ``by_group`` gives mean |error| and mean signed error [meV/atom] of each group of snapshots.
     """
 
     n_snapshots: int
     n_initializations: int
-    band_energy_mae: float
-    band_energy_mae_std: float
+    band_energy_mae: float | None
+    band_energy_mae_std: float | None
     ldos_r2: float
     ldos_r2_std: float
     dos_rmse: float
@@ -90,12 +90,14 @@ def summarize(errors: Sequence[SnapshotError], total_variance: float) -> Accurac
     groups = {}
     for group in sorted({e.snapshot.group for e in errors}):
         signed = np.array([e.band_energy for e in errors if e.snapshot.group == group])
-        groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
+        if np.isfinite(signed).all():
+            groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
+    defined = bool(np.isfinite(mae).all())
     return Accuracy(
         n_snapshots=len(errors),
         n_initializations=band.shape[1],
-        band_energy_mae=float(mae.mean()),
-        band_energy_mae_std=float(mae.std()),
+        band_energy_mae=float(mae.mean()) if defined else None,
+        band_energy_mae_std=float(mae.std()) if defined else None,
         ldos_r2=float(r2.mean()),
         ldos_r2_std=float(r2.std()),
         dos_rmse=float(rmse.mean()),

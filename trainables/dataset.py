@@ -176,12 +176,13 @@ class Dataset:
             raise DatasetError(f"{path / 'dataset.json'}: {one_line(error)}; import the dataset again") from error
         table_path = path / "snapshots.parquet"
         try:
-            table = pq.read_table(table_path)
-        except (OSError, pa.ArrowException) as error:
+            table = pq.read_table(table_path, page_checksum_verification=True)
+            rows = table.to_pylist()
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise DatasetError(f"{table_path}: missing or damaged; import the dataset again") from error
         if not table.schema.equals(SNAPSHOTS):
             raise DatasetError(f"{table_path}: columns differ from this version's; import the dataset again")
-        snapshots = [Snapshot.from_row(row) for row in table.to_pylist()]
+        snapshots = [Snapshot.from_row(row) for row in rows]
         if not snapshots:
             raise DatasetError(f"{table_path}: holds no snapshot; import the dataset again")
         return cls(path, info, snapshots)

@@ -113,7 +113,8 @@ def import_arrays(
             )
         if not any((folder / "density").iterdir()):
             (folder / "density").rmdir()
-        pq.write_table(pa.Table.from_pylist(rows, schema=SNAPSHOTS), folder / "snapshots.parquet")
+        table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
+        pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
         info = DatasetInfo(
             species=_merge_species(files, [s for _, s in infos]),
             energy_grid=infos[0][0],

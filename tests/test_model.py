@@ -1,0 +1,224 @@
+"""Model folders: saved and loaded whole, checked on the way in, and used to predict."""
+
+import json
+
+import ase
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from dftune import BispectrumSettings, Dataset, Model
+from dftune.platform.model import ModelError, card_for
+from dftune.trainables.accuracy import Accuracy
+from dftune.trainables.bispectrum import bispectrum
+from dftune.trainables.network import Network
+from dftune.trainables.physics.energies import energies
+from dftune.trainables.surrogate import judge
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training import train
+from dftune.trainables.training_data import SnapshotData, TrainingData
+
+SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=6)
+
+
+def snapshot_data(dataset: Dataset, snapshot) -> SnapshotData:
+    s = snapshot
+    return SnapshotData(
+        s, [bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS)], list(dataset.ldos(s).arrays())
+    )
+
+
+@pytest.fixture(scope="module")
+def model(al4) -> Model:
+    """A small surrogate trained on two snapshots for a few epochs."""
+    from dftune.trainables.training_data import Scaling
+
+    parts = {name: [snapshot_data(al4, s) for s in al4.split(name)[:2]] for name in ("train", "validation")}
+    data = TrainingData(parts["train"], parts["validation"], al4.info.energy_grid, Scaling.fit(parts["train"]))
+    config = SurrogateConfig(n_layers=1, width=48, epochs=12, batch_size=64, learning_rate=3e-3)
+    trained = train(config, data, seeds=[1, 2])
+    test = [snapshot_data(al4, s) for s in al4.split("test")]
+    accuracy = judge(trained.network, data.scaling, al4.info.energy_grid, test).accuracy
+    weights = {name: w.numpy() for name, w in trained.network.state_dict().items()}
+    card = card_for("by hand", config, [1, 2], 2, al4, SETTINGS, accuracy)
+    return Model.assemble(card, weights, data.scaling)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save(tmp_path / "m.model")
+    return tmp_path / "m.model"
+
+
+def atoms_of(snapshot) -> ase.Atoms:
+    return ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
+
+
+def test_a_saved_model_is_the_same_model(model, folder):
+    loaded = Model.open(folder)
+    assert loaded.card == model.card
+    for name, weight in model.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], weight)
+    np.testing.assert_array_equal(loaded.scaling.ldos_mean, model.scaling.ldos_mean)
+    assert {p.name for p in folder.iterdir()} == {"model.json", "weights.safetensors"}
+
+
+def test_a_prediction_is_the_network_on_the_descriptors_of_the_atoms(model, al4):
+    snapshot = al4["010"]
+    found = model.predict(atoms_of(snapshot))
+    assert found.grid == snapshot.grid, "the grid of the training cell is the DFT's"
+    # The other route: plain torch layers on the dataset's grid.
+    x = torch.from_numpy(model.scaling.descriptors(snapshot_data(al4, snapshot).descriptors[0]))
+    curves = []
+    for t in range(2):
+        (w1, w2), (b1, b2) = ([p[t] for p in group] for group in (model.network.weights, model.network.biases))
+        y = torch.nn.functional.gelu(x @ w1 + b1) @ w2 + b2
+        ldos = y.detach().double().numpy() * model.scaling.ldos_scale + model.scaling.ldos_mean
+        curves.append(ldos.mean(axis=0) * snapshot.volume)
+    np.testing.assert_allclose(found.dos, np.mean(curves, axis=0), rtol=1e-4, atol=1e-5)
+    quadrature = al4.info.energy_grid.quadrature()
+    each = [energies(c, quadrature, electrons=12, temperature=snapshot.temperature) for c in curves]
+    assert found.band_energy == pytest.approx(np.mean([e.band for e in each]), abs=1e-3)
+    assert found.band_energy_std == pytest.approx(np.std([e.band for e in each]), abs=1e-3)
+    assert found.fermi_level == pytest.approx(snapshot.fermi_level, abs=0.2)
+
+
+def test_a_prediction_is_extensive_and_knows_no_origin(model, al4):
+    atoms = atoms_of(al4["009"])
+    one = model.predict(atoms)
+    two = model.predict(atoms.repeat((2, 1, 1)))
+    assert two.grid == (40, 20, 20)
+    assert two.band_energy == pytest.approx(2 * one.band_energy, rel=1e-5)
+    moved = atoms.copy()
+    moved.positions += atoms.cell[2] / one.grid[2]  # by one grid point
+    assert model.predict(moved).band_energy == pytest.approx(one.band_energy, rel=1e-5)
+
+
+def test_the_grid_of_another_cell_is_no_coarser_and_friendly_to_the_fft(model):
+    for length in (3.9, 4.05, 4.051, 5.3, 8.1, 11.17):
+        n = model.grid(np.diag([length, 4.05, 4.05]))[0]
+        assert length / n <= model.card.grid_spacing * (1 + 1e-6)
+        assert n == 2 ** round(np.log2(n / (m := odd_part(n)))) * m
+        assert all(p in (3, 5) for p in factors(odd_part(n)))
+    assert model.grid(np.diag([8.1, 4.05, 4.05])) == (40, 20, 20)
+
+
+def odd_part(n: int) -> int:
+    while n % 2 == 0:
+        n //= 2
+    return n
+
+
+def factors(n: int) -> list[int]:
+    return [p for p in range(2, n + 1) if n % p == 0 and all(p % q for q in range(2, p))]
+
+
+def test_a_temperature_of_ones_own_moves_the_entropy(model, al4):
+    cold, warm = (model.predict(atoms_of(al4["009"]), temperature=t) for t in (500.0, 5000.0))
+    # Sommerfeld: -τS grows as τ² where the DOS is smooth.
+    assert warm.entropy_term / cold.entropy_term == pytest.approx(100, rel=0.25)
+    assert warm.entropy_term < 0
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda a: a.set_chemical_symbols(["Cu", "Al", "Al", "Al"]), "the model knows Al but not Cu"),
+        (lambda a: a.set_pbc(False), "not periodic in three dimensions"),
+        (lambda a: a.set_cell(np.zeros((3, 3))), "not periodic in three dimensions"),
+        (lambda a: a.positions.__setitem__(0, a.positions[1] + 0.1), "apart, closer than 0.5 Å"),
+        (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions or cell are not finite"),
+        (lambda a: a.set_cell(a.cell * 40), "needs a grid of"),
+        (lambda a: a.__delitem__(slice(None)), "has no atoms"),
+    ],
+)
+def test_a_structure_that_cannot_be_predicted_is_refused(model, al4, change, text):
+    atoms = atoms_of(al4["009"])
+    change(atoms)
+    with pytest.raises(ModelError, match=text):
+        model.predict(atoms)
+
+
+def test_structure_files_of_many_formats_are_read(model, al4, tmp_path):
+    expected = model.predict(atoms_of(al4["009"])).band_energy
+    for name in ("POSCAR", "a.xyz", "a.cif"):
+        path = tmp_path / name
+        ase.io.write(path, atoms_of(al4["009"]), format={"a.xyz": "extxyz"}.get(name))
+        assert model.predict(path).band_energy == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, content, text",
+    [
+        ("missing.xyz", None, "no such file"),
+        ("a.cif", "nonsense", "ASE cannot read it"),
+        ("a.traj", "whatever", "not read, for safety"),
+        ("a.py", "print('run')", "not read, for safety"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(model, tmp_path, name, content, text):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ModelError, match=text) as error:
+        model.predict(tmp_path / name)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_folder_is_never_overwritten(model, folder):
+    with pytest.raises(ModelError, match="exists already"):
+        model.save(folder)
+
+
+@pytest.mark.parametrize(
+    "damage, text",
+    [
+        (lambda f: (f / "model.json").unlink(), "not a model"),
+        (lambda f: (f / "model.json").write_text("{"), "Invalid JSON"),
+        (lambda f: edit(f, format_version=9), "format_version: input should be 1"),
+        (lambda f: edit(f, surprise=1), "surprise: extra inputs are not permitted"),
+        (lambda f: edit(f, config={"width": 9, "n_layers": 1}), "do not fit"),
+        (lambda f: edit(f, config={"widht": 9}), "unknown hyperparameter 'widht'"),
+        (lambda f: edit(f, descriptors={"cutoff": 4.0, "two_j_max": 8}), "scaling of"),
+        (lambda f: (f / "weights.safetensors").unlink(), "missing"),
+        (lambda f: truncate(f / "weights.safetensors"), "damaged"),
+        (lambda f: (f / "weights.safetensors").write_bytes(b"\x80\x04\x95pickle"), "damaged"),
+        (lambda f: poison(f / "weights.safetensors"), "not finite"),
+    ],
+)
+def test_a_damaged_model_is_refused_in_one_line(folder, damage, text):
+    damage(folder)
+    with pytest.raises(ModelError, match=text) as error:
+        Model.open(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def edit(folder, **changes):
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | changes))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def poison(path):
+    tensors = safetensors.numpy.load_file(path)
+    tensors["weights.0"][0, 0, 0] = np.nan
+    safetensors.numpy.save_file(tensors, path)
+
+
+def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
+    accuracy = model.check(al4).accuracy
+    assert model.differences(accuracy) == []
+    worse = Accuracy(**{**model.card.accuracy.model_dump(), "ldos_r2": accuracy.ldos_r2 - 0.01})
+    assert model.differences(worse) == [f"ldos_r2: stated {accuracy.ldos_r2:.6g}, found {accuracy.ldos_r2 - 0.01:.6g}"]
+
+
+def test_weights_of_another_shape_do_not_make_a_model(model):
+    network = Network(SurrogateConfig(width=9), 3, 4, [0])
+    with pytest.raises(ModelError, match="do not fit the network"):
+        Model.assemble(model.card, {n: w.numpy() for n, w in network.state_dict().items()}, model.scaling)

@@ -1,0 +1,353 @@
+"""Studies from specification to model, on real data, with a real local Ray."""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pytest
+from dftune import Dataset, Model, Study
+from dftune.cluster.descriptors import compute_descriptors
+from dftune.platform.ledger import Ledger, LedgerError
+from dftune.platform.lock import Held, held
+from dftune.platform.score_quality import score_quality
+from dftune.platform.study import StudyError, trial_seed
+from dftune.trainables.bispectrum import BispectrumSettings
+from dftune.trainables.errors import DatasetError
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training import train
+from dftune.trainables.training_data import read_training_data
+
+CHEAP = {"cutoff": 4.0, "two_j_max": 4}
+QUICK = {
+    "descriptors": CHEAP,
+    "space": {
+        "width": {"type": "int", "low": 4, "high": 32, "log": True},
+        "activation": {"type": "choice", "values": ["relu", "tanh"]},
+    },
+    "config": {"n_layers": 1, "epochs": 3, "batch_size": 512, "learning_rate": 3e-3},
+    "initializations": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def described(al4, local_ray) -> Dataset:
+    """The dataset with cheap descriptors."""
+    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
+    return al4
+
+
+@pytest.fixture(scope="session")
+def ended(described, tmp_path_factory) -> Study:
+    """A study that has run to its end."""
+    study = Study(
+        "quick", described, studies=tmp_path_factory.mktemp("studies"), method="rfr",
+        options={"candidates": 12, "top": 2, "calibration": 3}, **QUICK,
+    )  # fmt: skip
+    study.run()
+    return study
+
+
+def test_a_study_trains_the_best_scored_candidates_and_chooses_the_best_value(ended):
+    trials, conclusion = ended.trials(), ended.conclusion()
+    assert 3 <= len(trials) <= 5
+    assert all(t.state == "finished" and t.value > 0 and t.seconds > 0 for t in trials)
+    assert conclusion.value == min(t.value for t in trials)
+    best = trials[conclusion.trial]
+    assert {**QUICK["config"], **best.config}.items() <= conclusion.config.items()
+    scores = json.loads((ended.folder / "scores.json").read_text())
+    assert len(scores) == 12
+    ranked = sorted(scores, key=lambda row: -row["score"])
+    assert {tuple(row["config"].items()) for row in ranked[:2]} <= {tuple(sorted(t.config.items())) for t in trials}
+
+
+def test_a_trials_value_is_what_training_it_alone_gives(ended, described):
+    trial = ended.trials()[1]
+    data = read_training_data(described, ended.spec.descriptors)
+    config = SurrogateConfig.of({**QUICK["config"], **trial.config})
+    assert trial.seed == trial_seed(ended.spec.seed, trial.number)
+    assert train(config, data, seeds=[trial.seed]).best_loss[0] == pytest.approx(trial.value, rel=1e-3)
+
+
+def test_the_ledger_is_an_optuna_study_that_optuna_tools_can_open(ended):
+    loaded = optuna.load_study(study_name="quick", storage=f"sqlite:///{ended.folder / 'ledger.db'}")
+    assert loaded.best_value == ended.conclusion().value
+    assert loaded.best_trial.number == ended.conclusion().trial
+    for trial in loaded.trials:
+        assert trial.state == optuna.trial.TrialState.COMPLETE
+        assert set(trial.params) == set(QUICK["space"])
+        assert {"seed", "result", "score:rfr", "score:first_width", "score:n_parameters"} <= set(trial.user_attrs)
+        assert trial.intermediate_values
+
+
+def test_the_quality_of_each_score_is_reported_beside_the_trivial_ones(ended):
+    qualities = ended.score_qualities()
+    assert [q.name for q in qualities] == ["rfr", "first_width", "n_parameters"]
+    trials = ended.trials()
+    expected = score_quality("rfr", [t.scores["rfr"] for t in trials], [t.value for t in trials])
+    assert qualities[0] == expected
+
+
+def test_figures_are_drawn(ended):
+    for name in ("score.png", "dos.png"):
+        assert (ended.folder / "figures" / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_exported_model_confirms_its_stated_accuracy(ended, described, tmp_path):
+    exported = ended.export(tmp_path / "out.model")
+    model = Model.open(tmp_path / "out.model")
+    assert model.card == exported.card
+    judgement = model.check(described)
+    assert model.differences(judgement.accuracy) == []
+    stated = ended.conclusion().accuracy
+    assert judgement.accuracy.ldos_r2 == pytest.approx(stated["ldos_r2"], abs=1e-6)
+    assert model.card.n_initializations == 2
+    assert {s.split for s in (e.snapshot for e in judgement.errors)} == {"test"}
+
+
+def test_a_study_that_ended_is_not_run_again(ended):
+    before = ended.trials()
+    assert ended.resume() == ended.conclusion()
+    assert ended.trials() == before
+    with pytest.raises(StudyError, match="go on with `dftune study resume quick`"):
+        ended.run()
+
+
+def test_equal_seeds_give_equal_studies(described, tmp_path):
+    values = []
+    for folder in ("a", "b"):
+        study = Study("same", described, studies=tmp_path / folder, method="random", trials=3, seed=5, **QUICK)
+        study.run()
+        values.append([(t.config, t.seed, t.value) for t in study.trials()])
+    assert values[0] == values[1]
+
+
+def test_band_energy_can_be_the_value(described, tmp_path):
+    study = Study(
+        "band", described, studies=tmp_path, method="random", trials=2, minimize="band_energy_mae", **QUICK
+    )  # fmt: skip
+    conclusion = study.run()
+    trials = study.trials()
+    assert conclusion.value == min(t.value for t in trials)
+    assert all(t.value == pytest.approx(t.result["best_band_energy_mae"]) for t in trials)
+
+
+def test_failed_trials_are_recorded_with_their_cause_and_do_not_stop_the_study(described, tmp_path):
+    rates = {"learning_rate": {"type": "choice", "values": [1e-3, 10.0]}}
+    config = {"n_layers": 1, "width": 8, "epochs": 2, "batch_size": 512, "optimizer": "sgd"}
+    study = Study(
+        "some", described, studies=tmp_path, method="random", trials=6, seed=1,
+        descriptors=CHEAP, space=rates, config=config, initializations=1,
+    )  # fmt: skip
+    study.run()
+    states = {t.config["learning_rate"]: t.state for t in study.trials()}
+    assert states == {1e-3: "finished", 10.0: "failed"}
+    failure = next(t.failure for t in study.trials() if t.state == "failed")
+    assert re.match(r"the loss was .* after epoch \d+ at learning rate 10", failure)
+
+
+def test_a_study_whose_trials_all_fail_stops_early_with_the_cause(described, tmp_path):
+    study = Study(
+        "none", described, studies=tmp_path, method="random", trials=30, descriptors=CHEAP, initializations=1,
+        space={"width": {"type": "int", "low": 4, "high": 32}},
+        config={"n_layers": 1, "epochs": 2, "batch_size": 512, "optimizer": "sgd", "learning_rate": 10.0},
+    )  # fmt: skip
+    with pytest.raises(StudyError, match=r"all \d+ trials failed; trial 0: the loss was") as error:
+        study.run()
+    assert len(study.trials()) < 10
+    assert "\n" not in str(error.value)
+
+
+def test_a_split_that_is_missing_is_said_before_anything_starts(fresh_al4, tmp_path):
+    from dftune.trainables.importing import _splits
+
+    assert set(_splits(["a", "b"], [], []).values()) == {"train"}
+    for snapshot in fresh_al4.snapshots:
+        object.__setattr__(snapshot, "split", "train")
+    with pytest.raises(DatasetError, match="has no test snapshot"):
+        fresh_al4.split("test")
+
+
+def test_two_processes_cannot_hold_one_study(ended):
+    with held(ended.folder / "lock"):
+        code = (
+            "import sys; from pathlib import Path; from dftune.platform.lock import held\n"
+            "try:\n    with held(Path(sys.argv[1])): print('held')\n"
+            "except ValueError as error: print(error)\n"
+        )
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(ended.folder / "lock")], capture_output=True, text=True, check=True
+        )
+    assert re.search(r"held by process \d+ on .+ since .+; wait for it or stop it", out.stdout)
+    with held(ended.folder / "lock"), pytest.raises(Held), held(ended.folder / "lock"):
+        pass
+
+
+def test_a_ledger_of_another_version_is_refused(ended, tmp_path):
+    copy = tmp_path / "ledger.db"
+    copy.write_bytes((ended.folder / "ledger.db").read_bytes())
+    with sqlite3.connect(copy) as database:
+        (text,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'dftune'").fetchone()
+        changed = json.dumps(json.loads(text) | {"version": 99})
+        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'dftune'", (changed,))
+    with pytest.raises(LedgerError, match=r"ledger of another version \(99, this dftune writes 1\); use the dftune"):
+        Ledger.open(copy)
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (b"not a database at all, but long enough to look like one" * 40, "cannot be read"),
+        (b"", "not the ledger of one"),
+    ],
+)
+def test_a_damaged_ledger_is_refused(content, text, tmp_path):
+    (tmp_path / "ledger.db").write_bytes(content)
+    with pytest.raises(LedgerError, match=text):
+        Ledger.open(tmp_path / "ledger.db")
+
+
+def test_a_trial_of_the_ledger_is_one_row_from_the_start(ended, tmp_path):
+    ledger = Ledger.create(tmp_path / "ledger.db", ended.spec)
+    ledger.asked(0, {"width": 8, "activation": "relu"}, seed=3, scores={"rfr": 1.5})
+    (trial,) = Ledger.open(tmp_path / "ledger.db").trials()
+    assert (trial.number, trial.config, trial.state) == (0, {"width": 8, "activation": "relu"}, "running")
+    assert (trial.seed, trial.scores, trial.value) == (3, {"rfr": 1.5}, None)
+    with pytest.raises(LedgerError, match="another process has added trials"):
+        ledger.asked(5, {"width": 8, "activation": "relu"}, seed=3, scores={})
+    ledger.told(0, 0.25, {"seconds": 2.0}, None)
+    assert ledger.trials()[0].value == 0.25
+    assert ledger.trials()[0].seconds == 2.0
+
+
+def test_kendalls_tau_and_its_error_against_their_definitions():
+    rng = np.random.default_rng(0)
+    scores, values = rng.normal(size=12), rng.random(12)
+    pairs = [(i, j) for i in range(12) for j in range(i)]
+    concordant = sum((scores[i] - scores[j]) * (values[j] - values[i]) > 0 for i, j in pairs)
+    quality = score_quality("s", list(scores), list(values))
+    assert quality.tau == pytest.approx((2 * concordant - len(pairs)) / len(pairs))
+    # The variance of τ over random rankings is 2 (2n + 5) / (9 n (n - 1)).
+    drawn = [score_quality("s", list(rng.random(12)), list(values)).tau for _ in range(4000)]
+    assert np.std(drawn) == pytest.approx(quality.tau_error, rel=0.05)
+    assert quality.regret == pytest.approx(values[np.argmax(scores)] / values.min() - 1)
+
+
+# ---------------------------------------------------------------- faults, in processes of their own
+
+
+def write_spec(folder, dataset, **changes):
+    values = {"trials": 8, "method": "random", "epochs": 40, **changes}
+    text = f"""
+name = "faulty"
+dataset = "{dataset.path}"
+method = "{values["method"]}"
+trials = {values["trials"]}
+initializations = 1
+descriptors = {{ cutoff = 4.0, two_j_max = 4 }}
+[space]
+width = {{ type = "int", low = 4, high = 32, log = true }}
+[config]
+n_layers = 1
+epochs = {values["epochs"]}
+patience = 1000
+batch_size = 256
+"""
+    (folder / "faulty.toml").write_text(text)
+    return folder / "faulty.toml"
+
+
+def start(*arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dftune.platform.cli", *map(str, arguments)],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finished(folder) -> dict[int, tuple]:
+    """Finished trials as any SQLite client sees them, without waiting for the process that writes."""
+    try:
+        with sqlite3.connect(f"file:{folder / 'ledger.db'}?mode=ro", uri=True) as database:
+            rows = database.execute(
+                "SELECT t.number, v.value, t.datetime_complete FROM trials t JOIN trial_values v USING (trial_id) "
+                "WHERE t.state = 'COMPLETE'"
+            ).fetchall()
+    except sqlite3.OperationalError:
+        return {}
+    return {number: rest for number, *rest in rows}
+
+
+def wait_for(condition, process, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def test_a_driver_killed_in_mid_study_loses_no_finished_trial(described, tmp_path):
+    spec, folder = write_spec(tmp_path, described), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path)
+    wait_for(lambda: len(finished(folder)) >= 3, driver)
+    driver.kill()
+    driver.wait()
+    before = finished(folder)
+    with sqlite3.connect(folder / "ledger.db") as database:
+        (running,) = database.execute("SELECT count(*) FROM trials WHERE state = 'RUNNING'").fetchone()
+    assert running, "killed in the middle of trials"
+
+    resumed = start("study", "resume", "faulty", cwd=tmp_path)
+    out, err = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, err
+    after = finished(folder)
+    assert {number: after[number] for number in before} == before, "finished trials are as they were"
+    assert sorted(after) == list(range(8)), "each trial ran to its end, none twice"
+    assert "chosen: trial" in out
+
+    undisturbed = Study(
+        "undisturbed",
+        described,
+        studies=tmp_path,
+        **Study.open("faulty", tmp_path / "studies").spec.model_dump(exclude={"name", "dataset"}),
+    )
+    undisturbed.run()
+    assert [t.config for t in undisturbed.trials()] == [
+        t.config for t in Study.open("faulty", tmp_path / "studies").trials()
+    ]
+    assert undisturbed.conclusion().trial == Study.open("faulty", tmp_path / "studies").conclusion().trial
+
+
+def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(described, tmp_path):
+    spec, folder = write_spec(tmp_path, described, trials=200), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path)
+    wait_for(lambda: len(finished(folder)) >= 1, driver)
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert err.splitlines()[-1] == "Error: stopped; finished trials are kept, go on with `dftune study resume faulty`"
+    assert "Traceback" not in err
+    trials = Study.open("faulty", tmp_path / "studies").trials()
+    assert {t.state for t in trials} <= {"finished", "running"}
+    assert not list(folder.rglob("*.part"))
+
+
+def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(described, tmp_path):
+    spec, folder = write_spec(tmp_path, described, trials=200, epochs=4000), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path)
+    wait_for(lambda: (folder / "ledger.db").exists() and Study.open("faulty", tmp_path / "studies").trials(), driver)
+    driver.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, err = driver.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert driver.returncode == 1
+    assert "Traceback" not in err
+    assert "dftune study resume faulty" in err
+    assert not list(folder.rglob("*.part"))
+    assert Study.open("faulty", tmp_path / "studies").conclusion() is None
