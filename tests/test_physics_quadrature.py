@@ -49,16 +49,20 @@ def test_the_linear_rule_of_a_constant_is_the_trapezoidal_rule():
 
 @pytest.mark.parametrize("spacing", [0.25, 0.5])
 @pytest.mark.parametrize("kernel, width", KERNELS)
-@pytest.mark.parametrize("name, bound", [("f", 2e-4), ("eps f", 7e-4), ("s", 3e-4)])
+@pytest.mark.parametrize("name, bound", [("f", 3e-4), ("eps f", 1.5e-3), ("s", 5e-4)])
 def test_least_squares_undo_the_broadening_of_known_levels(name, bound, kernel, width, spacing):
-    # A bumpy DOS, 200 random levels, at 3158 K; measured at most 0.9e-4, 4.5e-4 eV and 1.0e-4 a level, where the
-    # linear rule is off by 4e-4 to 8e-4, 6e-3 to 13e-3 eV and 1.2e-3 to 2.0e-3.
-    levels = np.random.default_rng(0).uniform(-4.0, 11.0, size=200)
+    # A bumpy DOS, 200 random levels, at 3158 K.  Root mean square error a level over 20 draws, measured: at most
+    # 1.6e-4, 8e-4 eV and 1.7e-4, where the linear rule has at least 13e-4, 89e-4 eV and 19e-4.
     grid = EnergyGrid(minimum=-6.0, spacing=spacing, n_energy=round(20 / spacing) + 1, kernel=kernel, width=width)
-    found, exact = integral(grid.quadrature().weights, levels, grid, FUNCTIONS[name], 3157.75)
-    linear, _ = integral(grid.quadrature("linear").weights, levels, grid, FUNCTIONS[name], 3157.75)
-    assert abs(found - exact) < bound
-    assert abs(linear - exact) > 5 * abs(found - exact)
+
+    def rms(rule):
+        draws = [np.random.default_rng(seed).uniform(-4.0, 11.0, size=200) for seed in range(20)]
+        weights = grid.quadrature(rule).weights
+        errors = np.subtract(*zip(*(integral(weights, d, grid, FUNCTIONS[name], 3157.75) for d in draws), strict=True))
+        return np.sqrt((errors**2).mean())
+
+    assert rms("least-squares") < bound
+    assert rms("linear") > 6 * rms("least-squares")
 
 
 @pytest.mark.parametrize("temperature", [933.0, 3157.75])
@@ -68,7 +72,7 @@ def test_least_squares_undo_the_broadening_of_known_levels(name, bound, kernel, 
 def test_a_free_electron_metal_gets_back_its_electrons_and_its_band_energy(
     name, bound, kernel, width, spacing, temperature
 ):
-    # D ∝ √ε from -3.4 eV as in Al; measured at most 0.5e-5 and 0.7e-4 eV a level, the plain rule 26e-5 and 22e-4 eV.
+    # D ∝ √ε from -3.4 eV as in Al; measured at most 0.3e-5 and 0.2e-4 eV a level, the plain rule 26e-5 and 22e-4 eV.
     levels = -3.4 + 15.0 * ((np.arange(3000) + 0.5) / 3000) ** (2 / 3)
     grid = EnergyGrid(minimum=-6.0, spacing=spacing, n_energy=round(20 / spacing) + 1, kernel=kernel, width=width)
 
@@ -97,6 +101,6 @@ def test_the_ridge_keeps_the_weights_tame_where_a_small_one_does_not(temperature
         weights = LeastSquares(energy, "gaussian", 0.5, ridge).weights(lambda e: FUNCTIONS["f"](e, temperature))
         return np.abs(weights).max() / 0.25  # in units of the spacing, the weight of a filled state
 
-    # An error of the LDOS is multiplied by the weights: measured 1.8 of a filled state, and 11 and 25.
-    assert largest(1e-2) < 2
+    # An error of the LDOS is multiplied by the weights: measured 2.4 and 2.1 of a filled state, and 25 and 11.
+    assert largest(LeastSquares.ridge) < 3
     assert largest(1e-6) > 10

@@ -1,6 +1,7 @@
 """Studies from specification to model, on real data, with a real local Ray."""
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -265,8 +266,12 @@ batch_size = 256
 def start(*arguments, cwd):
     return subprocess.Popen(
         [sys.executable, "-m", "dftune.platform.cli", *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a signal to its group reaches Ray's processes too, as Ctrl-C in a terminal does
+    )
 
 
 def finished(folder) -> dict[int, tuple]:
@@ -326,7 +331,7 @@ def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(described, tmp_path):
     spec, folder = write_spec(tmp_path, described, trials=200), tmp_path / "studies" / "faulty"
     driver = start("study", "run", spec, cwd=tmp_path)
     wait_for(lambda: len(finished(folder)) >= 1, driver)
-    driver.send_signal(signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert err.splitlines()[-1] == "Error: stopped; finished trials are kept, go on with `dftune study resume faulty`"
@@ -340,9 +345,9 @@ def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(described, t
     spec, folder = write_spec(tmp_path, described, trials=200, epochs=4000), tmp_path / "studies" / "faulty"
     driver = start("study", "run", spec, cwd=tmp_path)
     wait_for(lambda: (folder / "ledger.db").exists() and Study.open("faulty", tmp_path / "studies").trials(), driver)
-    driver.send_signal(signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT)
     time.sleep(0.05)
-    driver.send_signal(signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT)
     started = time.monotonic()
     _, err = driver.communicate(timeout=30)
     assert time.monotonic() - started < 10

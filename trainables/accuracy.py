@@ -61,9 +61,10 @@ def snapshot_error(
 class Accuracy:
     """Accuracy of T initialisations on some snapshots: mean over T, standard deviation (Fiedler et al. 2022, Eq. 4).
 
-    band_energy_mae [meV/atom] is the mean over snapshots of |error|, None where one of them is not defined; ldos_r2 has the variance about each energy's
-    own mean over the same snapshots in its denominator; dos_rmse is in 1/(eV atom).
-    ``by_group`` gives mean |error| and mean signed error [meV/atom] of each group of snapshots.
+    band_energy_mae [meV/atom] is the mean over snapshots of |error|, None where one of them is not defined; ldos_r2
+    has the variance about each energy's own mean over the same snapshots in its denominator; dos_rmse is in
+    1/(eV atom).  ``by_group`` gives mean |error| and mean signed error [meV/atom] of each group of snapshots whose
+    errors are all defined.
     """
 
     n_snapshots: int

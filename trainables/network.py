@@ -58,11 +58,17 @@ class Network(nn.Module):
         Args:
             x: standardised descriptors, (T, n_points, n_in), or (n_points, n_in) for the same in each.
         """
-        h = x.expand(self.n_initializations, *x.shape[-2:])
-        layers = []
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            h = self.activation(torch.baddbmm(bias, h, weight))
-            layers.append(h)
+        return self.hidden_layers_from(self.first_sum(x))
+
+    def first_sum(self, x: Tensor) -> Tensor:
+        """What the first hidden layer's neurons receive, (T, n_points, width); ``x`` as in ``hidden_layers``."""
+        return torch.baddbmm(self.biases[0], x.expand(self.n_initializations, *x.shape[-2:]), self.weights[0])
+
+    def hidden_layers_from(self, first_sum: Tensor) -> list[Tensor]:
+        """As ``hidden_layers``, from what the first one receives."""
+        layers = [self.activation(first_sum)]
+        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
+            layers.append(self.activation(torch.baddbmm(bias, layers[-1], weight)))
         return layers
 
     def forward(self, x: Tensor) -> Tensor:

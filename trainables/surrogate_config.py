@@ -1,9 +1,9 @@
 """The hyperparameters of a surrogate: what a config λ may hold, their defaults and bounds."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InputError
 
@@ -17,7 +17,7 @@ class SurrogateConfig(BaseModel):
 
     n_layers: int = Field(default=2, ge=1, le=20, description="number of hidden layers")
     width: int = Field(default=128, ge=1, le=16_384, description="neurons in each hidden layer")
-    widths: tuple[int, ...] | None = Field(
+    widths: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] | None = Field(
         default=None, min_length=1, max_length=20, description="neurons layer by layer, instead of n_layers and width"
     )
     activation: Activation = Field(default="gelu", description="non-linearity after each hidden layer")
@@ -28,12 +28,6 @@ class SurrogateConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = Field(default="cosine", description="learning rate over the epochs")
     epochs: int = Field(default=40, ge=1, le=100_000, description="largest number of epochs")
     patience: int = Field(default=8, ge=1, description="epochs without a better validation loss before stopping")
-
-    @model_validator(mode="after")
-    def _widths_in_range(self) -> "SurrogateConfig":
-        if self.widths is not None and not all(1 <= w <= 16_384 for w in self.widths):
-            raise ValueError("each of widths must be 1 to 16384")
-        return self
 
     @property
     def hidden(self) -> tuple[int, ...]:

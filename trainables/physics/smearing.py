@@ -51,7 +51,7 @@ def entropy(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Arr
     f = fermi_dirac(energy, fermi_level=fermi_level, temperature=temperature)
     # The occupation of the mirrored energy, not 1 - f: below ε_F the latter loses every digit.
     hole = fermi_dirac(2 * fermi_level - np.asarray(energy), fermi_level=fermi_level, temperature=temperature)
-    return -(xlogy(f, f) + xlogy(hole, hole))
+    return -np.asarray(xlogy(f, f) + xlogy(hole, hole), dtype=np.float64)
 
 
 def broadening(difference: ArrayLike, *, kernel: Kernel, width: float) -> Array:

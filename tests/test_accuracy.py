@@ -1,0 +1,98 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from dftune.trainables.accuracy import SnapshotError, snapshot_error, summarize, total_variance
+
+
+def judged(al4, snapshot, predicted):
+    """The errors of DOS curves (T, n_energy) on a snapshot."""
+    true = al4.dos(snapshot)
+    return snapshot_error(
+        snapshot,
+        al4.info.energy_grid,
+        predicted_dos=predicted,
+        true_dos=true,
+        squared_error=np.zeros(len(predicted)),
+    )
+
+
+def error(snapshot, band, squares=(0.0, 0.0), rmse=(0.0, 0.0)):
+    return SnapshotError(snapshot, np.array(band, dtype=float), np.array(rmse), np.array(squares))
+
+
+def test_the_true_dos_has_no_error_but_that_of_the_quadrature(al4):
+    report = next(al4.check())
+    found = judged(al4, al4["000"], np.stack([al4.dos(al4["000"])] * 2))
+    np.testing.assert_allclose(found.band_energy, report.band_energy_error)
+    np.testing.assert_array_equal(found.dos_rmse, 0.0)
+
+
+def test_a_dos_shifted_in_energy_shifts_the_band_energy_by_as_much_an_electron(al4):
+    # 12 electrons in 4 atoms: 10 meV an electron are 30 meV/atom.  Shifted to first order, by the derivative.
+    snapshot, grid = al4["000"], al4.info.energy_grid
+    dos = al4.dos(snapshot)
+    shifted = np.interp(grid.energy - 0.01, grid.energy, dos)
+    expected = 30.0
+    found = judged(al4, snapshot, np.stack([dos, shifted])).band_energy
+    assert found[1] - found[0] == pytest.approx(expected, rel=0.05)
+
+
+def test_the_dos_error_is_the_root_mean_square_an_atom(al4):
+    dos = al4.dos(al4["000"])
+    offsets = np.stack([dos + 0.4, dos + 0.8 * np.where(np.arange(37) == 5, 1, 0)])
+    np.testing.assert_allclose(judged(al4, al4["000"], offsets).dos_rmse, [0.1, 0.2 / np.sqrt(37)])
+
+
+def test_a_dos_that_cannot_hold_the_electrons_has_no_band_energy(al4):
+    dos = al4.dos(al4["000"])
+    found = judged(al4, al4["000"], np.stack([0.1 * dos, dos, np.full(37, np.nan)]))
+    assert np.isnan(found.band_energy).tolist() == [True, False, True]
+
+
+def test_without_a_dft_band_energy_there_is_no_error(al4):
+    snapshot = dataclasses.replace(al4["000"], band_energy=None)
+    assert np.isnan(judged(al4, snapshot, al4.dos(snapshot)[None]).band_energy).all()
+
+
+def test_errors_of_opposite_sign_do_not_cancel(al4):
+    # A signed mean error can be "minimised" to -76 meV/atom.
+    found = summarize([error(al4["000"], [5.0, 3.0]), error(al4["003"], [-5.0, -1.0])], total_variance=1.0)
+    assert found.band_energy_mae == pytest.approx((5.0 + 2.0) / 2)
+    assert found.band_energy_mae_std == pytest.approx(1.5)  # of 5 and 2, over the initialisations
+    assert (found.n_snapshots, found.n_initializations) == (2, 2)
+    mean_size, mean_error = found.by_group["displacement 0.05 Å"]
+    assert (mean_size, mean_error) == pytest.approx((3.5, 0.5))
+
+
+def test_errors_are_told_apart_by_group(al4):
+    found = summarize([error(al4["000"], [1.0, -1.0]), error(al4["002"], [-7.0, -9.0])], total_variance=1.0)
+    assert found.by_group == {"displacement 0.05 Å": (1.0, 0.0), "displacement 0.15 Å": (8.0, -8.0)}
+
+
+def test_an_undefined_error_is_never_a_number(al4):
+    found = summarize([error(al4["000"], [1.0, np.nan]), error(al4["002"], [-7.0, -9.0])], total_variance=1.0)
+    assert found.band_energy_mae is None
+    assert found.band_energy_mae_std is None
+    assert found.by_group == {"displacement 0.15 Å": (8.0, -8.0)}
+
+
+def test_r2_is_one_for_the_truth_and_zero_for_the_mean(al4):
+    ldos = [al4.ldos(al4[i]).array() for i in ("000", "001")]
+    everything = np.concatenate(ldos).astype(float)
+    mean = everything.mean(axis=0)
+    errors = [
+        error(al4[i], [0.0, 0.0], squares=(0.0, ((values.astype(float) - mean) ** 2).sum()), rmse=(0.1, 0.3))
+        for i, values in zip(("000", "001"), ldos, strict=True)
+    ]
+    found = summarize(errors, total_variance(ldos))
+    assert found.ldos_r2 == pytest.approx(0.5)  # the mean over the two
+    assert found.ldos_r2_std == pytest.approx(0.5)
+    assert found.dos_rmse == pytest.approx(0.2)
+    assert found.dos_rmse_std == pytest.approx(0.1)
+
+
+def test_the_variance_over_shards_is_that_of_all_points(al4):
+    ldos = al4.ldos(al4["000"]).array()
+    expected = (ldos.astype(float).var(axis=0) * 8000).sum()
+    assert total_variance([ldos[:100], ldos[100:5000], ldos[5000:]]) == pytest.approx(expected, rel=1e-12)
