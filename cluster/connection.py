@@ -63,7 +63,6 @@ def connected(address: str | None = None) -> Iterator[None]:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                _node_ip_address="127.0.0.1",
             )
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import re
 from pathlib import Path
 
@@ -220,9 +221,21 @@ def test_a_missing_or_truncated_ldos_is_refused(raw, tmp_path):
     assert "001.ldos.npy: not a whole .npy file; copy it again" in refused([raw], tmp_path / "al4")
 
 
-def test_a_pickle_is_never_opened(raw, tmp_path):
-    np.save(raw / "002.ldos.npy", np.array([{"not": "numbers"}], dtype=object), allow_pickle=True)
+class MakesAFolder:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, lambda trap: b"\x93NUMPY\x01\x00" + pickle.dumps(trap)])
+def test_a_pickle_is_never_opened(raw, tmp_path, dump):
+    (raw / "002.ldos.npy").write_bytes(dump(MakesAFolder(str(tmp_path / "executed"))))
     assert "002.ldos.npy: not a whole .npy file" in refused([raw], tmp_path / "al4")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_snapshots_of_another_energy_grid_or_valence_are_refused(raw, tmp_path):
