@@ -8,6 +8,7 @@ descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_compon
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,10 +211,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the table, hence of every LDOS in it: which data a model was trained on."""
-        return hashlib.sha256(
-            (sha256(self.path / "snapshots.parquet") + self.info.model_dump_json()).encode()
-        ).hexdigest()
+        """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on."""
+        content = [self.info.model_dump(mode="json"), [s.to_row() for s in self.snapshots]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:
         """LDOS of a snapshot, shape (n_points, n_energy) [1/(eV Å³)].
