@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
 from dftune.trainables.dataset import Dataset
 from dftune.trainables.energy_grid import EnergyGrid
 from dftune.trainables.importing import import_arrays

@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+
 from dftune.cluster.connection import connected
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.dataset import Dataset, Snapshot
@@ -61,6 +62,7 @@ def main() -> None:
     plain = ProcessPoolExecutor(1, get_context("spawn"))
     with plain, tempfile.TemporaryDirectory() as folder, connected():
         import ray
+
         from dftune.cluster.descriptors import DescriptorActor, compute_descriptors
 
         shutil.copytree(example, Path(folder) / "al4", ignore=shutil.ignore_patterns("descriptors"))

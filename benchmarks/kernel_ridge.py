@@ -15,12 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.distance import cdist
+
 from dftune.trainables.accuracy import snapshot_error, summarize, total_variance
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.dataset import Dataset
 from dftune.trainables.physics.local import dos
 from dftune.trainables.training_data import TrainingData, read_split, read_training_data
-from scipy.spatial.distance import cdist
 
 WIDTHS = (2.0, 4.0, 8.0, 16.0)  # of the kernel, in √n_components: about the distance of two standardised descriptors
 PENALTIES = (1e-9, 1e-7, 1e-5, 1e-3)

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
 from dftune.platform.ledger import Ledger
 from dftune.platform.spec import StudySpec
 from dftune.searchers.space import Choice, Float, Int, draw

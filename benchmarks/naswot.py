@@ -21,6 +21,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 import torch
+
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.dataset import Dataset
 from dftune.trainables.network import Network

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from dftune.platform.progress import Plain
 from dftune.platform.score_quality import score_quality
 from dftune.platform.spec import StudySpec

@@ -420,6 +420,8 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
         click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error):")
         for quality in qualities:
             click.echo(f"  {quality}")
+    if explanation := found.explanation():
+        click.echo("\n" + "\n".join(explanation))
     if conclusion is None:
         return click.echo(f"\nnot ended; go on with `dftune study resume {found.spec.name}`")
     minimize = found.spec.minimize

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..searchers.space import Config, Float, Int, Range
+from ..searchers.optuna_search import distribution
+from ..searchers.space import Config
 from ..trainables.errors import InputError
 from ..trainables.files import atomic
 from .spec import SpecError, StudySpec
@@ -185,15 +185,6 @@ class Ledger:
     def close(self) -> None:
         """Release the file."""
         _close(self._storage)
-
-
-def distribution(values: Range) -> BaseDistribution:
-    """The Optuna distribution of a range."""
-    if isinstance(values, Int):
-        return IntDistribution(values.low, values.high, log=values.log)
-    if isinstance(values, Float):
-        return FloatDistribution(values.low, values.high, log=values.log)
-    return CategoricalDistribution(values.values)
 
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:

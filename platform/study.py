@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cluster.connection import connected
 from ..searchers import SEARCHERS
-from ..searchers.searcher import PastTrial
+from ..searchers.searcher import Explains, PastTrial, Searcher
 from ..searchers.space import Config
 from ..trainables.dataset import SPLITS, Dataset
 from ..trainables.errors import InputError
@@ -119,7 +119,7 @@ class Study:
                 f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
                 "choose another name, or remove the folder"
             )
-        self._check_dataset()
+        self._check()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -137,7 +137,7 @@ class Study:
         with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
             if (conclusion := ledger.conclusion()) is not None:
                 return Conclusion(**conclusion)
-            self._check_dataset()
+            self._check()
             with held(self.folder / "lock"):
                 return self._run(ledger, address, progress or Silent())
 
@@ -176,7 +176,17 @@ class Study:
         """How far each score is to be trusted, by the trials trained so far; the method's own score first."""
         return qualities(self.trials(), SEARCHERS[self.spec.method].score)
 
-    def _check_dataset(self) -> None:
+    def explanation(self) -> list[str]:
+        """What the method has to say about its trials, in lines for people.  Errors as ``open``."""
+        searcher = self._searcher(None)
+        if not isinstance(searcher, Explains):
+            return []
+        searcher.replay(_history(self.trials()))
+        return searcher.explanation()
+
+    def _check(self) -> None:
+        """Refuse what cannot come to an end before anything is started or written."""
+        self._searcher(None)
         dataset = Dataset.open(self.spec.dataset)
         for name in SPLITS:
             dataset.split(name)
@@ -184,6 +194,13 @@ class Study:
             raise StudyError(
                 f"{dataset.path}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
+
+    def _searcher(self, scorer: "ClusterScorer | None") -> Searcher:
+        spec = self.spec
+        try:
+            return SEARCHERS[spec.method].build(spec.space, spec.seed, scorer, spec.method_options)
+        except ValueError as error:
+            raise StudyError(f"method {spec.method}: {error}") from error
 
     def _run(self, ledger: Ledger, address: str | None, progress: Progress) -> "Conclusion":
         started = time.perf_counter()
@@ -252,11 +269,11 @@ class Study:
 
         record = _Record(ledger, spec, scores_of, progress, self._scores_ready(scorer, progress))
         searcher = TuneSearcher(
-            method.build(spec.space, spec.seed, scorer, spec.method_options),
+            self._searcher(scorer),
             metric=spec_metric(spec),
             max_trials=spec.trials,
             record=record,
-            history=[PastTrial(str(t.number), t.config, t.state != "running", t.value) for t in ledger.trials()],
+            history=_history(ledger.trials()),
             package=lambda trial, config: {
                 "config": {**spec.config, **config},
                 "seed": trial_seed(spec.seed, trial),
@@ -447,6 +464,10 @@ def spec_metric(spec: StudySpec) -> str:
 def trial_seed(study_seed: int, trial: int) -> int:
     """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
     return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0])
+
+
+def _history(trials: list[LedgerTrial]) -> list[PastTrial]:
+    return [PastTrial(str(t.number), t.config, t.state != "running", t.value) for t in trials]
 
 
 def qualities(trials: list[LedgerTrial], main: str | None) -> list[ScoreQuality]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .space import Config
 
@@ -44,4 +44,13 @@ class Searcher(Protocol):
 
     def replay(self, history: Sequence[PastTrial]) -> None:
         """On a fresh searcher: go on as after asking for these trials, in this order, with the finished ones told."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A method that has something to say about its trials besides their values."""
+
+    def explanation(self) -> list[str]:
+        """Lines for people; none while there is nothing to say."""
         ...

@@ -121,5 +121,7 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
 
 
 def _spread(low: float, high: float, log: bool, n: int) -> list[float]:
+    if low == high:
+        return [low]
     values: Any = np.geomspace(low, high, n) if log else np.linspace(low, high, n)
     return [low, *map(float, values[1:-1]), high]

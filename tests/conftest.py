@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from dftune.cluster.connection import connected
 from dftune.trainables.dataset import Dataset
 

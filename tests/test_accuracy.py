@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from dftune.trainables.accuracy import SnapshotError, snapshot_error, summarize, total_variance
 
 

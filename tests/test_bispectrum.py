@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path, structure_hash
-from dftune.trainables.errors import InputError
 from pydantic import ValidationError
 from scipy.special import factorial
+
+from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path, structure_hash
+from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)
 TRICLINIC = np.array([[4.1, 0.1, -0.3], [1.3, 3.9, 0.2], [-0.7, 0.4, 4.4]])  # Å, no vector along an axis

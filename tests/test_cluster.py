@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import ray
+
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.cluster.resources import slots

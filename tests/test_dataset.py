@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from dftune.trainables.bispectrum import BispectrumSettings, descriptor_path
 from dftune.trainables.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
 from dftune.trainables.errors import DatasetError

@@ -1,6 +1,7 @@
 import resource
 
 import pytest
+
 from dftune.trainables.errors import InputError
 from dftune.trainables.files import atomic, sha256, write_text
 

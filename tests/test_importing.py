@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from ase.data import chemical_symbols
+
 from dftune.trainables.dataset import Dataset
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.importing import import_arrays

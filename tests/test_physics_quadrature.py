@@ -2,10 +2,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+from scipy.integrate import quad
+
 from dftune.trainables.energy_grid import EnergyGrid
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.smearing import broadening, entropy, fermi_dirac
-from scipy.integrate import quad
 
 FERMI_LEVEL = 6.0  # eV
 FUNCTIONS = {
@@ -104,3 +106,18 @@ def test_the_ridge_keeps_the_weights_tame_where_a_small_one_does_not(temperature
     # An error of the LDOS is multiplied by the weights: measured 2.4 and 2.1 of a filled state, and 25 and 11.
     assert largest(LeastSquares.ridge) < 3
     assert largest(1e-6) > 10
+
+
+def test_an_energy_grid_is_uniform_from_its_minimum_on_and_keeps_its_rules():
+    grid = EnergyGrid(minimum=-6.0, spacing=0.5, n_energy=37, kernel="gaussian", width=0.5)
+    assert grid.energy.tolist() == [-6.0 + 0.5 * i for i in range(37)]
+    assert grid.quadrature() is EnergyGrid(**grid.model_dump()).quadrature()  # the costly part is done once
+    assert grid.quadrature() is not grid.model_copy(update={"width": 0.4}).quadrature()
+    assert isinstance(grid.quadrature("linear"), Linear)
+
+
+@pytest.mark.parametrize("changed", [{"spacing": 0.0}, {"n_energy": 1}, {"width": -0.5}, {"kernel": "lorentzian"}])
+def test_an_energy_grid_that_cannot_be_is_refused(changed):
+    good = {"minimum": -6.0, "spacing": 0.5, "n_energy": 37, "kernel": "gaussian", "width": 0.5}
+    with pytest.raises(ValidationError, match=next(iter(changed))):
+        EnergyGrid(**good | changed)

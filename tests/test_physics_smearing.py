@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from dftune.trainables.physics.smearing import broadening, entropy, fermi_dirac
-from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
 from scipy import constants
 from scipy.integrate import quad
+
+from dftune.trainables.physics.smearing import broadening, entropy, fermi_dirac
+from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
 
 TEMPERATURES = [298.0, 933.0, 3157.75, 30_000.0]
 

@@ -3,13 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from dftune.trainables.network import Network, n_parameters
 from dftune.trainables.scores import SCORES, TRIVIAL
 from dftune.trainables.scores.naswot import K, naswot, spectrum_score
-from dftune.trainables.scores.rfr import PENALTY, rfr, ridge
+from dftune.trainables.scores.rfr import rfr, ridge
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training_data import MiniBatch
-from torch import nn
 
 N_COMPONENTS, N_ENERGY = 14, 6
 CONFIGS = [
@@ -143,7 +144,7 @@ def test_rfr_is_the_error_of_a_ridge_regression_on_all_hidden_layers(config):
                 features.append(h.detach().numpy())
         phi = np.concatenate(features, axis=1)
         p = phi.shape[1]
-        rows = np.block([[phi[:30], np.ones((30, 1))], [math.sqrt(PENALTY) * np.eye(p), np.zeros((p, 1))]])
+        rows = np.block([[phi[:30], np.ones((30, 1))], [math.sqrt(1e-2) * np.eye(p), np.zeros((p, 1))]])
         weights = np.linalg.lstsq(rows, np.concatenate([batch.ldos[:30], np.zeros((p, N_ENERGY))]), rcond=None)[0]
         errors.append(((phi[30:] @ weights[:-1] + weights[-1] - batch.ldos[30:]) ** 2).mean())
     (found,) = rfr([config], batch, 5)

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from dftune.searchers.screened_search import ScreenedSearch, ScreenOptions
 from dftune.searchers.searcher import WAIT
 from dftune.searchers.space import Choice, Float, Int

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+
 from dftune.searchers import SEARCHERS
 from dftune.searchers.searcher import PastTrial, Wait
 from dftune.searchers.space import Choice, Float, Int

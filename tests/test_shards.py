@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.shards import POINTS_A_SHARD, ShardFile, to_batches, to_numpy, write
 

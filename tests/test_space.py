@@ -2,9 +2,10 @@ import re
 
 import numpy as np
 import pytest
-from dftune.searchers.space import SPACE, Choice, Float, Int, draw
 from pydantic import ValidationError
 from scipy.stats import kstest
+
+from dftune.searchers.space import SPACE, Choice, Float, Int, draw
 
 RNG = np.random.default_rng(0)
 UNIT = RNG.random(4000)
@@ -37,6 +38,7 @@ def test_levels_span_the_range_in_order():
     assert Int(low=1, high=3, n_levels=8).levels == [1, 2, 3]
     assert Float(low=0, high=1, n_levels=3).levels == [0.0, 0.5, 1.0]
     assert Choice(values=("b", "a")).levels == ["b", "a"]
+    assert Float(low=0.3, high=0.3, log=True).levels == [0.3]
 
 
 def test_a_drawn_config_lies_in_the_space():

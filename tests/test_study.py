@@ -12,6 +12,7 @@ import time
 import numpy as np
 import optuna
 import pytest
+
 from dftune import Dataset, Model, Study
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.platform.ledger import Ledger, LedgerError

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
 from dftune.trainables.surrogate import CHUNK, judge, predict_dos, predict_ldos
@@ -94,6 +95,21 @@ def test_a_judgement_is_that_of_all_points_at_once(al4, surrogate, snapshots):
     assert accuracy.ldos_r2_std == pytest.approx(r2.std(), abs=1e-5)
     assert accuracy.band_energy_mae == pytest.approx(np.abs(band).mean(), rel=1e-3)
     assert accuracy.band_energy_mae_std == pytest.approx(np.abs(band).mean(axis=0).std(), rel=1e-3)
+
+
+def test_a_shard_larger_than_a_chunk_is_judged_in_grid_order(al4, surrogate, snapshots):
+    # Each plane of the grid three times over: 24,000 points in one shard, and the same DOS.
+    data = snapshots[0]
+    fine = SnapshotData(
+        dataclasses.replace(data.snapshot, grid=(60, 20, 20)),
+        *([np.repeat(np.concatenate(a).reshape(20, 400, -1), 3, axis=0).reshape(24_000, -1)]
+          for a in (data.descriptors, data.ldos)),
+    )  # fmt: skip
+    assert len(fine.ldos[0]) > CHUNK
+    once, thrice = (judge(*surrogate, al4.info.energy_grid, [d]) for d in (data, fine))
+    np.testing.assert_allclose(thrice.errors[0].squared_error, 3 * once.errors[0].squared_error, rtol=1e-5)
+    np.testing.assert_allclose(thrice.errors[0].band_energy, once.errors[0].band_energy, rtol=1e-4)
+    assert thrice.accuracy.ldos_r2 == pytest.approx(once.accuracy.ldos_r2, abs=1e-6)
 
 
 def test_a_network_of_nonsense_has_no_band_energy(al4, surrogate, snapshots):

@@ -1,7 +1,8 @@
 import pytest
+from pydantic import ValidationError
+
 from dftune.trainables.errors import InputError
 from dftune.trainables.surrogate_config import SurrogateConfig
-from pydantic import ValidationError
 
 
 def test_hidden_layers_are_equal_or_given_one_by_one():

@@ -1,12 +1,13 @@
 """Our methods as Ray Tune searchers, in Ray Tune."""
 
 import pytest
+from ray import tune
+
 from dftune.searchers import SEARCHERS
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.searcher import WAIT, PastTrial
 from dftune.searchers.space import Float
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
-from ray import tune
 
 SPACE = {"x": Float(low=-1, high=1)}
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -166,6 +167,19 @@ def test_interrupted_trials_stay_unfinished_unless_they_had_come_to_their_end():
     searcher.on_trial_complete("a", {"loss": 0.3})
     searcher.on_trial_complete("b", {"loss": 0.2, COMPLETE: True})
     assert notebook.of("told") == [(1, 0.2, None)]
+
+
+@pytest.mark.parametrize("name", [n for n, m in SEARCHERS.items() if m.score is None])
+def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
+    method = SEARCHERS[name]
+    notebook = Notebook()
+    searcher = TuneSearcher(
+        method.build(SPACE, 0, None, method.options()), metric="loss", max_trials=8, record=notebook
+    )
+    results = fit(searcher, parabola, tmp_path)
+    assert searcher.error is None
+    assert 2 <= len(results) <= 8
+    assert {t: v for t, v, _ in notebook.of("told")} == {t: x**2 for t, x in notebook.of("asked")}
 
 
 @pytest.mark.parametrize("name", [n for n, m in SEARCHERS.items() if m.score])

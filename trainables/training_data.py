@@ -49,7 +49,6 @@ class Scaling:
         std = np.sqrt(variance)
         # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
         std[std <= 1e-6 * np.abs(mean)] = 1.0
-        std[std == 0] = 1.0
         ldos_mean, ldos_variance = _moments([shard for s in snapshots for shard in s.ldos])
         scale = float(np.sqrt(ldos_variance.mean()))
         return cls(mean.astype(np.float32), std.astype(np.float32), ldos_mean.astype(np.float32), scale or 1.0)
