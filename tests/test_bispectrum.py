@@ -89,12 +89,11 @@ def test_with_one_neighbour_the_bispectrum_is_its_closed_form(settings):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_grid_point_on_an_atom_does_not_see_that_atom():
-    # LAMMPS leaves out neighbours closer than 1e-10 Å; 1e-6 Å away the atom counts in full.
-    cell = 10.0 * np.eye(3)
-    on, off = (bispectrum(cell, np.array([[x, 0.0, 0.0]]), ALUMINIUM[:1], (1, 1, 1), CHEAP) for x in (0.0, 1e-6))
-    np.testing.assert_allclose(on[0], one_neighbour(9.9, CHEAP), rtol=1e-6)
-    np.testing.assert_allclose(off[0], one_neighbour(0.0, CHEAP), rtol=1e-5)
+@pytest.mark.parametrize("x", [0.0, 1e-6, -1e-4])
+def test_a_grid_point_on_an_atom_sees_that_atom_as_its_neighbours_do(x):
+    # LAMMPS itself leaves out a neighbour closer than 1e-10 Å, and the descriptor jumps by a factor of up to 8.
+    found = bispectrum(10.0 * np.eye(3), np.array([[x, 0.0, 0.0]]), ALUMINIUM[:1], (1, 1, 1), CHEAP)
+    np.testing.assert_allclose(found[0], one_neighbour(0.0, CHEAP), rtol=1e-5)
 
 
 def test_descriptors_are_those_of_the_dft_grid_point(al4):
@@ -122,13 +121,13 @@ def test_descriptors_and_ldos_share_the_symmetry_of_the_crystal():
         return np.abs(values[tuple(moved)] - values).max() / np.abs(values).max()
 
     # The 48 operations of the cube about an atom with the 4 translations of the face-centred lattice; off by one
-    # voxel, both fields change by a third and more.
+    # voxel, the descriptors change by 14 % of their largest and more, the LDOS by a third and more.
     centres = [(0, 0, 0), (0, 10, 10), (10, 0, 10), (10, 10, 0)]
     for axes, signs, centre in product(permutations(range(3)), product((1, -1), repeat=3), centres):
         assert asymmetry(descriptors, axes, signs, centre) < 1e-5
         assert asymmetry(ldos, axes, signs, centre) < 2e-3  # QE's symmetrisation and half precision
         beside = (centre[0] + 1, *centre[1:])
-        assert asymmetry(descriptors, axes, signs, beside) > 0.3
+        assert asymmetry(descriptors, axes, signs, beside) > 0.1
         assert asymmetry(ldos, axes, signs, beside) > 0.3
 
 
@@ -136,7 +135,7 @@ def test_on_the_crystal_equal_descriptors_mean_equal_ldos():
     crystal = np.load(PERFECT)
     flat = bispectrum(crystal["cell"], crystal["positions"], np.full(4, 13), (20, 20, 20), CHEAP)
     ldos = crystal["ldos"].reshape(8000, -1).astype(float)
-    kinds = np.unique(np.round(flat, 3), axis=0, return_inverse=True)[1].ravel()
+    kinds = np.unique(np.round(flat, 1), axis=0, return_inverse=True)[1].ravel()
     assert kinds.max() + 1 == 91  # kinds of points of a 20³ grid under Fm-3m
     for kind in range(91):
         assert np.ptp(ldos[kinds == kind], axis=0).max() < 1e-4  # of 0.02

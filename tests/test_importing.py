@@ -128,9 +128,29 @@ def test_double_precision_is_stored_as_single(raw, tmp_path):
 
 
 @pytest.mark.parametrize("text, kernel", [("fd", "fermi-dirac"), ("fermi-dirac -df/de", "fermi-dirac")])
-def test_a_broadening_by_the_scf_smearing_is_known_by_its_names(raw, tmp_path, text, kernel):
+def test_a_broadening_by_the_scf_smearing_is_known_by_its_names_and_refused_where_it_is_not_so(
+    raw, tmp_path, text, kernel
+):
+    # The data were broadened by a Gaussian: taken for -df/dε, their band energy is 158 meV/atom off.
     edit(raw / "000.json", key="config.energy_grid_ev.kernel", value=text)
-    assert import_arrays([raw / "000.json"], tmp_path / "al4").info.energy_grid.kernel == kernel
+    message = refused([raw / "000.json"], tmp_path / "al4")
+    assert "000.ldos.npy: the LDOS gives a band energy +158 meV/atom off the DFT's" in message
+    assert f"the kernel ({kernel}, 0.5 eV) is not the one it had" in message
+
+
+def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp_path):
+    # From -3 eV on, the electron count is right to 1 %, the band energy off by 55 meV/atom.
+    edit_array(raw / "000.ldos.npy", lambda values: values[..., 6:])
+    edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-3.0)
+    edit(raw / "000.json", key="config.energy_grid_ev.count", value=31)
+    assert "the energy grid cuts off states at the bottom of the band" in refused([raw / "000.json"], tmp_path / "al4")
+
+
+def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
+    (raw / "index.json").write_text("[]")
+    lines = []
+    import_arrays([raw], tmp_path / "al4", report=lines.append)
+    assert lines[0] == f"left out {raw / 'index.json'}: no index.ldos.npy beside it"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +265,8 @@ def test_snapshots_of_another_energy_grid_or_valence_are_refused(raw, tmp_path):
     assert text == (f"{raw / '003.json'}: energy grid differs from that of {raw / '000.json'}; a dataset has one grid")
     edit(raw / "003.json", key="config.energy_grid_ev.width", value=0.5)
     edit(raw / "003.json", key="config.zval", value=11)
-    assert "003.json: Al has 11 valence electrons here and 3 before" in refused([raw], tmp_path / "al4")
+    text = refused([raw], tmp_path / "al4")
+    assert "003.json: 4 Al with 11 valence electrons each are not the 12 electrons it gives" in text
 
 
 def test_what_exists_is_not_overwritten(raw, tmp_path):

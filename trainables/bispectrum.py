@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InputError
 
+ON_GRID_SHIFT = 1e-7  # [Å]
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
 
 
@@ -102,7 +103,9 @@ def bispectrum(
         )
         # Folded into the cell: LAMMPS drops atoms outside the box it was given.
         fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
-        atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation)
+        # LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal
+        # crystals lie on grid points: a shift of 1e-7 Å keeps the descriptor what it is all around.
+        atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation) + ON_GRID_SHIFT
         made = lmp.create_atoms(len(atoms), None, [1] * len(atoms), atoms.ravel().tolist())
         if made != len(atoms):
             raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")

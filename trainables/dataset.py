@@ -33,6 +33,10 @@ from .shards import ShardFile, to_batches, write
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+# A right LDOS is within 1.2 meV/atom at 900 to 3200 K; one cut at the bottom of the band, or unfolded by another width
+# than it was broadened with, is off by tens.
+MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
+
 _vector = pa.list_(pa.float64(), 3)
 SNAPSHOTS = pa.schema(
     [
@@ -320,8 +324,8 @@ def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid,
         where: file or snapshot to name in an error.
 
     Raises:
-        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, or too
-            few states in the energy grid.
+        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
+            states in the energy grid, or a band energy more than 10 meV/atom off.
     """
     bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
     if len(bad):
@@ -352,6 +356,11 @@ def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid,
     except ValueError as error:
         raise DatasetError(f"{where}: {error}") from error
     difference = None if snapshot.band_energy is None else 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
+    if difference is not None and abs(difference) > MOST_BAND_ENERGY_ERROR:
+        raise DatasetError(
+            f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid cuts off "
+            f"states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had"
+        )
     return SnapshotReport(where, counted - snapshot.n_electrons, difference)
 
 

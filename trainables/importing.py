@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, Split, check_ldos, one_line
+from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, SnapshotReport, Split, check_ldos, one_line
 from .energy_grid import EnergyGrid
 from .errors import DatasetError, InputError
 from .files import atomic, sha256, write_text
@@ -93,7 +93,7 @@ def import_arrays(
         DatasetError: a file is missing, or what it holds is inconsistent; names file and reason.
     """
     sources = list(sources)
-    files = _find(sources)
+    files = _find(sources, report)
     if destination.exists():
         raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
     splits = _splits([f.stem for f in files], validation, test)
@@ -103,14 +103,17 @@ def import_arrays(
         infos: list[tuple[EnergyGrid, dict[str, float]]] = []
         rows = []
         for file in files:
-            snapshot, grid, species = _import_one(file, folder, splits[file.stem])
-            if infos and infos[0][0] != grid:
-                raise DatasetError(f"{file}: energy grid differs from that of {files[0]}; a dataset has one grid")
+            snapshot, grid, species, checked = _import_one(
+                file, folder, splits[file.stem], (files[0], infos[0][0]) if infos else None
+            )
             infos.append((grid, species))
             rows.append(snapshot.to_row())
-            report(
+            line = (
                 f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}"
             )
+            if checked.band_energy_error is not None:
+                line += f", band energy from the LDOS {checked.band_energy_error:+.2f} meV/atom off the DFT's"
+            report(line)
         if not any((folder / "density").iterdir()):
             (folder / "density").rmdir()
         table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
@@ -124,18 +127,25 @@ def import_arrays(
     return Dataset.open(destination)
 
 
-def _find(sources: Sequence[Path]) -> list[Path]:
+def _find(sources: Sequence[Path], report: Callable[[str], None]) -> list[Path]:
     files: list[Path] = []
     for place in sources:
         if place.is_dir():
-            found = sorted(f for f in place.glob("*.json") if f.with_name(f"{f.stem}.ldos.npy").exists())
-            if not found:
+            found = sorted(place.glob("*.json"))
+            snapshots = [f for f in found if f.with_name(f"{f.stem}.ldos.npy").exists()]
+            if not snapshots:
                 raise DatasetError(f"{place}: holds no snapshot (a NNN.json with a NNN.ldos.npy beside it)")
-            files += found
+            for file in found:
+                if file not in snapshots:
+                    report(f"left out {file}: no {file.stem}.ldos.npy beside it")
+            files += snapshots
         elif place.suffix == ".json":
             files.append(place)
-        elif not place.exists():
-            raise DatasetError(f"{place}: missing; give folders or the NNN.json files of snapshots")
+        else:
+            raise DatasetError(
+                f"{place}: {'no snapshot' if place.exists() else 'missing'}; "
+                "give folders or the NNN.json files of snapshots"
+            )
     if not files:
         raise DatasetError("nothing to import: give folders or the NNN.json files of snapshots")
     names = [f.stem for f in files]
@@ -170,7 +180,9 @@ def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floati
     return values if values.dtype != np.float64 else values.astype(np.float32)
 
 
-def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, EnergyGrid, dict[str, float]]:
+def _import_one(
+    file: Path, folder: Path, split: Split, first: tuple[Path, EnergyGrid] | None
+) -> tuple[Snapshot, EnergyGrid, dict[str, float], SnapshotReport]:
     try:
         record = _Record.model_validate_json(file.read_bytes())
         config, terms, sampled = record.config, record.qe_terms_ev, record.config.energy_grid_ev
@@ -185,11 +197,19 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
         raise DatasetError(f"{file}: missing") from error
     except (ValueError, OSError) as error:
         raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
+    if first is not None and first[1] != grid:
+        raise DatasetError(f"{file}: energy grid differs from that of {first[0]}; a dataset has one grid")
     if config.symbol not in atomic_numbers:
         raise DatasetError(f"{file}: '{config.symbol}' is not a chemical symbol")
     n_atoms, forces = len(config.positions_angstrom), record.forces_ev_per_angstrom
     if forces is not None and len(forces) != n_atoms:
         raise DatasetError(f"{file}: has forces of {len(forces)} atoms, but positions of {n_atoms}")
+
+    if abs(config.zval * n_atoms - record.n_electrons) > 1e-6:
+        raise DatasetError(
+            f"{file}: {n_atoms} {config.symbol} with {config.zval:g} valence electrons each are not the "
+            f"{record.n_electrons:g} electrons it gives; charged cells are not supported"
+        )
 
     nx, ny, nz = record.fft
     sigma = config.displacement_sigma_angstrom
@@ -217,7 +237,7 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
         density_sha256=None,
     )
     flat = values.reshape(snapshot.n_points, grid.n_energy)
-    check_ldos(flat, snapshot, grid, where=str(file.with_name(f"{file.stem}.ldos.npy")))
+    checked = check_ldos(flat, snapshot, grid, where=str(file.with_name(f"{file.stem}.ldos.npy")))
     about = {"snapshot": snapshot.id, "grid": str(snapshot.grid), "axes": "grid point (C order), energy"}
     hashes = {}
     path = folder / "ldos" / f"{snapshot.id}.arrow"
@@ -237,7 +257,7 @@ def _import_one(file: Path, folder: Path, split: Split) -> tuple[Snapshot, Energ
         write(path, to_batches(density, "density", about | {"unit": "1/Å³"}))
         hashes["density_sha256"] = sha256(path)
     finished = Snapshot.from_row(snapshot.to_row() | hashes)
-    return finished, grid, {config.symbol: config.zval}
+    return finished, grid, {config.symbol: config.zval}, checked
 
 
 def _kernel(text: str) -> Kernel:

@@ -56,19 +56,15 @@ def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Seque
     """Compare predictions with the reference on snapshots the network has not seen."""
     errors, curves = [], []
     for data in snapshots:
-        predicted, squares = [], np.zeros(network.n_initializations)
-        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
-            start, total = 0, np.zeros((network.n_initializations, grid.n_energy))
-            for chunk in predict_ldos(network, scaling, [descriptors]):
-                true = ldos[start : start + chunk.shape[1]].astype(np.float32)
-                squares += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
-                total += chunk.sum(axis=1, dtype=np.float64)
-                start += chunk.shape[1]
-            predicted.append(total)
-        snapshot = data.snapshot
-        predicted_dos = np.sum(predicted, axis=0) * (snapshot.volume / snapshot.n_points)
-        shape = (-1, grid.n_energy)
-        true_dos = dos(np.concatenate([s.reshape(shape) for s in data.ldos]), volume=snapshot.volume)
+        snapshot, count = data.snapshot, 0
+        squares, predicted = np.zeros(network.n_initializations), np.zeros((network.n_initializations, grid.n_energy))
+        true = np.concatenate(list(data.ldos))
+        for chunk in predict_ldos(network, scaling, data.descriptors):
+            here = true[count : count + chunk.shape[1]].astype(np.float32)
+            squares += np.square(chunk - here).sum(axis=(1, 2), dtype=np.float64)
+            predicted += chunk.sum(axis=1, dtype=np.float64)
+            count += chunk.shape[1]
+        predicted_dos, true_dos = predicted * (snapshot.volume / count), dos(true, volume=snapshot.volume)
         curves.append((predicted_dos, true_dos))
         errors.append(
             snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
