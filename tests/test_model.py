@@ -1,6 +1,7 @@
 """Model folders: saved and loaded whole, checked on the way in, and used to predict."""
 
 import json
+from dataclasses import replace
 
 import ase
 import ase.build
@@ -12,7 +13,6 @@ import torch
 
 from dftune import BispectrumSettings, Dataset, Model
 from dftune.platform.model import ModelError, card_for
-from dftune.trainables.accuracy import Accuracy
 from dftune.trainables.bispectrum import bispectrum
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
@@ -215,7 +215,7 @@ def poison(path):
 def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
     accuracy = model.check(al4).accuracy
     assert model.differences(accuracy) == []
-    worse = Accuracy(**{**model.card.accuracy.model_dump(), "ldos_r2": accuracy.ldos_r2 - 0.01})
+    worse = replace(model.card.accuracy, ldos_r2=accuracy.ldos_r2 - 0.01)
     assert model.differences(worse) == [f"ldos_r2: stated {accuracy.ldos_r2:.6g}, found {accuracy.ldos_r2 - 0.01:.6g}"]
 
 
