@@ -52,7 +52,7 @@ def main() -> None:
     asked, told, disk = [], [], []
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(Ledger.create(Path(folder) / "ledger.db", spec)) as ledger,
+        closing(Ledger.create(Path(folder) / "ledger.db", spec, "0" * 64)) as ledger,
         open(Path(folder) / "page", "wb") as page,
     ):
         for trial in range(trials):

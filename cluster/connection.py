@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     try:
         if address not in (None, "auto", "local"):
+            if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/]+):\d{1,5}", address):
+                raise ValueError("not of the form HOST:PORT")
             # Ray itself would try for minutes, and fill the terminal meanwhile.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -69,7 +72,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         what = f"reach Ray at {address}" if address else "start Ray on this machine"
         raise ClusterError(
-            f"cannot {what}: {str(error).splitlines()[0]}; "
+            f"cannot {what}: {(str(error) or repr(error)).splitlines()[0]}; "
             "--address and RAY_ADDRESS take HOST:PORT of a running cluster"
         ) from error
     for name in ("ray.tune", "ray.data", "ray.train"):

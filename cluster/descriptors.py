@@ -10,16 +10,16 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from ..trainables.bispectrum import BispectrumSettings, bispectrum
-from ..trainables.dataset import Dataset, Snapshot
+from ..trainables.dataset import Dataset, Snapshot, one_line
 from ..trainables.errors import DatasetError, InputError
 from ..trainables.shards import POINTS_A_SHARD
 from .resources import slots
 
-Progress = Callable[[int, int, str], None]  # done, total, what was done last
+Progress = Callable[[int, int, str], None]  # done, total, what was done last; also called once a second meanwhile
 IN_FLIGHT = 2  # snapshots an actor has before it: one being computed, one waiting
 
 
-@ray.remote(max_restarts=-1, max_task_retries=-1)
+@ray.remote(max_restarts=3, max_task_retries=3)
 class DescriptorActor:
     """Computes descriptors of one snapshot after another, writes them to the dataset and returns them."""
 
@@ -104,30 +104,35 @@ def compute_descriptors(
         dataset: its folder must be visible to the nodes under the same path.
         settings: of the descriptors.
         actors: number of actors; by default one a CPU slot, no more than there are snapshots to compute.
-        progress: called after each snapshot.
+        progress: called after each snapshot, and once a second meanwhile; what it raises ends the computation.
 
     Raises:
         InputError: a snapshot cannot be computed or the folder not be written; finished snapshots stay.
         ClusterError: no node has a CPU.
     """
     missing = dataset.without_descriptors(settings)
-    n_actors = slots(1, at_most=actors or max(len(missing), 1)).count
-    registry = ShardRegistry.options(name=f"dftune-shards-{settings.key}-{id(dataset):x}").remote(  # type: ignore[attr-defined]
-        dataset.path, settings, dataset.snapshots, n_actors
-    )
+    n_actors = slots(1, at_most=actors or max(len(missing), 1))
+    registry = ShardRegistry.remote(dataset.path, settings, dataset.snapshots, n_actors)  # type: ignore[attr-defined]
     progress(0, len(dataset.snapshots), f"{len(missing)} to compute")
+    done = 0
     try:
-        done = 0
-        while (name := ray.get(registry.step.remote())) is not None:
+        while True:
+            step = registry.step.remote()
+            while not ray.wait([step], timeout=1.0)[0]:
+                progress(done, len(dataset.snapshots), "")
+            if (name := ray.get(step)) is None:
+                return DescriptorShards(registry, ray.get(registry.shards.remote()))
             done += 1
             progress(done, len(dataset.snapshots), f"snapshot {name}")
-    except RayTaskError as error:
-        cause = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, InputError):
-            raise type(cause)(str(cause)) from error
-        raise InputError(f"{dataset.path}: descriptors failed: {cause!r}") from error
-    except RayActorError as error:
-        raise InputError(f"{dataset.path}: the descriptor registry died ({error}); run the command again") from error
-    return DescriptorShards(registry, ray.get(registry.shards.remote()))
+    except BaseException as error:
+        ray.kill(registry)  # and with it its actors, whose CPUs it held
+        if isinstance(error, RayTaskError):
+            cause = error.cause
+            while isinstance(cause, RayTaskError):
+                cause = cause.cause
+            if isinstance(cause, InputError):
+                raise type(cause)(str(cause)) from error
+            raise InputError(f"{dataset.path}: descriptors failed after {done} snapshots: {one_line(cause)}") from error
+        if isinstance(error, RayActorError):
+            raise InputError(f"{dataset.path}: a descriptor actor died ({one_line(error)}); run it again") from error
+        raise

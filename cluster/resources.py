@@ -1,43 +1,39 @@
 """What a task asks for, checked against what the cluster has: Ray would wait for ever for what it never gets."""
 
-from dataclasses import dataclass
-
 import ray
 
 from .connection import ClusterError
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How many tasks of one kind run at once, and what each may use."""
-
-    count: int
-    cpus: float
-    gpus: float
-
-
-def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None) -> Slots:
+def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None) -> int:
     """Number of tasks with ``cpus`` CPUs and ``gpus`` GPUs each that fit on the nodes that are alive.
 
     Raises:
         ClusterError: not even one fits on any node.
     """
-    count = 0
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for resources in nodes:
-        fits = [int(resources.get("CPU", 0) // cpus)] if cpus else []
-        if gpus:
-            free = resources.get("GPU", 0)
-            fits.append(int(free // gpus) if gpus >= 1 else int(free) * int(1 // gpus))
-        count += min(fits) if fits else 0
+    count = sum(_fits(resources, cpus, gpus) for resources in _nodes())
     if count == 0:
-        largest = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in nodes) or "nothing"
+        nodes = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in _nodes()) or "nothing"
         raise ClusterError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {largest}; lower [resources]"
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {nodes}; lower [resources]"
         )
-    return Slots(count if at_most is None else min(count, max(at_most, 1)), cpus, gpus)
+    return count if at_most is None else min(count, max(at_most, 1))
 
 
-def largest_node_cpus() -> int:
-    """CPUs of the node that has most."""
-    return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+def most_cpus(cpus: float, gpus: float) -> int:
+    """CPUs of the node that has most, among those where ``cpus`` CPUs and ``gpus`` GPUs fit.  Errors as ``slots``."""
+    slots(cpus, gpus)
+    return max(int(resources.get("CPU", 0)) for resources in _nodes() if _fits(resources, cpus, gpus))
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fits(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    by_cpus = int(resources.get("CPU", 0) // cpus)
+    if not gpus:
+        return by_cpus
+    free = int(resources.get("GPU", 0))
+    # A fraction never spans two GPUs; 1 / 0.2 must not come out as 4.
+    return min(by_cpus, int(free // gpus) if gpus >= 1 else free * int(1 / gpus + 1e-9))

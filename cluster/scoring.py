@@ -12,6 +12,7 @@ from ..trainables.training_data import MiniBatch
 from .resources import slots
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
+AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
 ConfigKey = tuple[tuple[str, Any], ...]
 
 
@@ -20,7 +21,7 @@ def key_of(config: Mapping[str, Any]) -> ConfigKey:
     return tuple(sorted(config.items()))
 
 
-@ray.remote
+@ray.remote(max_restarts=2, max_task_retries=2)
 class ScorerActor:
     """Scores batches of configs on mini-batches it was given once."""
 
@@ -96,14 +97,14 @@ class ClusterScorer:
 
     def _submit(self) -> None:
         if self._queue and not self._actors:
-            n = slots(1, at_most=math.ceil(len(self._queue) / 4)).count
+            n = slots(1, at_most=math.ceil(len(self._queue) / 4))
             self._actors = [
                 ScorerActor.options(num_cpus=1).remote(*self._arguments)  # type: ignore[attr-defined]
                 for _ in range(n)
             ]
-            self._idle = list(self._actors)
+            self._idle = self._actors * AHEAD  # an actor stands here once for each batch it may still take
         while self._queue and self._idle:
-            actor, size = self._idle.pop(), self._batch_size()
+            actor, size = self._idle.pop(0), self._batch_size()
             configs, self._queue = self._queue[:size], self._queue[size:]
             self._running[actor.score.remote(self._score, configs)] = (actor, configs)
 

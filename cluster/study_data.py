@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from uuid import uuid4
 
 import ray
 
@@ -32,7 +32,7 @@ class SnapshotRefs:
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
-    """All splits of a dataset as references, small enough to send to any worker."""
+    """All splits of a dataset as references, small enough to send to any worker; ``key`` tells one from another."""
 
     key: str
     splits: dict[str, list[SnapshotRefs]]
@@ -40,32 +40,23 @@ class StudyData:
     scaling: Scaling
 
     def training_data(self) -> TrainingData:
-        """Training and validation snapshots; fetched once a process."""
-        return _training_data(_Keyed(self))
+        """Training and validation snapshots."""
+        train, validation = ([refs.fetch() for refs in self.splits[name]] for name in ("train", "validation"))
+        return TrainingData(train, validation, self.energy_grid, self.scaling)
+
+    def worker_data(self) -> TrainingData:
+        """As ``training_data``, fetched once for all the trials of a study that follow each other in a worker."""
+        if self.key not in _FETCHED:
+            _FETCHED.clear()
+            _FETCHED[self.key] = self.training_data()
+        return _FETCHED[self.key]
 
     def test(self) -> list[SnapshotData]:
         """The test snapshots."""
         return [refs.fetch() for refs in self.splits["test"]]
 
 
-class _Keyed:
-    """StudyData hashed by its key, for the cache of a reused worker."""
-
-    def __init__(self, data: StudyData) -> None:
-        self.data = data
-
-    def __hash__(self) -> int:
-        return hash(self.data.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and other.data.key == self.data.key
-
-
-@lru_cache(maxsize=1)
-def _training_data(keyed: _Keyed) -> TrainingData:
-    data = keyed.data
-    train, validation = ([refs.fetch() for refs in data.splits[name]] for name in ("train", "validation"))
-    return TrainingData(train, validation, data.energy_grid, data.scaling)
+_FETCHED: dict[str, TrainingData] = {}  # the one study whose data this process holds
 
 
 def publish(dataset: Dataset, descriptors: DescriptorShards) -> StudyData:
@@ -74,6 +65,7 @@ def publish(dataset: Dataset, descriptors: DescriptorShards) -> StudyData:
     Raises:
         DatasetError: a split is empty, or an LDOS missing or damaged.
     """
+    dataset.verify()
     splits = {
         name: [
             SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
@@ -82,4 +74,4 @@ def publish(dataset: Dataset, descriptors: DescriptorShards) -> StudyData:
         for name in ("train", "validation", "test")
     }
     scaling = Scaling.fit([refs.fetch() for refs in splits["train"]])
-    return StudyData(dataset.fingerprint, splits, dataset.info.energy_grid, scaling)
+    return StudyData(uuid4().hex, splits, dataset.info.energy_grid, scaling)

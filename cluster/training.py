@@ -34,13 +34,15 @@ def train_trial(task: dict[str, Any], data: StudyData) -> None:
         # The search keeps values, not weights: only the chosen config is trained to be used.
         train(
             SurrogateConfig.of(task["config"]),
-            data.training_data(),
+            data.worker_data(),
             seeds=[task["seed"]],
             device=_device(),
             report=report,
         )
-    except (TrainingFailed, MemoryError) as error:
-        tune.report({task["failure_key"]: str(error) or "out of memory"})
+    except TrainingFailed as error:
+        tune.report({task["failure_key"]: str(error)})
+    except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
+        tune.report({task["failure_key"]: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
     else:
         tune.report(last | {task["complete_key"]: True})
 
@@ -57,8 +59,7 @@ class Retrained:
     accuracy: Accuracy
     errors: list[SnapshotError]
     dos: list[tuple[Any, Any]]
-    best_loss: tuple[float, ...]
-    seconds: float
+    seeds: tuple[int, ...]
 
 
 @ray.remote(max_concurrency=2)
@@ -87,9 +88,7 @@ class Retrainer:
         trained = train(SurrogateConfig.of(config), data.training_data(), seeds=seeds, device=_device(), report=report)
         judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
         weights = {name: value.numpy() for name, value in trained.network.state_dict().items()}
-        return Retrained(
-            weights, judgement.accuracy, judgement.errors, judgement.dos, trained.best_loss, trained.seconds
-        )
+        return Retrained(weights, judgement.accuracy, judgement.errors, judgement.dos, trained.seeds)
 
 
 def _use_cpus(cpus: float) -> None:

@@ -60,26 +60,30 @@ class Ledger:
         storage: the open Optuna storage.
         study_id: of the study in it.
         spec: what the study is.
+        dataset_sha256: fingerprint of the dataset it is on.
     """
 
-    def __init__(self, path: Path, storage: optuna.storages.RDBStorage, study_id: int, spec: StudySpec) -> None:
-        self.path, self.spec = path, spec
+    def __init__(
+        self, path: Path, storage: optuna.storages.RDBStorage, study_id: int, spec: StudySpec, dataset_sha256: str
+    ) -> None:
+        self.path, self.spec, self.dataset_sha256 = path, spec, dataset_sha256
         self._storage, self._study_id = storage, study_id
         self._ids = {t.number: t._trial_id for t in storage.get_all_trials(study_id, deepcopy=False)}
         self._reported: dict[int, float] = {}
 
     @classmethod
-    def create(cls, path: Path, spec: StudySpec) -> "Ledger":
-        """Make the ledger of a new study.
+    def create(cls, path: Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
+        """Make the ledger of a new study on the dataset of the given fingerprint.
 
         Raises:
             LedgerError: the file cannot be written.
         """
+        header = {"spec": spec.model_dump_json(), "dataset_sha256": dataset_sha256}
         try:
             with atomic(path) as temporary:
                 storage = _storage(temporary)
                 study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], spec.name)
-                storage.set_study_user_attr(study_id, "dftune", {"version": VERSION, "spec": spec.model_dump_json()})
+                storage.set_study_user_attr(study_id, "dftune", {**header, "version": VERSION})
                 _close(storage)
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise LedgerError(f"{path}: the ledger cannot be made: {_cause(error)}") from error
@@ -98,7 +102,7 @@ class Ledger:
             storage = _storage(path)
             (study,) = storage.get_all_studies()
             header = study.user_attrs["dftune"]
-            version, text = header["version"], header["spec"]
+            version, text, dataset = header["version"], header["spec"], header["dataset_sha256"]
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
             raise LedgerError(
                 f"{path}: the ledger cannot be read: {_cause(error)}; restore it from a backup"
@@ -114,7 +118,7 @@ class Ledger:
             spec = StudySpec.of(json.loads(text))
         except (SpecError, ValueError) as error:
             raise LedgerError(f"{path}: its study specification is not of this version: {error}") from error
-        return cls(path, storage, study._study_id, spec)
+        return cls(path, storage, study._study_id, spec, dataset)
 
     def asked(self, trial: int, config: Config, *, seed: int, scores: Mapping[str, float]) -> None:
         """Create a trial, in one durable write, before it starts.
@@ -206,7 +210,7 @@ def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
         scores={k.removeprefix("score:"): v for k, v in attributes.items() if k.startswith("score:")},
         seed=attributes["seed"],
         seconds=attributes.get("result", {}).get("seconds"),
-        failure=attributes.get("failure"),
+        failure=attributes.get("failure") if trial.state == TrialState.FAIL else None,
         result=attributes.get("result", {}),
     )
 

@@ -1,7 +1,6 @@
 """One holder of a study at a time."""
 
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -32,15 +31,11 @@ def held(path: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            text = stream.read()
-            holder = json.loads(text) if text else {"host": "?", "pid": "?", "since": "?"}
-            raise Held(
-                f"{path.parent}: held by process {holder['pid']} on {holder['host']} since {holder['since']}; "
-                "wait for it or stop it"
-            ) from error
+            text = stream.read(200)
+            raise Held(f"{path.parent}: held by {text or 'another process'}; wait for it or stop it") from error
         stream.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stream.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now}))
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
         stream.flush()
         yield
         stream.truncate(0)

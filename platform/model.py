@@ -6,6 +6,7 @@
 Loading runs no code from the folder.
 """
 
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 import torch
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +38,8 @@ from ..trainables.surrogate import Judgement, judge, predict_dos
 from ..trainables.surrogate_config import SurrogateConfig
 from ..trainables.training_data import Scaling, SnapshotData
 
+NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
+LONGEST_CELL = 1000.0  # [Å]
 LARGEST_PREDICTION = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB
 
 
@@ -201,7 +205,8 @@ class Model:
 
         Args:
             structure: ASE atoms, or a file that ASE reads.
-            temperature: electronic temperature [K]; by default that of the training data.
+            temperature: electronic temperature [K]; by default that of the training data, at least ``coldest`` of the
+                energy grid.
 
         Raises:
             ModelError: unreadable, not periodic, of other species, with atoms on top of each other, or too large.
@@ -213,6 +218,12 @@ class Model:
         grid = self.grid(cell)
         electrons = sum(self.card.species[s] for s in symbols)
         temperature = self.card.temperature if temperature is None else temperature
+        coldest = self.card.energy_grid.coldest
+        if not coldest <= temperature < math.inf:
+            raise ModelError(
+                f"{temperature:g} K is below the {coldest:.0f} K that the energy grid of this model resolves; "
+                "choose a higher temperature"
+            )
         threads = torch.get_num_threads()
         started = time.perf_counter()
         descriptors = bispectrum(cell, atoms.positions, atoms.numbers, grid, self.card.descriptors)
@@ -247,17 +258,22 @@ class Model:
     def _check(self, atoms: "ase.Atoms") -> None:
         if len(atoms) == 0:
             raise ModelError("the structure has no atoms")
-        if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-3:
-            raise ModelError("the structure is not periodic in three dimensions; give it a cell")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(np.array(atoms.cell)).all()):
             raise ModelError("positions or cell are not finite")
+        if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-3:
+            raise ModelError("the structure is not periodic in three dimensions; give it a cell")
         if unknown := sorted(set(atoms.get_chemical_symbols()) - set(self.card.species)):
             raise ModelError(f"the model knows {', '.join(self.card.species)} but not {', '.join(unknown)}")
-        if len(atoms) > 1:
-            distances = atoms.get_all_distances(mic=True)
-            nearest = distances[np.triu_indices(len(atoms), k=1)].min()
-            if nearest < 0.5:
-                raise ModelError(f"two atoms are {nearest:.2f} Å apart, closer than 0.5 Å; check the positions")
+        largest = np.abs(np.array(atoms.cell)).max()
+        if largest > LONGEST_CELL:
+            raise ModelError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
+        # Images of an atom count: a cell may be smaller than two atoms' distance.
+        too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
+        if len(too_close):
+            raise ModelError(
+                f"two atoms, or images of one, are {too_close.min():.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
+                "check positions and cell"
+            )
 
     def check(self, dataset: Dataset) -> Judgement:
         """Accuracy on the test snapshots of a dataset, recomputed.
@@ -296,7 +312,6 @@ def card_for(
     study: str,
     config: SurrogateConfig,
     seeds: list[int],
-    n_initializations: int,
     dataset: Dataset,
     descriptors: BispectrumSettings,
     accuracy: Accuracy,
@@ -307,7 +322,7 @@ def card_for(
     return ModelCard(
         study=study,
         config=config.model_dump(mode="json"),
-        n_initializations=n_initializations,
+        n_initializations=len(seeds),
         seeds=seeds,
         descriptors=descriptors,
         energy_grid=dataset.info.energy_grid,

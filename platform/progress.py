@@ -24,6 +24,10 @@ class Progress(Protocol):
         """``stage`` is over."""
         ...
 
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever is under way."""
+        ...
+
 
 class Silent:
     """No progress: for programs."""
@@ -35,6 +39,9 @@ class Silent:
         pass
 
     def end(self, stage: str) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -66,6 +73,10 @@ class Terminal:
         if not self._tasks:
             self._bars.stop()
 
+    def close(self) -> None:
+        self._tasks.clear()
+        self._bars.stop()
+
 
 class Plain:
     """A line a step, at most one every few seconds and stage, and the last one always."""
@@ -89,6 +100,9 @@ class Plain:
 
     def end(self, stage: str) -> None:
         self._last.pop(stage, None)
+
+    def close(self) -> None:
+        pass
 
 
 def for_terminal() -> Progress:

@@ -5,10 +5,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..searchers import SEARCHERS
-from ..searchers.space import Choice, Config, Float, Int, Space
+from ..searchers.space import Choice, Float, Int, Space
 from ..trainables.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
 from ..trainables.surrogate_config import SurrogateConfig
@@ -27,8 +27,17 @@ class Resources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpus: int = Field(default=1, ge=1, description="CPUs of a trial")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs of a trial; a fraction shares one")
+    gpus: float = Field(
+        default=0.0, ge=0, le=64, allow_inf_nan=False, description="GPUs of a trial; a fraction shares one"
+    )
     concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("more than one GPU must be a whole number")
+        return gpus
 
 
 def _default_space() -> Space:
@@ -56,7 +65,7 @@ class StudySpec(BaseModel):
     initializations: int = Field(default=5, ge=1, le=100, description="T, networks of the chosen config")
     descriptors: BispectrumSettings = BispectrumSettings()
     space: Space = Field(default_factory=_default_space, min_length=1, description="hyperparameters to vary")
-    config: Config = Field(default={}, description="hyperparameters held at one value")
+    config: dict[str, Any] = Field(default={}, description="hyperparameters held at one value")
     options: dict[str, Any] = Field(default={}, description="options of the method")
     resources: Resources = Resources()
 
@@ -67,8 +76,9 @@ class StudySpec(BaseModel):
         if both := sorted(set(self.space) & set(self.config)):
             raise ValueError(f"'{both[0]}' stands in [space] and in [config]; choose one")
         for name, values in self.space.items():
-            ends = values.values if isinstance(values, Choice) else (values.low, values.high)
-            for value in ends:
+            # Between the ends too: 2.0 to 5.0 are whole numbers of epochs, 3.5 is not.
+            some = values.values if isinstance(values, Choice) else (values.low, values.high, values.from_unit(0.37))
+            for value in some:
                 try:
                     SurrogateConfig.of({**self.config, name: value})
                 except InputError as error:

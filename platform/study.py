@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from .score_quality import ScoreQuality, score_quality
 from .spec import UNITS, StudySpec
 
 if TYPE_CHECKING:
-    from ..cluster.scoring import ClusterScorer
+    from ..cluster.scoring import ClusterScorer, ConfigKey
     from ..cluster.study_data import StudyData
     from .model import Model
 
@@ -71,36 +71,37 @@ class Study:
         SpecError: a setting is unknown or wrong.
     """
 
-    def __init__(self, name: str, dataset: str | Path | Dataset, *, studies: Path = STUDIES, **settings: Any) -> None:
+    def __init__(
+        self, name: str, dataset: str | Path | Dataset, *, studies: str | Path = STUDIES, **settings: Any
+    ) -> None:
         path = dataset.path if isinstance(dataset, Dataset) else Path(dataset).expanduser().resolve()
         self._setup(StudySpec.of({"name": name, "dataset": path, **settings}), studies)
 
-    def _setup(self, spec: StudySpec, studies: Path) -> None:
+    def _setup(self, spec: StudySpec, studies: str | Path) -> None:
         self.spec = spec
-        self.folder = studies.expanduser().resolve() / spec.name
+        self.folder = Path(studies).expanduser().resolve() / spec.name
 
     @classmethod
-    def from_spec(cls, spec: StudySpec, studies: Path = STUDIES) -> "Study":
+    def from_spec(cls, spec: StudySpec, studies: str | Path = STUDIES) -> "Study":
         """The study of a specification, which need not have been run."""
         study = cls.__new__(cls)
         study._setup(spec, studies)
         return study
 
     @classmethod
-    def open(cls, name: str, studies: Path = STUDIES) -> "Study":
+    def open(cls, name: str, studies: str | Path = STUDIES) -> "Study":
         """A study that has been run, or is running.
 
         Raises:
             LedgerError: there is none of that name, or its ledger cannot be read.
         """
-        with closing(Ledger.open(studies.expanduser().resolve() / name / "ledger.db")) as ledger:
+        with closing(Ledger.open(Path(studies).expanduser().resolve() / name / "ledger.db")) as ledger:
             return cls.from_spec(ledger.spec, studies)
 
     @staticmethod
-    def names(studies: Path = STUDIES) -> list[str]:
-        """Names of the studies in a folder, oldest first."""
-        ledgers = sorted(studies.expanduser().glob("*/ledger.db"), key=lambda path: path.stat().st_ctime)
-        return [path.parent.name for path in ledgers]
+    def names(studies: str | Path = STUDIES) -> list[str]:
+        """Names of the studies in a folder."""
+        return sorted(path.parent.name for path in Path(studies).expanduser().glob("*/ledger.db"))
 
     def run(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
         """Run a new study to its end.
@@ -114,41 +115,55 @@ class Study:
             StudyInterrupted: Ctrl-C; ``resume`` goes on.
             InputError: dataset, specification, cluster or disk do not allow it.
         """
-        if (self.folder / "ledger.db").exists():
-            raise StudyError(
-                f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
-                "choose another name, or remove the folder"
-            )
-        self._check()
+        self._refuse_existing()
+        dataset = self._check()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyError(
                 f"{self.folder}: cannot be made ({error.strerror}); choose another --studies folder"
             ) from error
-        with held(self.folder / "lock"), closing(Ledger.create(self.folder / "ledger.db", self.spec)) as ledger:
-            return self._run(ledger, address, progress or Silent())
+        with held(self.folder / "lock"):
+            self._refuse_existing()
+            with closing(Ledger.create(self._ledger_path, self.spec, dataset.fingerprint)) as ledger:
+                return self._run(ledger, dataset, address, progress or Silent())
 
     def resume(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
 
         Arguments and errors as ``run``; a study that has ended is not run again.
         """
-        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+        Ledger.open(self._ledger_path).close()  # a study that does not exist has no lock either
+        with held(self.folder / "lock"), closing(Ledger.open(self._ledger_path)) as ledger:
             if (conclusion := ledger.conclusion()) is not None:
                 return Conclusion(**conclusion)
-            self._check()
-            with held(self.folder / "lock"):
-                return self._run(ledger, address, progress or Silent())
+            dataset = self._check()
+            if dataset.fingerprint != ledger.dataset_sha256:
+                raise StudyError(
+                    f"{dataset.path}: has changed since this study began, whose values would not compare; "
+                    "restore it or start a new study"
+                )
+            return self._run(ledger, dataset, address, progress or Silent())
+
+    @property
+    def _ledger_path(self) -> Path:
+        return self.folder / "ledger.db"
+
+    def _refuse_existing(self) -> None:
+        if self._ledger_path.exists():
+            raise StudyError(
+                f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
+                "choose another name, or remove the folder"
+            )
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number.  Errors as ``open``."""
-        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+        with closing(Ledger.open(self._ledger_path)) as ledger:
             return ledger.trials()
 
     def conclusion(self) -> Conclusion | None:
         """What it came to, or None while it has not ended.  Errors as ``open``."""
-        with closing(Ledger.open(self.folder / "ledger.db")) as ledger:
+        with closing(Ledger.open(self._ledger_path)) as ledger:
             found = ledger.conclusion()
         return None if found is None else Conclusion(**found)
 
@@ -160,7 +175,7 @@ class Study:
         """
         from .model import Model
 
-        if not (self.folder / "model").exists():
+        if self.conclusion() is None:
             raise StudyError(
                 f"study '{self.spec.name}' has no model yet; `dftune study resume {self.spec.name}` ends it"
             )
@@ -184,8 +199,8 @@ class Study:
         searcher.replay(_history(self.trials()))
         return searcher.explanation()
 
-    def _check(self) -> None:
-        """Refuse what cannot come to an end before anything is started or written."""
+    def _check(self) -> Dataset:
+        """The dataset; refuses what cannot come to an end before anything is started or written."""
         self._searcher(None)
         dataset = Dataset.open(self.spec.dataset)
         for name in SPLITS:
@@ -194,6 +209,7 @@ class Study:
             raise StudyError(
                 f"{dataset.path}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
+        return dataset
 
     def _searcher(self, scorer: "ClusterScorer | None") -> Searcher:
         spec = self.spec
@@ -202,18 +218,17 @@ class Study:
         except ValueError as error:
             raise StudyError(f"method {spec.method}: {error}") from error
 
-    def _run(self, ledger: Ledger, address: str | None, progress: Progress) -> "Conclusion":
+    def _run(self, ledger: Ledger, dataset: Dataset, address: str | None, progress: Progress) -> "Conclusion":
         started = time.perf_counter()
-        dataset = Dataset.open(self.spec.dataset)
         progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.path}")
-        progress.say("starting Ray" if address is None else f"connecting to {address}")
-        with _interruptible(self.spec.name, progress) as interrupted, connected(address):
+        with closing(progress), _interruptible(self.spec.name, progress) as interrupted, connected(address):
             from ..cluster.descriptors import compute_descriptors
-            from ..cluster.resources import slots
+            from ..cluster.resources import most_cpus, slots
             from ..cluster.study_data import publish
 
             resources = self.spec.resources
-            room = slots(resources.cpus, resources.gpus, resources.concurrent)
+            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent)
+            final_cpus = most_cpus(resources.cpus, resources.gpus)
 
             def described_one(done: int, total: int, text: str) -> None:
                 progress.update("descriptors", done, total, text)
@@ -225,11 +240,11 @@ class Study:
             described = time.perf_counter()
             try:
                 data = publish(dataset, descriptors)
-                scoring = self._search(ledger, data, room.count, interrupted, progress)
+                scoring = self._search(ledger, data, concurrent, interrupted, progress)
                 searched = time.perf_counter()
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
-                return self._conclude(ledger, best, dataset, data, seconds, interrupted, progress)
+                return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress)
             finally:
                 descriptors.close()
 
@@ -249,7 +264,7 @@ class Study:
         rng = np.random.default_rng([spec.seed, 1])
         names = [n for n in (method.score, *TRIVIAL) if n is not None]
         batches = {n: training_data.sample(SCORES[n].n_points, rng) for n in names}
-        scorer = None
+        scorer: ClusterScorer | None = None
         if method.score is not None:
             scorer = ClusterScorer(
                 method.score,
@@ -257,7 +272,7 @@ class Study:
                 spec.config,
                 spec.seed,
                 known=self._known_scores(),
-                progress=lambda done, total: progress.update("scores", done, total),
+                progress=lambda done, total: self._scored(scorer, done, total, progress),
             )
 
         def scores_of(config: Config) -> dict[str, float]:
@@ -267,13 +282,15 @@ class Study:
                 found[method.score] = scorer.known[_key(config)]
             return found
 
-        record = _Record(ledger, spec, scores_of, progress, self._scores_ready(scorer, progress))
+        record = _Record(ledger, spec, scores_of, progress)
         searcher = TuneSearcher(
             self._searcher(scorer),
             metric=spec_metric(spec),
             max_trials=spec.trials,
             record=record,
             history=_history(ledger.trials()),
+            interrupted=interrupted.is_set,
+            hold=lambda: record.hopeless,
             package=lambda trial, config: {
                 "config": {**spec.config, **config},
                 "seed": trial_seed(spec.seed, trial),
@@ -288,9 +305,7 @@ class Study:
                 return False
 
             def stop_all(self) -> bool:
-                if interrupted.is_set():
-                    searcher.interrupt()
-                return interrupted.is_set() or searcher.error is not None or record.hopeless
+                return interrupted.is_set() or searcher.error is not None
 
             def __reduce__(self) -> tuple[Any, ...]:
                 return tune.stopper.NoopStopper, ()  # Ray Tune pickles it into a folder that nobody reads
@@ -320,27 +335,22 @@ class Study:
             raise _stopped(spec.name)
         return 0.0 if scorer is None else scorer.seconds
 
-    def _scores_ready(self, scorer: "ClusterScorer | None", progress: Progress) -> Any:
-        """A function to call before each trial: stores the scores once there are new ones."""
-        stored = 0
+    def _scored(self, scorer: "ClusterScorer | None", done: int, total: int, progress: Progress) -> None:
+        """Some more scores are known: store them, so that a study killed now does not compute them again."""
+        progress.update("scores", done, total)
+        if scorer is not None:
+            rows = [{"config": dict(key), "score": score} for key, score in scorer.known.items()]
+            write_text(self.folder / "scores.json", json.dumps(rows))
+        if done == total:
+            progress.end("scores")
 
-        def store() -> None:
-            nonlocal stored
-            if scorer is not None and len(scorer.known) != stored:
-                stored = len(scorer.known)
-                progress.end("scores")
-                rows = [{"config": dict(key), "score": score} for key, score in scorer.known.items()]
-                write_text(self.folder / "scores.json", json.dumps(rows))
-
-        return store
-
-    def _known_scores(self) -> dict[Any, float]:
+    def _known_scores(self) -> "dict[ConfigKey, float]":
         try:
             rows = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
             return {_key(row["config"]): float(row["score"]) for row in rows}
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(
                 f"{self.folder / 'scores.json'}: damaged; remove it to have the scores computed again"
             ) from error
@@ -352,7 +362,7 @@ class Study:
             causes = [f"trial {t.number}: {t.failure}" for t in trials if t.failure]
             first = causes[0] if causes else "the method proposed no config"
             raise StudyError(
-                f"all {len(trials)} trials failed; {first}; mend [space] or [config] and start a new study"
+                f"all {len(causes)} trials failed; {first}; mend [space] or [config] and start a new study"
             )
         return min(done, key=lambda t: (t.value, t.number))
 
@@ -363,13 +373,13 @@ class Study:
         dataset: Dataset,
         data: "StudyData",
         seconds: dict[str, float],
+        cpus: int,
         interrupted: threading.Event,
         progress: Progress,
     ) -> "Conclusion":
         """Retrain the best config T times, judge it on the test snapshots, save model and figures."""
         import ray
 
-        from ..cluster.resources import largest_node_cpus
         from ..cluster.training import Retrainer
         from .figures import dos_comparison, score_against_value
         from .model import Model, card_for
@@ -377,32 +387,35 @@ class Study:
         spec, started = self.spec, time.perf_counter()
         config = SurrogateConfig.of({**spec.config, **best.config})
         seeds = [trial_seed(spec.seed, 1_000_000 + t) for t in range(spec.initializations)]
-        cpus = largest_node_cpus()
         progress.say(
             f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
         )
         retrainer = Retrainer.options(num_cpus=cpus, num_gpus=spec.resources.gpus).remote()  # type: ignore[attr-defined]
-        job = retrainer.run.remote(config.model_dump(), data, seeds, cpus)
-        while not ray.wait([job], timeout=0.5)[0]:
-            if interrupted.is_set():
-                ray.kill(retrainer)
-                raise _stopped(spec.name)
-            done, loss = ray.get(retrainer.progress.remote())
-            progress.update("final", done, config.epochs, f"validation loss {loss:.4g}" if done else "")
         try:
+            job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus), None
+            while not ray.wait([job], timeout=0.5)[0]:
+                if interrupted.is_set():
+                    raise _stopped(spec.name)
+                asked = asked or retrainer.progress.remote()
+                if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
+                    done, loss = ray.get(asked)
+                    asked = None
+                    progress.update("final", done, config.epochs, f"validation loss {loss:.4g}" if done else "")
             found = ray.get(job)
-        except ray.exceptions.RayTaskError as error:
-            raise StudyError(f"retraining of trial {best.number} failed: {error.cause}") from error
+        except ray.exceptions.RayError as error:
+            cause = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
+            raise StudyError(
+                f"retraining of trial {best.number} failed: {cause}; with more memory or fewer initializations, "
+                f"go on with `dftune study resume {spec.name}`"
+            ) from error
+        finally:
+            ray.kill(retrainer)
         progress.update("final", config.epochs, config.epochs)
         progress.end("final")
-        ray.kill(retrainer)
 
-        card = card_for(spec.name, config, seeds, len(found.best_loss), dataset, spec.descriptors, found.accuracy)
+        card = card_for(spec.name, config, list(found.seeds), dataset, spec.descriptors, found.accuracy)
         shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
         Model.assemble(card, found.weights, data.scaling).save(self.folder / "model")
-        label = "validation LDOS loss, 1 - R²" if spec.minimize == "validation_loss" else "band-energy error [meV/atom]"
-        score_against_value(ledger.trials(), SEARCHERS[spec.method].score, label, self.folder / "figures" / "score.png")
-        dos_comparison(data.energy_grid.energy, found.dos, found.errors, self.folder / "figures" / "dos.png")
         assert best.value is not None
         conclusion = Conclusion(
             trial=best.number,
@@ -412,15 +425,19 @@ class Study:
             seconds={**seconds, "final": time.perf_counter() - started},
         )
         ledger.conclude(asdict(conclusion))
+        label = "validation LDOS loss, 1 - R²" if spec.minimize == "validation_loss" else "band-energy error [meV/atom]"
+        score_against_value(ledger.trials(), SEARCHERS[spec.method].score, label, self.folder / "figures" / "score.png")
+        dos_comparison(data.energy_grid.energy, found.dos, found.errors, self.folder / "figures" / "dos.png")
         return conclusion
 
 
 class _Record:
     """Writes trials to the ledger and to the progress, as they are asked for, report and end."""
 
-    def __init__(self, ledger: Ledger, spec: StudySpec, scores_of: Any, progress: Progress, before_trial: Any) -> None:
+    def __init__(
+        self, ledger: Ledger, spec: StudySpec, scores_of: Callable[[Config], dict[str, float]], progress: Progress
+    ) -> None:
         self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
-        self._before_trial = before_trial
         self._states = {t.number: t.state for t in ledger.trials()}
         self._metric = spec_metric(spec)
 
@@ -430,7 +447,6 @@ class _Record:
         return states.count("failed") >= HOPELESS and "finished" not in states
 
     def asked(self, trial: int, config: Config) -> None:
-        self._before_trial()
         self._ledger.asked(trial, config, seed=trial_seed(self._spec.seed, trial), scores=self._scores_of(config))
         self._states[trial] = "running"
 
@@ -486,7 +502,7 @@ def describe(config: Mapping[str, Any]) -> str:
     )
 
 
-def _key(config: Mapping[str, Any]) -> Any:
+def _key(config: Mapping[str, Any]) -> "ConfigKey":
     from ..cluster.scoring import key_of
 
     return key_of(config)

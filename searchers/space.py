@@ -22,7 +22,7 @@ class Int(_Range):
     low: int
     high: int
     log: bool = False
-    n_levels: int = Field(default=4, ge=2, description="values for the methods that need a few levels")
+    n_levels: int = Field(default=4, ge=2, le=1000, description="values for the methods that need a few levels")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Int":
@@ -52,7 +52,7 @@ class Float(_Range):
     low: float
     high: float
     log: bool = False
-    n_levels: int = Field(default=4, ge=2, description="values for the methods that need a few levels")
+    n_levels: int = Field(default=4, ge=2, le=1000, description="values for the methods that need a few levels")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Float":

@@ -53,6 +53,9 @@ class TuneSearcher(tune.search.Searcher):
         max_trials: trials to propose in all, those of ``history`` included; None leaves the end to the method.
         record: where trials are written down.
         history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
+        interrupted: once True, no more is proposed, and trials that are cut off stay unfinished in the record, to be
+            run again.
+        hold: while True, no more is proposed; the search ends if no trial under way changes that.
         package: what Ray Tune hands to the trainable for (trial number, config); by default the config.
     """
 
@@ -66,6 +69,8 @@ class TuneSearcher(tune.search.Searcher):
         record: Record | None = None,
         history: Sequence[PastTrial] = (),
         package: Callable[[int, Config], dict[str, Any]] = lambda trial, config: config,
+        interrupted: Callable[[], bool] = lambda: False,
+        hold: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self.error: Exception | None = None
@@ -76,13 +81,10 @@ class TuneSearcher(tune.search.Searcher):
         self._numbers: dict[str, int] = {}  # Ray's trial id -> ours
         self._unfinished = [(n, past.config) for n, past in enumerate(history) if not past.finished]
         self._asked = len(history)
-        self._interrupted = False
+        self._interrupted, self._hold = interrupted, hold
+        self._running: set[str] = set()  # Ray's ids
         if history:
             searcher.replay(history)
-
-    def interrupt(self) -> None:
-        """Propose no more, and leave trials that are cut off now unfinished in the record, to be run again."""
-        self._interrupted = True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         try:
@@ -92,8 +94,10 @@ class TuneSearcher(tune.search.Searcher):
             return self.FINISHED
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._interrupted:
+        if self._interrupted():
             return self.FINISHED
+        if self._hold():
+            return None if self._running else self.FINISHED
         if self._unfinished:
             number, config = self._unfinished.pop(0)
         else:
@@ -109,6 +113,7 @@ class TuneSearcher(tune.search.Searcher):
             self._record.asked(number, config)
             self._asked += 1
         self._numbers[trial_id] = number
+        self._running.add(trial_id)
         return self._package(number, config)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -121,7 +126,8 @@ class TuneSearcher(tune.search.Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or {}
         number = self._numbers[trial_id]
-        if self._interrupted and not (result.get(COMPLETE) or FAILURE in result):
+        self._running.discard(trial_id)
+        if self._interrupted() and not (result.get(COMPLETE) or FAILURE in result):
             return
         value = result.get(self.metric)
         failure = result.get(FAILURE)

@@ -29,5 +29,5 @@ def al4(tmp_path_factory) -> Dataset:
 @pytest.fixture
 def fresh_al4(al4, tmp_path) -> Dataset:
     """A copy that a test may damage."""
-    shutil.copytree(al4.path, tmp_path / "al4")
+    shutil.copytree(al4.path, tmp_path / "al4", ignore=shutil.ignore_patterns("descriptors"))
     return Dataset.open(tmp_path / "al4")

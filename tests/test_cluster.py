@@ -1,7 +1,9 @@
 """Descriptor actors, scorer actors, resources: on a real local Ray."""
 
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import ray
 
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors import compute_descriptors
-from dftune.cluster.resources import slots
+from dftune.cluster.resources import most_cpus, slots
 from dftune.cluster.scoring import ClusterScorer, key_of
 from dftune.cluster.study_data import publish
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
@@ -37,7 +39,9 @@ def test_actors_compute_what_lammps_gives_in_the_object_store_and_in_the_dataset
         np.testing.assert_array_equal(fresh_al4.descriptors(snapshot, CHEAP).array(), expected)
         assert not shared.flags.owndata
         assert not shared.flags.writeable
-    assert [done for done, _, _ in steps] == list(range(13))
+    done = [step[0] for step in steps]
+    assert done == sorted(done)
+    assert set(done) == set(range(13))
     made.close()
 
 
@@ -54,22 +58,37 @@ def test_finished_snapshots_are_not_computed_again_and_damaged_ones_are(fresh_al
     assert fresh_al4.without_descriptors(CHEAP) == []
 
 
+def descriptor_actors() -> set[int]:
+    """Process ids of the descriptor actors that are alive."""
+    actors = ray._private.state.actors().values()
+    return {a["Pid"] for a in actors if a["ActorClassName"] == "DescriptorActor" and a["State"] == "ALIVE"}
+
+
 def test_an_actor_killed_in_the_middle_loses_only_what_it_was_computing(fresh_al4):
-    killed = []
+    before, killed = descriptor_actors(), []
 
     def kill_one(done, total, text):
         if done == 3 and not killed:
-            actors = [a for a in ray.util.list_named_actors() if a.startswith("dftune-shards")]
-            assert actors
-            workers = ray._private.state.actors()
-            pids = [
-                w["Pid"] for w in workers.values() if w["ActorClassName"] == "DescriptorActor" and w["State"] == "ALIVE"
-            ]
-            subprocess.run(["kill", "-9", str(pids[0])], check=True)
-            killed.append(pids[0])
+            killed.append(min(descriptor_actors() - before))
+            os.kill(killed[0], signal.SIGKILL)
 
     compute_descriptors(fresh_al4, CHEAP, actors=2, progress=kill_one).close()
     assert killed
+    assert fresh_al4.without_descriptors(CHEAP) == []
+
+
+def test_a_computation_that_is_stopped_gives_its_cpus_back_and_can_be_repeated(fresh_al4):
+    class Stopped(Exception):
+        pass
+
+    def stop(done, total, text):
+        if done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        compute_descriptors(fresh_al4, CHEAP, progress=stop)
+    assert len(fresh_al4.without_descriptors(CHEAP)) in range(1, 11)
+    compute_descriptors(fresh_al4, CHEAP).close()
     assert fresh_al4.without_descriptors(CHEAP) == []
 
 
@@ -87,8 +106,8 @@ def test_workers_read_the_same_training_data_from_the_object_store(al4):
 
     @ray.remote
     def digest(published):
-        training = published.training_data()
-        again = published.training_data()
+        training = published.worker_data()
+        again = published.worker_data()
         assert again is training, "fetched once a process"
         arrays = [s for d in (*training.train, *training.validation) for s in (*d.descriptors, *d.ldos)]
         return [float(a.sum(dtype=np.float64)) for a in arrays], any(a.flags.writeable for a in arrays)
@@ -109,24 +128,20 @@ def test_asking_for_more_than_any_node_has_is_refused_at_once():
         slots(1000)
     with pytest.raises(ClusterError, match=r"asks for 1 CPUs and 1 GPUs"):
         slots(1, 1)
-    assert slots(1).count == ray.cluster_resources()["CPU"]
-    assert slots(1, at_most=1).count == 1
+    assert slots(1) == ray.cluster_resources()["CPU"]
+    assert slots(1, at_most=1) == 1
+    assert most_cpus(1, 0) == ray.cluster_resources()["CPU"]
 
 
 def test_fractions_of_logical_gpus_make_slots(tmp_path):
     code = """
 import json, ray
-from dftune.cluster.resources import slots
-ray.init(address="local", num_cpus=16, num_gpus=4, include_dashboard=False, log_to_driver=False)
-@ray.remote(num_gpus=0.5)
-def where():
-    import time; time.sleep(1)
-    return ray.get_gpu_ids()
-print(json.dumps([slots(1, 0.5).count, slots(1, 0.4).count, slots(1, 2).count, slots(8, 1).count,
-                  sorted(g for ids in ray.get([where.remote() for _ in range(8)]) for g in ids)]))
+from dftune.cluster.resources import most_cpus, slots
+ray.init(address="local", num_cpus=64, num_gpus=4, include_dashboard=False, log_to_driver=False)
+print(json.dumps([slots(1, g) for g in (0.5, 0.4, 0.2, 0.1, 1, 2, 4)] + [slots(32, 1), most_cpus(1, 2)]))
 """
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(out.stdout.splitlines()[-1]) == [8, 8, 2, 2, [0, 0, 1, 1, 2, 2, 3, 3]]
+    assert json.loads(out.stdout.splitlines()[-1]) == [8, 8, 20, 40, 4, 2, 1, 2, 64]
 
 
 def test_scorer_actors_give_the_scores_of_the_function_without_waiting():

@@ -43,7 +43,7 @@ def model(al4) -> Model:
     test = [snapshot_data(al4, s) for s in al4.split("test")]
     accuracy = judge(trained.network, data.scaling, al4.info.energy_grid, test).accuracy
     weights = {name: w.numpy() for name, w in trained.network.state_dict().items()}
-    card = card_for("by hand", config, [1, 2], 2, al4, SETTINGS, accuracy)
+    card = card_for("by hand", config, [1, 2], al4, SETTINGS, accuracy)
     return Model.assemble(card, weights, data.scaling)
 
 
@@ -129,9 +129,11 @@ def test_a_temperature_of_ones_own_moves_the_entropy(model, al4):
         (lambda a: a.set_chemical_symbols(["Cu", "Al", "Al", "Al"]), "the model knows Al but not Cu"),
         (lambda a: a.set_pbc(False), "not periodic in three dimensions"),
         (lambda a: a.set_cell(np.zeros((3, 3))), "not periodic in three dimensions"),
-        (lambda a: a.positions.__setitem__(0, a.positions[1] + 0.1), "apart, closer than 0.5 Å"),
+        (lambda a: a.positions.__setitem__(0, a.positions[1] + 0.1), "apart, closer than 1 Å"),
         (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions or cell are not finite"),
         (lambda a: a.set_cell(a.cell * 40), "needs a grid of"),
+        (lambda a: a.set_cell(a.cell * 1e200), "check its unit"),
+        (lambda a: (a.__delitem__(slice(1, None)), a.set_cell(0.2 * np.eye(3))), "or images of one, are 0.20 Å apart"),
         (lambda a: a.__delitem__(slice(None)), "has no atoms"),
     ],
 )

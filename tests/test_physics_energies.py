@@ -126,3 +126,14 @@ def test_a_dos_that_cannot_hold_the_electrons_is_refused_with_the_numbers():
 def test_a_dos_of_another_shape_or_not_finite_is_refused(rule, dos, message):
     with pytest.raises(ValueError, match=message):
         fermi_level(dos, rule(np.linspace(-1.0, 1.0, 5)), electrons=1.0, temperature=298.0)
+
+
+@pytest.mark.parametrize("temperature", [60.0, 150.0, 300.0, 600.0])
+def test_a_cold_band_energy_follows_sommerfeld_down_to_the_coldest_temperature(temperature, al4):
+    # E_b at constant N grows by π²/6 D(ε_F) (k_B τ)²; here from 60 K, with the DOS at the Fermi level.
+    grid = al4.info.energy_grid
+    assert grid.coldest < temperature
+    curve, quadrature = al4.dos(al4["000"]), grid.quadrature()
+    at = [energies(curve, quadrature, electrons=12, temperature=t) for t in (temperature, 60.0)]
+    rise = np.pi**2 / 6 * np.interp(at[1].fermi_level, grid.energy, curve) * K_B**2 * (temperature**2 - 60.0**2)
+    assert at[0].band - at[1].band == pytest.approx(rise, abs=1e-3)  # eV a cell of 4 atoms

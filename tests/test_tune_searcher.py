@@ -1,5 +1,7 @@
 """Our methods as Ray Tune searchers, in Ray Tune."""
 
+import threading
+
 import pytest
 from ray import tune
 
@@ -159,10 +161,11 @@ def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
 
 def test_interrupted_trials_stay_unfinished_unless_they_had_come_to_their_end():
     notebook = Notebook()
-    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", record=notebook)
+    stop = threading.Event()
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", record=notebook, interrupted=stop.is_set)
     for ray_id in "ab":
         searcher.suggest(ray_id)
-    searcher.interrupt()
+    stop.set()
     assert searcher.suggest("c") == TuneSearcher.FINISHED
     searcher.on_trial_complete("a", {"loss": 0.3})
     searcher.on_trial_complete("b", {"loss": 0.2, COMPLETE: True})

@@ -22,7 +22,7 @@ class BispectrumSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cutoff: float = Field(default=4.68, gt=0, le=20, description="R_cut [Å]")
+    cutoff: float = Field(default=4.68, gt=0, le=20, allow_inf_nan=False, description="R_cut [Å]")
     two_j_max: int = Field(default=10, ge=2, le=14, multiple_of=2, description="2 J_max, as LAMMPS counts it")
 
     @property
@@ -124,6 +124,12 @@ def bispectrum(
         index = rows[:, :3].astype(int)
         values = np.empty((nx * ny * nz, settings.n_components), dtype=np.float32)
         values[(index[:, 0] * ny + index[:, 1]) * nz + index[:, 2]] = rows[:, 6:]
+    except Exception as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"LAMMPS cannot compute descriptors of this structure: {' '.join(str(error).split())}"
+        ) from error
     finally:
         lmp.close()
     return values

@@ -296,21 +296,29 @@ class Dataset:
             self.dos(snapshot), quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
         )
 
+    def verify(self) -> None:
+        """Compare the checksum of every LDOS and density with the table's.
+
+        Raises:
+            DatasetError: at the first file that is missing, damaged or another one.
+        """
+        for snapshot in self.snapshots:
+            for kind, expected in (("ldos", snapshot.ldos_sha256), ("density", snapshot.density_sha256)):
+                if expected is None:
+                    continue
+                path = self.path / kind / f"{snapshot.id}.arrow"
+                getattr(self, kind)(snapshot)  # missing, truncated and misshapen files have their own words
+                if sha256(path) != expected:
+                    raise DatasetError(f"{path}: its SHA-256 differs from the table's; import the dataset again")
+
     def check(self) -> Iterator[SnapshotReport]:
         """Read every file once: checksums, finite values, electron count, band energy.
 
         Raises:
             DatasetError: at the first file that is damaged or does not agree with the table.
         """
+        self.verify()
         for snapshot in self.snapshots:
-            files = [("ldos", snapshot.ldos_sha256)]
-            if snapshot.density_sha256 is not None:
-                files.append(("density", snapshot.density_sha256))
-            for kind, expected in files:
-                path = self.path / kind / f"{snapshot.id}.arrow"
-                getattr(self, kind)(snapshot)  # missing, truncated and misshapen files have their own words
-                if sha256(path) != expected:
-                    raise DatasetError(f"{path}: its SHA-256 differs from the table's; import the dataset again")
             yield check_ldos(self.ldos(snapshot).array(), snapshot, self.info.energy_grid, where=snapshot.id)
 
 

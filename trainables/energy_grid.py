@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .physics.quadrature import LeastSquares, Linear, Quadrature, Rule
 from .physics.smearing import Array, Kernel
+from .physics.units import K_B
 
 
 class EnergyGrid(BaseModel):
@@ -24,6 +25,15 @@ class EnergyGrid(BaseModel):
     def energy(self) -> Array:
         """ε_j, shape (n_energy,) [eV]."""
         return self.minimum + self.spacing * np.arange(self.n_energy, dtype=np.float64)
+
+    @property
+    def coldest(self) -> float:
+        """Electronic temperature, k_B τ = spacing / 100, below which energies are not to be trusted [K].
+
+        The quadrature samples states at a sixteenth of the spacing; where the Fermi edge falls between two of them, the
+        count of electrons becomes a staircase.  Down to here the band energy follows Sommerfeld's τ² to 0.2 meV/atom.
+        """
+        return self.spacing / (100 * K_B)
 
     def quadrature(self, rule: Rule = "least-squares") -> Quadrature:
         """The integration rule on this grid; the costly part is computed once per grid."""

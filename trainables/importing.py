@@ -155,7 +155,7 @@ def _find(sources: Sequence[Path], report: Callable[[str], None]) -> list[Path]:
 
 
 def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
-    quarter = len(ids) // 4
+    quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
     if validation is None and test is None and quarter:
         validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]
     validation, test = list(validation or []), list(test or [])
@@ -211,6 +211,8 @@ def _import_one(
             f"{record.n_electrons:g} electrons it gives; charged cells are not supported"
         )
 
+    if np.linalg.det(np.array(config.cell_angstrom)) <= 0:
+        raise DatasetError(f"{file}: the cell vectors are left-handed or coplanar; reorder them to a positive volume")
     nx, ny, nz = record.fft
     sigma = config.displacement_sigma_angstrom
     values = _load(file.with_name(f"{file.stem}.ldos.npy"), (nx, ny, nz, grid.n_energy), what="LDOS")

@@ -30,6 +30,7 @@ class EpochReport:
 
     ``band_energy_mae`` [meV/atom] and ``dos_rmse`` [1/(eV atom)] are over the validation snapshots, NaN where the
     predicted DOS cannot hold the electrons.  ``best_loss`` and ``best_band_energy_mae`` belong to the weights kept.
+    ``memory_mb`` is the most that the process has used so far.
     """
 
     epoch: int
@@ -46,10 +47,11 @@ class EpochReport:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Networks with their best weights; initialisations that failed are left out."""
+    """Networks with their best weights, one for each of ``seeds``; initialisations that failed are left out."""
 
     network: Network
     scaling: Scaling
+    seeds: tuple[int, ...]
     best_loss: tuple[float, ...]
     best_epoch: tuple[int, ...]
     epochs: int
@@ -163,6 +165,7 @@ def train(
     return Trained(
         _select(network, config, np.flatnonzero(usable).tolist()),
         scaling,
+        tuple(np.array(seeds)[usable].tolist()),
         tuple(best_loss[usable].tolist()),
         tuple(best_epoch[usable].tolist()),
         epoch,

@@ -54,7 +54,7 @@ class LeastSquares:
     def _operator(self) -> tuple[Array, Array, Array]:
         """ε_i, A and P: all that does not depend on F."""
         n, spacing = len(self.energy), self.energy[1] - self.energy[0]
-        states = np.linspace(self.energy[0], self.energy[-1], 4 * (n - 1) + 1)
+        states = np.linspace(self.energy[0], self.energy[-1], 16 * (n - 1) + 1)
         difference = self.energy[None, :] - states[:, None]
         a = spacing * broadening(difference, kernel=self.kernel, width=self.width)
         scale = n / len(states)
