@@ -198,7 +198,7 @@ def data_check(dataset: Path, as_json: bool) -> None:
     if as_json:
         return _json(rows)
     _table(rows, units={"band_energy_error": "meV/atom"})
-    click.echo("all files are whole and agree with the DFT's electron count")
+    click.echo("LDOS and densities are whole and agree with the DFT")
 
 
 # ---------------------------------------------------------------- descriptors
@@ -417,7 +417,8 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
 
     qualities = found.score_qualities()
     if qualities:
-        click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error):")
+        click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
+        click.echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
             click.echo(f"  {quality}")
     if explanation := found.explanation():

@@ -140,10 +140,12 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"])
         close = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known) or 'none'}"
         return f"unknown key '{key}'; {hint}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
+    if first["type"].startswith("union_tag"):
+        return f'key \'{key}\': needs type = "int", "float" or "choice", got {first["input"]!r}'
     message = first["msg"].removeprefix("Value error, ")
     return f"key '{key}': {message}, got {first['input']!r}" if key else message
 

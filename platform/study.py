@@ -95,6 +95,8 @@ class Study:
         Raises:
             LedgerError: there is none of that name, or its ledger cannot be read.
         """
+        if Path(name).name != name:
+            raise StudyError(f"'{name}' is not the name of a study; `dftune study list` shows those there are")
         with closing(Ledger.open(Path(studies).expanduser().resolve() / name / "ledger.db")) as ledger:
             return cls.from_spec(ledger.spec, studies)
 
@@ -131,11 +133,11 @@ class Study:
     def resume(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
 
-        Arguments and errors as ``run``; a study that has ended is not run again.
+        Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.
         """
         Ledger.open(self._ledger_path).close()  # a study that does not exist has no lock either
         with held(self.folder / "lock"), closing(Ledger.open(self._ledger_path)) as ledger:
-            if (conclusion := ledger.conclusion()) is not None:
+            if (conclusion := ledger.conclusion()) is not None and (self.folder / "model").is_dir():
                 return Conclusion(**conclusion)
             dataset = self._check()
             if dataset.fingerprint != ledger.dataset_sha256:
@@ -175,7 +177,7 @@ class Study:
         """
         from .model import Model
 
-        if self.conclusion() is None:
+        if self.conclusion() is None or not (self.folder / "model").is_dir():
             raise StudyError(
                 f"study '{self.spec.name}' has no model yet; `dftune study resume {self.spec.name}` ends it"
             )
@@ -222,6 +224,9 @@ class Study:
         started = time.perf_counter()
         progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.path}")
         with closing(progress), _interruptible(self.spec.name, progress) as interrupted, connected(address):
+            import ray
+            from ray import tune
+
             from ..cluster.descriptors import compute_descriptors
             from ..cluster.resources import most_cpus, slots
             from ..cluster.study_data import publish
@@ -245,6 +250,12 @@ class Study:
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
                 return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress)
+            except (ray.exceptions.RayError, tune.TuneError) as error:
+                cause = " ".join(str(error).split())[:300]
+                raise StudyError(
+                    f"Ray gave up: {cause}; finished trials are kept, with more memory or on another cluster go on "
+                    f"with `dftune study resume {self.spec.name}`"
+                ) from error
             finally:
                 descriptors.close()
 
@@ -469,7 +480,7 @@ class _Record:
 
     def _show(self, text: str) -> None:
         ended = sum(s != "running" for s in self._states.values())
-        self._progress.update("trials", ended, max(len(self._states), 1), text)
+        self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
 
 
 def spec_metric(spec: StudySpec) -> str:

@@ -157,7 +157,7 @@ def test_data_show_and_check(workplace):
     assert len(json.loads(run("data", "show", workplace / "al4", "--json").stdout)["snapshots"]) == 12
     rows = json.loads(run("data", "check", workplace / "al4", "--json").stdout)
     assert max(abs(r["band_energy_error"]) for r in rows) < 1.0
-    assert "all files are whole" in run("data", "check", workplace / "al4").stdout
+    assert "are whole and agree with the DFT" in run("data", "check", workplace / "al4").stdout
 
 
 def test_descriptors_compute_goes_on_where_it_was(workplace):
@@ -173,7 +173,7 @@ def test_descriptors_compute_goes_on_where_it_was(workplace):
     [
         (("trials = 2", "trails = 2"), "unknown key 'trails'; did you mean 'trials'?"),
         (('"int", low = 4', '"int", lwo = 4'), "unknown key 'space.width.lwo'; did you mean 'low'?"),
-        (("[config]", "[config]\nepocs = 3"), "unknown hyperparameter 'epocs'; there are n_layers, width"),
+        (("[config]", "[config]\nepocs = 3"), "unknown hyperparameter 'epocs'; did you mean 'epochs'?"),
         (("[space]", "[space]\ndepth = { type = 'int', low = 1, high = 2 }"), "unknown hyperparameter 'depth'"),
         (("low = 4, high = 16", "low = 40, high = 16"), "low (40) is above high (16)"),
         (("low = 4, high = 16", "low = 0, high = 16"), "hyperparameter 'width': Input should be greater than or equal"),

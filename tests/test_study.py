@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -121,6 +122,17 @@ def test_a_study_that_ended_is_not_run_again(ended):
     assert ended.trials() == before
     with pytest.raises(StudyError, match="go on with `dftune study resume quick`"):
         ended.run()
+
+
+def test_a_model_that_is_gone_is_said_and_made_again_by_resume(described, tmp_path):
+    study = Study("lost", described, studies=str(tmp_path), method="random", trials=1, **QUICK)
+    first = study.run()
+    shutil.rmtree(study.folder / "model")
+    with pytest.raises(StudyError, match="has no model yet; `dftune study resume lost` ends it"):
+        study.export(tmp_path / "x")
+    again = study.resume()
+    assert (again.trial, again.accuracy) == (first.trial, first.accuracy)
+    assert study.model().card.accuracy.ldos_r2 == first.accuracy["ldos_r2"]
 
 
 def test_equal_seeds_give_equal_studies(described, tmp_path):

@@ -1,5 +1,6 @@
 """The hyperparameters of a surrogate: what a config λ may hold, their defaults and bounds."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -47,5 +48,7 @@ class SurrogateConfig(BaseModel):
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
             if first["type"] == "extra_forbidden":
-                raise InputError(f"unknown hyperparameter '{name}'; there are {', '.join(cls.model_fields)}") from error
+                close = difflib.get_close_matches(name, cls.model_fields, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(cls.model_fields)}"
+                raise InputError(f"unknown hyperparameter '{name}'; {hint}") from error
             raise InputError(f"hyperparameter '{name}': {first['msg']}, got {first['input']!r}") from error
