@@ -414,6 +414,7 @@ def _show_trials(trials: Sequence["LedgerTrial"], minimize: str) -> None:
 def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     from ..trainables.accuracy import Accuracy
     from .spec import UNITS
+    from .study import describe
 
     qualities = found.score_qualities()
     if qualities:
@@ -428,7 +429,7 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     minimize = found.spec.minimize
     click.echo(f"\nchosen: trial {conclusion.trial} ({minimize} {conclusion.value:.4g}{UNITS[minimize]})")
     varied = {name: conclusion.config[name] for name in found.spec.space}
-    click.echo("  " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in varied.items()))
+    click.echo(f"  {describe(varied)}")
     _show_accuracy(Accuracy(**conclusion.accuracy))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     click.echo(f"\ntime: {spent}")

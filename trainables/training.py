@@ -13,11 +13,11 @@ from torch import Tensor
 from .accuracy import SnapshotError, snapshot_error
 from .network import Network
 from .physics.local import dos
+from .surrogate import CHUNK
 from .surrogate_config import SurrogateConfig
 from .training_data import Scaling, SnapshotData, TrainingData
 
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1
-CHUNK = 16_384  # grid points evaluated at once
 
 
 class TrainingFailed(RuntimeError):
