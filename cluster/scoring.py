@@ -21,7 +21,7 @@ def key_of(config: Mapping[str, Any]) -> ConfigKey:
     return tuple(sorted(config.items()))
 
 
-@ray.remote(max_restarts=2, max_task_retries=2)
+@ray.remote
 class ScorerActor:
     """Scores batches of configs on mini-batches it was given once."""
 
