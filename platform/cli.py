@@ -6,6 +6,7 @@ Results go to stdout, progress to stderr.  Exit code 0 done, 1 failed, 2 wrong u
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +244,7 @@ def descriptors_compute(dataset: Path, cutoff: float, two_j_max: int, address: s
         from .progress import for_terminal
 
         progress = for_terminal()
-        with connected(address):
+        with closing(progress), connected(address):
             compute_descriptors(
                 opened, settings, progress=lambda done, total, text: progress.update("descriptors", done, total, text)
             ).close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..trainables.accuracy import SnapshotError
 from ..trainables.files import atomic
 from .ledger import LedgerTrial
-from .score_quality import score_quality
+from .score_quality import qualities
 
 mpl.use("Agg")
 BLUE, ORANGE, GREY = "#1f6fb4", "#d9622b", "#8a8a8a"
@@ -33,10 +33,10 @@ def score_against_value(trials: Sequence[LedgerTrial], main: str | None, value_l
         path: PNG file to write.
     """
     done = [t for t in trials if t.value is not None]
-    names = sorted({name for t in done for name in t.scores}, key=lambda n: (n != main, n))
-    figure = Figure(figsize=(4.2 * max(len(names), 1), 3.6), layout="constrained")
-    for i, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), i + 1)
+    panels = qualities(done, main)
+    figure = Figure(figsize=(4.2 * max(len(panels), 1), 3.6), layout="constrained")
+    for i, quality in enumerate(panels):
+        name, axes = quality.name, figure.add_subplot(1, len(panels), i + 1)
         pairs = [(t.scores[name], t.value) for t in done if name in t.scores and t.value is not None]
         scores, values = (list(column) for column in zip(*pairs))
         axes.scatter(scores, values, s=28, color=BLUE if name == main else GREY, edgecolor="white", linewidth=0.5)
@@ -44,7 +44,6 @@ def score_against_value(trials: Sequence[LedgerTrial], main: str | None, value_l
         axes.scatter(
             scores[best], values[best], s=90, facecolor="none", edgecolor=ORANGE, linewidth=1.5, label="chosen"
         )
-        quality = score_quality(name, scores, values)
         tau = "" if quality.tau is None else f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}"
         axes.set_title(tau, fontsize=10)
         axes.set_yscale("log")

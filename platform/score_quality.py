@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import kendalltau
+
+if TYPE_CHECKING:
+    from .ledger import LedgerTrial
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,12 @@ def score_quality(name: str, scores: Sequence[float], values: Sequence[float]) -
     tau = float(kendalltau(scores, -np.asarray(values)).statistic)
     regret = float(values[int(np.argmax(scores))] / min(values) - 1)
     return ScoreQuality(name, n, tau, float(np.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))), regret)
+
+
+def qualities(trials: "Sequence[LedgerTrial]", main: str | None) -> list[ScoreQuality]:
+    """Quality of each score over the finished trials, the score named ``main`` first."""
+    done = [t for t in trials if t.value is not None]
+    names = sorted({n for t in done for n in t.scores}, key=lambda n: (n != main, n))
+    return [
+        score_quality(n, [t.scores[n] for t in done], [t.value for t in done if t.value is not None]) for n in names
+    ]

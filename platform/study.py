@@ -27,7 +27,7 @@ from ..trainables.surrogate_config import SurrogateConfig
 from .ledger import Ledger, LedgerTrial
 from .lock import held
 from .progress import Progress, Silent
-from .score_quality import ScoreQuality, score_quality
+from .score_quality import ScoreQuality, qualities
 from .spec import UNITS, StudySpec
 
 if TYPE_CHECKING:
@@ -495,15 +495,6 @@ def trial_seed(study_seed: int, trial: int) -> int:
 
 def _history(trials: list[LedgerTrial]) -> list[PastTrial]:
     return [PastTrial(str(t.number), t.config, t.state != "running", t.value) for t in trials]
-
-
-def qualities(trials: list[LedgerTrial], main: str | None) -> list[ScoreQuality]:
-    """Quality of each score over the finished trials, the score named ``main`` first."""
-    done = [t for t in trials if t.value is not None]
-    names = sorted({n for t in done for n in t.scores}, key=lambda n: (n != main, n))
-    return [
-        score_quality(n, [t.scores[n] for t in done], [t.value for t in done if t.value is not None]) for n in names
-    ]
 
 
 def describe(config: Mapping[str, Any]) -> str:
