@@ -22,7 +22,7 @@ ALLOWED = {
     "searchers/tune_searcher.py": {"ray"},
     "cluster": {"ray", "torch"},
     "platform": set(),
-    "platform/cli.py": {"click"},
+    "platform/cli": {"click"},
     "platform/ledger.py": {"optuna", "sqlalchemy"},
     "platform/model.py": {"torch"},
     "platform/study.py": {"ray"},

@@ -1,0 +1,115 @@
+"""`dftune data`: import, look at, check datasets."""
+
+from pathlib import Path
+
+import click
+
+from .cli_shared import folder_argument, json_option, print_json, print_table
+
+
+@click.group()
+def data() -> None:
+    """Datasets of DFT snapshots: import, look at, check."""
+
+
+@data.command("import")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@folder_argument("dataset")
+@click.option(
+    "--validation", metavar="ID,ID,...", help="Snapshots to judge trials by.  [default: next to last quarter]"
+)
+@click.option("--test", metavar="ID,ID,...", help="Snapshots to judge the surrogate by.  [default: last quarter]")
+@click.option("--source", help="Note on the origin of the data.")
+def data_import(
+    sources: tuple[Path, ...], dataset: Path, validation: str | None, test: str | None, source: str | None
+) -> None:
+    """Import snapshots from SOURCES into a new folder DATASET.
+
+    SOURCES are folders, or JSON files, of snapshots in this layout: NNN.json (cell, positions, energies, energy grid;
+    eV, Å), NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density
+    [nx, ny, nz] in 1/Å³).  Every snapshot is checked: shapes, finite values, electron count.
+
+    \b
+    Example:
+      dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
+    """
+    from ..trainables.importing import import_arrays
+
+    made = import_arrays(
+        sources,
+        dataset,
+        validation=_ids(validation),
+        test=_ids(test),
+        source=source,
+        report=lambda line: click.echo(line, err=True),
+    )
+    click.echo(f"{len(made.snapshots)} snapshots in {made.path}")
+
+
+def _ids(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@data.command("show")
+@folder_argument("dataset")
+@json_option
+def data_show(dataset: Path, as_json: bool) -> None:
+    """Show what DATASET holds.
+
+    \b
+    Example:
+      dftune data show examples/al4
+    """
+    from ..trainables.dataset import Dataset
+
+    opened = Dataset.open(dataset)
+    rows = [
+        {
+            "id": s.id,
+            "split": s.split,
+            "group": s.group,
+            "atoms": s.n_atoms,
+            "grid": "x".join(map(str, s.grid)),
+            "temperature": round(s.temperature, 1),
+            "electrons": s.n_electrons,
+            "total_energy": s.total_energy,
+            "band_energy": s.band_energy,
+            "fermi_level": s.fermi_level,
+        }
+        for s in opened.snapshots
+    ]
+    settings = [path.name for path in sorted((opened.path / "descriptors").glob("*")) if path.is_dir()]
+    if as_json:
+        return print_json(
+            {"path": str(opened.path), **opened.info.model_dump(), "snapshots": rows, "descriptors": settings}
+        )
+    grid = opened.info.energy_grid
+    click.echo(f"{opened.path}: {opened.info.source}")
+    species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in opened.info.species.items())
+    click.echo(
+        f"species {species}; {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV, "
+        f"{grid.kernel} kernel of {grid.width:g} eV; descriptors computed: {', '.join(settings) or 'none'}"
+    )
+    print_table(rows, units={"temperature": "K", "total_energy": "eV", "band_energy": "eV", "fermi_level": "eV"})
+
+
+@data.command("check")
+@folder_argument("dataset")
+@json_option
+def data_check(dataset: Path, as_json: bool) -> None:
+    """Read every file of DATASET: checksums, finite values, electron counts, band energies against DFT.
+
+    \b
+    Example:
+      dftune data check examples/al4
+    """
+    from ..trainables.dataset import Dataset
+
+    rows = [
+        {"id": r.id, "electrons_error": r.electrons_error, "band_energy_error": r.band_energy_error}
+        for r in Dataset.open(dataset).check()
+    ]
+    if as_json:
+        return print_json(rows)
+    print_table(rows, units={"band_energy_error": "meV/atom"})
+    click.echo("LDOS and densities are whole and agree with the DFT")

@@ -1,0 +1,214 @@
+"""`dftune study`: run, resume, look at, take out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cli_shared import (
+    address_option,
+    folder_argument,
+    json_option,
+    print_json,
+    print_table,
+    show_accuracy,
+    studies_option,
+)
+
+if TYPE_CHECKING:
+    from .ledger import LedgerTrial
+    from .study import Conclusion, Study
+
+
+def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from .study import Study
+
+    return [n for n in Study.names(Path(ctx.params.get("studies") or "studies")) if n.startswith(incomplete)]
+
+
+study_argument = click.argument("name", shell_complete=_study_names)
+
+
+@click.group()
+def study() -> None:
+    """Studies: search for a surrogate, look at the search, take the surrogate out."""
+
+
+@study.command("run")
+@click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
+@studies_option
+@address_option
+@json_option
+def study_run(spec: Path, studies: Path, address: str | None, as_json: bool) -> None:
+    """Run the study that the TOML file SPEC describes, to its end.
+
+    Descriptors are computed where missing, configs chosen and trained, the best one trained again with several
+    initialisations and judged on the test snapshots.  Ctrl-C stops it; `dftune study resume` goes on.
+
+    \b
+    Example:
+      dftune study run examples/al4.toml
+    """
+    from .progress import for_terminal
+    from .spec import StudySpec
+    from .study import Study
+
+    found = Study.from_spec(StudySpec.read(spec), studies)
+    _conclude(found, found.run(address=address, progress=for_terminal()), as_json)
+
+
+@study.command("resume")
+@study_argument
+@studies_option
+@address_option
+@json_option
+def study_resume(name: str, studies: Path, address: str | None, as_json: bool) -> None:
+    """Go on with study NAME after it was stopped or killed.
+
+    Finished trials stay as they are; those that were running start again.
+
+    \b
+    Example:
+      dftune study resume al4
+    """
+    from .progress import for_terminal
+    from .study import Study
+
+    found = Study.open(name, studies)
+    _conclude(found, found.resume(address=address, progress=for_terminal()), as_json)
+
+
+@study.command("list")
+@studies_option
+@json_option
+def study_list(studies: Path, as_json: bool) -> None:
+    """List the studies there are.
+
+    \b
+    Example:
+      dftune study list
+    """
+    from ..trainables.errors import InputError
+    from .study import Study
+
+    rows: list[dict[str, Any]] = []
+    for name in Study.names(studies):
+        try:
+            found = Study.open(name, studies)
+            trials, conclusion = found.trials(), found.conclusion()
+        except InputError as error:
+            click.echo(f"warning: {error}", err=True)
+            continue
+        best = min((t.value for t in trials if t.value is not None), default=None)
+        rows.append(
+            {
+                "name": name,
+                "state": "ended" if conclusion else "unfinished",
+                "method": found.spec.method,
+                "dataset": found.spec.dataset.name,
+                "trials": len(trials),
+                "best": best,
+                "minimizes": found.spec.minimize,
+            }
+        )
+    if as_json:
+        return print_json(rows)
+    if rows:
+        print_table(rows)
+    else:
+        click.echo(f"no study in {studies}; start one with `dftune study run`")
+
+
+@study.command("show")
+@study_argument
+@studies_option
+@json_option
+def study_show(name: str, studies: Path, as_json: bool) -> None:
+    """Show the trials of study NAME, how far its score is to be trusted, and what it came to.
+
+    \b
+    Example:
+      dftune study show al4
+    """
+    from dataclasses import asdict
+
+    from .study import Study
+
+    found = Study.open(name, studies)
+    trials, conclusion = found.trials(), found.conclusion()
+    if as_json:
+        return print_json(
+            {
+                "spec": found.spec.model_dump(mode="json"),
+                "trials": [asdict(t) for t in trials],
+                "scores": [asdict(q) for q in found.score_qualities()],
+                "conclusion": None if conclusion is None else asdict(conclusion),
+            }
+        )
+    _show_trials(trials, found.spec.minimize)
+    _show_study(found, conclusion)
+
+
+@study.command("export")
+@study_argument
+@folder_argument("destination")
+@studies_option
+def study_export(name: str, destination: Path, studies: Path) -> None:
+    """Write the surrogate of study NAME to the folder DESTINATION.
+
+    \b
+    Example:
+      dftune study export al4 al4.model
+    """
+    from .study import Study
+
+    Study.open(name, studies).export(destination)
+    click.echo(f"model in {destination}; try `dftune model show {destination}`")
+
+
+def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        return print_json(asdict(conclusion))
+    _show_study(found, conclusion)
+
+
+def _show_trials(trials: Sequence["LedgerTrial"], minimize: str) -> None:
+    rows = [
+        {"trial": t.number, "state": t.state, minimize: t.value, "seconds": t.seconds, **t.config, **t.scores}
+        for t in trials
+    ]
+    if rows:
+        print_table(rows)
+    for trial in trials:
+        if trial.failure:
+            click.echo(f"trial {trial.number} failed: {trial.failure}")
+
+
+def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
+    from ..trainables.accuracy import Accuracy
+    from .spec import UNITS
+    from .study import describe
+
+    qualities = found.score_qualities()
+    if qualities:
+        click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
+        click.echo("regret: by how much the value of the best-scored trial exceeds the best):")
+        for quality in qualities:
+            click.echo(f"  {quality}")
+    if explanation := found.explanation():
+        click.echo("\n" + "\n".join(explanation))
+    if conclusion is None:
+        return click.echo(f"\nnot ended; go on with `dftune study resume {found.spec.name}`")
+    minimize = found.spec.minimize
+    click.echo(f"\nchosen: trial {conclusion.trial} ({minimize} {conclusion.value:.4g}{UNITS[minimize]})")
+    varied = {name: conclusion.config[name] for name in found.spec.space}
+    click.echo(f"  {describe(varied)}")
+    show_accuracy(Accuracy(**conclusion.accuracy))
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
+    click.echo(f"\ntime: {spent}")
+    click.echo(
+        f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}\nledger:  {found.folder / 'ledger.db'}"
+    )
