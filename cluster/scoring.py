@@ -13,12 +13,14 @@ from .resources import slots
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
 AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
-ConfigKey = tuple[tuple[str, Any], ...]
+BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rather than leave a slot idle for longer
+Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation: all that a score sees
 
 
-def key_of(config: Mapping[str, Any]) -> ConfigKey:
-    """A config as a dictionary key."""
-    return tuple(sorted(config.items()))
+def architecture(config: Mapping[str, Any]) -> Architecture:
+    """What a training-free score sees of a config."""
+    full = SurrogateConfig.of(config)
+    return full.hidden, full.activation
 
 
 @ray.remote
@@ -41,7 +43,7 @@ class ScorerActor:
 
 
 class ClusterScorer:
-    """A scorer (see ``searchers.searcher.Scorer``) that never waits: actors work while Ray Tune goes on.
+    """A scorer (see ``searchers.searcher.Scorer``) that does not wait: actors work while Ray Tune goes on.
 
     Args:
         score: name of the score.
@@ -49,6 +51,8 @@ class ClusterScorer:
         constants: hyperparameters that every config shares.
         seed: of the initialisations.
         known: scores of an earlier session.
+        beside_trials: candidates come all along the search: one actor, which takes no slot away from the trials; and a
+            call waits a moment for the score it asks for first.
         progress: called with (scored, asked for) as batches come back.
     """
 
@@ -59,26 +63,46 @@ class ClusterScorer:
         constants: Mapping[str, Any],
         seed: int,
         *,
-        known: Mapping[ConfigKey, float] | None = None,
+        known: Mapping[Architecture, float] | None = None,
+        beside_trials: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._score, self._arguments, self._progress = score, (batches, constants, seed), progress
-        self.known: dict[ConfigKey, float] = dict(known or {})
+        self._constants, self._beside_trials = dict(constants), beside_trials
+        self.known: dict[Architecture, float] = dict(known or {})
         self.seconds, self._scored = 0.0, 0
+        self._keys: dict[tuple[tuple[str, Any], ...], Architecture] = {}
         self._actors: list[Any] = []
         self._idle: list[Any] = []
         self._queue: list[Mapping[str, Any]] = []
-        self._asked: set[ConfigKey] = set(self.known)
+        self._asked: set[Architecture] = set(self.known)
         self._running: dict[ray.ObjectRef, tuple[Any, Sequence[Mapping[str, Any]]]] = {}
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> list[float | None]:
-        for config in configs:
-            if (key := key_of(config)) not in self._asked:
+        keys = [self._key(config) for config in configs]
+        for key, config in zip(keys, configs, strict=True):
+            if key not in self._asked:
                 self._asked.add(key)
                 self._queue.append(config)
         self._collect()
         self._submit()
-        return [self.known.get(key_of(config)) for config in configs]
+        if self._beside_trials and self._scored and keys and keys[0] not in self.known:
+            until = time.monotonic() + BRIEFLY
+            while keys[0] not in self.known and self._running and (left := until - time.monotonic()) > 0:
+                ray.wait(list(self._running), num_returns=1, timeout=left)
+                self._collect()
+                self._submit()
+        return [self.known.get(key) for key in keys]
+
+    def score_of(self, config: Mapping[str, Any]) -> float | None:
+        """The score of a config, or None while it is not known."""
+        return self.known.get(self._key(config))
+
+    def _key(self, config: Mapping[str, Any]) -> Architecture:
+        items = tuple(config.items())
+        if items not in self._keys:
+            self._keys[items] = architecture({**self._constants, **config})
+        return self._keys[items]
 
     def _collect(self) -> None:
         if not self._running:
@@ -88,18 +112,18 @@ class ClusterScorer:
             actor, configs = self._running.pop(ref)
             values, seconds = ray.get(ref)
             self.seconds, self._scored = self.seconds + seconds, self._scored + len(configs)
-            self.known.update({key_of(c): v for c, v in zip(configs, values, strict=True)})
+            self.known.update({self._key(c): v for c, v in zip(configs, values, strict=True)})
             self._idle.append(actor)
         if done:
             self._progress(len(self.known), len(self._asked))
-        if not self._queue and not self._running:
+        if not self._beside_trials and not self._queue and not self._running:
             self.close()
 
     def _submit(self) -> None:
         if self._queue and not self._actors:
-            n = slots(1, at_most=math.ceil(len(self._queue) / 4))
+            n = 1 if self._beside_trials else slots(1, at_most=math.ceil(len(self._queue) / 4))
             self._actors = [
-                ScorerActor.options(num_cpus=1).remote(*self._arguments)  # type: ignore[attr-defined]
+                ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote(*self._arguments)  # type: ignore[attr-defined]
                 for _ in range(n)
             ]
             self._idle = self._actors * AHEAD  # an actor stands here once for each batch it may still take
@@ -109,7 +133,9 @@ class ClusterScorer:
             self._running[actor.score.remote(self._score, configs)] = (actor, configs)
 
     def _batch_size(self) -> int:
-        """Configs for BATCH_SECONDS of work, as far as earlier batches tell."""
+        """Configs for BATCH_SECONDS of work, as far as earlier batches tell; few where one score is waited for."""
+        if self._beside_trials:
+            return 2
         return 4 if not self.seconds else max(1, round(BATCH_SECONDS * self._scored / self.seconds))
 
     def close(self) -> None:

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..searchers.optuna_search import distribution
+from ..searchers.searcher import PastTrial
 from ..searchers.space import Config
 from ..trainables.errors import InputError
 from ..trainables.files import atomic
 from .spec import SpecError, StudySpec
 
-VERSION = 1
+VERSION = 2
 REPORT_SECONDS = 1.0  # a trial's epochs are recorded no more often than this
 
-State = Literal["running", "finished", "failed"]
+State = Literal["running", "finished", "failed", "pruned", "stopped"]
 _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed"}
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -38,18 +40,23 @@ class LedgerError(InputError):
 class LedgerTrial:
     """One trial as the ledger has it.
 
-    ``scores`` are training-free scores by name; ``result`` the last report of a finished trial.
+    ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
+    value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
+    ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
     """
 
     number: int
     config: Config
     state: State
     value: float | None
+    cost: float | None
     scores: dict[str, float]
-    seed: int
+    seed: int | None
     seconds: float | None
     failure: str | None
     result: dict[str, Any]
+    started_at: float
+    ended_at: float | None
 
 
 class Ledger:
@@ -82,7 +89,9 @@ class Ledger:
         try:
             with atomic(path) as temporary:
                 storage = _storage(temporary)
-                study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], spec.name)
+                objectives = [spec.minimize, *([spec.cost] if spec.cost else [])]
+                study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), spec.name)
+                storage.set_study_system_attr(study_id, "study:metric_names", objectives)  # as Study.set_metric_names
                 storage.set_study_user_attr(study_id, "dftune", {**header, "version": VERSION})
                 _close(storage)
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
@@ -126,11 +135,21 @@ class Ledger:
         Raises:
             LedgerError: it cannot be written, or another process has written to the study.
         """
+        self._create(trial, config, TrialState.RUNNING, seed, scores)
+
+    def pruned(self, trial: int, config: Config, *, scores: Mapping[str, float]) -> None:
+        """Record, in one durable write, a candidate that its score ruled out.  Errors as ``asked``."""
+        self._create(trial, config, TrialState.PRUNED, None, scores)
+
+    def _create(
+        self, trial: int, config: Config, state: TrialState, seed: int | None, scores: Mapping[str, float]
+    ) -> None:
         template = create_trial(
-            state=TrialState.RUNNING,
+            state=state,
             params=dict(config),
             distributions={name: distribution(self.spec.space[name]) for name in config},
-            user_attrs={"seed": seed} | {f"score:{name}": value for name, value in scores.items()},
+            user_attrs=({} if seed is None else {"seed": seed})
+            | {f"score:{name}": value for name, value in scores.items()},
         )
         try:
             trial_id = self._storage.create_new_trial(self._study_id, template)
@@ -152,10 +171,19 @@ class Ledger:
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
 
-    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+    def told(
+        self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, *, stopped: bool = False
+    ) -> None:
         """End a trial, durably, before the method is told.
 
         The state is the last write: a crash before it leaves the trial unfinished, to be run again.
+
+        Args:
+            trial: its number.
+            value: what it reached, None if it failed.
+            result: its last report, which holds the cost where the study weighs one.
+            failure: why it failed.
+            stopped: it was stopped before its end.
 
         Raises:
             LedgerError: it cannot be written.
@@ -166,14 +194,31 @@ class Ledger:
             if value is None:
                 self._storage.set_trial_user_attr(trial_id, "failure", failure or "unknown")
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            elif stopped:
+                self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
             else:
-                self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+                values = [value] if self.spec.cost is None else [value, float(result[self.spec.cost])]
+                self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number."""
         return [_from_optuna(t) for t in self._storage.get_all_trials(self._study_id, deepcopy=False)]
+
+    def history(self) -> list[PastTrial]:
+        """All trials as a method is told of them: a stopped one with the best value it had reached."""
+        return [
+            PastTrial(
+                str(t.number),
+                t.config,
+                t.state != "running",
+                t.value if t.state == "finished" else t.result.get(self.spec.metric) if t.state == "stopped" else None,
+                t.cost if t.state == "finished" else t.result.get(self.spec.cost or ""),
+                t.state == "pruned",
+            )
+            for t in self.trials()
+        ]
 
     def conclude(self, result: dict[str, Any]) -> None:
         """Record what the study came to."""
@@ -202,16 +247,24 @@ def _close(storage: optuna.storages.RDBStorage) -> None:
 
 def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
     attributes = trial.user_attrs
+    if trial.state == TrialState.PRUNED:
+        state: State = "stopped" if "result" in attributes else "pruned"
+    else:
+        state = _STATES.get(trial.state, "running")
+    values = trial.values if trial.state == TrialState.COMPLETE else [None, None]
     return LedgerTrial(
         number=trial.number,
         config=dict(trial.params),
-        state=_STATES.get(trial.state, "running"),
-        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        state=state,
+        value=values[0],
+        cost=values[1] if len(values) > 1 else None,
         scores={k.removeprefix("score:"): v for k, v in attributes.items() if k.startswith("score:")},
-        seed=attributes["seed"],
+        seed=attributes.get("seed"),
         seconds=attributes.get("result", {}).get("seconds"),
         failure=attributes.get("failure") if trial.state == TrialState.FAIL else None,
         result=attributes.get("result", {}),
+        started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 

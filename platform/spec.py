@@ -5,16 +5,24 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..searchers import SEARCHERS
-from ..searchers.space import Choice, Float, Int, Space
+from ..searchers.searcher import NeedsTrials, Scorer, Searcher
+from ..searchers.space import Choice, Float, Int, Space, checked, probes
 from ..trainables.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
 from ..trainables.surrogate_config import SurrogateConfig
 
 Objective = Literal["validation_loss", "band_energy_mae"]
-UNITS: dict[str, str] = {"validation_loss": "", "band_energy_mae": " meV/atom"}
+Cost = Literal["n_parameters", "inference_time"]
+UNITS: dict[str, str] = {
+    "validation_loss": "",
+    "band_energy_mae": " meV/atom",
+    "n_parameters": "",
+    "inference_time": " µs a grid point",
+}
 
 
 class SpecError(InputError):
@@ -40,6 +48,23 @@ class Resources(BaseModel):
         return gpus
 
 
+class Budget(BaseModel):
+    """What all trials of a study may use together: when it is used up, no further one starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grid_points: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="grid points x epochs of training"
+    )
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="seconds of training, summed")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.grid_points is None and self.seconds is None:
+            raise ValueError("needs grid_points or seconds")
+        return self
+
+
 def _default_space() -> Space:
     return {
         "n_layers": Int(low=1, high=3),
@@ -60,8 +85,18 @@ class StudySpec(BaseModel):
     dataset: Path = Field(description="dataset folder, relative to the study file")
     method: str = Field(default="rfr", description="how configs are chosen")
     minimize: Objective = Field(default="validation_loss", description="value of a trial, on the validation snapshots")
+    cost: Cost | None = Field(
+        default=None, description="cost of using the network, minimised beside the value by the methods that can"
+    )
+    cost_tolerance: float = Field(
+        default=0.05,
+        ge=0,
+        allow_inf_nan=False,
+        description="with a cost, the cheapest network with a value up to this share above the best is chosen",
+    )
     seed: int = Field(default=0, ge=0, description="equal seeds give equal studies")
     trials: int = Field(default=50, ge=1, description="most trials to train; some methods need fewer")
+    budget: Budget | None = Field(default=None, description="end of the search besides trials; default none")
     initializations: int = Field(default=5, ge=1, le=100, description="T, networks of the chosen config")
     descriptors: BispectrumSettings = BispectrumSettings()
     space: Space = Field(default_factory=_default_space, min_length=1, description="hyperparameters to vary")
@@ -73,16 +108,24 @@ class StudySpec(BaseModel):
     def _fits_together(self) -> Self:
         if self.method not in SEARCHERS:
             raise ValueError(f"unknown method '{self.method}'; there are {', '.join(SEARCHERS)}")
+        if self.cost is not None and not SEARCHERS[self.method].weighs_cost:
+            able = ", ".join(name for name, method in SEARCHERS.items() if method.weighs_cost)
+            raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
+        if self.cost is None and self.cost_tolerance != StudySpec.model_fields["cost_tolerance"].default:
+            raise ValueError("cost_tolerance has no use without cost")
         if both := sorted(set(self.space) & set(self.config)):
             raise ValueError(f"'{both[0]}' stands in [space] and in [config]; choose one")
-        for name, values in self.space.items():
-            # Between the ends too: 2.0 to 5.0 are whole numbers of epochs, 3.5 is not.
-            some = values.values if isinstance(values, Choice) else (values.low, values.high, values.from_unit(0.37))
-            for value in some:
-                try:
-                    SurrogateConfig.of({**self.config, name: value})
-                except InputError as error:
-                    raise ValueError(f"[space] or [config]: {error}") from error
+        if "widths" in self.config and (useless := {"n_layers", "width"} & set(self.space)):
+            raise ValueError(f"widths in [config] leaves '{min(useless)}' in [space] without a use; leave one out")
+        try:
+            checked(self.space)
+        except ValueError as error:
+            raise ValueError(f"[space]: {error}") from error
+        for config in probes(self.space):
+            try:
+                SurrogateConfig.of({**self.config, **config})
+            except InputError as error:
+                raise ValueError(f"[space] or [config]: {error}") from error
         return self
 
     @property
@@ -97,6 +140,34 @@ class StudySpec(BaseModel):
             return model.model_validate(self.options)
         except ValidationError as error:
             raise SpecError(f"[options] of method {self.method}: {_explain(error, model)}") from error
+
+    @property
+    def metric(self) -> str:
+        """The reported number that is minimised: that of the weights kept, not of the last epoch."""
+        return {"validation_loss": "best_loss", "band_energy_mae": "best_band_energy_mae"}[self.minimize]
+
+    def trial_seed(self, trial: int) -> int:
+        """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
+        return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0])
+
+    def searcher(self, scorer: Scorer) -> Searcher:
+        """The method, which asks ``scorer`` for the scores it needs.
+
+        Raises:
+            SpecError: the method cannot work in this space, or with so few trials.
+        """
+        method = SEARCHERS[self.method]
+        more = {"with_cost": True} if self.cost is not None else {}
+        try:
+            searcher = method.build(self.space, self.seed, scorer, self.method_options, **more)
+        except ValueError as error:
+            raise SpecError(f"method {self.method}: {error}") from error
+        if isinstance(searcher, NeedsTrials) and self.trials < searcher.least_trials:
+            raise SpecError(
+                f"method {self.method} with these options needs at least {searcher.least_trials} trials, and trials = "
+                f"{self.trials}; raise trials or change [options]"
+            )
+        return searcher
 
     @classmethod
     def read(cls, path: Path) -> "StudySpec":

@@ -1,42 +1,34 @@
 """A study: from a specification and a dataset to a chosen, trained, checked and saved surrogate."""
 
-import json
-import math
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..cluster.connection import connected
 from ..searchers import SEARCHERS
-from ..searchers.searcher import Explains, PastTrial, Searcher
-from ..searchers.space import Config
+from ..searchers.searcher import Explains
 from ..trainables.dataset import SPLITS, Dataset
 from ..trainables.errors import InputError
-from ..trainables.files import write_text
 from ..trainables.surrogate_config import SurrogateConfig
 from .ledger import Ledger, LedgerTrial
 from .lock import held
 from .progress import Progress, Silent
 from .score_quality import ScoreQuality, qualities
-from .spec import UNITS, StudySpec
+from .spec import StudySpec
 
 if TYPE_CHECKING:
-    from ..cluster.scoring import ClusterScorer, ConfigKey
     from ..cluster.study_data import StudyData
     from .model import Model
+    from .plots import Drawn, Form
 
 STUDIES = Path("studies")
-HOPELESS = 3  # this many failed trials and no finished one end a study
 
 
 class StudyError(InputError):
@@ -189,21 +181,45 @@ class Study:
         model.save(path)
         return model
 
+    def plot(self, output: str | Path | None = None, form: "Form" = "both") -> "Drawn":
+        """Draw the figures of the trials there are by now, also while it runs.
+
+        Args:
+            output: folder to write to; by default ``figures`` in the study's folder.
+            form: NAME.png for each figure, one page ``plots.html`` with all, or both.
+
+        Raises:
+            StudyError: no trial has a value yet.
+        """
+        from .plots import draw
+
+        trials = self.trials()
+        drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
+        if not drawn.paths:
+            why = "; ".join(dict.fromkeys(drawn.left_out.values()))
+            cause = next((f"; trial {t.number}: {t.failure}" for t in trials if t.failure), "")
+            raise StudyError(f"study '{self.spec.name}' has nothing to draw: {why} ({len(trials)} trials){cause}")
+        return drawn
+
     def score_qualities(self) -> list[ScoreQuality]:
         """How far each score is to be trusted, by the trials trained so far; the method's own score first."""
         return qualities(self.trials(), SEARCHERS[self.spec.method].score)
 
     def explanation(self) -> list[str]:
         """What the method has to say about its trials, in lines for people.  Errors as ``open``."""
-        searcher = self._searcher(None)
+        with closing(Ledger.open(self._ledger_path)) as ledger:
+            trials, history = ledger.trials(), ledger.history()
+        score = SEARCHERS[self.spec.method].score
+        known = {tuple(t.config.items()): t.scores.get(score or "") for t in trials}
+        searcher = self.spec.searcher(lambda configs: [known.get(tuple(c.items())) for c in configs])
         if not isinstance(searcher, Explains):
             return []
-        searcher.replay(_history(self.trials()))
+        searcher.replay(history)
         return searcher.explanation()
 
     def _check(self) -> Dataset:
         """The dataset; refuses what cannot come to an end before anything is started or written."""
-        self._searcher(None)
+        self.spec.searcher(lambda configs: [None] * len(configs))
         dataset = Dataset.open(self.spec.dataset)
         for name in SPLITS:
             dataset.split(name)
@@ -212,13 +228,6 @@ class Study:
                 f"{dataset.path}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
         return dataset
-
-    def _searcher(self, scorer: "ClusterScorer | None") -> Searcher:
-        spec = self.spec
-        try:
-            return SEARCHERS[spec.method].build(spec.space, spec.seed, scorer, spec.method_options)
-        except ValueError as error:
-            raise StudyError(f"method {spec.method}: {error}") from error
 
     def _run(self, ledger: Ledger, dataset: Dataset, address: str | None, progress: Progress) -> "Conclusion":
         started = time.perf_counter()
@@ -230,6 +239,7 @@ class Study:
             from ..cluster.descriptors import compute_descriptors
             from ..cluster.resources import most_cpus, slots
             from ..cluster.study_data import publish
+            from .search import search
 
             resources = self.spec.resources
             concurrent = slots(resources.cpus, resources.gpus, resources.concurrent)
@@ -245,7 +255,17 @@ class Study:
             described = time.perf_counter()
             try:
                 data = publish(dataset, descriptors)
-                scoring = self._search(ledger, data, concurrent, interrupted, progress)
+                scoring = search(
+                    self.spec,
+                    ledger,
+                    data,
+                    concurrent,
+                    scores=self.folder / "scores.json",
+                    interrupted=interrupted.is_set,
+                    progress=progress,
+                )
+                if interrupted.is_set():
+                    raise _stopped(self.spec.name)
                 searched = time.perf_counter()
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
@@ -259,123 +279,22 @@ class Study:
             finally:
                 descriptors.close()
 
-    def _search(
-        self, ledger: Ledger, data: "StudyData", concurrent: int, interrupted: threading.Event, progress: Progress
-    ) -> float:
-        """Train trials until the method has no more; returns the CPU seconds that scores took."""
-        from ray import tune
-
-        from ..cluster.scoring import ClusterScorer
-        from ..cluster.training import train_trial
-        from ..searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
-        from ..trainables.scores import SCORES, TRIVIAL
-
-        spec, method = self.spec, SEARCHERS[self.spec.method]
-        training_data = data.training_data()
-        rng = np.random.default_rng([spec.seed, 1])
-        names = [n for n in (method.score, *TRIVIAL) if n is not None]
-        batches = {n: training_data.sample(SCORES[n].n_points, rng) for n in names}
-        scorer: ClusterScorer | None = None
-        if method.score is not None:
-            scorer = ClusterScorer(
-                method.score,
-                batches,
-                spec.config,
-                spec.seed,
-                known=self._known_scores(),
-                progress=lambda done, total: self._scored(scorer, done, total, progress),
-            )
-
-        def scores_of(config: Config) -> dict[str, float]:
-            full = SurrogateConfig.of({**spec.config, **config})
-            found = {n: SCORES[n].function([full], batches[n], spec.seed)[0] for n in TRIVIAL}
-            if scorer is not None and method.score is not None:
-                found[method.score] = scorer.known[_key(config)]
-            return found
-
-        record = _Record(ledger, spec, scores_of, progress)
-        searcher = TuneSearcher(
-            self._searcher(scorer),
-            metric=spec_metric(spec),
-            max_trials=spec.trials,
-            record=record,
-            history=_history(ledger.trials()),
-            interrupted=interrupted.is_set,
-            hold=lambda: record.hopeless,
-            package=lambda trial, config: {
-                "config": {**spec.config, **config},
-                "seed": trial_seed(spec.seed, trial),
-                "cpus": spec.resources.cpus,
-                "failure_key": FAILURE,
-                "complete_key": COMPLETE,
-            },
-        )
-
-        class Stop(tune.Stopper):
-            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-                return False
-
-            def stop_all(self) -> bool:
-                return interrupted.is_set() or searcher.error is not None
-
-            def __reduce__(self) -> tuple[Any, ...]:
-                return tune.stopper.NoopStopper, ()  # Ray Tune pickles it into a folder that nobody reads
-
-        scratch = tempfile.mkdtemp(prefix="dftune-")
-        try:
-            trainable = tune.with_resources(
-                tune.with_parameters(train_trial, data=data), {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
-            )
-            tune.Tuner(
-                trainable,
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher, num_samples=-1, max_concurrent_trials=concurrent, reuse_actors=True
-                ),
-                run_config=tune.RunConfig(name=spec.name, storage_path=scratch, verbose=0, stop=Stop()),
-            ).fit()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            if scorer is not None:
-                scorer.close()
-        progress.end("trials")
-        if searcher.error is not None:
-            if isinstance(searcher.error, InputError):
-                raise searcher.error
-            raise StudyError(f"method {spec.method} stopped: {searcher.error!r}") from searcher.error
-        if interrupted.is_set():
-            raise _stopped(spec.name)
-        return 0.0 if scorer is None else scorer.seconds
-
-    def _scored(self, scorer: "ClusterScorer | None", done: int, total: int, progress: Progress) -> None:
-        """Some more scores are known: store them, so that a study killed now does not compute them again."""
-        progress.update("scores", done, total)
-        if scorer is not None:
-            rows = [{"config": dict(key), "score": score} for key, score in scorer.known.items()]
-            write_text(self.folder / "scores.json", json.dumps(rows))
-        if done == total:
-            progress.end("scores")
-
-    def _known_scores(self) -> "dict[ConfigKey, float]":
-        try:
-            rows = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
-            return {_key(row["config"]): float(row["score"]) for row in rows}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(
-                f"{self.folder / 'scores.json'}: damaged; remove it to have the scores computed again"
-            ) from error
-
     def _best(self, ledger: Ledger) -> LedgerTrial:
         trials = ledger.trials()
         done = [t for t in trials if t.value is not None]
         if not done:
             causes = [f"trial {t.number}: {t.failure}" for t in trials if t.failure]
-            first = causes[0] if causes else "the method proposed no config"
+            if causes:
+                raise StudyError(
+                    f"all {len(causes)} trials failed; {causes[0]}; mend [space] or [config] and start a new study"
+                )
+            stopped = sum(t.state == "stopped" for t in trials)
             raise StudyError(
-                f"all {len(causes)} trials failed; {first}; mend [space] or [config] and start a new study"
+                f"no trial came to its end, {stopped} were stopped; give the search more trials, budget or grace"
+                if stopped
+                else "the method proposed no config; widen [space] or change [options] and start a new study"
             )
-        return min(done, key=lambda t: (t.value, t.number))
+        return chosen_of(done, self.spec.cost_tolerance)
 
     def _conclude(
         self,
@@ -392,12 +311,13 @@ class Study:
         import ray
 
         from ..cluster.training import Retrainer
-        from .figures import dos_comparison, score_against_value
+        from .figures import dos_comparison
         from .model import Model, card_for
+        from .plots import draw
 
         spec, started = self.spec, time.perf_counter()
         config = SurrogateConfig.of({**spec.config, **best.config})
-        seeds = [trial_seed(spec.seed, 1_000_000 + t) for t in range(spec.initializations)]
+        seeds = [spec.trial_seed(1_000_000 + t) for t in range(spec.initializations)]
         progress.say(
             f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
         )
@@ -436,65 +356,23 @@ class Study:
             seconds={**seconds, "final": time.perf_counter() - started},
         )
         ledger.conclude(asdict(conclusion))
-        label = "validation LDOS loss, 1 - R²" if spec.minimize == "validation_loss" else "band-energy error [meV/atom]"
-        score_against_value(ledger.trials(), SEARCHERS[spec.method].score, label, self.folder / "figures" / "score.png")
+        draw(ledger.trials(), spec, self.folder / "figures", "png", names=["score"])
         dos_comparison(data.energy_grid.energy, found.dos, found.errors, self.folder / "figures" / "dos.png")
         return conclusion
 
 
-class _Record:
-    """Writes trials to the ledger and to the progress, as they are asked for, report and end."""
+def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
+    """The finished trial of the lowest value; where they have a cost, the cheapest of those nearly as good.
 
-    def __init__(
-        self, ledger: Ledger, spec: StudySpec, scores_of: Callable[[Config], dict[str, float]], progress: Progress
-    ) -> None:
-        self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
-        self._states = {t.number: t.state for t in ledger.trials()}
-        self._metric = spec_metric(spec)
-
-    @property
-    def hopeless(self) -> bool:
-        states = list(self._states.values())
-        return states.count("failed") >= HOPELESS and "finished" not in states
-
-    def asked(self, trial: int, config: Config) -> None:
-        self._ledger.asked(trial, config, seed=trial_seed(self._spec.seed, trial), scores=self._scores_of(config))
-        self._states[trial] = "running"
-
-    def reported(self, trial: int, result: Mapping[str, Any]) -> None:
-        self._ledger.reported(trial, result["epoch"], result[self._metric])
-        self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
-
-    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
-        kept = ("epoch", "train_loss", "best_loss", "best_band_energy_mae", "seconds", "points_per_second", "memory_mb")
-        numbers = {k: result[k] for k in kept if k in result and math.isfinite(result[k])}
-        self._ledger.told(trial, value, numbers, failure)
-        self._states[trial] = "failed" if value is None else "finished"
-        if failure is not None:
-            self._progress.say(f"trial {trial} failed: {failure}")
-        elif value is not None:
-            unit = UNITS[self._spec.minimize]
-            seconds = result.get("seconds", float("nan"))
-            self._progress.say(f"trial {trial}: {self._spec.minimize} {value:.4g}{unit} in {seconds:.1f} s")
-        self._show("")
-
-    def _show(self, text: str) -> None:
-        ended = sum(s != "running" for s in self._states.values())
-        self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
-
-
-def spec_metric(spec: StudySpec) -> str:
-    """The reported number that a study minimises: that of the weights kept, not of the last epoch."""
-    return {"validation_loss": "best_loss", "band_energy_mae": "best_band_energy_mae"}[spec.minimize]
-
-
-def trial_seed(study_seed: int, trial: int) -> int:
-    """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
-    return int(np.random.SeedSequence([study_seed, trial]).generate_state(1)[0])
-
-
-def _history(trials: list[LedgerTrial]) -> list[PastTrial]:
-    return [PastTrial(str(t.number), t.config, t.state != "running", t.value) for t in trials]
+    Args:
+        trials: finished ones, at least one.
+        tolerance: a value of up to (1 + tolerance) times the lowest is nearly as good.
+    """
+    values = {t.number: t.value for t in trials if t.value is not None}
+    bar = min(values.values()) * (1 + tolerance)
+    costly = all(t.cost is not None for t in trials)
+    good = [t for t in trials if values[t.number] <= bar] if costly else list(trials)
+    return min(good, key=lambda t: (t.cost or 0.0, values[t.number], t.number))
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -502,12 +380,6 @@ def describe(config: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in config.items()
     )
-
-
-def _key(config: Mapping[str, Any]) -> "ConfigKey":
-    from ..cluster.scoring import key_of
-
-    return key_of(config)
 
 
 def _stopped(name: str) -> StudyInterrupted:

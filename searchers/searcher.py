@@ -16,6 +16,18 @@ class Wait(Enum):
 
 WAIT = Wait.WAIT
 
+
+@dataclass(frozen=True)
+class Pruned:
+    """A candidate that its score rules out: it counts as proposed, is written down and not trained; ask again."""
+
+    config: Config
+
+
+class SearchError(ValueError):
+    """A method cannot go on; the message says why and what to do."""
+
+
 # Scores of configs, higher is better: NaN for a config that has none, None while it is being worked on.
 # Asking starts the work and returns at once, so a plain function that computes them on the spot is a scorer too.
 Scorer = Callable[[Sequence[Config]], Sequence[float | None]]
@@ -23,19 +35,21 @@ Scorer = Callable[[Sequence[Config]], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A trial of an earlier session; ``value`` is None for one that failed or has not finished."""
+    """A trial of an earlier session; ``value`` is None for one that failed, was pruned or has not finished."""
 
     trial: str
     config: Config
     finished: bool
     value: float | None
+    cost: float | None = None
+    pruned: bool = False
 
 
 class Searcher(Protocol):
     """A method.  Equal seed and equal history give equal proposals."""
 
-    def ask(self, trial: str) -> Config | Wait | None:
-        """The config of a new trial, WAIT for none yet, or None when nothing is left to propose."""
+    def ask(self, trial: str) -> Config | Pruned | Wait | None:
+        """The config of a new trial, one not worth a trial, WAIT for none yet, or None when nothing is left."""
         ...
 
     def tell(self, trial: str, value: float | None) -> None:
@@ -47,10 +61,28 @@ class Searcher(Protocol):
         ...
 
 
+class CostSearcher(Searcher, Protocol):
+    """A method that can weigh a second number to be minimised: what the network costs where it is used."""
+
+    def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:
+        """As ``Searcher.tell``; ``cost`` where the method was made to weigh one."""
+        ...
+
+
 @runtime_checkable
 class Explains(Protocol):
     """A method that has something to say about its trials besides their values."""
 
     def explanation(self) -> list[str]:
         """Lines for people; none while there is nothing to say."""
+        ...
+
+
+@runtime_checkable
+class NeedsTrials(Protocol):
+    """A method that comes to nothing with too few trials."""
+
+    @property
+    def least_trials(self) -> int:
+        """Trials without which it is not itself: its array, its calibration, its draws at random."""
         ...

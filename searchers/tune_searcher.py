@@ -6,11 +6,11 @@ tune.TuneConfig(search_alg=TuneSearcher(RandomSearch(space, seed=0), metric="los
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ray import tune
 
-from .searcher import PastTrial, Searcher, Wait
+from .searcher import CostSearcher, PastTrial, Pruned, Searcher, Wait
 from .space import Config
 
 FAILURE = "failure"  # key of a trial's last report that says why it failed
@@ -22,6 +22,8 @@ class Record(Protocol):
 
     def asked(self, trial: int, config: Config) -> None: ...
 
+    def pruned(self, trial: int, config: Config) -> None: ...
+
     def reported(self, trial: int, result: Mapping[str, Any]) -> None: ...
 
     def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None: ...
@@ -31,6 +33,9 @@ class NoRecord:
     """Trials are remembered by Ray Tune alone."""
 
     def asked(self, trial: int, config: Config) -> None:
+        pass
+
+    def pruned(self, trial: int, config: Config) -> None:
         pass
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
@@ -50,7 +55,8 @@ class TuneSearcher(tune.search.Searcher):
         searcher: the method.
         metric: the reported number to minimise or maximise; a trial whose last one is missing or not finite failed.
         mode: ``min`` or ``max``.
-        max_trials: trials to propose in all, those of ``history`` included; None leaves the end to the method.
+        cost: a second reported number, to be minimised too; the method must be one that was made to weigh it.
+        max_trials: trials to train in all, those of ``history`` included; None leaves the end to the method.
         record: where trials are written down.
         history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
         interrupted: once True, no more is proposed, and trials that are cut off stay unfinished in the record, to be
@@ -65,6 +71,7 @@ class TuneSearcher(tune.search.Searcher):
         *,
         metric: str,
         mode: str = "min",
+        cost: str | None = None,
         max_trials: int | None = None,
         record: Record | None = None,
         history: Sequence[PastTrial] = (),
@@ -75,12 +82,14 @@ class TuneSearcher(tune.search.Searcher):
         super().__init__(metric=metric, mode=mode)
         self.error: Exception | None = None
         self._searcher = searcher
+        self._cost = cost
         self._max_trials = max_trials
         self._record: Record = record or NoRecord()
         self._package = package
         self._numbers: dict[str, int] = {}  # Ray's trial id -> ours
         self._unfinished = [(n, past.config) for n, past in enumerate(history) if not past.finished]
         self._asked = len(history)
+        self._trained = sum(not past.pruned for past in history)
         self._interrupted, self._hold = interrupted, hold
         self._running: set[str] = set()  # Ray's ids
         if history:
@@ -101,17 +110,18 @@ class TuneSearcher(tune.search.Searcher):
         if self._unfinished:
             number, config = self._unfinished.pop(0)
         else:
-            if self._max_trials is not None and self._asked >= self._max_trials:
+            if self._max_trials is not None and self._trained >= self._max_trials:
                 return self.FINISHED
-            number = self._asked
-            answer = self._searcher.ask(str(number))
+            while isinstance(answer := self._searcher.ask(str(self._asked)), Pruned):
+                self._record.pruned(self._asked, answer.config)
+                self._asked += 1
             if isinstance(answer, Wait):
                 return None
             if answer is None:
                 return self.FINISHED
-            config = answer
+            number, config = self._asked, answer
             self._record.asked(number, config)
-            self._asked += 1
+            self._asked, self._trained = self._asked + 1, self._trained + 1
         self._numbers[trial_id] = number
         self._running.add(trial_id)
         return self._package(number, config)
@@ -140,7 +150,10 @@ class TuneSearcher(tune.search.Searcher):
             self._record.told(number, value, result, failure)
             if value is not None and self.mode == "max":
                 value = -value
-            self._searcher.tell(str(number), value)
+            if self._cost is None:
+                self._searcher.tell(str(number), value)
+            else:
+                cast(CostSearcher, self._searcher).tell(str(number), value, result.get(self._cost))
         except Exception as problem:
             problem.add_note("".join(traceback.format_tb(problem.__traceback__)[-1:]))
             self.error = problem

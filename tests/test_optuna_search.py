@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 
 from dftune.searchers.optuna_search import OptunaOptions, OptunaSearch, distribution
 from dftune.searchers.random_search import RandomSearch
-from dftune.searchers.searcher import PastTrial
+from dftune.searchers.searcher import PastTrial, SearchError
 from dftune.searchers.space import Choice, Float, Int, draw
 
 SPACE = {
@@ -23,8 +23,8 @@ SPACE = {
     "activation": Choice(values=("relu", "tanh")),
     "learning_rate": Float(low=1e-4, high=1e-2, log=True),
 }
-SAMPLERS = ("tpe", "gp", "qmc", "random")
-OPTIONS = {"tpe": {"startup": 4}, "gp": {"startup": 4}}
+SAMPLERS = ("tpe", "gp", "cmaes", "nsgaii", "nsgaiii", "qmc", "random")
+OPTIONS = {sampler: {"startup": 4} for sampler in SAMPLERS if sampler not in ("qmc", "random")}
 
 
 def value_of(config):
@@ -71,8 +71,8 @@ def test_the_sobol_sequence_covers_a_range_more_evenly_than_draws_do():
 
 
 def test_an_unknown_sampler_is_refused_with_the_names_there_are():
-    with pytest.raises(ValidationError, match="Input should be 'tpe', 'gp', 'qmc' or 'random'"):
-        OptunaOptions(sampler="cmaes")
+    with pytest.raises(ValidationError, match="Input should be 'tpe', 'gp', 'cmaes', .* or 'random'"):
+        OptunaOptions(sampler="anneal")
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])
@@ -113,7 +113,7 @@ def test_a_sampler_that_does_not_learn_goes_on_when_trials_fail(sampler):
     assert run(search(sampler), 6, value_of=lambda config: None) == run(search(sampler), 6)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not s.startswith("nsga")])
 def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(sampler):
     # Three trials under way, ending in random order, every fifth failed; a new session after each ask.
     order, searcher = random.Random(1), search(sampler)
@@ -162,3 +162,53 @@ def test_reading_the_list_of_methods_does_not_import_optuna():
     code = "import sys, dftune.searchers; print([m for m in ('optuna', 'ray', 'torch') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii"])
+def test_value_and_cost_are_weighed_together(sampler):
+    # Where only width counts: the value wants 90 neurons, the cost few; all of 16 to 90 is the Pareto front.
+    space = {"width": Int(low=16, high=256, log=True), "useless": Float(low=0, high=1)}
+    searcher = OptunaSearch(space, 0, OptunaOptions(sampler=sampler, startup=8), with_cost=True)
+    widths = []
+    for trial in map(str, range(60)):
+        widths.append(searcher.ask(trial)["width"])
+        searcher.tell(trial, math.log(widths[-1] / 90) ** 2, float(widths[-1]))
+    late = np.array(widths[30:])
+    assert (late <= 100).mean() > 0.75  # 0.62 of the logarithm of the range is drawn at random
+    assert len(set(late)) > 5, "a front, not a point"
+
+
+def test_a_cost_without_a_number_fails_the_trial():
+    searcher = OptunaSearch(SPACE, 0, OptunaOptions(), with_cost=True)
+    searcher.ask("0")
+    searcher.tell("0", 1.0, None)
+    assert [t.state for t in searcher._study.trials] == [TrialState.FAIL]
+
+
+def test_a_sampler_of_one_number_refuses_a_cost():
+    with pytest.raises(SearchError, match="'cmaes' minimises one number"):
+        OptunaSearch(SPACE, 0, OptunaOptions(sampler="cmaes"), with_cost=True)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_withdrawn_proposal_leaves_no_trace(sampler):
+    searcher, other = search(sampler), search(sampler)
+    for one in (searcher, other):
+        run(one, 6)
+    for trial in ("6", "7", "8"):
+        searcher.ask(trial)
+    for trial in ("8", "7", "6"):
+        searcher.withdraw(trial)
+    assert [searcher.ask(t) for t in "ab"] == [other.ask(t) for t in "ab"]
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "nsgaii"])
+def test_equal_histories_of_a_sampler_of_generations_give_equal_proposals(sampler):
+    configs = run(search(sampler), 9)
+    history = [PastTrial(str(n), config, True, value_of(config)) for n, config in enumerate(configs)]
+    nexts = []
+    for _ in range(2):
+        searcher = search(sampler)
+        searcher.replay(history)
+        nexts.append([searcher.ask(str(n)) for n in range(9, 12)])
+    assert nexts[0] == nexts[1]

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from dftune.searchers import SEARCHERS
-from dftune.searchers.searcher import PastTrial, Wait
+from dftune.searchers.searcher import PastTrial, Pruned, Wait
 from dftune.searchers.space import Choice, Float, Int
 
 SPACE = {
@@ -28,8 +28,8 @@ def true_value(config) -> float:
 
 
 def scorer(configs):
-    """A score that knows something: higher is better."""
-    return [-true_value(c) + 0.1 * c["n_layers"] for c in configs]
+    """A score of the architecture that knows something: higher is better."""
+    return [-abs(math.log(c["width"] / 90)) + 0.1 * c["n_layers"] for c in configs]
 
 
 def build(name, seed=0):
@@ -38,7 +38,7 @@ def build(name, seed=0):
 
 
 def run(searcher, parallel=1, seed=0, history=()):
-    """Ask and tell with ``parallel`` trials under way, ending in random order: the trials in the order of asking."""
+    """Ask and tell with ``parallel`` trials under way, ending in random order: the proposals in the order of asking."""
     order, asked, running, ended = random.Random(seed), [], [], False
     number = len(history)
     while True:
@@ -50,8 +50,9 @@ def run(searcher, parallel=1, seed=0, history=()):
             if config is None:
                 ended = True
                 break
-            running.append((str(number), config))
             asked.append(config)
+            if not isinstance(config, Pruned):
+                running.append((str(number), config))
             number += 1
         if not running:
             return asked
@@ -59,11 +60,18 @@ def run(searcher, parallel=1, seed=0, history=()):
         searcher.tell(trial, true_value(config))
 
 
+def past(trial, answer) -> PastTrial:
+    """A proposal as history: pruned, or trained to its value."""
+    if isinstance(answer, Pruned):
+        return PastTrial(trial, answer.config, True, None, pruned=True)
+    return PastTrial(trial, answer, True, true_value(answer))
+
+
 @pytest.mark.parametrize("name", SEARCHERS)
 def test_every_config_lies_in_the_space(name):
     asked = run(build(name))
     assert asked
-    for config in asked:
+    for config in (a.config if isinstance(a, Pruned) else a for a in asked):
         assert list(config) == list(SPACE)
         assert all(SPACE[key].holds(value) for key, value in config.items())
 
@@ -93,7 +101,7 @@ def test_asking_on_after_the_end_says_so_again(name):
 @pytest.mark.parametrize("finished", [0, 1, 3, 5])
 def test_a_replayed_history_is_continued_as_if_nothing_had_happened(name, finished):
     undisturbed = run(build(name))
-    history = [PastTrial(str(n), c, True, true_value(c)) for n, c in enumerate(undisturbed[:finished])]
+    history = [past(str(n), answer) for n, answer in enumerate(undisturbed[:finished])]
     searcher = build(name)
     searcher.replay(history)
     assert run(searcher, history=history) == undisturbed[finished:]

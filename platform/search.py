@@ -1,0 +1,256 @@
+"""The search of a study: trials asked for, trained by Ray Tune and written down, until the method has no more."""
+
+import json
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+
+from ..cluster.scoring import Architecture, ClusterScorer, architecture
+from ..cluster.study_data import StudyData
+from ..cluster.training import train_trial
+from ..searchers import SEARCHERS
+from ..searchers.searcher import SearchError
+from ..searchers.space import Config
+from ..searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
+from ..trainables.errors import InputError
+from ..trainables.files import write_text
+from ..trainables.scores import SCORES, TRIVIAL
+from ..trainables.surrogate_config import SurrogateConfig
+from .ledger import Ledger, State
+from .progress import Progress
+from .spec import UNITS, StudySpec
+
+HOPELESS = 3  # this many failed trials and no finished one end a study
+KEPT = (  # of a trial's last report
+    "epoch",
+    "train_loss",
+    "best_loss",
+    "best_band_energy_mae",
+    "seconds",
+    "points_per_second",
+    "memory_mb",
+    "grid_points",
+    "n_parameters",
+    "inference_time",
+)
+SAVE_SECONDS = 2.0  # scores are written to disk no more often than this
+
+
+class SearchStopped(InputError):
+    """The method or Ray Tune could not go on."""
+
+
+def search(
+    spec: StudySpec,
+    ledger: Ledger,
+    data: StudyData,
+    concurrent: int,
+    *,
+    scores: Path,
+    interrupted: Callable[[], bool],
+    progress: Progress,
+) -> float:
+    """Train trials until the method has no more, or trials and budget are used up.
+
+    Args:
+        spec: of the study.
+        ledger: of the study; its trials are the history the method starts from.
+        data: to train and score with.
+        concurrent: most trials at once.
+        scores: JSON file of the scores known so far, kept so that a study killed now does not compute them again.
+        interrupted: once True, trials are cut off and stay unfinished.
+        progress: where to say how far it is.
+
+    Returns:
+        The CPU seconds that scores took.
+
+    Raises:
+        SearchStopped: the method cannot go on.
+        InputError: the ledger or the scores cannot be read or written.
+    """
+    method = SEARCHERS[spec.method]
+    training_data = data.training_data()
+    rng = np.random.default_rng([spec.seed, 1])
+    names = [n for n in (method.score, *TRIVIAL) if n is not None]
+    batches = {n: training_data.sample(SCORES[n].n_points, rng) for n in names}
+    scorer: ClusterScorer | None = None
+    saved = _SavedScores(scores)
+    if method.score is not None:
+        known = saved.read() | {
+            architecture({**spec.config, **t.config}): t.scores[method.score]
+            for t in ledger.trials()
+            if method.score in t.scores
+        }
+
+        def scored(done: int, total: int) -> None:
+            if not method.goes_on:  # scores along the way are in the ledger
+                progress.update("scores", done, total)
+                if scorer is not None:
+                    saved.write(scorer.known, at_once=done == total)
+                if done == total:
+                    progress.end("scores")
+
+        scorer = ClusterScorer(
+            method.score,
+            batches,
+            spec.config,
+            spec.seed,
+            known=known,
+            beside_trials=method.goes_on,
+            progress=scored,
+        )
+
+    def scores_of(config: Config) -> dict[str, float]:
+        full = SurrogateConfig.of({**spec.config, **config})
+        found = {n: SCORES[n].function([full], batches[n], spec.seed)[0] for n in TRIVIAL}
+        if scorer is not None and method.score is not None and (score := scorer.score_of(config)) is not None:
+            found[method.score] = score
+        return found
+
+    record = _Record(ledger, spec, scores_of, progress)
+    searcher = TuneSearcher(
+        spec.searcher(scorer or _no_scores),
+        metric=spec.metric,
+        cost=spec.cost,
+        max_trials=spec.trials,
+        record=record,
+        history=ledger.history(),
+        interrupted=interrupted,
+        hold=lambda: record.hopeless or record.budget_used_up,
+        package=lambda trial, config: {
+            "config": {**spec.config, **config},
+            "seed": spec.trial_seed(trial),
+            "cpus": spec.resources.cpus,
+            "failure_key": FAILURE,
+            "complete_key": COMPLETE,
+        },
+    )
+
+    class Stop(tune.Stopper):
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return interrupted() or searcher.error is not None
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return tune.stopper.NoopStopper, ()  # Ray Tune pickles it into a folder that nobody reads
+
+    scratch = tempfile.mkdtemp(prefix="dftune-")
+    try:
+        trainable = tune.with_resources(
+            tune.with_parameters(train_trial, data=data), {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
+        )
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, num_samples=-1, max_concurrent_trials=concurrent, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(name=spec.name, storage_path=scratch, verbose=0, stop=Stop()),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if scorer is not None:
+            scorer.close()
+    progress.end("trials")
+    if searcher.error is not None:
+        if isinstance(searcher.error, SearchError):
+            raise SearchStopped(f"method {spec.method}: {searcher.error}") from searcher.error
+        if isinstance(searcher.error, InputError):
+            raise searcher.error
+        raise SearchStopped(f"method {spec.method} stopped: {searcher.error!r}") from searcher.error
+    return 0.0 if scorer is None else scorer.seconds
+
+
+def _no_scores(configs: Sequence[Config]) -> list[None]:
+    """The scorer of a method that asks for none."""
+    return [None] * len(configs)
+
+
+class _SavedScores:
+    """Scores of candidates in a JSON file, written now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, -math.inf
+
+    def read(self) -> dict[Architecture, float]:
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            return {(tuple(row["hidden"]), row["activation"]): float(row["score"]) for row in rows}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SearchStopped(f"{self._path}: damaged; remove it to have the scores computed again") from error
+
+    def write(self, known: Mapping[Architecture, float], *, at_once: bool) -> None:
+        if at_once or time.monotonic() - self._at > SAVE_SECONDS:
+            rows = [{"hidden": hidden, "activation": name, "score": s} for (hidden, name), s in known.items()]
+            write_text(self._path, json.dumps(rows))
+            self._at = time.monotonic()
+
+
+class _Record:
+    """Writes trials to the ledger and to the progress, as they are asked for, report and end."""
+
+    def __init__(
+        self, ledger: Ledger, spec: StudySpec, scores_of: Callable[[Config], dict[str, float]], progress: Progress
+    ) -> None:
+        self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
+        self._states: dict[int, State] = {t.number: t.state for t in ledger.trials()}
+        self._spent = {t.number: _spent(t.result) for t in ledger.trials()}
+
+    @property
+    def hopeless(self) -> bool:
+        states = list(self._states.values())
+        return states.count("failed") >= HOPELESS and "finished" not in states
+
+    @property
+    def budget_used_up(self) -> bool:
+        budget = self._spec.budget
+        if budget is None:
+            return False
+        points, seconds = (sum(spent) for spent in zip((0.0, 0.0), *self._spent.values(), strict=True))
+        return points >= (budget.grid_points or math.inf) or seconds >= (budget.seconds or math.inf)
+
+    def asked(self, trial: int, config: Config) -> None:
+        self._ledger.asked(trial, config, seed=self._spec.trial_seed(trial), scores=self._scores_of(config))
+        self._states[trial] = "running"
+
+    def pruned(self, trial: int, config: Config) -> None:
+        self._ledger.pruned(trial, config, scores=self._scores_of(config))
+        self._states[trial] = "pruned"
+        self._show(f"candidate {trial} pruned by its score")
+
+    def reported(self, trial: int, result: Mapping[str, Any]) -> None:
+        self._spent[trial] = _spent(result)
+        self._ledger.reported(trial, result["epoch"], result[self._spec.metric])
+        self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
+
+    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+        numbers = {k: result[k] for k in KEPT if k in result and math.isfinite(result[k])}
+        self._ledger.told(trial, value, numbers, failure)
+        self._states[trial] = "failed" if value is None else "finished"
+        self._spent[trial] = _spent(numbers)
+        if failure is not None:
+            self._progress.say(f"trial {trial} failed: {failure}")
+        elif value is not None:
+            unit = UNITS[self._spec.minimize]
+            seconds = result.get("seconds", float("nan"))
+            self._progress.say(f"trial {trial}: {self._spec.minimize} {value:.4g}{unit} in {seconds:.1f} s")
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        ended = sum(s not in ("running", "pruned") for s in self._states.values())
+        self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
+
+
+def _spent(result: Mapping[str, Any]) -> tuple[float, float]:
+    """Grid points x epochs, and seconds, that a trial has used by this report."""
+    return float(result.get("grid_points", 0)), float(result.get("seconds", 0))
