@@ -1,8 +1,10 @@
 """Training on the cluster: the function every trial runs, and the retraining of the chosen config."""
 
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,35 +18,44 @@ from .study_data import StudyData
 def train_trial(task: dict[str, Any], data: StudyData) -> None:
     """Ray Tune trainable: train one config with one initialisation, report every epoch, say why it failed.
 
+    Reports are those of ``EpochReport``, with ``n_parameters`` of the network and its ``inference_time`` [µs a grid
+    point], measured where the trial runs.
+
     Args:
         task: ``config`` (all hyperparameters), ``seed``, ``cpus``; ``complete_key`` and ``failure_key`` mark the last
-            report.
+            report; ``checkpoint`` True where the trial may be paused: each report then carries a checkpoint.
         data: of the study.
     """
+    from ..trainables.network import n_parameters
+    from ..trainables.surrogate import inference_time
     from ..trainables.training import EpochReport, TrainingFailed, train
 
-    last: dict[str, Any] = {}
-
-    def report(epoch: EpochReport) -> None:
-        last.update(asdict(epoch))
-        tune.report(dict(last))
-
     _use_cpus(task["cpus"])
+    device = _device()
     try:
-        # The search keeps values, not weights: only the chosen config is trained to be used.
-        train(
-            SurrogateConfig.of(task["config"]),
-            data.worker_data(),
-            seeds=[task["seed"]],
-            device=_device(),
-            report=report,
-        )
+        config, training_data = SurrogateConfig.of(task["config"]), data.worker_data()
+        sizes = len(data.scaling.descriptor_mean), len(data.scaling.ldos_mean)
+        network = {
+            "n_parameters": n_parameters(config, *sizes),
+            "inference_time": inference_time(config, *sizes, device=device),
+        }
+        with tempfile.TemporaryDirectory(prefix="dftune-trial-") as folder:
+            state = Path(folder) / "training.safetensors" if task.get("checkpoint") else None
+            if state is not None and (paused := tune.get_checkpoint()) is not None:
+                paused.to_directory(folder)
+
+            def report(epoch: EpochReport) -> None:
+                saved = None if state is None else tune.Checkpoint.from_directory(folder)
+                tune.report(asdict(epoch) | network, checkpoint=saved)
+
+            # The search keeps values, not weights: only the chosen config is trained to be used.
+            trained = train(config, training_data, seeds=[task["seed"]], device=device, report=report, checkpoint=state)
     except TrainingFailed as error:
         tune.report({task["failure_key"]: str(error)})
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
         tune.report({task["failure_key"]: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
     else:
-        tune.report(last | {task["complete_key"]: True})
+        tune.report(asdict(trained.last) | network | {task["complete_key"]: True})
 
 
 @dataclass(frozen=True, eq=False)

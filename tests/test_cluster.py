@@ -11,14 +11,18 @@ import time
 import numpy as np
 import pytest
 import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.cluster.resources import most_cpus, slots
-from dftune.cluster.scoring import ClusterScorer, key_of
+from dftune.cluster.scoring import ClusterScorer, architecture
 from dftune.cluster.study_data import publish
+from dftune.cluster.training import train_trial
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
 from dftune.trainables.errors import InputError
+from dftune.trainables.network import n_parameters
 from dftune.trainables.scores import SCORES
 from dftune.trainables.shards import ShardFile, to_batches, to_numpy, write
 from dftune.trainables.surrogate_config import SurrogateConfig
@@ -100,10 +104,15 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(fresh_al4):
     assert str(fresh_al4.path) in str(error.value)
 
 
-def test_workers_read_the_same_training_data_from_the_object_store(al4):
+@pytest.fixture(scope="module")
+def published(al4, local_ray):
+    """The dataset with cheap descriptors, in the object store."""
     shards = compute_descriptors(al4, CHEAP)
-    data = publish(al4, shards)
+    yield publish(al4, shards)
+    shards.close()
 
+
+def test_workers_read_the_same_training_data_from_the_object_store(al4, published):
     @ray.remote
     def digest(published):
         training = published.worker_data()
@@ -112,15 +121,55 @@ def test_workers_read_the_same_training_data_from_the_object_store(al4):
         arrays = [s for d in (*training.train, *training.validation) for s in (*d.descriptors, *d.ldos)]
         return [float(a.sum(dtype=np.float64)) for a in arrays], any(a.flags.writeable for a in arrays)
 
-    sums, writeable = ray.get(digest.remote(data))
+    sums, writeable = ray.get(digest.remote(published))
     local = read_training_data(al4, CHEAP)
     assert sums == [
         float(a.sum(dtype=np.float64)) for d in (*local.train, *local.validation) for a in (*d.descriptors, *d.ldos)
     ]
     assert not writeable, "shared memory is read in place"
     for name in Scaling.__annotations__:
-        np.testing.assert_array_equal(getattr(data.scaling, name), getattr(local.scaling, name))
-    shards.close()
+        np.testing.assert_array_equal(getattr(published.scaling, name), getattr(local.scaling, name))
+
+
+class PauseTwice(FIFOScheduler):
+    """Pauses trials with checkpoints after their second and after their last epoch; they go on at once."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.epochs, self.results, self.paused = (2, last), [], []
+
+    def on_trial_result(self, controller, trial, result):
+        if not trial.config["checkpoint"]:
+            return TrialScheduler.CONTINUE
+        self.results.append(result)
+        if result["epoch"] in self.epochs and result["epoch"] not in self.paused:
+            self.paused.append(result["epoch"])
+            return TrialScheduler.PAUSE
+        return TrialScheduler.CONTINUE
+
+
+def test_a_paused_trial_goes_on_where_it_was_and_ends_as_without_a_break(published, tmp_path):
+    task = {
+        "config": {"widths": [8], "epochs": 4, "batch_size": 1024, "patience": 100}, "seed": 3, "cpus": 1,
+        "complete_key": "complete", "failure_key": "failure", "checkpoint": tune.grid_search([False, True]),
+    }  # fmt: skip
+    scheduler = PauseTwice(4)
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(train_trial, data=published), {"CPU": 1}),
+        param_space=task,
+        tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    whole, paused = sorted(results, key=lambda result: result.config["checkpoint"])
+    assert (whole.checkpoint is None, paused.checkpoint is None) == (True, False)
+    assert scheduler.paused == [2, 4]
+    assert [r["epoch"] for r in scheduler.results] == [1, 2, 3, 4, 4]  # the last once more, to say that it is the last
+    for name in ("epoch", "train_loss", "validation_loss", "band_energy_mae", "best_loss", "complete"):
+        assert whole.metrics[name] == paused.metrics[name], name
+    for metrics in (whole.metrics, paused.metrics):
+        assert metrics["grid_points"] == 4 * 6 * 8000
+        assert metrics["n_parameters"] == n_parameters(SurrogateConfig(widths=(8,)), 14, 37) == 15 * 8 + 9 * 37
+        assert 1e-3 < metrics["inference_time"] < 10
 
 
 def test_asking_for_more_than_any_node_has_is_refused_at_once():
@@ -163,7 +212,7 @@ def test_scorer_actors_give_the_scores_of_the_function_without_waiting():
 
 def test_known_scores_are_not_computed_again():
     config = {"width": 8}
-    scorer = ClusterScorer("rfr", {}, {}, 0, known={key_of(config): 1.25})
+    scorer = ClusterScorer("rfr", {}, {}, 0, known={architecture(config): 1.25})
     assert scorer([config]) == [1.25]
     assert scorer._actors == []
 

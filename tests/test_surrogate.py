@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import torch
 
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
-from dftune.trainables.surrogate import CHUNK, judge, predict_dos, predict_ldos
+from dftune.trainables.surrogate import CHUNK, inference_time, judge, predict_dos, predict_ldos
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training_data import Scaling, SnapshotData
 
@@ -118,3 +121,24 @@ def test_a_network_of_nonsense_has_no_band_energy(al4, surrogate, snapshots):
     found = judge(network, nonsense, al4.info.energy_grid, snapshots)
     assert np.isnan(found.errors[0].band_energy).all()
     assert found.accuracy.band_energy_mae is None
+
+
+def test_inference_time_follows_the_arithmetic_of_the_network():
+    # 1024 x 1024 weights against 256 x 256: measured 13 times as long, 16 by the count of products.
+    small, large = (inference_time(SurrogateConfig(widths=(w, w)), 64, 64) for w in (256, 1024))
+    assert 5 < large / small < 40
+    # A core multiplies between 1e9 and 1e12 pairs of numbers a second: 0.001 to 1 µs for 1e3 to 1e6 of them.
+    n = 64 * 1024 + 1024 * 1024 + 1024 * 64
+    assert 1e-6 * n < large < 1e-3 * n
+
+
+def test_inference_time_is_the_same_beside_other_work():
+    config = SurrogateConfig(widths=(256, 256))
+    alone = inference_time(config, 91, 37)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        beside = inference_time(config, 91, 37)
+    finally:
+        for process in busy:
+            process.kill()
+    assert beside == pytest.approx(alone, rel=0.5)  # wall time would be three times as long

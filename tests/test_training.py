@@ -1,12 +1,14 @@
 import dataclasses
 import math
 from contextlib import suppress
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from dftune.trainables.network import Network
 from dftune.trainables.surrogate import judge
 from dftune.trainables.surrogate_config import SurrogateConfig
@@ -116,7 +118,7 @@ def test_initialisations_trained_at_once_end_as_they_would_alone(data, values):
     alone = [train(chosen, data, seeds=[seed]) for seed in (1, 2, 3)]
     assert together.best_epoch == tuple(a.best_epoch[0] for a in alone)
     assert together.best_loss == pytest.approx([a.best_loss[0] for a in alone], rel=1e-3)
-    assert together.epochs == max(a.epochs for a in alone)
+    assert together.last.epoch == max(a.last.epoch for a in alone)
     for t, one in enumerate(alone):
         for many, single in zip(weights(together), weights(one), strict=True):
             torch.testing.assert_close(many[t], single[0], rtol=1e-2, atol=1e-3)
@@ -175,7 +177,7 @@ def test_training_stops_when_patience_is_exhausted(data, patience):
     reports = []
     chosen = config(epochs=200, learning_rate=0.05, schedule="constant", patience=patience)
     found = train(chosen, data, seeds=[1], report=reports.append)
-    assert found.epochs == len(reports) == found.best_epoch[0] + patience < 200
+    assert found.last.epoch == len(reports) == found.best_epoch[0] + patience < 200
     later = [r.validation_loss for r in reports[-patience:]]
     assert min(later) >= found.best_loss[0]
 
@@ -227,3 +229,122 @@ def test_an_initialisation_that_diverges_is_left_out_and_does_not_touch_the_othe
     assert found.network.n_initializations == len(alone)
     assert found.best_loss == pytest.approx(list(alone.values()), rel=1e-2)
     assert losses(found.network, data) == pytest.approx(found.best_loss, rel=1e-4)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def in_sessions(chosen, data, seeds, path, epochs):
+    """Train in sessions of so many ``epochs``, each from the file that the one before left: result and reports."""
+    reports, killed = [], True
+
+    def report(epoch):
+        reports.append(epoch)
+        if epoch.epoch % epochs == 0:
+            raise Killed
+
+    while killed:
+        torch.manual_seed(len(reports))  # a global random state must not matter
+        try:
+            return train(chosen, data, seeds=seeds, report=report, checkpoint=path), reports
+        except Killed:
+            continue
+
+
+def assert_same(found, expected, reports, expected_reports):
+    """Bit for bit, clocks apart."""
+    for ours, theirs in zip(weights(found), weights(expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    assert (found.seeds, found.best_loss, found.best_epoch) == (expected.seeds, expected.best_loss, expected.best_epoch)
+    histories = [
+        [[v for k, v in dataclasses.asdict(r).items() if k not in CLOCK] for r in some]
+        for some in ([*reports, found.last], [*expected_reports, expected.last])
+    ]
+    np.testing.assert_array_equal(*histories)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_training_in_sessions_ends_bit_for_bit_as_without_a_break(data, tmp_path, optimizer, epochs):
+    # The mini-batches, the last of 80 points, must come in the order of the uninterrupted training.
+    chosen = config(optimizer=optimizer, weight_decay=0.01, epochs=10, learning_rate=0.02, patience=2)
+    expected_reports = []
+    expected = train(chosen, data, seeds=[1, 2, 3], report=expected_reports.append)
+    found, reports = in_sessions(chosen, data, [1, 2, 3], tmp_path / "c", epochs)
+    assert_same(found, expected, reports, expected_reports)
+
+
+def test_early_stops_and_failures_are_remembered_across_sessions(data, tmp_path):
+    # At this rate some initialisations diverge and others stop early; where exactly depends on the machine's rounding.
+    seeds = list(range(8))
+    for learning_rate in np.geomspace(0.5, 8.0, 25):
+        chosen = config(
+            optimizer="sgd", learning_rate=learning_rate, schedule="constant", epochs=12, patience=2, batch_size=512
+        )
+        expected_reports = []
+        with suppress(TrainingFailed):
+            expected = train(chosen, data, seeds=seeds, report=expected_reports.append)
+            if len(expected.seeds) < 8 and len(set(expected.best_epoch)) > 1:
+                break
+    assert len(expected.seeds) < 8
+    assert len(set(expected.best_epoch)) > 1
+    found, reports = in_sessions(chosen, data, seeds, tmp_path / "c", 1)
+    assert_same(found, expected, reports, expected_reports)
+
+
+def test_a_training_that_had_ended_is_only_read(data, tmp_path):
+    expected = train(config(), data, seeds=[1], checkpoint=tmp_path / "c")
+    reports = []
+    found = train(config(), data, seeds=[1], report=reports.append, checkpoint=tmp_path / "c")
+    assert reports == []
+    assert found.last == expected.last
+    assert all(torch.equal(a, b) for a, b in zip(weights(found), weights(expected), strict=True))
+
+
+def test_grid_points_and_seconds_count_over_all_sessions(data, tmp_path):
+    _, reports = in_sessions(config(), data, [1, 2], tmp_path / "c", 2)
+    assert [r.grid_points for r in reports] == [2000 * epoch for epoch in range(1, 7)]
+    assert all(a.seconds < b.seconds for a, b in pairwise(reports))
+
+
+def test_the_checkpoint_of_another_training_is_refused(data, tmp_path):
+    path = tmp_path / "c"
+    train(config(epochs=1), data, seeds=[1], checkpoint=path)
+    for other, what in [(config(epochs=2), "hyperparameters"), (config(epochs=1, widths=(8,)), "hyperparameters")]:
+        with pytest.raises(CheckpointError, match=f"belongs to a training with other {what}; remove it"):
+            train(other, data, seeds=[1], checkpoint=path)
+    with pytest.raises(CheckpointError, match="with other seeds"):
+        train(config(epochs=1), data, seeds=[2], checkpoint=path)
+    fewer = dataclasses.replace(data, train=data.train[:1], scaling=Scaling.fit(data.train[:1]))
+    for changed in (fewer, dataclasses.replace(data, validation=data.train[:1])):
+        with pytest.raises(CheckpointError, match="with other data"):
+            train(config(epochs=1), changed, seeds=[1], checkpoint=path)
+
+
+def test_a_checkpoint_that_lacks_something_is_refused(data, tmp_path):
+    path, lacking = tmp_path / "c", tmp_path / "lacking"
+    train(config(epochs=1), data, seeds=[1], checkpoint=path)
+    tensors, header = read_checkpoint(path)
+    for changed, head in [
+        ({k: v for k, v in tensors.items() if k != "best.1"}, header),
+        (tensors | {"alive": torch.ones(2, dtype=torch.bool)}, header),
+        (tensors, {k: v for k, v in header.items() if k != "last"}),
+        (tensors, header | {"last": {"epoch": 1}}),
+    ]:
+        write_checkpoint(lacking, changed, head)
+        with pytest.raises(CheckpointError, match="not the checkpoint of a training of this version"):
+            train(config(epochs=1), data, seeds=[1], checkpoint=lacking)
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(data, tmp_path):
+    path = tmp_path / "c"
+    train(config(epochs=1), data, seeds=[1], checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-7])
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        train(config(epochs=1), data, seeds=[1], checkpoint=path)
+    assert path.read_bytes() == before

@@ -1,16 +1,20 @@
 """Training of an LDOS network: T initialisations at once, early stopping, best weights, one report an epoch."""
 
+import hashlib
 import math
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .accuracy import SnapshotError, snapshot_error
+from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .network import Network
 from .physics.local import dos
 from .surrogate import CHUNK
@@ -30,7 +34,8 @@ class EpochReport:
 
     ``band_energy_mae`` [meV/atom] and ``dos_rmse`` [1/(eV atom)] are over the validation snapshots, NaN where the
     predicted DOS cannot hold the electrons.  ``best_loss`` and ``best_band_energy_mae`` belong to the weights kept.
-    ``memory_mb`` is the most that the process has used so far.
+    ``grid_points`` counts grid points times epochs trained so far, by one initialisation.  ``seconds`` are those of the
+    whole training, sessions before a checkpoint included.  ``memory_mb`` is the most that the process has used so far.
     """
 
     epoch: int
@@ -40,6 +45,7 @@ class EpochReport:
     dos_rmse: float
     best_loss: float
     best_band_energy_mae: float
+    grid_points: int
     seconds: float
     points_per_second: float
     memory_mb: float
@@ -54,8 +60,7 @@ class Trained:
     seeds: tuple[int, ...]
     best_loss: tuple[float, ...]
     best_epoch: tuple[int, ...]
-    epochs: int
-    seconds: float
+    last: EpochReport
 
 
 def train(
@@ -65,6 +70,7 @@ def train(
     seeds: Sequence[int],
     device: str = "cpu",
     report: Callable[[EpochReport], None] = lambda epoch: None,
+    checkpoint: Path | None = None,
 ) -> Trained:
     """Train one network per seed on the training snapshots, all at once.
 
@@ -77,9 +83,12 @@ def train(
         seeds: one per initialisation.
         device: ``cpu``, ``cuda`` or ``cuda:N``; data stay on it as tensors.
         report: called after each epoch.
+        checkpoint: file that holds the state after the last epoch, written before that epoch is reported.  Where it
+            exists already the training goes on from it, and on the same machine ends bit for bit as without a break.
 
     Raises:
         TrainingFailed: every initialisation ended in NaN or diverged.
+        CheckpointError: the file is damaged, or belongs to another training.
 
     Source: Fiedler et al. (2022), Sec. II; loss of Eq. 10 on the scaled LDOS.
     """
@@ -88,40 +97,36 @@ def train(
     x = torch.cat([torch.from_numpy(scaling.descriptors(s)) for d in data.train for s in d.descriptors]).to(device)
     y = torch.cat([torch.from_numpy(scaling.ldos(s)) for d in data.train for s in d.ldos]).to(device)
     judges = [_Judge(d, data, device) for d in data.validation]
-    network = Network(config, x.shape[1], y.shape[1], seeds).to(device)
-    parameters = list(network.parameters())
-    optimizer = _optimizer(config, parameters)
+    state = _State(config, data, seeds, device)
+    if checkpoint is not None and checkpoint.exists():
+        state.load(checkpoint)
+        assert state.last is not None
+        started -= state.last.seconds
     n, n_batches = len(x), math.ceil(len(x) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        (lambda step: 0.5 * (1 + math.cos(math.pi * step / (config.epochs * n_batches))))
-        if config.schedule == "cosine"
-        else (lambda step: 1.0),
-    )
-    shuffle = torch.Generator().manual_seed(0x5F5)  # the same order for every seed: T at once equal T alone
+    shuffled_x, shuffled_y = torch.empty_like(x), torch.empty_like(y)
 
-    n_inits = len(seeds)
-    best = [p.detach().clone() for p in parameters]
-    best_loss, best_band = np.full(n_inits, np.inf), np.full(n_inits, np.nan)
-    best_epoch, alive = np.zeros(n_inits, dtype=int), np.ones(n_inits, dtype=bool)
     causes: list[str] = []
-    epoch = 0
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1 if state.last is None else state.last.epoch + 1, config.epochs + 1):
+        if not state.alive.any():
+            break
         epoch_started = time.perf_counter()
-        order = torch.randperm(n, generator=shuffle).to(device)
-        x, y = x[order], y[order]
-        total = torch.zeros(n_inits, device=device)
-        for start in range(0, n, config.batch_size):
-            batch_x, batch_y = x[start : start + config.batch_size], y[start : start + config.batch_size]
-            loss = (network(batch_x) - batch_y).square().mean(dim=(1, 2))
-            optimizer.zero_grad(set_to_none=True)
+        # A function of the epoch alone: nothing to save, and the same for every seed, so that T at once equal T alone.
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0x5F5 + epoch)).to(device)
+        torch.index_select(x, 0, order, out=shuffled_x)
+        torch.index_select(y, 0, order, out=shuffled_y)
+        batches = zip(shuffled_x.split(config.batch_size), shuffled_y.split(config.batch_size), strict=True)
+        total = torch.zeros(len(seeds), device=device)
+        for step, (batch_x, batch_y) in enumerate(batches, start=(epoch - 1) * n_batches):
+            for group in state.optimizer.param_groups:
+                group["lr"] = config.learning_rate * _schedule(config, step / (config.epochs * n_batches))
+            loss = (state.network(batch_x) - batch_y).square().mean(dim=(1, 2))
+            state.optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
-            optimizer.step()
-            schedule.step()
+            state.optimizer.step()
             total += loss.detach() * len(batch_x)
         train_loss = (total / n).cpu().numpy().astype(float)
-        validation_loss, band, rmse = _validate(network, judges, scaling)
-        failed = alive & ~(np.isfinite(train_loss) & (validation_loss < DIVERGED))
+        validation_loss, band, rmse = _validate(state.network, judges, scaling)
+        failed = state.alive & ~(np.isfinite(train_loss) & (validation_loss < DIVERGED))
         for t in np.flatnonzero(failed):
             what = (
                 "NaN or infinite"
@@ -129,48 +134,141 @@ def train(
                 else f"{validation_loss[t]:.3g}"
             )
             causes.append(f"the loss was {what} after epoch {epoch} at learning rate {config.learning_rate:g}")
-            best_loss[t] = np.inf
-        alive &= ~failed
-        better = alive & (validation_loss < best_loss)
-        if better.any():
-            mask = torch.from_numpy(better).to(device)
-            for kept, p in zip(best, parameters, strict=True):
-                kept[mask] = p.detach()[mask]
-            best_loss[better], best_band[better], best_epoch[better] = validation_loss[better], band[better], epoch
-        alive &= epoch - best_epoch < config.patience
-        usable = np.isfinite(best_loss)
+        state.judged(epoch, failed, validation_loss, band)
+        usable = state.usable
         if not usable.any():
             raise TrainingFailed(causes[-1])
         now = time.perf_counter()
-        report(
-            EpochReport(
-                epoch=epoch,
-                train_loss=float(train_loss[usable].mean()),
-                validation_loss=float(validation_loss[usable].mean()),
-                band_energy_mae=float(band[usable].mean()),
-                dos_rmse=float(rmse[usable].mean()),
-                best_loss=float(best_loss[usable].mean()),
-                best_band_energy_mae=float(best_band[usable].mean()),
-                seconds=now - started,
-                points_per_second=n / (now - epoch_started),
-                memory_mb=_memory_mb(device),
-            )
+        state.last = EpochReport(
+            epoch=epoch,
+            train_loss=float(train_loss[usable].mean()),
+            validation_loss=float(validation_loss[usable].mean()),
+            band_energy_mae=float(band[usable].mean()),
+            dos_rmse=float(rmse[usable].mean()),
+            best_loss=float(state.best_loss[usable].mean()),
+            best_band_energy_mae=float(state.best_band[usable].mean()),
+            grid_points=epoch * n,
+            seconds=now - started,
+            points_per_second=n / (now - epoch_started),
+            memory_mb=_memory_mb(device),
         )
-        if not alive.any():
-            break
-    usable = np.isfinite(best_loss)
-    with torch.no_grad():
-        for p, kept in zip(parameters, best, strict=True):
-            p.copy_(kept)
-    return Trained(
-        _select(network, config, np.flatnonzero(usable).tolist()),
-        scaling,
-        tuple(np.array(seeds)[usable].tolist()),
-        tuple(best_loss[usable].tolist()),
-        tuple(best_epoch[usable].tolist()),
-        epoch,
-        time.perf_counter() - started,
-    )
+        if checkpoint is not None:
+            state.save(checkpoint)
+        report(state.last)
+    return state.trained(scaling)
+
+
+class _State:
+    """What changes from epoch to epoch, all of which a checkpoint holds.
+
+    Weights and best weights: lists of (T, ...) tensors.  best_loss, best_band [meV/atom], best_epoch, alive: (T,);
+    ``alive`` is True while an initialisation still learns, ``best_loss`` infinite for one that failed.
+    """
+
+    def __init__(self, config: SurrogateConfig, data: TrainingData, seeds: Sequence[int], device: str) -> None:
+        self._config, self._seeds, self._data = config, tuple(seeds), data
+        n_in, n_out = len(data.scaling.descriptor_mean), len(data.scaling.ldos_mean)
+        self.network = Network(config, n_in, n_out, seeds).to(device)
+        self._parameters = list(self.network.parameters())
+        self.optimizer = _optimizer(config, self._parameters)
+        self._best = [p.detach().clone() for p in self._parameters]
+        n = len(seeds)
+        self.best_loss, self.best_band = np.full(n, np.inf), np.full(n, np.nan)
+        self.best_epoch, self.alive = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+        self.last: EpochReport | None = None
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Which initialisations have not failed, (T,)."""
+        return np.isfinite(self.best_loss)
+
+    def judged(self, epoch: int, failed: np.ndarray, loss: np.ndarray, band: np.ndarray) -> None:
+        """Keep the weights of those initialisations that were never better; end those that failed or stand still."""
+        self.best_loss[failed] = np.inf
+        self.alive &= ~failed
+        better = self.alive & (loss < self.best_loss)
+        if better.any():
+            mask = torch.from_numpy(better).to(self._best[0].device)
+            for kept, p in zip(self._best, self._parameters, strict=True):
+                kept[mask] = p.detach()[mask]
+            self.best_loss[better], self.best_band[better], self.best_epoch[better] = loss[better], band[better], epoch
+        self.alive &= epoch - self.best_epoch < self._config.patience
+
+    def trained(self, scaling: Scaling) -> Trained:
+        """The usable initialisations with their best weights."""
+        usable = self.usable
+        assert self.last is not None
+        with torch.no_grad():
+            for p, kept in zip(self._parameters, self._best, strict=True):
+                p.copy_(kept)
+        return Trained(
+            _select(self.network, self._config, np.flatnonzero(usable).tolist()),
+            scaling,
+            tuple(np.array(self._seeds)[usable].tolist()),
+            tuple(self.best_loss[usable].tolist()),
+            tuple(self.best_epoch[usable].tolist()),
+            self.last,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; errors as ``files.atomic``."""
+        assert self.last is not None
+        write_checkpoint(path, self._tensors(), {**self._identity(), "last": asdict(self.last)})
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: damaged, or of another training.
+        """
+        tensors, header = read_checkpoint(path)
+        for name, ours in self._identity().items():
+            if header.get(name) != ours:
+                raise CheckpointError(
+                    f"{path}: belongs to a training with other {name}; remove it to start this one from the beginning"
+                )
+        try:
+            for i, p in enumerate(self._parameters):
+                prefix = f"optimizer.{i}."
+                self.optimizer.state[p] = {  # room for what torch itself makes at the first step
+                    name.removeprefix(prefix): torch.empty_like(value, device=p.device)
+                    for name, value in tensors.items()
+                    if name.startswith(prefix)
+                }
+            with torch.no_grad():
+                for name, mine in self._tensors().items():
+                    if mine.shape != tensors[name].shape or mine.dtype != tensors[name].dtype:
+                        raise ValueError(name)
+                    mine.copy_(tensors[name])
+            self.last = EpochReport(**header["last"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: not the checkpoint of a training of this version; remove it") from error
+
+    def _identity(self) -> dict[str, Any]:
+        """What a training must share with the one that wrote a checkpoint."""
+        scaling = self._data.scaling
+        digest = hashlib.sha256(np.float64(scaling.ldos_scale).tobytes())
+        for array in (scaling.descriptor_mean, scaling.descriptor_std, scaling.ldos_mean):
+            digest.update(array.tobytes())  # any change of the training data shows in its means
+        snapshots = [
+            [(d.snapshot.id, sum(map(len, d.ldos))) for d in s] for s in (self._data.train, self._data.validation)
+        ]
+        digest.update(repr(snapshots).encode())
+        return {
+            "hyperparameters": self._config.model_dump(mode="json"),
+            "seeds": list(self._seeds),
+            "data": digest.hexdigest(),
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All of it by name; the tensors are the state's own, not copies."""
+        found = {f"weights.{i}": p.detach() for i, p in enumerate(self._parameters)}
+        found |= {f"best.{i}": kept for i, kept in enumerate(self._best)}
+        for i, p in enumerate(self._parameters):
+            found |= {f"optimizer.{i}.{name}": value for name, value in self.optimizer.state[p].items()}
+        for name in ("best_loss", "best_band", "best_epoch", "alive"):
+            found[name] = torch.from_numpy(getattr(self, name))
+        return found
 
 
 class _Judge:
@@ -219,6 +317,11 @@ def _optimizer(config: SurrogateConfig, parameters: list[torch.nn.Parameter]) ->
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=rate, weight_decay=decay, fused=True)
+
+
+def _schedule(config: SurrogateConfig, done: float) -> float:
+    """Factor of the learning rate when a share ``done`` of all steps has been taken."""
+    return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
 
 
 def _select(network: Network, config: SurrogateConfig, keep: list[int]) -> Network:
