@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -148,6 +148,41 @@ def study_show(name: str, studies: Path, as_json: bool) -> None:
         )
     _show_trials(trials, found.spec.minimize)
     _show_study(found, conclusion)
+
+
+@study.command("plot")
+@study_argument
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the figures; by default `figures` in the study's own.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["png", "html", "both"]),
+    default="both",
+    show_default=True,
+    help="PNG files, one HTML page, or both.",
+)
+@studies_option
+def study_plot(name: str, output: Path | None, form: Literal["png", "html", "both"], studies: Path) -> None:
+    """Draw the figures of study NAME, also while it runs: PNG files, and a page on which hovering shows each trial.
+
+    History, value against compute, score against value, importance of the hyperparameters, configs side by side, and
+    value against the cost of use with its Pareto front.
+
+    \b
+    Example:
+      dftune study plot al4
+    """
+    from .study import Study
+
+    drawn = Study.open(name, studies).plot(output, form)
+    for path in drawn.paths:
+        click.echo(path)
+    for figure, reason in drawn.left_out.items():
+        click.echo(f"left out: {figure}: {reason}", err=True)
 
 
 @study.command("export")
