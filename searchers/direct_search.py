@@ -1,7 +1,10 @@
 """Direct search: from one config to a better one by steps on the levels of the ranges; no config is trained twice.
 
-A range has few levels (``n_levels``), so this finds the best level, not the best number between two of them.  Whole
-numbers and real ones step to the next level up or down; a choice has no order, so each of its values is one step away.
+A range has few levels, so this finds the best level, not the best number between two of them.  Whole numbers and real
+ones step to the next level up or down; a choice has no order, so each of its values is one step away.
+
+A conditional hyperparameter is stepped along where it exists; a step that brings it into being has it at its middle
+level.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -11,10 +14,13 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .grid_search import Point, config_at, levels_of, shuffled_points
+from .grid_search import shuffled_configs
 from .searcher import WAIT, PastTrial, Wait
-from .space import Choice, Config, Space
+from .space import Choice, Config, Space, active, checked, complete, levels_of
 
+# The place of each hyperparameter's value among its levels, the middle one where it does not exist: so equal configs
+# are equal points.
+Point = tuple[int, ...]
 STARTS = 10  # configs to start from, one after the other, while they fail
 
 
@@ -50,7 +56,7 @@ class DirectSearch:
         self._values: dict[Point, float | None] = {}
         self._point_of: dict[str, Point] = {}
         self._asked: set[Point] = set()
-        starts: Iterable[Point] = islice(shuffled_points(self._grid.shape, seed), STARTS)
+        starts: Iterable[Point] = map(self._grid.point_of, islice(shuffled_configs(space, seed), STARTS))
         if options.start == "middle":
             starts = [self._grid.middle, *starts]
         self._moves = self._search(starts, _MOVES[options.kind])
@@ -78,7 +84,7 @@ class DirectSearch:
     def _propose(self, point: Point, trial: str) -> Config:
         self._asked.add(point)
         self._point_of[trial] = point
-        return config_at(self._grid.levels, point)
+        return self._grid.config_at(point)
 
     def _search(self, starts: Iterable[Point], moves: "Moves") -> Iterator[Sequence[Point]]:
         for start in starts:
@@ -96,37 +102,52 @@ class _Grid:
     """The levels of a space and the steps between them."""
 
     def __init__(self, space: Space) -> None:
-        self.levels = levels_of(space)
-        self.shape = tuple(len(values) for values in self.levels.values())
+        self._space = checked(space)
+        self._levels = levels_of(space)
+        self._shape = tuple(len(levels) for levels in self._levels.values())
         self._ordered = [not isinstance(values, Choice) for values in space.values()]
-        self.middle: Point = tuple(n // 2 for n in self.shape)
+        self.middle = self.point(n // 2 for n in self._shape)
 
     @property
     def axes(self) -> range:
-        return range(len(self.shape))
+        return range(len(self._shape))
+
+    def config_at(self, point: Iterable[int]) -> Config:
+        return active(self._space, {name: self._levels[name][place] for name, place in zip(self._space, point)})
 
     def point_of(self, config: Config) -> Point:
-        return tuple(values.index(config[name]) for name, values in self.levels.items())
+        full = complete(self._space, config)
+        return tuple(levels.index(full[name]) for name, levels in self._levels.items())
+
+    def point(self, places: Iterable[int]) -> Point:
+        """The point of these places, with what does not exist there at its middle level."""
+        return self.point_of(self.config_at(places))
+
+    def exists(self, point: Point) -> list[bool]:
+        """For each hyperparameter, whether it exists at a point."""
+        config = self.config_at(point)
+        return [name in config for name in self._space]
 
     def line(self, point: Point, axis: int) -> list[Point]:
-        """All other levels of one hyperparameter."""
-        return [_with(point, axis, place) for place in range(self.shape[axis]) if place != point[axis]]
+        """All other levels of one hyperparameter; none where it does not exist."""
+        return self._steps(point, axis, (place for place in range(self._shape[axis]) if place != point[axis]))
 
     def neighbours(self, point: Point, axis: int) -> list[Point]:
-        """One level up and one down; all other values of a choice."""
+        """One level up and one down; all other values of a choice; none where the hyperparameter does not exist."""
         if not self._ordered[axis]:
             return self.line(point, axis)
-        up, down = point[axis] + 1, point[axis] - 1
-        return [_with(point, axis, place) for place in (up, down) if 0 <= place < self.shape[axis]]
+        return self._steps(point, axis, (p for p in (point[axis] + 1, point[axis] - 1) if 0 <= p < self._shape[axis]))
 
     def leap(self, origin: Point, point: Point) -> Point:
         """Beyond ``point`` by the step that led there from ``origin``, as far as the levels go; a choice stays."""
-        step = np.where(self._ordered, np.subtract(point, origin), 0)
-        return tuple(np.clip(point + step, 0, np.subtract(self.shape, 1)).tolist())
+        moves = np.logical_and.reduce([self._ordered, self.exists(origin), self.exists(point)])
+        step = np.where(moves, np.subtract(point, origin), 0)
+        return self.point(np.clip(point + step, 0, np.subtract(self._shape, 1)).tolist())
 
-
-def _with(point: Point, axis: int, place: int) -> Point:
-    return (*point[:axis], place, *point[axis + 1 :])
+    def _steps(self, point: Point, axis: int, places: Iterable[int]) -> list[Point]:
+        if not self.exists(point)[axis]:
+            return []
+        return [self.point((*point[:axis], place, *point[axis + 1 :])) for place in places]
 
 
 # (start, grid, is the one better than the other) -> the points whose values are needed, batch by batch
@@ -153,7 +174,7 @@ def _pattern(best: Point, grid: _Grid, better: Better) -> Iterator[Sequence[Poin
         helped = [_best(poll, best, better) for poll in polls]
         if all(point == best for point in helped):
             return
-        together = tuple(point[axis] for axis, point in enumerate(helped))
+        together = grid.point(point[axis] for axis, point in enumerate(helped))
         leaps = [together, grid.leap(best, together)]
         yield leaps
         best = _best([*helped, *leaps], best, better)

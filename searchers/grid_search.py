@@ -1,17 +1,14 @@
 """Grid search: every combination of the levels, each once, in a shuffled order."""
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
 from .searcher import PastTrial
-from .space import Config, Space, Value
-
-Point = tuple[int, ...]  # the place of each hyperparameter's value among its levels
+from .space import Config, Space, Value, checked, exists, levels_of
 
 
 class GridSearch:
-    """Propose the full product of the levels; a study cut short has seen all of the range, not one corner of it.
+    """Propose all configs on the levels; a study cut short has seen all of the range, not one corner of it.
 
     Args:
         space: hyperparameter name -> range.
@@ -19,12 +16,10 @@ class GridSearch:
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._levels = levels_of(space)
-        self._points = shuffled_points([len(values) for values in self._levels.values()], seed)
+        self._configs = shuffled_configs(space, seed)
 
     def ask(self, trial: str) -> Config | None:
-        point = next(self._points, None)
-        return None if point is None else config_at(self._levels, point)
+        return next(self._configs, None)
 
     def tell(self, trial: str, value: float | None) -> None:
         """Learn nothing: the order does not depend on earlier values."""
@@ -34,38 +29,101 @@ class GridSearch:
             self.ask(past.trial)
 
 
-def levels_of(space: Space) -> dict[str, list[Value]]:
-    """The levels of each hyperparameter."""
-    return {name: values.levels for name, values in space.items()}
+def shuffled_configs(space: Space, seed: int) -> Iterator[Config]:
+    """All configs on the levels of a space, each once, in an order that the seed fixes."""
+    grid = LevelGrid(space)
+    return (grid.config(index) for index in shuffled(grid.size, seed))
 
 
-def config_at(levels: Mapping[str, Sequence[Value]], point: Point) -> Config:
-    """The config at a point of the grid of ``levels``."""
-    return {name: values[place] for (name, values), place in zip(levels.items(), point, strict=True)}
+# A hyperparameter's place in the space, and the values before it that conditions from there on name.
+_Branch = tuple[int, tuple[tuple[str, Value], ...]]
 
 
-def shuffled_points(shape: Sequence[int], seed: int) -> Iterator[Point]:
-    """All points of a grid of this ``shape``, each once, in an order that the seed fixes.
+class LevelGrid:
+    """The configs on the levels of a space, numbered without being built; the last hyperparameter changes fastest.
+
+    What can follow the first i hyperparameters depends on those of them that later conditions name, and on no others:
+    so it is found once for each branch, however large the grid is.
+
+    Args:
+        space: hyperparameter name -> range.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._ranges, self._levels = list(checked(space).items()), levels_of(space)
+        # The last place where a condition names a hyperparameter.
+        self._last_named = {parent: i for i, (_, values) in enumerate(self._ranges) for parent in values.when or ()}
+        self._sizes: dict[_Branch, int] = {}
+        self.size = self._size(0, {})
+
+    def config(self, number: int) -> Config:
+        """The config of a number from 0 to ``size`` - 1."""
+        config: Config = {}
+        for i, (name, values) in enumerate(self._ranges):
+            if not exists(values, config):
+                continue
+            if name not in self._last_named:
+                place, number = divmod(number, self._size(i + 1, config))
+                config[name] = self._levels[name][place]
+                continue
+            for value in self._levels[name]:
+                config[name] = value
+                size = self._size(i + 1, config)
+                if number < size:
+                    break
+                number -= size
+        return config
+
+    def least(self, effects: Mapping[str, Mapping[Value, float]]) -> Config:
+        """The config with the least sum of effects, name -> level -> effect; of equal ones that of the first levels."""
+        known: dict[_Branch, tuple[float, Config]] = {}
+
+        def least(i: int, config: Config) -> tuple[float, Config]:
+            if i == len(self._ranges):
+                return 0.0, {}
+            branch = self._branch(i, config)
+            if branch not in known:
+                name, values = self._ranges[i]
+                if exists(values, config):
+                    rest = {value: least(i + 1, config | {name: value}) for value in self._levels[name]}
+                    best = min(rest, key=lambda value: effects[name][value] + rest[value][0])
+                    known[branch] = effects[name][best] + rest[best][0], {name: best} | rest[best][1]
+                else:
+                    known[branch] = least(i + 1, config)
+            return known[branch]
+
+        return least(0, {})[1]
+
+    def _size(self, i: int, config: Config) -> int:
+        """Number of ways to go on from the i-th hyperparameter after ``config``."""
+        if i == len(self._ranges):
+            return 1
+        branch = self._branch(i, config)
+        if branch not in self._sizes:
+            name, values = self._ranges[i]
+            if exists(values, config):
+                self._sizes[branch] = sum(self._size(i + 1, config | {name: value}) for value in self._levels[name])
+            else:
+                self._sizes[branch] = self._size(i + 1, config)
+        return self._sizes[branch]
+
+    def _branch(self, i: int, config: Config) -> _Branch:
+        return i, tuple((name, value) for name, value in config.items() if self._last_named.get(name, -1) >= i)
+
+
+def shuffled(size: int, seed: int) -> Iterator[int]:
+    """The numbers from 0 to ``size`` - 1, each once, in an order that the seed fixes.
 
     The n-th step of a Fisher-Yates shuffle needs of the earlier ones only the places they swapped: so every order is
-    equally likely, and a grid of 10⁹ points costs the memory of those that were drawn.
+    equally likely, and 10⁹ numbers cost the memory of those that were drawn.
 
     Source: Durstenfeld, Commun. ACM 7, 420 (1964), Algorithm 235.
     """
-    size, rng = math.prod(shape), random.Random(seed)
-    swapped: dict[int, int] = {}  # place -> the index that stands there instead of its own
+    rng = random.Random(seed)
+    swapped: dict[int, int] = {}  # place -> the number that stands there instead of its own
     for n in range(size):
         place = rng.randrange(n, size)
-        index = swapped.pop(place, place)
+        number = swapped.pop(place, place)
         if place != n:
             swapped[place] = swapped.pop(n, n)
-        yield _unravel(index, shape)
-
-
-def _unravel(index: int, shape: Sequence[int]) -> Point:
-    """As ``numpy.unravel_index``, for grids of more points than 64 bits count."""
-    point = []
-    for length in reversed(shape):
-        index, place = divmod(index, length)
-        point.append(place)
-    return tuple(reversed(point))
+        yield number

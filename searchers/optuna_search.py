@@ -6,7 +6,7 @@ Optuna is imported where it is used: every command reads the list of methods, an
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -154,8 +154,7 @@ def _suggest(trial: "Trial", name: str, values: Range) -> Value:
         return trial.suggest_int(name, values.low, values.high, log=values.log)
     if isinstance(values, Float):
         return trial.suggest_float(name, values.low, values.high, log=values.log)
-    value: Value = trial.suggest_categorical(name, values.values)
-    return value
+    return cast(Value, trial.suggest_categorical(name, values.values))
 
 
 def _sampler(options: OptunaOptions, seed: int, asked: int, *, group: bool) -> "BaseSampler":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .searcher import PastTrial
-from .space import Config, Space, draw
+from .space import Config, Space, checked, draw
 
 
 class RandomSearch:
@@ -17,7 +17,7 @@ class RandomSearch:
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        self.space = space
+        self.space = checked(space)
         self._seed = seed
         self._asked = 0
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import kendalltau
 
 from .searcher import WAIT, PastTrial, Scorer, Wait
-from .space import Config, Space, draw
+from .space import Config, Space, checked, draw
 
 Direction = Literal["auto", "published", "original"]
 
@@ -51,7 +51,7 @@ class ScreenedSearch:
     def __init__(
         self, space: Space, seed: int, scorer: Scorer, options: ScreenOptions, *, direction: Direction = "published"
     ) -> None:
-        self.space = space
+        self.space = checked(space)
         self.options = options
         self.direction: Direction = options.direction or direction
         self._scorer = scorer
@@ -65,6 +65,16 @@ class ScreenedSearch:
         if self.options.calibration is not None:
             return self.options.calibration
         return 8 if self.direction == "auto" else 0
+
+    @property
+    def least_trials(self) -> int:
+        """The calibration, and one trial that the score chose."""
+        return min(self._n_calibration + 1, len(self._candidates))
+
+    @property
+    def most_trials(self) -> int:
+        """The calibration and the best, if no candidate is among both."""
+        return min(self._n_calibration + self.options.top, len(self._candidates))
 
     def ask(self, trial: str) -> Config | Wait | None:
         scores = self._all_scores()
@@ -134,7 +144,7 @@ def _distinct_draws(space: Space, seed: int, n: int) -> list[Config]:
     idle = 0
     while len(found) < n and idle < 20:
         config = draw(space, rng)
-        key = tuple(config.values())
+        key = tuple(config.items())
         idle = 0 if key not in found else idle + 1
         found.setdefault(key, config)
     return list(found.values())

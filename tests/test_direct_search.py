@@ -14,7 +14,7 @@ SPACE = {
     "activation": Choice(values=("relu", "tanh", "gelu", "silu")),
     "bias": Choice(values=(0, 1)),
 }
-RATES = SPACE["rate"].levels
+RATES = SPACE["rate"].grid_values
 COST = {"gelu": 0.0, "relu": 1.0, "silu": 0.4, "tanh": 0.7}
 BEST = {"width": 5, "rate": RATES[1], "activation": "gelu", "bias": 0}
 
@@ -87,7 +87,7 @@ def test_at_the_end_every_step_from_the_best_has_been_tried(kind, seed):
     best = min((config for config in configs if value_of(config) is not None), key=value_of)
     steps = [best | {"activation": value} for value in COST] + [best | {"bias": value} for value in (0, 1)]
     for name in ("width", "rate"):
-        levels = SPACE[name].levels
+        levels = SPACE[name].grid_values
         place = levels.index(best[name])
         steps += [best | {name: value} for value in levels[max(place - 1, 0) : place + 2]]
     assert all(config in configs for config in steps)

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from dftune.searchers.grid_search import GridSearch, shuffled_points
+from dftune.searchers.grid_search import GridSearch, shuffled
 from dftune.searchers.searcher import PastTrial
 from dftune.searchers.space import Choice, Float, Int
 
@@ -27,7 +27,7 @@ def test_a_range_of_one_value_adds_nothing_to_the_product():
 
 
 def test_every_order_is_equally_likely():
-    orders = Counter(tuple(shuffled_points((3,), seed)) for seed in range(6000))
+    orders = Counter(tuple(shuffled(3, seed)) for seed in range(6000))
     assert len(orders) == 6
     assert min(orders.values()) > 850  # 1000 expected, with a standard deviation of 29
 

@@ -16,7 +16,7 @@ SPACE = {
     "n_layers": Int(low=1, high=3),
     "learning_rate": Float(low=1e-4, high=1e-1, log=True, n_levels=4),
 }
-LEVELS = {name: values.levels for name, values in SPACE.items()}
+LEVELS = {name: values.grid_values for name, values in SPACE.items()}
 # The weight of each hyperparameter in an additive value; levels of one differ by up to 1 before it.
 WEIGHTS = {"activation": 0.3, "width": 3.0, "n_layers": 1.0, "learning_rate": 10.0}
 
@@ -114,7 +114,7 @@ def test_differences_of_means_are_the_effects_of_an_additive_value(space, seed):
         expected = [terms[found.name][level] for level in found.levels]
         assert np.subtract(found.means, found.means[0]) == pytest.approx(np.subtract(expected, expected[0]), abs=1e-12)
         assert found.range == pytest.approx(WEIGHTS[found.name])
-        assert found.best == min(terms[found.name], key=terms[found.name].get)
+        assert searcher.analysis().optimum[found.name] == min(terms[found.name], key=terms[found.name].get)
 
 
 def test_rows_that_coincide_are_trained_once_and_count_in_the_prediction():

@@ -34,11 +34,11 @@ def test_a_linear_int_is_drawn_evenly():
 
 
 def test_levels_span_the_range_in_order():
-    assert Int(low=16, high=256, log=True, n_levels=5).levels == [16, 32, 64, 128, 256]
-    assert Int(low=1, high=3, n_levels=8).levels == [1, 2, 3]
-    assert Float(low=0, high=1, n_levels=3).levels == [0.0, 0.5, 1.0]
-    assert Choice(values=("b", "a")).levels == ["b", "a"]
-    assert Float(low=0.3, high=0.3, log=True).levels == [0.3]
+    assert Int(low=16, high=256, log=True, n_levels=5).grid_values == [16, 32, 64, 128, 256]
+    assert Int(low=1, high=3, n_levels=8).grid_values == [1, 2, 3]
+    assert Float(low=0, high=1, n_levels=3).grid_values == [0.0, 0.5, 1.0]
+    assert Choice(values=("b", "a")).grid_values == ["b", "a"]
+    assert Float(low=0.3, high=0.3, log=True).grid_values == [0.3]
 
 
 def test_a_drawn_config_lies_in_the_space():

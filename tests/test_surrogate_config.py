@@ -19,7 +19,7 @@ def test_hidden_layers_are_equal_or_given_one_by_one():
         ({"learning_rate": float("nan")}, "hyperparameter 'learning_rate': Input should be .*, got nan"),
         ({"activation": "step"}, "hyperparameter 'activation': Input should be 'relu', .*, got 'step'"),
         ({"widths": ()}, r"hyperparameter 'widths': .* at least 1 item .*, got \(\)"),
-        ({"widths": (8, 0)}, r"hyperparameter 'widths\.1': Input should be greater than or equal to 1, got 0"),
+        ({"widths": (8, 0)}, "hyperparameter 'widths, layer 2': Input should be greater than or equal to 1, got 0"),
     ],
 )
 def test_a_bad_hyperparameter_is_refused_by_its_name(values, message):
