@@ -80,6 +80,10 @@ class ClusterScorer:
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> list[float | None]:
         keys = [self._key(config) for config in configs]
+        if self._beside_trials:  # candidates that are no longer asked for would keep the others waiting
+            left = {self._key(c) for c in self._queue} - set(keys)
+            self._asked -= left
+            self._queue = [c for c in self._queue if self._key(c) not in left]
         for key, config in zip(keys, configs, strict=True):
             if key not in self._asked:
                 self._asked.add(key)
@@ -88,8 +92,8 @@ class ClusterScorer:
         self._submit()
         if self._beside_trials and self._scored and keys and keys[0] not in self.known:
             until = time.monotonic() + BRIEFLY
-            while keys[0] not in self.known and self._running and (left := until - time.monotonic()) > 0:
-                ray.wait(list(self._running), num_returns=1, timeout=left)
+            while keys[0] not in self.known and self._running and (rest := until - time.monotonic()) > 0:
+                ray.wait(list(self._running), num_returns=1, timeout=rest)
                 self._collect()
                 self._submit()
         return [self.known.get(key) for key in keys]
@@ -126,7 +130,8 @@ class ClusterScorer:
                 ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote(*self._arguments)  # type: ignore[attr-defined]
                 for _ in range(n)
             ]
-            self._idle = self._actors * AHEAD  # an actor stands here once for each batch it may still take
+            # An actor stands here once for each batch it may still take.
+            self._idle = self._actors * (2 if self._beside_trials else AHEAD)
         while self._queue and self._idle:
             actor, size = self._idle.pop(0), self._batch_size()
             configs, self._queue = self._queue[:size], self._queue[size:]

@@ -1,5 +1,6 @@
 """How far a training-free score is to be trusted, judged by the trials that were trained."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,9 +53,11 @@ def score_quality(name: str, scores: Sequence[float], values: Sequence[float]) -
 
 
 def qualities(trials: "Sequence[LedgerTrial]", main: str | None) -> list[ScoreQuality]:
-    """Quality of each score over the finished trials, the score named ``main`` first."""
-    done = [t for t in trials if t.value is not None]
-    names = sorted({n for t in done for n in t.scores}, key=lambda n: (n != main, n))
-    return [
-        score_quality(n, [t.scores[n] for t in done], [t.value for t in done if t.value is not None]) for n in names
-    ]
+    """Quality of each score over the finished trials that have it, the score named ``main`` first."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for trial in trials:
+        for name, score in trial.scores.items():
+            if trial.value is not None and math.isfinite(score):
+                pairs.setdefault(name, []).append((score, trial.value))
+    names = sorted(pairs, key=lambda n: (n != main, n))
+    return [score_quality(n, [s for s, _ in pairs[n]], [v for _, v in pairs[n]]) for n in names]

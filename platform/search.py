@@ -204,7 +204,7 @@ class _Record:
     ) -> None:
         self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
         self._states: dict[int, State] = {t.number: t.state for t in ledger.trials()}
-        self._spent = {t.number: _spent(t.result) for t in ledger.trials()}
+        self._reports = {t.number: t.result for t in ledger.trials()}  # the latest of each trial
 
     @property
     def hopeless(self) -> bool:
@@ -216,7 +216,7 @@ class _Record:
         budget = self._spec.budget
         if budget is None:
             return False
-        points, seconds = (sum(spent) for spent in zip((0.0, 0.0), *self._spent.values(), strict=True))
+        points, seconds = (sum(r.get(name, 0) for r in self._reports.values()) for name in ("grid_points", "seconds"))
         return points >= (budget.grid_points or math.inf) or seconds >= (budget.seconds or math.inf)
 
     def asked(self, trial: int, config: Config) -> None:
@@ -229,15 +229,16 @@ class _Record:
         self._show(f"candidate {trial} pruned by its score")
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
-        self._spent[trial] = _spent(result)
+        self._reports[trial] = _kept(result)
         self._ledger.reported(trial, result["epoch"], result[self._spec.metric])
         self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
 
     def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
-        numbers = {k: result[k] for k in KEPT if k in result and math.isfinite(result[k])}
+        # Of a trial that failed the last report says no more than why: what it has cost stands in the one before.
+        numbers = self._reports.get(trial, {}) | _kept(result)
         self._ledger.told(trial, value, numbers, failure)
         self._states[trial] = "failed" if value is None else "finished"
-        self._spent[trial] = _spent(numbers)
+        self._reports[trial] = numbers
         if failure is not None:
             self._progress.say(f"trial {trial} failed: {failure}")
         elif value is not None:
@@ -251,6 +252,6 @@ class _Record:
         self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
 
 
-def _spent(result: Mapping[str, Any]) -> tuple[float, float]:
-    """Grid points x epochs, and seconds, that a trial has used by this report."""
-    return float(result.get("grid_points", 0)), float(result.get("seconds", 0))
+def _kept(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a report that the ledger keeps."""
+    return {name: result[name] for name in KEPT if name in result and math.isfinite(result[name])}

@@ -55,13 +55,14 @@ class TuneSearcher(tune.search.Searcher):
         searcher: the method.
         metric: the reported number to minimise or maximise; a trial whose last one is missing or not finite failed.
         mode: ``min`` or ``max``.
-        cost: a second reported number, to be minimised too; the method must be one that was made to weigh it.
+        cost: a second reported number, to be minimised too; the method must be one that was made to weigh it, and a
+            trial without it failed.
         max_trials: trials to train in all, those of ``history`` included; None leaves the end to the method.
         record: where trials are written down.
         history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
         interrupted: once True, no more is proposed, and trials that are cut off stay unfinished in the record, to be
-            run again.
-        hold: while True, no more is proposed; the search ends if no trial under way changes that.
+            run again; so do those that an error in the method or the record cuts off.
+        hold: while True, no new trial is proposed; the search ends if none under way changes that.
         package: what Ray Tune hands to the trainable for (trial number, config); by default the config.
     """
 
@@ -105,10 +106,10 @@ class TuneSearcher(tune.search.Searcher):
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._interrupted():
             return self.FINISHED
-        if self._hold():
-            return None if self._running else self.FINISHED
         if self._unfinished:
             number, config = self._unfinished.pop(0)
+        elif self._hold():
+            return None if self._running else self.FINISHED
         else:
             if self._max_trials is not None and self._trained >= self._max_trials:
                 return self.FINISHED
@@ -137,15 +138,15 @@ class TuneSearcher(tune.search.Searcher):
         result = result or {}
         number = self._numbers[trial_id]
         self._running.discard(trial_id)
-        if self._interrupted() and not (result.get(COMPLETE) or FAILURE in result):
+        if (self._interrupted() or self.error is not None) and not (result.get(COMPLETE) or FAILURE in result):
             return
-        value = result.get(self.metric)
         failure = result.get(FAILURE)
         if failure is None and error:
             failure = "its process died, or raised an error that Ray's log holds"
-        if failure is None and not (isinstance(value, (int, float)) and math.isfinite(value)):
-            failure = f"it reported no finite {self.metric}"
-        value = None if failure is not None or value is None else float(value)
+        for name in (self.metric, self._cost):
+            if failure is None and name is not None and not _is_finite(result.get(name)):
+                failure = f"it reported no finite {name}"
+        value = None if failure is not None else float(result[self.metric])
         try:
             self._record.told(number, value, result, failure)
             if value is not None and self.mode == "max":
@@ -168,3 +169,7 @@ class TuneSearcher(tune.search.Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Refuse: build a new TuneSearcher with the ``history`` instead."""
         raise RuntimeError("dftune searchers are not restored from a checkpoint: give TuneSearcher the history")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -6,12 +6,12 @@ A training-free score sees the network and not how it is trained; so it need not
 import re
 from collections.abc import Mapping, Sequence
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .optuna_search import OptunaOptions, OptunaSearch, Sampler
 from .screened_search import Direction, ScreenedSearch, ScreenOptions
 from .searcher import WAIT, PastTrial, Scorer, SearchError, Wait
-from .space import Choice, Config, Range, Space, Value, active
+from .space import Choice, Config, Range, Space, Value, active, checked
 
 ARCHITECTURE = re.compile(r"n_layers|width|width_\d+|activation")
 
@@ -30,6 +30,12 @@ class TwoStageOptions(ScreenOptions):
     )
     sampler: Sampler = Field(default="tpe", description="Optuna's sampler for the training hyperparameters")
     startup: int = Field(default=5, ge=2, description="trials of the second stage before tpe, gp or cmaes learns")
+
+    @model_validator(mode="after")
+    def _startup_has_a_use(self) -> "TwoStageOptions":
+        if "startup" in self.model_fields_set:
+            OptunaOptions(sampler=self.sampler, startup=self.startup)
+        return self
 
 
 class TwoStageSearch:
@@ -52,7 +58,7 @@ class TwoStageSearch:
     def __init__(
         self, space: Space, seed: int, scorer: Scorer, options: TwoStageOptions, *, direction: Direction = "published"
     ) -> None:
-        self._space, self._options, self._seed = space, options, seed
+        self._space, self._options, self._seed = checked(space), options, seed
         if unknown := sorted(set(options.architecture or ()) - set(space)):
             raise SearchError(
                 f"architecture names '{unknown[0]}', which is not in the space; there are {', '.join(space)}"
@@ -118,8 +124,8 @@ class TwoStageSearch:
 
     @property
     def least_trials(self) -> int:
-        """The first stage, and one trial of the second that has learnt something."""
-        return self._screen.least_trials + (self._options.startup if self._startup() else 0) + 1
+        """The first stage, whose best one begins the second, and one trial that has learnt something."""
+        return self._screen.most_trials + self._startup().get("startup", 1)
 
     def _best(self) -> str | Wait:
         """The trial of the first stage whose architecture is taken: that of the lowest value."""
@@ -127,7 +133,7 @@ class TwoStageSearch:
         if len(trials) > 1 and any(t not in self._values for t in trials):
             return WAIT
         known = {t: v for t in trials if (v := self._values.get(t)) is not None}
-        return min(known, key=known.__getitem__) if known else trials[-1]  # all failed: the best-scored came last
+        return min(known, key=known.__getitem__) if known else trials[-1]  # all failed: any will do
 
     def _begin(self, trial: str, history: Sequence[PastTrial] = ()) -> None:
         """Begin the second stage with the architecture of a trial of the first, or go on with it."""
@@ -156,7 +162,7 @@ class TwoStageSearch:
         for name, values in self._training.items():
             inner = {n: some for n, some in (values.when or {}).items() if n not in self._architecture}
             outer = {n: some for n, some in (values.when or {}).items() if n in self._architecture}
-            if all(architecture.get(n) in some for n, some in outer.items()):
+            if all(architecture.get(n) in some for n, some in outer.items()) and set(inner) <= set(space):
                 space[name] = values.model_copy(update={"when": inner or None})
         return space
 
