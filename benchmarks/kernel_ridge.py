@@ -15,22 +15,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from dftune.trainables.accuracy import snapshot_error, summarize, total_variance
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.dataset import Dataset
+from dftune.trainables.kernel_ridge import fit
 from dftune.trainables.physics.local import dos
 from dftune.trainables.training_data import TrainingData, read_split, read_training_data
 
-WIDTHS = (2.0, 4.0, 8.0, 16.0)  # of the kernel, in √n_components: about the distance of two standardised descriptors
+WIDTHS = (2.0, 4.0, 8.0, 16.0)
 PENALTIES = (1e-9, 1e-7, 1e-5, 1e-3)
 SETTINGS = BispectrumSettings(cutoff=4.68, two_j_max=10)
-
-
-def kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    """k(x, x') = exp(-|x - x'|² / 2 n_components width²), (n_a, n_b)."""
-    return np.exp(cdist(a, b, "sqeuclidean") / (-2 * a.shape[1] * width**2))
 
 
 def main() -> None:
@@ -41,31 +36,22 @@ def main() -> None:
     started, rng = time.perf_counter(), np.random.default_rng(seed)
     points = data.sample(n_train, rng)
     unseen = TrainingData(data.validation, [], data.energy_grid, data.scaling).sample(1000, rng)
-
-    losses, fits = {}, {}
-    for width in WIDTHS:
-        gram, across = (kernel(x, points.descriptors, width) for x in (points.descriptors, unseen.descriptors))
-        for penalty in PENALTIES:
-            fits[width, penalty] = np.linalg.solve(gram + penalty * np.eye(len(gram)), points.ldos)
-            losses[width, penalty] = float(np.mean((across @ fits[width, penalty] - unseen.ldos) ** 2))
-    width, penalty = chosen = min(losses, key=losses.__getitem__)
+    ridge = fit(points, unseen, widths=WIDTHS, penalties=PENALTIES)
     fitted = time.perf_counter()
 
     errors = []
     for snapshot in test:
-        predicted, true = [], np.concatenate([np.asarray(s, dtype=np.float64) for s in snapshot.ldos])
-        for shard in snapshot.descriptors:
-            scaled = kernel(data.scaling.descriptors(shard), points.descriptors, width) @ fits[chosen]
-            predicted.append(scaled * data.scaling.ldos_scale + data.scaling.ldos_mean)
-        curves = [dos(values, volume=snapshot.snapshot.volume) for values in (np.concatenate(predicted), true)]
-        squared = np.square(np.concatenate(predicted) - true).sum()
+        true = np.concatenate([np.asarray(s, dtype=np.float64) for s in snapshot.ldos])
+        scaled = np.concatenate([ridge.predict(data.scaling.descriptors(shard)) for shard in snapshot.descriptors])
+        predicted = scaled * data.scaling.ldos_scale + data.scaling.ldos_mean
+        curves = [dos(values, volume=snapshot.snapshot.volume) for values in (predicted, true)]
         errors.append(
             snapshot_error(
                 snapshot.snapshot,
                 data.energy_grid,
                 predicted_dos=curves[0][None],
                 true_dos=curves[1],
-                squared_error=np.array([squared]),
+                squared_error=np.array([np.square(predicted - true).sum()]),
             )
         )
     accuracy = summarize(errors, total_variance([shard for s in test for shard in s.ldos]))
@@ -73,9 +59,9 @@ def main() -> None:
         "case": "kernel ridge",
         "n_train": n_train,
         "seed": seed,
-        "width": width,
-        "penalty": penalty,
-        "validation_loss": losses[chosen],
+        "width": ridge.width,
+        "penalty": ridge.penalty,
+        "validation_error": ridge.error,
         "ldos_r2": accuracy.ldos_r2,
         "dos_rmse": accuracy.dos_rmse,
         "band_energy_mae": accuracy.band_energy_mae,

@@ -1,0 +1,134 @@
+"""The figures of a descriptor screen, as PNG files: scores against the cutoff, and against the trained error."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from .figures import GREY, ORANGE, save
+
+if TYPE_CHECKING:
+    from .screen import Screen
+
+NAMES = {
+    "kernel_ridge": "kernel ridge  1 - R²",
+    "acsd": "ACSD",
+    "acsd_clipped": "ACSD, clipped",
+    "trained_error": "trained network  1 - R²",
+}
+
+
+def score_against_cutoff(found: "Screen", path: Path) -> None:
+    """Each score, and the trained error where there is one, against R_cut, a line a 2J_max (paper Fig. 6).
+
+    The recommended setting is circled, the dashed line is what counts as good: 1.5 times the best of the score chosen.
+    """
+    from .screen import TOLERANCE
+
+    decides = "kernel_ridge" if found.score == "kernel-ridge" else _acsd(found)
+    kinds = ["kernel_ridge", _acsd(found)]
+    if any(row.trained_error is not None for row in found.rows):
+        kinds.append("trained_error")
+    figure = Figure(figsize=(4.0 * len(kinds), 3.6), layout="constrained")
+    colours = _colours(found)
+    for i, kind in enumerate(kinds):
+        axes = figure.add_subplot(1, len(kinds), i + 1)
+        for two_j_max, colour in colours.items():
+            rows = [r for r in found.rows if r.two_j_max == two_j_max and getattr(r, kind) is not None]
+            axes.plot(
+                [r.cutoff for r in rows],
+                [getattr(r, kind) for r in rows],
+                color=colour,
+                marker="o",
+                markersize=5,
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+                linewidth=1.3,
+                label=f"{two_j_max}",
+            )
+        if getattr(found.recommended, kind) is not None:
+            _circle(axes, found.recommended.cutoff, getattr(found.recommended, kind))
+        if kind == decides:
+            best = min(getattr(r, kind) for r in found.rows)
+            axes.axhline(TOLERANCE * best, color=GREY, linewidth=0.9, linestyle="--")
+            axes.annotate(
+                f"{TOLERANCE:g} x best", (1, TOLERANCE * best), xycoords=("axes fraction", "data"), xytext=(0, 2),
+                textcoords="offset points", ha="right", va="bottom", fontsize=8, color=GREY,
+            )  # fmt: skip
+        axes.set_yscale("log")
+        _plain_log_ticks(axes)
+        axes.set_xlabel("cutoff R_cut [Å]".replace("R_cut", r"$R_\mathrm{cut}$"))
+        axes.set_title(NAMES[kind], fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if i == 0:
+            axes.legend(frameon=False, fontsize=9, title=r"$2J_\mathrm{max}$", title_fontsize=9)
+    save(figure, path)
+
+
+def score_against_trained(found: "Screen", path: Path) -> None:
+    """Each score against the trained error with Kendall's τ (paper Fig. 7); colour is 2J_max."""
+    trained = {r: r.trained_error for r in found.rows if r.trained_error is not None}
+    colours, taus = _colours(found), {q.name: q for q in found.qualities}
+    kinds = {"kernel_ridge": "kernel-ridge", "acsd": "acsd", "acsd_clipped": "acsd clipped"}
+    figure = Figure(figsize=(4.0 * len(kinds), 3.7), layout="constrained")
+    for i, (kind, name) in enumerate(kinds.items()):
+        axes = figure.add_subplot(1, len(kinds), i + 1)
+        for two_j_max, colour in colours.items():
+            some = [r for r in trained if r.two_j_max == two_j_max]
+            axes.errorbar(
+                [getattr(r, kind) for r in some],
+                [trained[r] for r in some],
+                yerr=[r.trained_std or 0.0 for r in some],
+                color=colour,
+                linestyle="none",
+                marker="o",
+                markersize=6,
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+                elinewidth=0.8,
+                label=f"{two_j_max}",
+            )
+        if found.recommended in trained:
+            _circle(axes, getattr(found.recommended, kind), trained[found.recommended])
+        quality = taus[name]
+        if quality.tau is not None:
+            axes.set_title(f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}", fontsize=10)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _plain_log_ticks(axes)
+        axes.set_xlabel(NAMES[kind])
+        axes.spines[["top", "right"]].set_visible(False)
+        if i == 0:
+            axes.set_ylabel(NAMES["trained_error"])
+            axes.legend(frameon=False, fontsize=9, title=r"$2J_\mathrm{max}$", title_fontsize=9)
+    save(figure, path)
+
+
+def _acsd(found: "Screen") -> str:
+    return "acsd" if found.variant == "paper" else "acsd_clipped"
+
+
+def _colours(found: "Screen") -> dict[int, tuple[float, ...]]:
+    """2J_max -> blue, the darker the larger."""
+    names = sorted({r.two_j_max for r in found.rows})
+    return dict(zip(names, colormaps["Blues"](np.linspace(0.4, 1.0, len(names))).tolist(), strict=True))
+
+
+def _circle(axes: Axes, x: float, y: float) -> None:
+    axes.scatter([x], [y], s=110, facecolor="none", edgecolor=ORANGE, linewidth=1.6, zorder=3)
+    axes.annotate("recommended", (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8, color=ORANGE)
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    """0.02, 0.05 rather than 2 x 10⁻²: the errors span about one decade."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            formatter = ScalarFormatter()
+            formatter.set_scientific(False)
+            axis.set_major_formatter(formatter)
+            axis.set_minor_formatter(NullFormatter())
