@@ -15,6 +15,15 @@ SPACE = {
     "bias": Choice(values=(0, 1)),
 }
 RATES = SPACE["rate"].grid_values
+# A width for each layer that there is.
+WIDTH = {"low": 0, "high": 6, "n_levels": 7}
+CONDITIONAL = {
+    "n": Int(low=1, high=3),
+    "w1": Int(**WIDTH),
+    "w2": Int(**WIDTH, when={"n": (2, 3)}),
+    "w3": Int(**WIDTH, when={"n": (3,)}),
+    "activation": Choice(values=("relu", "tanh", "gelu", "silu")),
+}
 COST = {"gelu": 0.0, "relu": 1.0, "silu": 0.4, "tanh": 0.7}
 BEST = {"width": 5, "rate": RATES[1], "activation": "gelu", "bias": 0}
 
@@ -25,13 +34,19 @@ def separable(config):
     return (config["width"] - 5) ** 2 + 2 * (rate - 1) ** 2 + COST[config["activation"]] + config["bias"]
 
 
-def rugged(seed):
+def layered(config):
+    """Each layer is worth more than its width in the middle costs; the best widths are 5, 2 and 4."""
+    widths = [(config[name] - best) ** 2 for name, best in (("w1", 5), ("w2", 2), ("w3", 4)) if name in config]
+    return sum(widths) - 6 * config["n"] + COST[config["activation"]]
+
+
+def rugged(seed, separable=separable):
     """Many local optima, and a third of the trials fail."""
     rng, values = random.Random(seed), {}
 
     def value_of(config):
         failed, noise = rng.random() < 1 / 3, 5 * rng.random()
-        return values.setdefault(tuple(config.values()), None if failed else separable(config) + noise)
+        return values.setdefault(tuple(config.items()), None if failed else separable(config) + noise)
 
     return value_of
 
@@ -74,9 +89,10 @@ def test_the_optimum_of_a_separable_function_is_found_in_few_trials(kind, most, 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(20))
-def test_no_config_is_asked_for_twice(kind, seed):
-    configs = flat(run(search(kind, seed), rugged(seed)))
-    assert len({tuple(config.values()) for config in configs}) == len(configs)
+@pytest.mark.parametrize("space, value_of", [(SPACE, separable), (CONDITIONAL, layered)])
+def test_no_config_is_asked_for_twice(kind, seed, space, value_of):
+    configs = flat(run(search(kind, seed, space), rugged(seed, value_of)))
+    assert len({tuple(config.items()) for config in configs}) == len(configs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,12 +165,13 @@ def test_a_start_that_fails_is_followed_by_others_but_not_for_ever(kind, start, 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(kind, seed):
+@pytest.mark.parametrize("space, smooth", [(SPACE, separable), (CONDITIONAL, layered)])
+def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(kind, seed, space, smooth):
     # Three trials under way, ending in random order, a third of them failed; a new session before each ask.
-    order, value_of, searcher = random.Random(seed), rugged(seed), search(kind, seed)
+    order, value_of, searcher = random.Random(seed), rugged(seed, smooth), search(kind, seed, space)
     history, running = {}, []
     while True:
-        again, trial = search(kind, seed), str(len(history))
+        again, trial = search(kind, seed, space), str(len(history))
         again.replay(list(history.values()))
         answer = searcher.ask(trial)
         assert again.ask(trial) == answer
@@ -169,10 +186,45 @@ def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(kind, seed):
             searcher.tell(ended, value_of(config))
             history[ended] = PastTrial(ended, config, True, value_of(config))
     assert not running
-    assert [past.config for past in history.values()] == flat(run(search(kind, seed), value_of))
+    assert [past.config for past in history.values()] == flat(run(search(kind, seed, space), value_of))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_space_of_one_config_is_searched_with_one_trial(kind):
     space = {"n": Int(low=3, high=3), "c": Choice(values=("only",))}
     assert flat(run(search(kind, space=space), lambda config: 1.0)) == [{"n": 3, "c": "only"}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(20))
+def test_layers_and_their_widths_are_found(kind, seed):
+    configs = flat(run(search(kind, seed, CONDITIONAL), layered))
+    assert all(len(config) == 2 + config["n"] for config in configs), "a width a layer, and no other"
+    assert min(configs, key=layered) == {"n": 3, "w1": 5, "w2": 2, "w3": 4, "activation": "gelu"}
+    assert len(configs) <= 60  # of 4 x (7 + 49 + 343) = 1,596
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(20))
+def test_at_the_end_every_step_along_what_exists_has_been_tried(kind, seed):
+    value_of = rugged(seed, layered)
+    configs = flat(run(search(kind, seed, CONDITIONAL), value_of))
+    best = min((config for config in configs if value_of(config) is not None), key=value_of)
+    widths = [name for name in ("w1", "w2", "w3") if name in best]
+    steps = [best | {name: best[name] + by} for name in widths for by in (1, -1) if 0 <= best[name] + by <= 6]
+    steps += [best | {"activation": value} for value in COST]
+    if best["n"] > 1:
+        steps.append({name: value for name, value in best.items() if name != widths[-1]} | {"n": best["n"] - 1})
+    if best["n"] < 3:  # a new layer has the middle width
+        steps.append(best | {"n": best["n"] + 1, f"w{best['n'] + 1}": 3})
+    assert all(config in configs for config in steps)
+
+
+def test_pattern_polls_along_what_exists_and_a_new_layer_has_the_middle_width():
+    (start,), polls, leaps, *_ = run(search(space=CONDITIONAL, start="middle"), layered)
+    assert start == {"n": 2, "w1": 3, "w2": 3, "activation": "gelu"}
+    assert len(polls) == 2 + 2 + 2 + 3
+    assert {"n": 3, "w1": 3, "w2": 3, "w3": 3, "activation": "gelu"} in polls
+    assert {"n": 1, "w1": 3, "activation": "gelu"} in polls
+    together = {"n": 3, "w1": 4, "w2": 2, "w3": 3, "activation": "gelu"}
+    assert leaps == [together, together | {"w1": 5, "w2": 1}]

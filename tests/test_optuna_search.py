@@ -212,3 +212,38 @@ def test_equal_histories_of_a_sampler_of_generations_give_equal_proposals(sample
         searcher.replay(history)
         nexts.append([searcher.ask(str(n)) for n in range(9, 12)])
     assert nexts[0] == nexts[1]
+
+
+CONDITIONAL = SPACE | {
+    "width_2": Int(low=16, high=256, log=True, when={"n_layers": (2, 3)}),
+    "width_3": Int(low=16, high=256, log=True, when={"n_layers": (3,)}),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_leaves_out_what_does_not_exist_and_says_nothing_of_it(sampler, capfd, caplog):
+    searcher = OptunaSearch(CONDITIONAL, 0, OptunaOptions(sampler=sampler, **OPTIONS.get(sampler, {})))
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+        warnings.simplefilter("error")
+        configs = run(searcher, 8)
+    for config in configs:
+        widths = [f"width_{k}" for k in range(2, config["n_layers"] + 1)]
+        assert list(config) == [*SPACE, *widths]
+    assert len({config["n_layers"] for config in configs}) > 1
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tpe_learns_the_width_of_a_layer_that_only_some_networks_have():
+    # Three layers pay, and the third wants 90 neurons.
+    def value_of(config):
+        return 3 - config["n_layers"] + math.log(config.get("width_3", 16) / 90) ** 2
+
+    def last(sampler):
+        values = [value_of(c) for s in range(6) for c in run(conditional(sampler, s), 40, value_of)[30:]]
+        return np.median(values)
+
+    def conditional(sampler, seed):
+        return OptunaSearch(CONDITIONAL, seed, OptunaOptions(sampler=sampler))
+
+    assert last("tpe") < 0.2 * last("random")

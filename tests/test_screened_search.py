@@ -95,3 +95,13 @@ def test_equal_scores_keep_the_order_of_the_draws():
     proposed = [searcher.ask(str(i)) for i in range(4)]
     assert proposed == searcher._candidates[:4]
     assert not any(math.isnan(c["x"]) for c in proposed)
+
+
+def test_configs_that_differ_only_in_what_does_not_exist_are_one_candidate():
+    # Beside c = 1 there is no n, so that the space has 1 + 3 configs.
+    space = {"c": Choice(values=(1, 2)), "n": Int(low=1, high=3, when={"c": (2,)})}
+    searcher = ScreenedSearch(space, 0, lambda c: [1.0] * len(c), ScreenOptions(candidates=50, top=50))
+    proposed = []
+    while isinstance(config := searcher.ask(str(len(proposed))), dict):
+        proposed.append(tuple(config.items()))
+    assert sorted(proposed) == [(("c", 1),), *((("c", 2), ("n", n)) for n in (1, 2, 3))]

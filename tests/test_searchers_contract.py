@@ -158,3 +158,10 @@ def test_failed_trials_do_not_end_the_search(name, space):
         searcher.tell(str(asked), None)
         asked += 1
     assert asked >= 5
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_condition_that_cannot_hold_is_refused(name):
+    method, space = SEARCHERS[name], CONDITIONAL | {"batch_size": Int(low=1, high=9, when={"n_layers": (7,)})}
+    with pytest.raises(ValueError, match="when of 'batch_size' names 'n_layers' with the value 7, which it never has"):
+        method.build(space, 0, scorer if method.score else None, method.options())
