@@ -104,7 +104,7 @@ def score_figure(panels: Sequence[Score], value_label: str) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(panel.label)
         if quality.name == "first_width":
-            _scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
+            value_scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
         _value_axis(axes, [v for _, v in points], value_label if i == 0 else "")
@@ -148,7 +148,7 @@ def parallel_figure(data: Parallel, value_label: str) -> Figure:
             axes.plot([i, i + 0.03], [place, place], color="black", linewidth=0.9, zorder=4)
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
             axes.text(i + 0.05, place, text, fontsize=9, va="center", bbox=box, zorder=5)
-    axes.set_xticks(range(n), [_wrapped(axis.name) for axis in data.axes])
+    axes.set_xticks(range(n), [axis.name for axis in data.axes])
     axes.tick_params(bottom=False, left=False, labelleft=False)
     axes.set_ylim((UNSET if has_unset else 0) - 0.04, 1.04)
     axes.set_xlim(-0.1, n - 1 + 0.35)
@@ -169,7 +169,7 @@ def pareto_figure(data: Pareto, value_label: str) -> Figure:
     axes.plot(*zip(*front), "o", markersize=10, markerfacecolor="none", color=ORANGE, markeredgewidth=1.5, zorder=4)
     axes.set_xlabel(data.label)
     _value_axis(axes, [v for _, v in points], value_label)
-    _scale(axes, "x", [c for c, _ in points])
+    value_scale(axes, "x", [c for c, _ in points])
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
@@ -239,14 +239,15 @@ def _size(n: int) -> float:
 
 
 def _value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
-    _scale(axes, "y", values)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
+    value_scale(axes, "y", values)
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
 
 
-def _scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
+def value_scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
     """A logarithmic axis where the numbers ask for one, with round numbers at its ticks."""
     some = list(values)
     if not is_log(some):
@@ -258,7 +259,3 @@ def _scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> Non
     axis.set_minor_formatter(NullFormatter())
     short = EngFormatter(sep="")
     axis.set_major_formatter(FuncFormatter(lambda v, _: short(v) if v >= 1000 else f"{v:.3g}"))
-
-
-def _wrapped(name: str) -> str:
-    return name.replace(", ", ",\n").replace(" [", "\n[").replace("_", "_\u200b")

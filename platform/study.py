@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -196,9 +197,12 @@ class Study:
         trials = self.trials()
         drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
         if not drawn.paths:
-            why = "; ".join(dict.fromkeys(drawn.left_out.values()))
+            states = ", ".join(f"{n} {state}" for state, n in Counter(t.state for t in trials).items())
             cause = next((f"; trial {t.number}: {t.failure}" for t in trials if t.failure), "")
-            raise StudyError(f"study '{self.spec.name}' has nothing to draw: {why} ({len(trials)} trials){cause}")
+            raise StudyError(
+                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet "
+                f"({states or 'no trials'}){cause}"
+            )
         return drawn
 
     def score_qualities(self) -> list[ScoreQuality]:

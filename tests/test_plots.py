@@ -313,10 +313,10 @@ def test_one_finished_trial_has_its_figures_too(tmp_path):
 @pytest.mark.parametrize(
     "trials, message",
     [
-        ([], "study 'synthetic' has nothing to draw: no trial has a value yet (0 trials)"),
+        ([], "study 'synthetic' has nothing to draw: no trial has a value yet (no trials)"),
         (
             [replace(TRIALS[2], number=0)],
-            "study 'synthetic' has nothing to draw: no trial has a value yet (1 trials); trial 0: loss is not <finite>",
+            "study 'synthetic' has nothing to draw: no trial has a value yet (1 failed); trial 0: loss is not <finite>",
         ),
     ],
 )
