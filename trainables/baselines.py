@@ -1,0 +1,51 @@
+"""What a surrogate is quoted beside: closed-form kernel ridge of a few grid points, judged as a network is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
+from .kernel_ridge import KernelRidge, fit
+from .physics.local import dos
+from .training_data import SnapshotData, TrainingData
+
+
+def fit_kernel_ridge(data: TrainingData, *, n_points: int = 1000, seed: int = 0) -> KernelRidge:
+    """Kernel ridge of random grid points of the training snapshots, chosen on as many of the validation snapshots.
+
+    Args:
+        data: training and validation snapshots.
+        n_points: grid points to fit, and to choose width and penalty.
+        seed: of the grid points.
+
+    Raises:
+        InputError: the LDOS does not vary over the validation points.
+    """
+    rng = np.random.default_rng(seed)
+    validation = TrainingData(data.validation, [], data.energy_grid, data.scaling)
+    return fit(data.sample(n_points, rng), validation.sample(n_points, rng))
+
+
+def judge_kernel_ridge(model: KernelRidge, data: TrainingData, test: Sequence[SnapshotData]) -> Accuracy:
+    """Accuracy on the test snapshots, as ``surrogate.judge`` gives it for networks."""
+    errors: list[SnapshotError] = []
+    for snapshot in test:
+        predicted_dos, true_dos, squared = [], [], 0.0
+        for descriptors, ldos in zip(snapshot.descriptors, snapshot.ldos, strict=True):
+            predicted = model.predict(data.scaling.descriptors(descriptors)) * data.scaling.ldos_scale
+            predicted += data.scaling.ldos_mean
+            true = np.asarray(ldos, dtype=np.float64)
+            predicted_dos.append(predicted)
+            true_dos.append(true)
+            squared += float(np.square(predicted - true).sum())
+        volume = snapshot.snapshot.volume
+        errors.append(
+            snapshot_error(
+                snapshot.snapshot,
+                data.energy_grid,
+                predicted_dos=dos(np.concatenate(predicted_dos), volume=volume)[None],
+                true_dos=dos(np.concatenate(true_dos), volume=volume),
+                squared_error=np.array([squared]),
+            )
+        )
+    return summarize(errors, total_variance([shard for s in test for shard in s.ldos]))
