@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .cli_compare import compare
 from .cli_data import data
 from .cli_descriptors import descriptors
 from .cli_model import model
@@ -48,7 +49,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, study, model):
+for group in (data, descriptors, study, compare, model):
     cli.add_command(group)
 
 

@@ -9,6 +9,9 @@ from .kernel_ridge import KernelRidge, fit
 from .physics.local import dos
 from .training_data import SnapshotData, TrainingData
 
+WIDTHS = (2.0, 4.0, 8.0, 16.0)  # of the kernel, in √n_components
+PENALTIES = (1e-9, 1e-7, 1e-5, 1e-3)
+
 
 def fit_kernel_ridge(data: TrainingData, *, n_points: int = 1000, seed: int = 0) -> KernelRidge:
     """Kernel ridge of random grid points of the training snapshots, chosen on as many of the validation snapshots.
@@ -23,7 +26,8 @@ def fit_kernel_ridge(data: TrainingData, *, n_points: int = 1000, seed: int = 0)
     """
     rng = np.random.default_rng(seed)
     validation = TrainingData(data.validation, [], data.energy_grid, data.scaling)
-    return fit(data.sample(n_points, rng), validation.sample(n_points, rng))
+    train = data.sample(n_points, rng)
+    return fit(train, validation.sample(n_points, rng), widths=WIDTHS, penalties=PENALTIES)
 
 
 def judge_kernel_ridge(model: KernelRidge, data: TrainingData, test: Sequence[SnapshotData]) -> Accuracy:
