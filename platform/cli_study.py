@@ -18,6 +18,7 @@ from .cli_shared import (
 
 if TYPE_CHECKING:
     from .ledger import LedgerTrial
+    from .spec import StudySpec
     from .study import Conclusion, Study
 
 
@@ -146,7 +147,7 @@ def study_show(name: str, studies: Path, as_json: bool) -> None:
                 "conclusion": None if conclusion is None else asdict(conclusion),
             }
         )
-    _show_trials(trials, found.spec.minimize)
+    _show_trials(trials, found.spec)
     _show_study(found, conclusion)
 
 
@@ -210,9 +211,11 @@ def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
     _show_study(found, conclusion)
 
 
-def _show_trials(trials: Sequence["LedgerTrial"], minimize: str) -> None:
+def _show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
     rows = [
-        {"trial": t.number, "state": t.state, minimize: t.value, "seconds": t.seconds, **t.config, **t.scores}
+        {"trial": t.number, "state": t.state, spec.minimize: t.value, "seconds": t.seconds}
+        | {name: t.config.get(name) for name in spec.space}
+        | t.scores
         for t in trials
     ]
     if rows:
@@ -239,8 +242,7 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
         return click.echo(f"\nnot ended; go on with `dftune study resume {found.spec.name}`")
     minimize = found.spec.minimize
     click.echo(f"\nchosen: trial {conclusion.trial} ({minimize} {conclusion.value:.4g}{UNITS[minimize]})")
-    varied = {name: conclusion.config[name] for name in found.spec.space}
-    click.echo(f"  {describe(varied)}")
+    click.echo(f"  {describe(found.trials()[conclusion.trial].config)}")
     show_accuracy(Accuracy(**conclusion.accuracy))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     click.echo(f"\ntime: {spent}")

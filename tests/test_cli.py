@@ -124,6 +124,27 @@ def test_study_show_list_and_resume_agree(workplace):
     assert "no study in" in run("study", "list", "--studies", workplace / "elsewhere").stdout
 
 
+def test_a_study_shows_of_conditional_hyperparameters_what_each_trial_has(workplace):
+    space = """n_layers = { type = "int", low = 1, high = 2 }
+width = { type = "int", low = 4, high = 16 }
+width_2 = { type = "int", low = 4, high = 16, when = { n_layers = [2] } }"""
+    text = SPEC.replace("quick", "layers").replace("n_layers = 1\n", "").replace("trials = 2", "trials = 4")
+    (workplace / "layers.toml").write_text(re.sub(r"(?<=\[space\]\n).*", space, text))
+    options = ("--studies", workplace / "studies-of-layers")
+    result = json.loads(run("study", "run", workplace / "layers.toml", "--json", *options).stdout)
+    trials = json.loads(run("study", "show", "layers", "--json", *options).stdout)["trials"]
+    assert {"width_2" in t["config"] for t in trials} == {True, False}
+    assert all(("width_2" in t["config"]) == (t["config"]["n_layers"] == 2) for t in trials)
+    best = trials[result["trial"]]["config"]
+    assert result["config"]["widths"] in (None, [best["width"], best.get("width_2")])
+    table = run("study", "show", "layers", *options).stdout
+    assert re.search(r"^trial +state +validation_loss +seconds +n_layers +width +width_2 +first_width", table)
+    assert "  " + ", ".join(f"{name} {value}" for name, value in best.items()) + "\n" in table
+    model = workplace / "layers.model"
+    run("study", "export", "layers", model, *options)
+    assert "the stated accuracy is confirmed" in run("model", "check", model, workplace / "al4").stdout
+
+
 def test_model_show_predict_and_check(workplace):
     model = workplace / "quick.model"
     assert "surrogate for Al from study quick, dataset al4" in run("model", "show", model).stdout
