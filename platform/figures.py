@@ -252,10 +252,10 @@ def value_scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -
     some = list(values)
     if not is_log(some):
         return
-    low, high = min(some) / 1.15, max(some) * 1.15
+    room = max(1.15, (max(some) / min(some)) ** 0.05)
+    low, high = min(some) / room, max(some) * room
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(ticks_between(low, high, log=True)))
     axis.set_minor_formatter(NullFormatter())
-    short = EngFormatter(sep="")
-    axis.set_major_formatter(FuncFormatter(lambda v, _: short(v) if v >= 1000 else f"{v:.3g}"))
+    axis.set_major_formatter(EngFormatter(sep="") if min(some) > 999 else FuncFormatter(lambda v, _: f"{v:.3g}"))

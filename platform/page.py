@@ -124,7 +124,9 @@ def history_page(data: History, spec: StudySpec) -> go.Figure:
         _add_points(figure, [(t, t.number, label) for t in trials], spec, "", symbol, color, row=1, col=1)
     figure.update_yaxes(row=1, col=1, autorange="reversed", ticks="", showline=False, visible=bool(rows))
     figure.update_xaxes(row=1, col=1, ticks="", showline=False, showticklabels=False)
-    figure.update_xaxes(row=2, col=1, title="trial")
+    figure.update_xaxes(row=2, col=1, title="trial", minallowed=-1, tickformat="d")
+    if max(t.number for t, _ in data.valued) < 10:
+        figure.update_xaxes(row=2, col=1, tick0=0, dtick=1)
     _value_axis(figure, [v for _, v in data.valued], spec, row=2, col=1)
     return _legend_above(figure, 460)
 
@@ -274,6 +276,8 @@ def _add_rings(figure: go.Figure, points: Sequence[tuple[float, float]], label: 
 
 def _value_axis(figure: go.Figure, values: Sequence[float], spec: StudySpec, title: bool = True, **place: int) -> None:
     figure.update_yaxes(showgrid=True, **_scale(values), **place)
+    if min(values) == max(values):  # Plotly would show -1 to 1
+        figure.update_yaxes(range=[0, 2 * values[0] or 1], **place)
     if title:
         figure.update_yaxes(title=VALUE_LABELS[spec.minimize], **place)
 

@@ -195,8 +195,10 @@ def importance(trials: Sequence[LedgerTrial], spec: StudySpec) -> Importance:
     n = len(done)
     if n < LEAST_TRIALS:
         raise NotDrawn(f"{n} finished trial{'s' * (n != 1)}, at least {LEAST_TRIALS} are needed")
-    if len({name for t in done for name in t.config}) < 2:
-        raise NotDrawn("one hyperparameter varies: there is nothing to compare it with")
+    if len({t.value for t in done}) == 1:
+        raise NotDrawn("all values are equal")
+    if sum(len({t.config.get(name) for t in done}) > 1 for name in spec.space) < 2:
+        raise NotDrawn("fewer than two hyperparameters vary")
     n_best = math.ceil(n * BEST_SHARE)
     shares = _ped_anova(done, spec.space, n_best)
     names = list(shares)
@@ -422,8 +424,9 @@ def ticks_between(low: float, high: float, log: bool, whole: bool = False) -> li
         found = MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
         slack = 1e-9 * (high - low)
         return [float(v) for v in found if low - slack <= v <= high + slack]
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     span = math.log10(high / low)
+    step = max(1, round(span / 7))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
     digits = next(some for most, some in DIGITS if span < most)
     found = [d * 10.0**k for k in decades for d in digits]
     return [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]

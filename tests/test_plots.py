@@ -151,6 +151,10 @@ def test_importance_finds_the_hyperparameter_that_decides():
     assert data == plots.importance(trials, SPEC), "seeded"
     with pytest.raises(NotDrawn, match="19 finished trials, at least 20 are needed"):
         plots.importance([t for t in TRIALS if t.value is not None][:19], SPEC)
+    with pytest.raises(NotDrawn, match="all values are equal"):
+        plots.importance([replace(t, value=0.1) for t in trials], SPEC)
+    with pytest.raises(NotDrawn, match="fewer than two hyperparameters vary"):
+        plots.importance([replace(t, config={"n_layers": 1, "width": t.config["width"]}) for t in trials], SPEC)
 
 
 def test_parallel_axes_give_the_configs_back():
@@ -202,12 +206,13 @@ def test_pareto_weighs_the_studys_cost():
         (0.01, 0.15, True, [0.01, 0.02, 0.03, 0.05, 0.1]),
         (900, 60000, True, [1e3, 2e3, 5e3, 1e4, 2e4, 5e4]),
         (1e-4, 10, True, [1e-4, 1e-3, 1e-2, 0.1, 1, 10]),
+        (1e-2, 1e18, True, [1e-2, 10, 1e4, 1e7, 1e10, 1e13, 1e16]),
         (2, 2, False, [2]),
     ],
 )
 def test_ticks_are_few_round_numbers(low, high, log, expected):
     found = ticks_between(low, high, log)
-    assert set(np.round(expected, 9)) <= set(np.round(found, 9))
+    assert {f"{v:.6g}" for v in expected} <= {f"{v:.6g}" for v in found}
     assert all(low <= v * (1 + 1e-9) and v <= high * (1 + 1e-9) for v in found)
     assert len(found) <= 8
 
