@@ -98,6 +98,10 @@ class OptunaSearch:
         for name, values in self._space.items():
             if exists(values, config):
                 config[name] = _suggest(asked, name, values)
+        # What was drawn for hyperparameters that do not exist here would steer the proposals while this trial runs, and
+        # is in no history.
+        for sampler in ("tpe", "gp"):
+            asked.storage.set_trial_system_attr(asked._trial_id, f"{sampler}:relative_params:0", "")
         return config
 
     def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:

@@ -149,8 +149,6 @@ class PrunedSearch:
         """The rule by the trials told so far; None while one of their scores is still under way."""
         if (threshold := self.options.threshold) is not None:
             return _Bar(threshold, -1 if self.options.direction == "original" else 1)
-        if len(self._values) < self.options.warmup:
-            return _Bar(-math.inf, 1)
         if unknown := [t for t in self._values if t not in self._scores]:  # of an earlier session
             found = self._scorer([self._configs[t] for t in unknown])
             self._scores |= {t: score for t, score in zip(unknown, found, strict=True) if score is not None}

@@ -20,6 +20,10 @@ SPACE = {
     "activation": Choice(values=("relu", "tanh")),
     "learning_rate": Float(low=1e-4, high=1e-2, log=True),
 }
+CONDITIONAL = SPACE | {
+    "optimizer": Choice(values=("adam", "adamw")),
+    "weight_decay": Float(low=1e-6, high=1e-2, log=True, when={"optimizer": ("adamw",)}),
+}
 LINE = {"x": Float(low=0, high=1)}
 LEAST = 0.3  # of value_of
 
@@ -318,7 +322,7 @@ def test_candidates_asked_ahead_are_replaced_when_there_is_more_to_learn_from():
 
 
 def test_a_sampler_that_does_not_learn_keeps_what_it_asked_ahead():
-    searcher = search(sampler="random", lookahead=5)
+    searcher = search(sampler="qmc", lookahead=5)
     first = searcher.ask("0")
     ahead = [c.config for c in searcher._ahead]
     searcher.tell("0", value_of(first))
@@ -330,8 +334,8 @@ def test_a_sampler_that_does_not_learn_keeps_what_it_asked_ahead():
 
 @pytest.mark.parametrize(
     "options",
-    [{"warmup": 5}, {"warmup": 5, "sampler": "random"}, {"threshold": -0.9}],
-    ids=["tpe", "random", "fixed"],
+    [{"warmup": 5}, {"warmup": 5, "sampler": "random"}, {"threshold": -0.9}, {"warmup": 5, "space": CONDITIONAL}],
+    ids=["tpe", "random", "fixed", "conditional"],
 )
 @pytest.mark.parametrize("scorer", [lambda: good_score, lambda: Late(good_score)], ids=["prompt", "late"])
 def test_a_replay_at_any_cut_goes_on_as_the_undisturbed_search(options, scorer):
