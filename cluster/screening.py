@@ -44,14 +44,14 @@ def _score(settings: BispectrumSettings, sampled: Sample) -> SettingScores:
     return score_setting(settings, sampled)
 
 
-@ray.remote(num_cpus=1, max_calls=1)  # a process of its own: LAMMPS in another task's leaves torch with one thread
+@ray.remote(num_cpus=1)
 def _train(dataset: Path, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int]) -> list[float] | str:
     import torch
 
     from ..trainables.training import TrainingFailed, train
     from ..trainables.training_data import read_training_data
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # of the one CPU; a process that has had LAMMPS in it could not have more anyway
     try:
         trained = train(config, read_training_data(Dataset.open(dataset), settings), seeds=seeds)
     except TrainingFailed as error:

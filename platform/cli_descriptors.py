@@ -189,7 +189,7 @@ def _show_screen(found: "Screen") -> None:
         }
         for row in found.rows
     ]
-    print_table(rows, units={"cutoff": "Å", "kernel_ridge": "1 - R²", "cost": "µs/grid point", "trained": "1 - R²"})
+    print_table(rows, units={"cutoff": "Å", "kernel_ridge": "1 - R²", "cost": "µs/grid point"})
     best = found.recommended
     click.echo(f"\nrecommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
     if found.regret is not None:

@@ -74,9 +74,9 @@ class _Conditions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = Field(description="fingerprint")
-    snapshots: tuple[str, ...]
-    points: int
     seed: int
+    points: int
+    snapshots: tuple[str, ...]
     network: SurrogateConfig
     initializations: tuple[int, ...]
 
@@ -188,9 +188,9 @@ def screen(
     chosen = [p.snapshot.id for p in (*sampled.train, *sampled.validation)]
     conditions = _Conditions(
         dataset=dataset.fingerprint,
-        snapshots=tuple(chosen),
-        points=points,
         seed=seed,
+        points=points,
+        snapshots=tuple(chosen),
         network=NETWORK,
         initializations=INITIALIZATIONS,
     )
@@ -322,7 +322,8 @@ def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, Scree
         old, new = getattr(content.conditions, name), getattr(conditions, name)
         if old != new:
             raise ScreenError(
-                f"{path}: holds a screen with other {name} ({old}, now {new}); remove it or choose another --output"
+                f"{path}: holds a screen with other {name} ({old!s:.60}, now {new!s:.60}); "
+                "remove it or choose another --output"
             )
     return {row.settings: row for row in content.rows}
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .figures import GREY, ORANGE, save
 
@@ -18,7 +19,7 @@ NAMES = {
     "kernel_ridge": "kernel ridge  1 - R²",
     "acsd": "ACSD",
     "acsd_clipped": "ACSD, clipped",
-    "trained_error": "trained network  1 - R²",
+    "trained_error": "trained network  validation loss",
 }
 
 
@@ -60,12 +61,12 @@ def score_against_cutoff(found: "Screen", path: Path) -> None:
                 textcoords="offset points", ha="right", va="bottom", fontsize=8, color=GREY,
             )  # fmt: skip
         axes.set_yscale("log")
-        _plain_log_ticks(axes)
-        axes.set_xlabel("cutoff R_cut [Å]".replace("R_cut", r"$R_\mathrm{cut}$"))
+        _log_ticks(axes.yaxis)
+        axes.set_xlabel(r"cutoff $R_\mathrm{cut}$ [Å]")
         axes.set_title(NAMES[kind], fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         if i == 0:
-            axes.legend(frameon=False, fontsize=9, title=r"$2J_\mathrm{max}$", title_fontsize=9)
+            _legend(axes)
     save(figure, path)
 
 
@@ -99,12 +100,13 @@ def score_against_trained(found: "Screen", path: Path) -> None:
             axes.set_title(f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}", fontsize=10)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        _plain_log_ticks(axes)
+        _log_ticks(axes.xaxis)
+        _log_ticks(axes.yaxis)
         axes.set_xlabel(NAMES[kind])
         axes.spines[["top", "right"]].set_visible(False)
         if i == 0:
-            axes.set_ylabel(NAMES["trained_error"])
-            axes.legend(frameon=False, fontsize=9, title=r"$2J_\mathrm{max}$", title_fontsize=9)
+            axes.set_ylabel("validation loss of the trained network")
+            _legend(axes)
     save(figure, path)
 
 
@@ -119,16 +121,23 @@ def _colours(found: "Screen") -> dict[int, tuple[float, ...]]:
 
 
 def _circle(axes: Axes, x: float, y: float) -> None:
-    axes.scatter([x], [y], s=110, facecolor="none", edgecolor=ORANGE, linewidth=1.6, zorder=3)
-    axes.annotate("recommended", (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8, color=ORANGE)
+    axes.plot(
+        [x], [y], "o", markersize=11, markerfacecolor="none", markeredgecolor=ORANGE, markeredgewidth=1.6, zorder=3,
+        label="recommended",
+    )  # fmt: skip
 
 
-def _plain_log_ticks(axes: Axes) -> None:
-    """0.02, 0.05 rather than 2 x 10⁻²: the errors span about one decade."""
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            formatter = ScalarFormatter()
-            formatter.set_scientific(False)
-            axis.set_major_formatter(formatter)
-            axis.set_minor_formatter(NullFormatter())
+def _legend(axes: Axes) -> None:
+    labelled = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == "recommended")
+    handles, labels = (list(column) for column in zip(*labelled, strict=True))
+    axes.legend(
+        handles, labels, frameon=False, fontsize=9, title=r"$2J_\mathrm{max}$", title_fontsize=9, alignment="left"
+    )
+
+
+def _log_ticks(axis: Axis) -> None:
+    """0.02, 0.05, 0.1 where the numbers span less than two decades, else powers of ten."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -17,7 +17,8 @@ def acsd(
 ) -> float:
     """Mean of |S_C(d_i, d_j) - S_C(B_i, B_j)| over all pairs of a grid point i in ``first`` and a j in ``second``.
 
-    S_C(a, b) = a·b / |a| |b| (Eq. 8) of all pairs is one matrix product for B and one for d.  Lower is better.
+    With S_C(a, b) = a·b / |a| |b| (Eq. 8), the differences of all pairs are one matrix product of the unit vectors:
+    of B_i beside d_i with B_j beside -d_j.  Lower is better.
 
     Args:
         descriptors: B, (n_points, n_components), as LAMMPS gives them: not scaled.
@@ -28,15 +29,14 @@ def acsd(
 
     Source: Fiedler et al. (2022), Eq. 8, 9.
     """
-    difference = _cosines(descriptors, first, second) - _cosines(ldos, first, second)
-    return float((np.abs(difference) if variant == "paper" else np.maximum(difference, 0)).mean())
-
-
-def _cosines(vectors: NDArray[np.floating], first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray:
-    return _directions(vectors[first]) @ _directions(vectors[second]).T
+    one = np.hstack([_directions(descriptors[first]), _directions(ldos[first])])
+    other = np.hstack([_directions(descriptors[second]), -_directions(ldos[second])])
+    difference = one @ other.T
+    distance = np.abs(difference, out=difference) if variant == "paper" else difference.clip(0, out=difference)
+    return float(distance.mean())
 
 
 def _directions(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     vectors = vectors.astype(np.float64)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+    return vectors / np.where(norm > 0, norm, 1.0)
