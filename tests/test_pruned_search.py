@@ -363,6 +363,19 @@ def test_a_replay_at_any_cut_goes_on_as_the_undisturbed_search(options, scorer):
     assert trailing >= 3, "cuts right after a pruned candidate"
 
 
+def test_scores_of_an_earlier_session_that_are_not_known_yet_are_waited_for():
+    whole = search()
+    answers = run(whole, 9)
+    assert not pruned(answers)
+    late = [answers[0]]
+    again = search(scorer=lambda configs: [None if c in late else s for c, s in zip(configs, good_score(configs))])
+    again.replay([PastTrial(str(n), c, True, value_of(c)) for n, c in enumerate(answers)])
+    assert again.ask("9") is WAIT
+    assert again.explanation()[0].endswith("now the scores of some trained trials are not known")
+    late.clear()
+    assert again.ask("9") == whole.ask("9")
+
+
 def test_pruned_candidates_of_an_earlier_session_count_towards_the_end():
     first, second = (search(LINE, x_of, threshold=5.0, most_pruned=6) for _ in range(2))
     history = [PastTrial(str(n), first.ask(str(n)).config, True, None, pruned=True) for n in range(4)]

@@ -1,0 +1,251 @@
+"""The ledger: what is written comes back, whoever reads it, and errors are said."""
+
+import json
+import sqlite3
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from dftune.platform.ledger import Ledger, LedgerError
+from dftune.platform.spec import StudySpec
+from dftune.searchers.searcher import PastTrial
+
+SPACE = {
+    "width": {"type": "int", "low": 4, "high": 64, "log": True},
+    "activation": {"type": "choice", "values": ["relu", "tanh"]},
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    "weight_decay": {"type": "float", "low": 0.0, "high": 1.0, "when": {"activation": ["tanh"]}},
+}
+CONFIG = {"width": 8, "activation": "relu", "learning_rate": 1.2345678901234567e-3}
+REPORT = {"epoch": 7, "best_loss": 0.25, "seconds": 2.0, "grid_points": 7000, "n_parameters": 900}
+
+
+def spec(**settings):
+    return StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": SPACE, "method": "optuna", **settings})
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
+
+
+@pytest.fixture
+def weighed(tmp_path):
+    """The ledger of a study with a cost."""
+    return Ledger.create(tmp_path / "weighed.db", spec(cost="n_parameters"), "0" * 64)
+
+
+def again(ledger):
+    return Ledger.open(ledger.path)
+
+
+def ask(ledger, *numbers, **scores):
+    for number in numbers:
+        ledger.asked(number, CONFIG, seed=number, scores=scores)
+
+
+def test_a_trial_is_one_row_from_the_start(ledger):
+    before = time.time()
+    ledger.asked(0, CONFIG, seed=3, scores={"rfr": 1.5})
+    (trial,) = again(ledger).trials()
+    assert (trial.number, trial.config, trial.state) == (0, CONFIG, "running")
+    assert (trial.seed, trial.scores, trial.value, trial.cost, trial.result) == (3, {"rfr": 1.5}, None, None, {})
+    assert before - 1 < trial.started_at < time.time() + 1
+    assert trial.ended_at is None
+    assert again(ledger).spec == ledger.spec
+    assert again(ledger).dataset_sha256 == "0" * 64
+
+
+def test_a_config_comes_back_to_the_last_digit_and_without_what_does_not_exist(ledger):
+    ledger.asked(0, CONFIG, seed=0, scores={})
+    ledger.asked(1, CONFIG | {"activation": "tanh", "weight_decay": 0.1 + 0.2}, seed=0, scores={})
+    configs = [t.config for t in again(ledger).trials()]
+    assert configs == [CONFIG, CONFIG | {"activation": "tanh", "weight_decay": 0.1 + 0.2}]
+    assert [list(c) for c in configs] == [[n for n in SPACE if n in c] for c in configs]
+    assert [type(v) for v in configs[0].values()] == [int, str, float]
+
+
+def test_a_finished_trial_has_value_report_and_times(ledger):
+    ask(ledger, 0)
+    ledger.told(0, 0.25, REPORT, None)
+    (trial,) = again(ledger).trials()
+    assert (trial.state, trial.value, trial.cost, trial.failure) == ("finished", 0.25, None, None)
+    assert (trial.result, trial.seconds) == (REPORT, 2.0)
+    assert trial.started_at <= trial.ended_at < time.time() + 1
+
+
+def test_a_failed_trial_has_its_cause_and_what_it_cost_but_no_value(ledger):
+    ask(ledger, 0)
+    ledger.told(0, None, REPORT, "the loss was NaN")
+    (trial,) = again(ledger).trials()
+    assert (trial.state, trial.value, trial.failure, trial.result) == ("failed", None, "the loss was NaN", REPORT)
+
+
+def test_a_pruned_candidate_was_never_trained_and_keeps_its_score(ledger):
+    ledger.pruned(0, CONFIG, scores={"rfr": -0.5, "first_width": 8.0})
+    (trial,) = again(ledger).trials()
+    assert (trial.state, trial.value, trial.cost, trial.seed) == ("pruned", None, None, None)
+    assert (trial.config, trial.scores) == (CONFIG, {"rfr": -0.5, "first_width": 8.0})
+    assert (trial.result, trial.failure, trial.seconds) == ({}, None, None)
+    assert trial.ended_at is not None
+
+
+def test_a_stopped_trial_has_its_report_but_no_value_to_compare(ledger):
+    ask(ledger, 0)
+    ledger.told(0, 0.25, REPORT, None, stopped=True)
+    (trial,) = again(ledger).trials()
+    assert (trial.state, trial.value, trial.failure) == ("stopped", None, None)
+    assert (trial.result, trial.seconds) == (REPORT, 2.0)
+
+
+def test_a_stopped_trial_without_a_value_failed(ledger):
+    ask(ledger, 0)
+    ledger.told(0, None, {}, "it reported no finite best_loss", stopped=True)
+    assert again(ledger).trials()[0].state == "failed"
+
+
+def test_the_history_is_what_the_method_was_told(ledger):
+    ask(ledger, 0, 1, 2)
+    ledger.pruned(3, CONFIG, scores={})
+    ask(ledger, 4)
+    ledger.told(0, 0.5, REPORT, None)
+    ledger.told(1, None, REPORT, "diverged")
+    ledger.told(2, 0.25, REPORT, None, stopped=True)
+    assert again(ledger).history() == [
+        PastTrial("0", CONFIG, True, 0.5),
+        PastTrial("1", CONFIG, True, None),
+        PastTrial("2", CONFIG, True, 0.25),
+        PastTrial("3", CONFIG, True, None, pruned=True),
+        PastTrial("4", CONFIG, False, None),
+    ]
+
+
+def test_the_history_of_two_objectives_has_the_costs(weighed):
+    ask(weighed, 0, 1, 2, 3)
+    weighed.told(0, 0.5, REPORT, None)
+    weighed.told(1, 0.75, REPORT, None, stopped=True)
+    weighed.told(2, None, {}, "diverged")
+    assert again(weighed).history() == [
+        PastTrial("0", CONFIG, True, 0.5, 900.0),
+        PastTrial("1", CONFIG, True, 0.25, 900.0),
+        PastTrial("2", CONFIG, True, None),
+        PastTrial("3", CONFIG, False, None),
+    ]
+
+
+def test_value_and_cost_come_back(weighed):
+    ask(weighed, 0, 1)
+    weighed.told(0, 0.5, REPORT, None)
+    weighed.told(1, 0.25, REPORT | {"n_parameters": 2000}, None)
+    weighed.pruned(2, CONFIG, scores={})
+    assert [(t.value, t.cost) for t in again(weighed).trials()] == [(0.5, 900.0), (0.25, 2000.0), (None, None)]
+
+
+# ---------------------------------------------------------------- as Optuna's own tools see it
+
+
+def test_optuna_sees_states_reports_and_attributes(ledger):
+    ask(ledger, 0, 1, 2, 3, rfr=-1.5)
+    ledger.reported(0, 3, 0.5)
+    ledger.reported(0, 4, 0.4)  # within a second of the one before
+    ledger.told(0, 0.25, REPORT, None)
+    ledger.told(1, None, {}, "diverged")
+    ledger.told(2, 0.4, REPORT, None, stopped=True)
+    ledger.pruned(4, CONFIG, scores={"rfr": -9.0})
+    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{ledger.path}")
+    assert [t.state for t in study.trials] == [
+        TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING, TrialState.PRUNED
+    ]  # fmt: skip
+    assert (study.best_value, study.best_trial.number, study.best_params) == (0.25, 0, CONFIG)
+    assert study.trials[0].intermediate_values == {3: 0.5}
+    assert study.trials[0].user_attrs == {"seed": 0, "score:rfr": -1.5, "result": REPORT}
+    assert study.trials[4].user_attrs == {"score:rfr": -9.0}
+    assert study.metric_names == ["validation_loss"]
+    assert study.trials[0].duration is not None
+
+
+def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
+    found = [(0.5, 100), (0.4, 200), (0.45, 300), (0.3, 400), (0.6, 90), (0.7, 500)]
+    ask(weighed, *range(len(found)))
+    for number, (value, size) in enumerate(found):
+        weighed.told(number, value, {"n_parameters": size}, None)
+    weighed.pruned(len(found), CONFIG, scores={})
+    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{weighed.path}")
+    assert study.metric_names == ["validation_loss", "n_parameters"]
+    assert {t.number for t in study.best_trials} == {0, 1, 3, 4}
+    assert [t.values for t in study.trials[:2]] == [[0.5, 100.0], [0.4, 200.0]]
+
+
+@pytest.mark.parametrize(
+    "settings, names",
+    [
+        ({"minimize": "band_energy_mae"}, ["band_energy_mae"]),
+        ({"cost": "inference_time"}, ["validation_loss", "inference_time"]),
+    ],
+)
+def test_objectives_have_their_names(tmp_path, settings, names):
+    Ledger.create(tmp_path / "named.db", spec(**settings), "0" * 64)
+    assert optuna.load_study(study_name="kept", storage=f"sqlite:///{tmp_path / 'named.db'}").metric_names == names
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_a_second_writer_is_noticed(ledger):
+    ask(ledger, 0)
+    with pytest.raises(LedgerError, match="another process has added trials"):
+        ledger.asked(5, CONFIG, seed=3, scores={})
+    other = again(ledger)
+    with pytest.raises(LedgerError, match="another process has added trials"):
+        other.pruned(1, CONFIG, scores={})  # the refused one took that number
+
+
+def test_a_ledger_of_another_version_is_refused(ledger):
+    with sqlite3.connect(ledger.path) as database:
+        (text,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'dftune'").fetchone()
+        changed = json.dumps(json.loads(text) | {"version": 99})
+        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'dftune'", (changed,))
+    with pytest.raises(LedgerError, match=r"ledger of another version \(99, this dftune writes \d+\); use the dftune"):
+        again(ledger)
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (b"not a database at all, but long enough to look like one" * 40, "cannot be read"),
+        (b"", "not the ledger of one"),
+    ],
+)
+def test_a_damaged_ledger_is_refused(content, text, tmp_path):
+    (tmp_path / "ledger.db").write_bytes(content)
+    with pytest.raises(LedgerError, match=text) as error:
+        Ledger.open(tmp_path / "ledger.db")
+    assert "\n" not in str(error.value)
+
+
+def test_an_optuna_study_of_somebody_else_is_refused(tmp_path):
+    optuna.create_study(study_name="theirs", storage=f"sqlite:///{tmp_path / 'ledger.db'}")
+    with pytest.raises(LedgerError, match="an Optuna storage, but not the ledger of one dftune study"):
+        Ledger.open(tmp_path / "ledger.db")
+
+
+def test_a_ledger_that_cannot_be_written_is_said_in_one_line(ledger, weighed):
+    ask(weighed, 0)
+    for one in (ledger, weighed):
+        with sqlite3.connect(one.path) as database:
+            database.execute("DROP TABLE trial_user_attributes")
+    for write in (
+        lambda: ledger.asked(0, CONFIG, seed=0, scores={}),
+        lambda: ledger.pruned(0, CONFIG, scores={"rfr": 0.0}),
+        lambda: weighed.told(0, 1.0, REPORT, None),
+    ):
+        with pytest.raises(LedgerError, match=r"cannot be written: no such table: trial_user_attributes$"):
+            write()
+
+
+def test_what_the_study_came_to_is_kept(ledger):
+    assert ledger.conclusion() is None
+    ledger.conclude({"trial": 3, "value": 0.25})
+    assert again(ledger).conclusion() == {"trial": 3, "value": 0.25}
