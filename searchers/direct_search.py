@@ -123,30 +123,22 @@ class _Grid:
         """The point of these places, with what does not exist there at its middle level."""
         return self.point_of(self.config_at(places))
 
-    def exists(self, point: Point) -> list[bool]:
-        """For each hyperparameter, whether it exists at a point."""
-        config = self.config_at(point)
-        return [name in config for name in self._space]
-
     def line(self, point: Point, axis: int) -> list[Point]:
-        """All other levels of one hyperparameter; none where it does not exist."""
+        """All other levels of one hyperparameter; the point itself where it does not exist."""
         return self._steps(point, axis, (place for place in range(self._shape[axis]) if place != point[axis]))
 
     def neighbours(self, point: Point, axis: int) -> list[Point]:
-        """One level up and one down; all other values of a choice; none where the hyperparameter does not exist."""
+        """One level up and one down; all other values of a choice; the point itself where it does not exist."""
         if not self._ordered[axis]:
             return self.line(point, axis)
         return self._steps(point, axis, (p for p in (point[axis] + 1, point[axis] - 1) if 0 <= p < self._shape[axis]))
 
     def leap(self, origin: Point, point: Point) -> Point:
         """Beyond ``point`` by the step that led there from ``origin``, as far as the levels go; a choice stays."""
-        moves = np.logical_and.reduce([self._ordered, self.exists(origin), self.exists(point)])
-        step = np.where(moves, np.subtract(point, origin), 0)
+        step = np.where(self._ordered, np.subtract(point, origin), 0)
         return self.point(np.clip(point + step, 0, np.subtract(self._shape, 1)).tolist())
 
     def _steps(self, point: Point, axis: int, places: Iterable[int]) -> list[Point]:
-        if not self.exists(point)[axis]:
-            return []
         return [self.point((*point[:axis], place, *point[axis + 1 :])) for place in places]
 
 

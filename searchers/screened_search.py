@@ -144,7 +144,7 @@ def _distinct_draws(space: Space, seed: int, n: int) -> list[Config]:
     idle = 0
     while len(found) < n and idle < 20:
         config = draw(space, rng)
-        key = tuple(config.items())
+        key = tuple(config.values())
         idle = 0 if key not in found else idle + 1
         found.setdefault(key, config)
     return list(found.values())

@@ -170,8 +170,10 @@ def test_an_array_without_spare_runs_cannot_tell_of_interactions():
     assert analysis.interactions is None
 
 
-def test_a_level_whose_runs_all_failed_does_not_win():
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_a_level_whose_runs_all_failed_does_not_win(offset):
     terms = effects()
+    terms["width"] = {level: offset + term for level, term in terms["width"].items()}
     terms["learning_rate"][1e-1] = -100.0  # it would win if failures counted as 0, or as anything else
     value_of = additive(terms)
     searcher = search()

@@ -157,14 +157,16 @@ def test_a_study_file_says_which_condition_cannot_hold():
         StudySpec.of({"name": "s", "dataset": "d", "space": space | {"width_2": width}})
 
 
-def layers(when=None, **config):
-    """A study of up to three layers; ``when``: the numbers of layers for which the third has a width of its own."""
+def layers(when=None, most=3, **config):
+    """A study of up to ``most`` layers; ``when``: the numbers of layers for which the third has a width of its own."""
     width = {"type": "int", "low": 8, "high": 16} | ({"when": {"n_layers": when}} if when else {})
-    space = {"n_layers": {"type": "int", "low": 1, "high": 3}} | ({} if config else {"width_3": width})
+    space = {"n_layers": {"type": "int", "low": 1, "high": most}} | ({} if config else {"width_3": width})
     return {"name": "s", "dataset": "d", "space": space, "config": config}
 
 
-@pytest.mark.parametrize("values, n", [(layers(), 1), (layers([2, 3]), 2), (layers([3, 1]), 1), (layers(width_3=8), 1)])
+@pytest.mark.parametrize(
+    "values, n", [(layers(), 1), (layers([2, 3]), 2), (layers([8, 2], 9), 2), (layers(width_3=8), 1)]
+)
 def test_a_width_of_a_layer_that_some_networks_have_not_needs_a_condition(values, n):
     assert StudySpec.of(layers([3]))
     text = f"[space] or [config]: 'width_3' is of a layer that a network with n_layers = {n} has not"
