@@ -213,9 +213,13 @@ def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
 
 def _show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
     rows = [
-        {"trial": t.number, "state": t.state, spec.minimize: t.value, "seconds": t.seconds}
-        | {name: t.config.get(name) for name in spec.space}
-        | t.scores
+        {
+            **{"trial": t.number, "state": t.state, spec.minimize: t.value},
+            **({} if spec.cost is None else {spec.cost: t.cost}),
+            "seconds": t.seconds,
+            **{name: t.config.get(name) for name in spec.space},
+            **t.scores,
+        }
         for t in trials
     ]
     if rows:
@@ -236,6 +240,11 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
         click.echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
             click.echo(f"  {quality}")
+    if found.spec.cost is not None and (front := found.pareto_front()):
+        click.echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
+        rows = [{found.spec.cost: t.cost, found.spec.minimize: t.value, "trial": t.number, **t.config} for t in front]
+        units = {name: unit.strip() for name in (found.spec.cost, found.spec.minimize) if (unit := UNITS[name])}
+        print_table(rows, units)
     if explanation := found.explanation():
         click.echo("\n" + "\n".join(explanation))
     if conclusion is None:
