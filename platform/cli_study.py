@@ -243,7 +243,9 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     if found.spec.cost is not None and (front := found.pareto_front()):
         click.echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
         rows = [{found.spec.cost: t.cost, found.spec.minimize: t.value, "trial": t.number, **t.config} for t in front]
-        units = {name: unit.strip() for name in (found.spec.cost, found.spec.minimize) if (unit := UNITS[name])}
+        units: dict[str, str] = {
+            name: unit.strip() for name in (found.spec.cost, found.spec.minimize) if (unit := UNITS[name])
+        }
         print_table(rows, units)
     if explanation := found.explanation():
         click.echo("\n" + "\n".join(explanation))

@@ -3,7 +3,6 @@
 Every trial is one row, created in one write before it starts and ended in one write before the method is told.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -85,7 +84,7 @@ class Ledger:
         Raises:
             LedgerError: the file cannot be written.
         """
-        header = {"spec": spec.model_dump_json(), "dataset_sha256": dataset_sha256}
+        header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256}
         try:
             with atomic(path) as temporary:
                 storage = _storage(temporary)
@@ -111,7 +110,7 @@ class Ledger:
             storage = _storage(path)
             (study,) = storage.get_all_studies()
             header = study.user_attrs["dftune"]
-            version, text, dataset = header["version"], header["spec"], header["dataset_sha256"]
+            version, values, dataset = header["version"], header["spec"], header["dataset_sha256"]
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
             raise LedgerError(
                 f"{path}: the ledger cannot be read: {_cause(error)}; restore it from a backup"
@@ -124,8 +123,8 @@ class Ledger:
                 "use the dftune that wrote it, or start a new study"
             )
         try:
-            spec = StudySpec.of(json.loads(text))
-        except (SpecError, ValueError) as error:
+            spec = StudySpec.of(values)
+        except SpecError as error:
             raise LedgerError(f"{path}: its study specification is not of this version: {error}") from error
         return cls(path, storage, study._study_id, spec, dataset)
 
@@ -183,7 +182,7 @@ class Ledger:
             value: what it reached, None if it failed.
             result: its last report, which holds the cost where the study weighs one.
             failure: why it failed.
-            stopped: it was stopped before its end.
+            stopped: it was stopped before its end, after ``epoch`` of ``result``.
 
         Raises:
             LedgerError: it cannot be written.
@@ -195,6 +194,7 @@ class Ledger:
                 self._storage.set_trial_user_attr(trial_id, "failure", failure or "unknown")
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
             elif stopped:
+                self._storage.set_trial_intermediate_value(trial_id, int(result["epoch"]), value)
                 self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
             else:
                 values = [value] if self.spec.cost is None else [value, float(result[self.spec.cost])]

@@ -205,6 +205,13 @@ class Study:
             )
         return drawn
 
+    def pareto_front(self) -> list[LedgerTrial]:
+        """The finished trials than which none is both better and cheaper, the cheapest first; none without a cost."""
+        from .plots import pareto_front
+
+        pairs = [(t, (t.cost, t.value)) for t in self.trials() if t.cost is not None and t.value is not None]
+        return [pairs[i][0] for i in pareto_front([point for _, point in pairs])]
+
     def score_qualities(self) -> list[ScoreQuality]:
         """How far each score is to be trusted, by the trials trained so far; the method's own score first."""
         return qualities(self.trials(), SEARCHERS[self.spec.method].score)
