@@ -23,7 +23,7 @@ def train_trial(task: dict[str, Any], data: StudyData) -> None:
 
     Args:
         task: ``config`` (all hyperparameters), ``seed``, ``cpus``; ``complete_key`` and ``failure_key`` mark the last
-            report; ``checkpoint`` True where the trial may be paused: each report then carries a checkpoint.
+            report; ``pauses`` are the epochs after which the trial may be paused, so that they report a checkpoint.
         data: of the study.
     """
     from ..trainables.network import n_parameters
@@ -40,16 +40,23 @@ def train_trial(task: dict[str, Any], data: StudyData) -> None:
             "inference_time": inference_time(config, *sizes, device=device),
         }
         with tempfile.TemporaryDirectory(prefix="dftune-trial-") as folder:
-            state = Path(folder) / "training.safetensors" if task.get("checkpoint") else None
-            if state is not None and (paused := tune.get_checkpoint()) is not None:
+            if (paused := tune.get_checkpoint()) is not None:
                 paused.to_directory(folder)
 
             def report(epoch: EpochReport) -> None:
-                saved = None if state is None else tune.Checkpoint.from_directory(folder)
+                saved = tune.Checkpoint.from_directory(folder) if epoch.epoch in task["pauses"] else None
                 tune.report(asdict(epoch) | network, checkpoint=saved)
 
             # The search keeps values, not weights: only the chosen config is trained to be used.
-            trained = train(config, training_data, seeds=[task["seed"]], device=device, report=report, checkpoint=state)
+            trained = train(
+                config,
+                training_data,
+                seeds=[task["seed"]],
+                device=device,
+                report=report,
+                checkpoint=Path(folder) / "training.safetensors",
+                checkpoint_epochs=task["pauses"],
+            )
     except TrainingFailed as error:
         tune.report({task["failure_key"]: str(error)})
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it

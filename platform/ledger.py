@@ -195,7 +195,8 @@ class Ledger:
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
             elif stopped:
                 self._storage.set_trial_intermediate_value(trial_id, int(result["epoch"]), value)
-                self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+                reached = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
+                self._storage.set_trial_state_values(trial_id, TrialState.PRUNED, reached)
             else:
                 values = [value] if self.spec.cost is None else [value, float(result[self.spec.cost])]
                 self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
+from ..cluster.schedulers import asha, hyperband, median, pause_epochs
 from ..cluster.scoring import Architecture, ClusterScorer, architecture
 from ..cluster.study_data import StudyData
 from ..cluster.training import train_trial
@@ -114,6 +116,7 @@ def search(
             found[method.score] = score
         return found
 
+    scheduler, pauses = _scheduler(spec, concurrent)
     record = _Record(ledger, spec, scores_of, progress)
     searcher = TuneSearcher(
         spec.searcher(scorer or _no_scores),
@@ -130,6 +133,7 @@ def search(
             "cpus": spec.resources.cpus,
             "failure_key": FAILURE,
             "complete_key": COMPLETE,
+            "pauses": pauses,
         },
     )
 
@@ -143,7 +147,10 @@ def search(
         def __reduce__(self) -> tuple[Any, ...]:
             return tune.stopper.NoopStopper, ()  # Ray Tune pickles it into a folder that nobody reads
 
-    scratch = tempfile.mkdtemp(prefix="dftune-")
+    # Checkpoints of paused trials are read on other nodes, which see the folder of the study.
+    for left in scores.parent.glob(".tune-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = tempfile.mkdtemp(prefix=".tune-", dir=scores.parent) if pauses else tempfile.mkdtemp(prefix="dftune-")
     try:
         trainable = tune.with_resources(
             tune.with_parameters(train_trial, data=data), {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
@@ -151,9 +158,19 @@ def search(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=searcher, num_samples=-1, max_concurrent_trials=concurrent, reuse_actors=True
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name=spec.name, storage_path=scratch, verbose=0, stop=Stop()),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=scratch,
+                verbose=0,
+                stop=Stop(),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            ),
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -167,6 +184,20 @@ def search(
             raise searcher.error
         raise SearchStopped(f"method {spec.method} stopped: {searcher.error!r}") from searcher.error
     return 0.0 if scorer is None else scorer.seconds
+
+
+def _scheduler(spec: StudySpec, concurrent: int) -> tuple[TrialScheduler | None, list[int]]:
+    """The scheduler, and the epochs after which it may pause a trial."""
+    options, metric, epochs = spec.scheduler, spec.metric, spec.epochs
+    if options is None:
+        return None, []
+    grace, factor = options.grace_epochs or max(1, epochs // 8), options.reduction_factor or 3
+    if options.type == "asha":
+        return asha(metric, epochs, grace_epochs=grace, reduction_factor=factor), []
+    if options.type == "median":
+        return median(metric, epochs, grace_epochs=grace), []
+    scheduler = hyperband(metric, epochs, reduction_factor=factor, concurrent=concurrent)
+    return scheduler, pause_epochs(epochs, factor)
 
 
 def _no_scores(configs: Sequence[Config]) -> list[None]:
@@ -209,7 +240,7 @@ class _Record:
     @property
     def hopeless(self) -> bool:
         states = list(self._states.values())
-        return states.count("failed") >= HOPELESS and "finished" not in states
+        return states.count("failed") >= HOPELESS and not {"finished", "stopped"} & set(states)
 
     @property
     def budget_used_up(self) -> bool:
@@ -233,18 +264,21 @@ class _Record:
         self._ledger.reported(trial, result["epoch"], result[self._spec.metric])
         self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
 
-    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+    def told(
+        self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool
+    ) -> None:
         # Of a trial that failed the last report says no more than why: what it has cost stands in the one before.
         numbers = self._reports.get(trial, {}) | _kept(result)
-        self._ledger.told(trial, value, numbers, failure)
-        self._states[trial] = "failed" if value is None else "finished"
+        self._ledger.told(trial, value, numbers, failure, stopped=stopped)
+        self._states[trial] = "failed" if value is None else "stopped" if stopped else "finished"
         self._reports[trial] = numbers
         if failure is not None:
             self._progress.say(f"trial {trial} failed: {failure}")
         elif value is not None:
-            unit = UNITS[self._spec.minimize]
+            reached = f"{self._spec.minimize} {value:.4g}{UNITS[self._spec.minimize]}"
             seconds = result.get("seconds", float("nan"))
-            self._progress.say(f"trial {trial}: {self._spec.minimize} {value:.4g}{unit} in {seconds:.1f} s")
+            early = f", stopped after epoch {result['epoch']}" if stopped else ""
+            self._progress.say(f"trial {trial}: {reached} in {seconds:.1f} s{early}")
         self._show("")
 
     def _show(self, text: str) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -65,6 +65,56 @@ class Budget(BaseModel):
         return self
 
 
+class Scheduler(BaseModel):
+    """How trials that fall behind others at the same epoch are stopped early."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["asha", "median", "hyperband"] = Field(
+        description="asha: successive halving without waiting; median: stop what is worse than the median; hyperband: "
+        "successive halving of groups that wait for each other"
+    )
+    grace_epochs: int | None = Field(
+        default=None, ge=1, description="asha, median: epochs before the first comparison; default an eighth of all"
+    )
+    reduction_factor: int | None = Field(
+        default=None, ge=2, le=100, description="asha, hyperband: one in so many goes on; default 3"
+    )
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> Self:
+        unused = {"median": "reduction_factor", "hyperband": "grace_epochs"}.get(self.type)
+        if unused is not None and getattr(self, unused) is not None:
+            raise ValueError(f"'{unused}' has no use with type '{self.type}'; leave it out")
+        return self
+
+
+class Compare(BaseModel):
+    """What `dftune compare` varies: the methods, their options and seeds, each with the same budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="default all that can work in the space"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), min_length=1, description="each method is run once with each of them"
+    )
+    budget: Budget | None = Field(default=None, description="of each method and seed; default that of the study")
+    trials: int = Field(default=1000, ge=1, description="most trials of each method and seed")
+    options: dict[str, dict[str, Any]] = Field(default={}, description="options of a method, by its name")
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in methods or ():
+            if name not in SEARCHERS:
+                raise ValueError(f"unknown method '{name}'; there are {', '.join(SEARCHERS)}")
+        if methods and len(set(methods)) < len(methods):
+            raise ValueError("a method stands there twice")
+        return methods
+
+
 def _default_space() -> Space:
     return {
         "n_layers": Int(low=1, high=3),
@@ -102,7 +152,9 @@ class StudySpec(BaseModel):
     space: Space = Field(default_factory=_default_space, min_length=1, description="hyperparameters to vary")
     config: dict[str, Any] = Field(default={}, description="hyperparameters held at one value")
     options: dict[str, Any] = Field(default={}, description="options of the method")
+    scheduler: Scheduler | None = Field(default=None, description="early end of trials that fall behind; default none")
     resources: Resources = Resources()
+    compare: Compare = Compare()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -113,6 +165,8 @@ class StudySpec(BaseModel):
             raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
         if self.cost is None and self.cost_tolerance != StudySpec.model_fields["cost_tolerance"].default:
             raise ValueError("cost_tolerance has no use without cost")
+        if self.scheduler is not None and "epochs" in self.space:
+            raise ValueError("[scheduler] compares trials of one length; move epochs from [space] to [config]")
         if both := sorted(set(self.space) & set(self.config)):
             raise ValueError(f"'{both[0]}' stands in [space] and in [config]; choose one")
         if "widths" in self.config and (useless := {"n_layers", "width"} & set(self.space)):
@@ -126,7 +180,16 @@ class StudySpec(BaseModel):
                 SurrogateConfig.of({**self.config, **config})
             except InputError as error:
                 raise ValueError(f"[space] or [config]: {error}") from error
+        if self.scheduler is not None and (grace := self.scheduler.grace_epochs or 1) >= self.epochs:
+            raise ValueError(
+                f"[scheduler] first compares after {grace} epochs, but a trial has {self.epochs}; nothing can be saved"
+            )
         return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a trial that is not stopped."""
+        return int(self.config.get("epochs", SurrogateConfig.model_fields["epochs"].default))
 
     @property
     def method_options(self) -> BaseModel:
@@ -227,6 +290,7 @@ def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[st
         return list(ranges[place[2]].model_fields)
     for part in place[:-1]:
         annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        for kind in (annotation, *get_args(annotation)):  # Budget, or Budget | None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return list(model.model_fields)

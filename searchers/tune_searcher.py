@@ -18,7 +18,10 @@ COMPLETE = "complete"  # key of a trial's last report that says it came to its o
 
 
 class Record(Protocol):
-    """Where trials are written down: before a trial starts, as it reports, and before the method is told."""
+    """Where trials are written down: before a trial starts, as it reports, and before the method is told.
+
+    ``stopped`` are those that ended without COMPLETE in a report: a scheduler stopped them.
+    """
 
     def asked(self, trial: int, config: Config) -> None: ...
 
@@ -26,7 +29,9 @@ class Record(Protocol):
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None: ...
 
-    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None: ...
+    def told(
+        self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool
+    ) -> None: ...
 
 
 class NoRecord:
@@ -41,7 +46,9 @@ class NoRecord:
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
         pass
 
-    def told(self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None) -> None:
+    def told(
+        self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool
+    ) -> None:
         pass
 
 
@@ -50,6 +57,9 @@ class TuneSearcher(tune.search.Searcher):
 
     Ray Tune stops the whole experiment at an exception in a searcher; so ours ends the search instead, and keeps
     the exception in ``error`` for the caller to raise.
+
+    Schedulers may stop trials: the method is told the last value that such a trial reported.  Trials that a scheduler
+    has paused do not count as concurrent, so that others run meanwhile.
 
     Args:
         searcher: the method.
@@ -93,19 +103,27 @@ class TuneSearcher(tune.search.Searcher):
         self._trained = sum(not past.pruned for past in history)
         self._interrupted, self._hold = interrupted, hold
         self._running: set[str] = set()  # Ray's ids
+        self._paused: set[str] = set()
+        self._most: int | None = None  # trials at once
+        self._last: dict[str, dict[str, Any]] = {}  # last report of each that has not ended
         if history:
             searcher.replay(history)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         try:
-            return self._suggest(trial_id)
+            answer = self._suggest(trial_id)
         except Exception as error:
             self.error = error
             return self.FINISHED
+        # Once told that all is proposed, Ray Tune would start a new process for each paused trial that goes on.
+        wait = answer == self.FINISHED and self._paused and not self._interrupted()
+        return None if wait else answer
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._interrupted():
             return self.FINISHED
+        if self._most is not None and len(self._running - self._paused) >= self._most:
+            return None
         if self._unfinished:
             number, config = self._unfinished.pop(0)
         elif self._hold():
@@ -127,7 +145,21 @@ class TuneSearcher(tune.search.Searcher):
         self._running.add(trial_id)
         return self._package(number, config)
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Ray Tune's ``max_concurrent_trials``; True says that it is kept here."""
+        self._most = max_concurrent
+        return True
+
+    def on_pause(self, trial_id: str) -> None:
+        """A scheduler that pauses trials says so, as Ray Tune's for BOHB does."""
+        self._paused.add(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """The trial goes on."""
+        self._paused.discard(trial_id)
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._last[trial_id] = result
         try:
             if FAILURE not in result:
                 self._record.reported(self._numbers[trial_id], result)
@@ -135,9 +167,11 @@ class TuneSearcher(tune.search.Searcher):
             self.error = error
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        result = result or {}
+        result = result or self._last.get(trial_id, {})  # Ray Tune gives none for a paused trial
         number = self._numbers[trial_id]
-        self._running.discard(trial_id)
+        for ids in (self._running, self._paused):
+            ids.discard(trial_id)
+        self._last.pop(trial_id, None)
         if (self._interrupted() or self.error is not None) and not (result.get(COMPLETE) or FAILURE in result):
             return
         failure = result.get(FAILURE)
@@ -148,7 +182,7 @@ class TuneSearcher(tune.search.Searcher):
                 failure = f"it reported no finite {name}"
         value = None if failure is not None else float(result[self.metric])
         try:
-            self._record.told(number, value, result, failure)
+            self._record.told(number, value, result, failure, failure is None and COMPLETE not in result)
             if value is not None and self.mode == "max":
                 value = -value
             if self._cost is None:

@@ -132,17 +132,17 @@ def test_workers_read_the_same_training_data_from_the_object_store(al4, publishe
 
 
 class PauseTwice(FIFOScheduler):
-    """Pauses trials with checkpoints after their second and after their last epoch; they go on at once."""
+    """Pauses trials where they may be paused, once at each such epoch; they go on at once."""
 
-    def __init__(self, last):
+    def __init__(self):
         super().__init__()
-        self.epochs, self.results, self.paused = (2, last), [], []
+        self.results, self.paused = [], []
 
     def on_trial_result(self, controller, trial, result):
-        if not trial.config["checkpoint"]:
+        if not trial.config["pauses"]:
             return TrialScheduler.CONTINUE
         self.results.append(result)
-        if result["epoch"] in self.epochs and result["epoch"] not in self.paused:
+        if result["epoch"] in trial.config["pauses"] and result["epoch"] not in self.paused:
             self.paused.append(result["epoch"])
             return TrialScheduler.PAUSE
         return TrialScheduler.CONTINUE
@@ -151,16 +151,16 @@ class PauseTwice(FIFOScheduler):
 def test_a_paused_trial_goes_on_where_it_was_and_ends_as_without_a_break(published, tmp_path):
     task = {
         "config": {"widths": [8], "epochs": 4, "batch_size": 1024, "patience": 100}, "seed": 3, "cpus": 1,
-        "complete_key": "complete", "failure_key": "failure", "checkpoint": tune.grid_search([False, True]),
+        "complete_key": "complete", "failure_key": "failure", "pauses": tune.grid_search([(), (2, 4)]),
     }  # fmt: skip
-    scheduler = PauseTwice(4)
+    scheduler = PauseTwice()
     results = tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, data=published), {"CPU": 1}),
         param_space=task,
         tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
-    whole, paused = sorted(results, key=lambda result: result.config["checkpoint"])
+    whole, paused = sorted(results, key=lambda result: result.config["pauses"])
     assert (whole.checkpoint is None, paused.checkpoint is None) == (True, False)
     assert scheduler.paused == [2, 4]
     assert [r["epoch"] for r in scheduler.results] == [1, 2, 3, 4, 4]  # the last once more, to say that it is the last

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ from dftune.cluster.descriptors import compute_descriptors
 from dftune.platform.ledger import Ledger, LedgerError
 from dftune.platform.lock import Held, held
 from dftune.platform.score_quality import score_quality
-from dftune.platform.study import StudyError, trial_seed
+from dftune.platform.study import StudyError
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.dataset import SNAPSHOTS
 from dftune.trainables.errors import DatasetError
@@ -76,7 +77,7 @@ def test_a_trials_value_is_what_training_it_alone_gives(ended, described):
     trial = ended.trials()[1]
     data = read_training_data(described, ended.spec.descriptors)
     config = SurrogateConfig.of({**QUICK["config"], **trial.config})
-    assert trial.seed == trial_seed(ended.spec.seed, trial.number)
+    assert trial.seed == ended.spec.trial_seed(trial.number)
     assert train(config, data, seeds=[trial.seed]).best_loss[0] == pytest.approx(trial.value, rel=1e-3)
 
 
@@ -152,6 +153,38 @@ def test_band_energy_can_be_the_value(described, tmp_path):
     trials = study.trials()
     assert conclusion.value == min(t.value for t in trials)
     assert all(t.value == pytest.approx(t.result["best_band_energy_mae"]) for t in trials)
+
+
+@pytest.mark.parametrize("scheduler", [pytest.param("asha", marks=pytest.mark.slow), "hyperband"])
+def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, described, tmp_path):
+    # Half of the learning rates are a thousand times too small, which shows after one epoch.
+    study = Study(
+        "early", described, studies=tmp_path, method="random", trials=8, seed=1,
+        scheduler={"type": scheduler, "reduction_factor": 2}, descriptors=CHEAP, initializations=1,
+        space={"learning_rate": {"type": "choice", "values": [3e-3, 3e-6]}},
+        config={"n_layers": 1, "width": 8, "epochs": 4, "batch_size": 512},
+    )  # fmt: skip
+    conclusion = study.run()
+    trials = study.trials()
+    stopped = [t for t in trials if t.state == "stopped"]
+    assert stopped
+    assert {t.state for t in trials} == {"finished", "stopped"}
+    assert trials[conclusion.trial].state == "finished"
+    assert all(t.result["epoch"] == 4 for t in trials if t.state == "finished")
+    for trial in stopped:
+        assert trial.value is None
+        assert trial.result["epoch"] < 4
+        assert trial.result["grid_points"] == trial.result["epoch"] * 6 * 8000
+    assert all(q.n_trials == len(trials) - len(stopped) for q in study.score_qualities())
+    loaded = optuna.load_study(study_name="early", storage=f"sqlite:///{study.folder / 'ledger.db'}")
+    for trial in stopped:
+        frozen = loaded.trials[trial.number]
+        assert frozen.state == optuna.trial.TrialState.PRUNED
+        assert frozen.value == frozen.intermediate_values[trial.result["epoch"]] == trial.result["best_loss"]
+    assert not list(study.folder.glob(".tune-*")), "checkpoints are gone"
+    with closing(Ledger.open(study.folder / "ledger.db")) as ledger:
+        told = {int(past.trial): past.value for past in ledger.history()}
+    assert all(told[t.number] == t.result["best_loss"] for t in trials)
 
 
 def test_failed_trials_are_recorded_with_their_cause_and_do_not_stop_the_study(described, tmp_path):

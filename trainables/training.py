@@ -4,7 +4,7 @@ import hashlib
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def train(
     device: str = "cpu",
     report: Callable[[EpochReport], None] = lambda epoch: None,
     checkpoint: Path | None = None,
+    checkpoint_epochs: Collection[int] | None = None,
 ) -> Trained:
     """Train one network per seed on the training snapshots, all at once.
 
@@ -83,8 +84,9 @@ def train(
         seeds: one per initialisation.
         device: ``cpu``, ``cuda`` or ``cuda:N``; data stay on it as tensors.
         report: called after each epoch.
-        checkpoint: file that holds the state after the last epoch, written before that epoch is reported.  Where it
-            exists already the training goes on from it, and on the same machine ends bit for bit as without a break.
+        checkpoint: file that holds the state after an epoch, written before that epoch is reported.  Where it exists
+            already the training goes on from it, and on the same machine ends bit for bit as without a break.
+        checkpoint_epochs: those after which it is written; by default each.
 
     Raises:
         TrainingFailed: every initialisation ended in NaN or diverged.
@@ -152,7 +154,7 @@ def train(
             points_per_second=n / (now - epoch_started),
             memory_mb=_memory_mb(device),
         )
-        if checkpoint is not None:
+        if checkpoint is not None and (checkpoint_epochs is None or epoch in checkpoint_epochs):
             state.save(checkpoint)
         report(state.last)
     return state.trained(scaling)
