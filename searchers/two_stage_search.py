@@ -105,7 +105,7 @@ class TwoStageSearch:
         self._values[trial] = value
         if trial in self._screened:
             self._screen.tell(trial, value)
-        if self._optuna is not None and (trial not in self._screened or trial == self._chosen):
+        if self._optuna is not None:
             self._optuna.tell(trial, value)
 
     def replay(self, history: Sequence[PastTrial]) -> None:

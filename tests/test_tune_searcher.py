@@ -7,7 +7,7 @@ from ray import tune
 
 from dftune.searchers import SEARCHERS
 from dftune.searchers.random_search import RandomSearch
-from dftune.searchers.searcher import WAIT, PastTrial
+from dftune.searchers.searcher import WAIT, PastTrial, Pruned
 from dftune.searchers.space import Float
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 
@@ -24,10 +24,13 @@ class Notebook:
     def asked(self, trial, config):
         self.events.append(("asked", trial, config["x"]))
 
+    def pruned(self, trial, config):
+        self.events.append(("pruned", trial, config["x"]))
+
     def reported(self, trial, result):
         self.events.append(("reported", trial))
 
-    def told(self, trial, value, result, failure):
+    def told(self, trial, value, result, failure, stopped):
         self.events.append(("told", trial, value, failure))
 
     def of(self, kind):
@@ -185,8 +188,8 @@ def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     assert {t: v for t, v, _ in notebook.of("told")} == {t: x**2 for t, x in notebook.of("asked")}
 
 
-@pytest.mark.parametrize("name", [n for n, m in SEARCHERS.items() if m.score])
-def test_score_based_methods_plug_into_ray_tune_with_any_scoring_function(name, tmp_path):
+@pytest.mark.parametrize("name", ["naswot", "rfr"])
+def test_screening_methods_plug_into_ray_tune_with_any_scoring_function(name, tmp_path):
     method = SEARCHERS[name]
     options = method.options(candidates=12, top=2, calibration=3)
     searcher = method.build(SPACE, 0, lambda configs: [-abs(c["x"]) for c in configs], options)
@@ -194,3 +197,193 @@ def test_score_based_methods_plug_into_ray_tune_with_any_scoring_function(name, 
     assert 3 <= len(results) <= 5
     best = min(abs(c["x"]) for c in searcher._candidates)
     assert results.get_best_result("loss", "min").metrics["loss"] == pytest.approx(best**2)
+
+
+# ---------------------------------------------------------------- pruned candidates
+
+
+class EveryThird(RandomSearch):
+    """Trains every third candidate."""
+
+    def ask(self, trial):
+        config = super().ask(trial)
+        return config if int(trial) % 3 == 2 else Pruned(config)
+
+    def replay(self, history):
+        super().replay(history)
+        self.replayed = list(history)
+
+
+def test_pruned_candidates_have_numbers_and_are_written_down_but_never_run(tmp_path):
+    notebook = Notebook()
+    searcher = TuneSearcher(EveryThird(SPACE, 0), metric="loss", max_trials=4, record=notebook)
+    results = fit(searcher, parabola, tmp_path)
+    plain = RandomSearch(SPACE, 0)
+    xs = [plain.ask("")["x"] for _ in range(12)]
+    assert notebook.of("pruned") == [(n, xs[n]) for n in range(12) if n % 3 != 2]
+    assert notebook.of("asked") == [(n, xs[n]) for n in (2, 5, 8, 11)], "max_trials counts trained ones only"
+    assert sorted(r.config["x"] for r in results) == sorted(xs[n] for n in (2, 5, 8, 11))
+    assert sorted(t for t, *_ in notebook.of("told")) == [2, 5, 8, 11]
+    assert searcher.error is None
+
+
+def test_pruned_candidates_of_the_history_are_not_run_and_do_not_count_as_trials(tmp_path):
+    history = [
+        PastTrial("0", {"x": 0.1}, True, None, pruned=True),
+        PastTrial("1", {"x": 0.2}, True, None, pruned=True),
+        PastTrial("2", {"x": 0.3}, True, 0.5),
+    ]
+    notebook, method = Notebook(), EveryThird(SPACE, 0)
+    results = fit(
+        TuneSearcher(method, metric="loss", max_trials=2, record=notebook, history=history), parabola, tmp_path
+    )
+    assert method.replayed == history
+    assert [t for t, _ in notebook.of("pruned")] == [3, 4]
+    assert [t for t, _ in notebook.of("asked")] == [5]
+    assert len(results) == 1
+
+
+def test_a_method_that_prunes_all_it_has_left_ends():
+    class Ends(EveryThird):
+        def ask(self, trial):
+            return super().ask(trial) if int(trial) < 5 else None
+
+    notebook = Notebook()
+    searcher = TuneSearcher(Ends(SPACE, 0), metric="loss", record=notebook)
+    assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") == TuneSearcher.FINISHED
+    assert [t for t, _ in notebook.of("pruned")] == [0, 1, 3, 4]
+
+
+def test_pruned_candidates_before_a_wait_are_not_asked_for_again():
+    class Hesitant(EveryThird):
+        waited = False
+
+        def ask(self, trial):
+            if trial == "1" and not self.waited:
+                self.waited = True
+                return WAIT
+            return super().ask(trial)
+
+    notebook = Notebook()
+    searcher = TuneSearcher(Hesitant(SPACE, 0), metric="loss", record=notebook)
+    assert searcher.suggest("a") is None
+    assert isinstance(searcher.suggest("a"), dict)
+    assert [event[:2] for event in notebook.events] == [("pruned", 0), ("pruned", 1), ("asked", 2)]
+
+
+def test_optuna_pruned_by_a_score_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
+    method, notebook = SEARCHERS["optuna+rfr"], Notebook()
+    options = method.options(warmup=4, startup=4)
+    searcher = TuneSearcher(
+        method.build(SPACE, 0, lambda configs: [-abs(c["x"]) for c in configs], options),
+        metric="loss",
+        max_trials=10,
+        record=notebook,
+    )
+    results = fit(searcher, parabola, tmp_path)
+    assert searcher.error is None
+    assert len(results) == len(notebook.of("told")) == 10
+    assert len(notebook.of("pruned")) >= 3
+    numbers = [event[1] for event in notebook.events if event[0] in ("asked", "pruned")]
+    assert numbers == list(range(len(numbers)))
+
+
+def test_a_two_stage_method_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
+    method, space = SEARCHERS["naswot>optuna"], SPACE | {"rate": Float(low=0, high=1)}
+    options = method.options(architecture=("x",), candidates=12, calibration=2, startup=2)
+    searcher = method.build(space, 0, lambda configs: [-abs(c["x"]) for c in configs], options)
+    results = fit(TuneSearcher(searcher, metric="loss", max_trials=8), parabola, tmp_path)
+    assert len(results) == 8
+    closest = min((r.config["x"] for r in results), key=abs)
+    assert [r.config["x"] for r in results].count(closest) == 7  # best and worst score to calibrate
+
+
+# ---------------------------------------------------------------- a cost beside the value
+
+
+class Weighs(RandomSearch):
+    def __init__(self, space, seed):
+        super().__init__(space, seed)
+        self.told = {}
+
+    def tell(self, trial, value, cost=None):
+        self.told[trial] = (value, cost)
+
+
+def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_path):
+    def trainable(config):
+        report = {"loss": config["x"] ** 2, "size": 10.0 * config["number"]}
+        if config["number"] == 1:
+            del report["size"]
+        if config["number"] == 2:
+            report["size"] = float("nan")
+        tune.report(report)
+
+    method, notebook = Weighs(SPACE, 0), Notebook()
+    searcher = TuneSearcher(
+        method,
+        metric="loss",
+        cost="size",
+        max_trials=5,
+        record=notebook,
+        package=lambda trial, config: {"number": trial, **config},
+    )
+    fit(searcher, trainable, tmp_path)
+    assert searcher.error is None
+    xs = dict(notebook.of("asked"))
+    assert {t: method.told[t] for t in "034"} == {t: (xs[int(t)] ** 2, 10.0 * int(t)) for t in "034"}
+    assert [method.told[t][0] for t in "12"] == [None, None]
+    told = {trial: (value, failure) for trial, value, failure in notebook.of("told")}
+    assert told[1] == told[2] == (None, "it reported no finite size")
+
+
+def test_a_method_that_weighs_no_cost_is_told_none(tmp_path):
+    method = Weighs(SPACE, 0)
+    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path)
+    assert [cost for _, cost in method.told.values()] == [None, None]
+
+
+# ---------------------------------------------------------------- budget and errors
+
+
+def test_a_held_search_proposes_nothing_new_and_ends_when_nothing_runs():
+    held = threading.Event()
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", hold=held.is_set)
+    assert isinstance(searcher.suggest("a"), dict)
+    held.set()
+    assert searcher.suggest("b") is None, "the trial under way may fail, and free the search"
+    held.clear()
+    assert isinstance(searcher.suggest("b"), dict)
+    held.set()
+    for ray_id in "ab":
+        searcher.on_trial_complete(ray_id, {"loss": 0.1})
+    assert searcher.suggest("c") == TuneSearcher.FINISHED
+
+
+def test_a_trial_that_an_earlier_session_began_is_ended_whatever_the_budget():
+    history = [PastTrial("0", {"x": 0.5}, True, 0.25), PastTrial("1", {"x": 0.1}, False, None)]
+    notebook = Notebook()
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", history=history, hold=lambda: True, record=notebook)
+    assert searcher.suggest("a") == {"x": 0.1}
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {"loss": 0.01, COMPLETE: True})
+    assert notebook.of("told") == [(1, 0.01, None)]
+    assert searcher.suggest("b") == TuneSearcher.FINISHED
+
+
+def test_trials_that_an_error_cuts_off_stay_unfinished():
+    class Broken(RandomSearch):
+        def ask(self, trial):
+            if trial == "2":
+                raise ValueError("no idea")
+            return super().ask(trial)
+
+    notebook = Notebook()
+    searcher = TuneSearcher(Broken(SPACE, 0), metric="loss", record=notebook)
+    for ray_id in "abc":
+        searcher.suggest(ray_id)
+    searcher.on_trial_complete("a", {"loss": 0.3})  # stopped with the rest, in the middle of its training
+    searcher.on_trial_complete("b", {"loss": 0.2, COMPLETE: True})
+    assert notebook.of("told") == [(1, 0.2, None)]
+    assert repr(searcher.error) == "ValueError('no idea')"
