@@ -12,7 +12,7 @@ from ..training_data import MiniBatch
 
 N_INITIALIZATIONS = 3  # T
 TRAIN_SHARE = 1 / 3  # of the mini-batch: 300 points to fit, 600 to judge
-# With 1e-2 small activations fit as well as large ones, and tanh and sigmoid, which train slowly, stand above all others.
+# With 1e-2 small activations fit as well as large ones, and tanh and sigmoid, which train slowly, stand above all.
 # τ with trained error for 1e-2, 1, 10, 100: Al 0.32, 0.44, 0.46, 0.45; Be 0.36, 0.48, 0.53, 0.49; regret least at 1.
 PENALTY = 1.0
 
