@@ -164,6 +164,7 @@ def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, des
         space={"learning_rate": {"type": "choice", "values": [3e-3, 3e-6]}},
         config={"n_layers": 1, "width": 8, "epochs": 4, "batch_size": 512},
     )  # fmt: skip
+    (study.folder / ".tune-left").mkdir(parents=True)  # of a session that was killed
     conclusion = study.run()
     trials = study.trials()
     stopped = [t for t in trials if t.state == "stopped"]
