@@ -37,4 +37,4 @@ lock: ## the newest versions that pyproject.toml admits, pinned
 	rm -rf $(VENV)/lock
 
 clean:  ## everything that was made here
-	rm -rf $(VENV) studies screens build *.egg-info examples/*/descriptors
+	rm -rf $(VENV) studies screens comparisons build *.egg-info examples/*/descriptors
