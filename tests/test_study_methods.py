@@ -1,0 +1,242 @@
+"""The methods in real studies: pruned candidates, two stages, budget, cost, and what is refused."""
+
+from contextlib import closing
+
+import optuna
+import pytest
+from click.testing import CliRunner
+
+from dftune import Dataset, Study
+from dftune.cluster.descriptors import compute_descriptors
+from dftune.platform.cli import cli
+from dftune.platform.ledger import Ledger
+from dftune.platform.search import SearchStopped
+from dftune.platform.study import chosen_of
+from dftune.searchers import SEARCHERS
+from dftune.searchers.pruned_search import learnt_bar
+from dftune.trainables.bispectrum import BispectrumSettings
+
+CHEAP = {"cutoff": 4.0, "two_j_max": 4}
+QUICK = {
+    "descriptors": CHEAP,
+    "space": {
+        "width": {"type": "int", "low": 2, "high": 64, "log": True},
+        "activation": {"type": "choice", "values": ["relu", "tanh"]},
+        "learning_rate": {"type": "float", "low": 4e-3, "high": 9e-3, "log": True},
+    },
+    "config": {"n_layers": 1, "epochs": 2, "batch_size": 512},
+    "initializations": 1,
+}
+POINTS = 6 * 8000 * 2  # grid points x epochs of a trial
+
+
+@pytest.fixture(scope="module")
+def described(al4, local_ray) -> Dataset:
+    """The dataset with cheap descriptors."""
+    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
+    return al4
+
+
+@pytest.fixture(scope="module")
+def pruned(described, tmp_path_factory) -> Study:
+    """An ended study of one trial at a time, so that it is the same whenever it runs."""
+    study = Study(
+        "pruned", described, studies=tmp_path_factory.mktemp("studies"), method="optuna+rfr", trials=5, seed=2,
+        options={"warmup": 3, "startup": 6, "lookahead": 3}, resources={"concurrent": 1}, **QUICK,
+    )  # fmt: skip
+    study.run()
+    return study
+
+
+def test_candidates_that_the_score_rules_out_are_in_the_ledger_and_not_trained(pruned):
+    trials = pruned.trials()
+    ruled_out = [t for t in trials if t.state == "pruned"]
+    trained = [t for t in trials if t.state == "finished"]
+    assert len(trained) == 5, "trials counts those that are trained"
+    assert len(ruled_out) > 5
+    assert [t.number for t in trials] == list(range(len(trials)))
+    for trial in ruled_out:
+        assert (trial.value, trial.seed, trial.result, trial.seconds) == (None, None, {}, None)
+        assert set(trial.scores) == {"rfr", "first_width", "n_parameters"}
+        before = [(t.scores["rfr"], t.value) for t in trained if t.number < trial.number]
+        assert not learnt_bar(before, 3).passes(trial.scores["rfr"])
+    assert pruned.conclusion().trial in {t.number for t in trained}
+    assert pruned.explanation()[0].startswith(f"{len(ruled_out)} of {len(trials)} candidates pruned by their score;")
+    assert all(q.n_trials == 5 for q in pruned.score_qualities())
+
+
+def test_optuna_tools_see_pruned_candidates_as_pruned(pruned):
+    loaded = optuna.load_study(study_name="pruned", storage=f"sqlite:///{pruned.folder / 'ledger.db'}")
+    states = [t.state.name for t in loaded.trials]
+    assert states == [{"pruned": "PRUNED", "finished": "COMPLETE"}[t.state] for t in pruned.trials()]
+    assert loaded.best_trial.number == pruned.conclusion().trial
+
+
+def test_a_pruned_study_that_was_killed_goes_on_as_if_nothing_had_happened(pruned, tmp_path):
+    # The ledger as a kill leaves it: a trial under way that began after a candidate was pruned.
+    whole = pruned.trials()
+    cut = next(n for n, t in enumerate(whole) if n and t.state == "finished" and whole[n - 1].state == "pruned")
+    assert cut < len(whole) - 1
+    settings = pruned.spec.model_dump(exclude={"name", "dataset"})
+    study = Study("pruned", pruned.spec.dataset, studies=tmp_path, **settings)
+    study.folder.mkdir()
+    with closing(Ledger.open(pruned.folder / "ledger.db")) as ledger:
+        fingerprint = ledger.dataset_sha256
+    with closing(Ledger.create(study.folder / "ledger.db", study.spec, fingerprint)) as ledger:
+        for trial in whole[: cut + 1]:
+            if trial.state == "pruned":
+                ledger.pruned(trial.number, trial.config, scores=trial.scores)
+                continue
+            ledger.asked(trial.number, trial.config, seed=trial.seed, scores=trial.scores)
+            if trial.number < cut:
+                ledger.told(trial.number, trial.value, trial.result, None)
+    conclusion = study.resume()
+    for trial, before in zip(study.trials(), whole, strict=True):
+        assert (trial.config, trial.state, trial.seed) == (before.config, before.state, before.seed)
+        assert trial.scores == pytest.approx(before.scores)
+        assert trial.value == pytest.approx(before.value)
+    assert conclusion.trial == pruned.conclusion().trial
+
+
+def test_the_score_chooses_the_architecture_and_optuna_the_learning_rate(described, tmp_path):
+    study = Study(
+        "stages", described, studies=tmp_path, method="rfr>optuna", trials=6,
+        options={"candidates": 12, "top": 2, "startup": 2}, **QUICK,
+    )  # fmt: skip
+    conclusion = study.run()
+    trials = study.trials()
+    assert [t.state for t in trials] == ["finished"] * 6
+    architectures = [(t.config["width"], t.config["activation"]) for t in trials]
+    better = min(trials[:2], key=lambda t: t.value)
+    assert len(set(architectures[:2])) == 2
+    assert set(architectures[2:]) == {(better.config["width"], better.config["activation"])}
+    assert [t.config["learning_rate"] for t in trials[:2]] == [pytest.approx(6e-3)] * 2
+    assert len({t.config["learning_rate"] for t in trials[2:]}) == 4
+    assert conclusion.value == min(t.value for t in trials)
+
+
+@pytest.fixture(scope="module")
+def weighed(described, tmp_path_factory) -> Study:
+    """An ended study with a budget and a cost."""
+    study = Study(
+        "weighed", described, studies=tmp_path_factory.mktemp("studies"), method="optuna", trials=50,
+        options={"sampler": "random"}, budget={"grid_points": 4.5 * POINTS}, resources={"concurrent": 1},
+        cost="n_parameters", cost_tolerance=100.0, **QUICK,
+    )  # fmt: skip
+    study.run()
+    return study
+
+
+def test_a_budget_of_grid_points_ends_the_search(weighed):
+    assert [t.result["grid_points"] for t in weighed.trials()] == [POINTS] * 5, "the fifth began within the budget"
+
+
+def test_the_cheapest_network_nearly_as_good_as_the_best_is_chosen(weighed):
+    trials = weighed.trials()
+    for trial in trials:
+        width = trial.config["width"]
+        assert trial.cost == trial.result["n_parameters"] == (14 + 1) * width + (width + 1) * 37
+        assert trial.result["inference_time"] > 0
+    cheapest, best = min(trials, key=lambda t: t.cost), min(trials, key=lambda t: t.value)
+    assert weighed.conclusion().trial == cheapest.number != best.number
+    assert weighed.conclusion().value == cheapest.value
+    assert chosen_of(trials, 0.0) == best
+    for tolerance in (0.01, 0.1, 1.0, 10.0):
+        good = [t for t in trials if t.value <= best.value * (1 + tolerance)]
+        assert chosen_of(trials, tolerance).cost == min(t.cost for t in good)
+
+
+def test_optuna_finds_the_pareto_front_of_a_study(weighed):
+    trials = weighed.trials()
+    loaded = optuna.load_study(study_name="weighed", storage=f"sqlite:///{weighed.folder / 'ledger.db'}")
+    points = {t.number: (t.value, t.cost) for t in trials}
+    front = {
+        n for n, (v, c) in points.items() if not any(p != (v, c) and p[0] <= v and p[1] <= c for p in points.values())
+    }
+    assert {t.number for t in loaded.best_trials} == front
+    assert loaded.metric_names == ["validation_loss", "n_parameters"]
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def run(folder, text):
+    (folder / "wrong.toml").write_text(text)
+    result = CliRunner().invoke(cli, ["study", "run", str(folder / "wrong.toml"), "--studies", str(folder / "studies")])
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert result.stderr.splitlines()[-1] == line
+    return line
+
+
+SPEC = """
+name = "wrong"
+dataset = "{dataset}"
+method = "{method}"
+trials = {trials}
+initializations = 1
+descriptors = {{ cutoff = 4.0, two_j_max = 4 }}
+{more}
+[space]
+width = {{ type = "int", low = 4, high = 16 }}
+learning_rate = {{ type = "float", low = 1e-3, high = 1e-2 }}
+[config]
+n_layers = 1
+epochs = 1
+"""
+
+
+def spec(dataset, method, more="", trials=20):
+    return SPEC.format(dataset=dataset.path, method=method, more=more, trials=trials)
+
+
+@pytest.mark.parametrize(
+    "method, trials, more, text",
+    [
+        ("optuna+nas", 20, "", f"unknown method 'optuna+nas'; there are {', '.join(SEARCHERS)}"),
+        ("optuna+rfr", 8, "", "method optuna+rfr with these options needs at least 9 trials, and trials = 8; raise"),
+        ("rfr>optuna", 5, "", "method rfr>optuna with these options needs at least 6 trials, and trials = 5; raise"),
+        ("naswot>optuna", 13, "", "needs at least 14 trials, and trials = 13"),
+        ("naswot", 8, "", "needs at least 9 trials, and trials = 8"),
+        ("optuna", 10, "", "needs at least 11 trials, and trials = 10"),
+        ("rfr>optuna", 20, 'options = { architecture = ["width", "learning_rate"] }', "Optuna has nothing to choose"),
+        ("rfr>optuna", 20, 'options = { architecture = ["depth"] }', "names 'depth', which is not in the space; there"),
+        ("rfr", 20, 'cost = "n_parameters"', "method 'rfr' cannot weigh a cost; take optuna, optuna+naswot,"),
+        ("optuna", 20, 'cost = "n_parameters"\noptions = { sampler = "cmaes" }', "'cmaes' minimises one number"),
+        ("optuna", 20, "cost_tolerance = 0.2", "cost_tolerance has no use without cost"),
+        ("optuna+rfr", 20, "options = { threshold = 1.0, warmup = 4 }", "warmup belongs to a learnt bar"),
+        ("optuna+rfr", 20, 'options = { direction = "original" }', "direction belongs to a fixed threshold"),
+        ("optuna+rfr", 20, "options = { treshold = 1.0 }", "unknown key 'treshold'; did you mean 'threshold'?"),
+        ("random", 20, "budget = { grid_point = 3 }", "unknown key 'budget.grid_point'; did you mean 'grid_points'?"),
+        ("random", 20, "budget = {}", "key 'budget': needs grid_points or seconds"),
+        ("random", 20, "budget = { seconds = 0 }", "key 'budget.seconds': Input should be greater than 0, got 0"),
+    ],
+)  # fmt: skip
+def test_what_a_method_cannot_do_is_refused_before_anything_starts(al4, tmp_path, method, trials, more, text):
+    assert text in run(tmp_path, spec(al4, method, more, trials))
+    assert not (tmp_path / "studies").exists()
+
+
+def test_an_architecture_alone_leaves_the_two_stage_methods_nothing_to_do(al4, tmp_path):
+    text = spec(al4, "naswot>optuna").replace("learning_rate", "n_layers").replace("n_layers = 1", "")
+    text = text.replace('"float", low = 1e-3, high = 1e-2', '"int", low = 1, high = 2')
+    line = run(tmp_path, text)
+    assert (
+        "method naswot>optuna: Optuna has nothing to choose: width, n_layers are all of the architecture; add" in line
+    )
+
+
+def test_a_threshold_that_prunes_everything_ends_the_study_with_the_scores_seen(described, tmp_path):
+    line = run(tmp_path, spec(described, "optuna+rfr", "options = { threshold = 100.0, most_pruned = 12 }"))
+    trials = Study.open("wrong", tmp_path / "studies").trials()
+    scores = sorted(t.scores["rfr"] for t in trials)
+    assert [t.state for t in trials] == ["pruned"] * 12
+    assert line == (
+        "Error: method optuna+rfr: threshold 100 pruned all of 12 candidates, whose scores lie between "
+        f"{scores[0]:.5g} and {scores[-1]:.5g}; choose a threshold between the scores, or leave it out to have it "
+        "learnt"
+    )
+    with pytest.raises(SearchStopped, match="threshold 100 pruned all of 12 candidates, whose scor"):
+        Study.open("wrong", tmp_path / "studies").resume()
