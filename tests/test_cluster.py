@@ -217,6 +217,37 @@ def test_known_scores_are_not_computed_again():
     assert scorer._actors == []
 
 
+def test_scores_along_the_search_come_while_trials_have_all_slots_and_those_not_asked_for_any_more_do_not():
+    rng = np.random.default_rng(0)
+    batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
+    trials = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Busy).remote()
+    ray.get(trials.ready.remote())
+    scorer = ClusterScorer("rfr", {"rfr": batch}, {"n_layers": 1}, 7, beside_trials=True)
+    withdrawn, wanted = [{"width": w} for w in range(1, 41)], {"width": 99}
+    assert scorer(withdrawn) == [None] * 40
+    deadline = time.monotonic() + 60
+    while (answer := scorer([wanted])) == [None]:
+        assert time.monotonic() < deadline, "waited for a slot"
+        time.sleep(0.05)
+    assert answer == pytest.approx(SCORES["rfr"].function([SurrogateConfig(width=99, n_layers=1)], batch, 7), rel=1e-5)
+    assert scorer.score_of(withdrawn[0]) is not None, "what an actor had begun"
+    assert scorer.score_of(withdrawn[-1]) is None
+    assert scorer._queue == []
+    assert len(scorer._actors) == 1, "it is there for the next candidates"
+    while scorer(withdrawn[-1:]) == [None]:
+        assert time.monotonic() < deadline, "asked for again it is scored"
+        time.sleep(0.05)
+    scorer.close()
+    ray.kill(trials)
+
+
+class Busy:
+    """Trials that take all slots."""
+
+    def ready(self):
+        return True
+
+
 def test_no_cluster_at_the_address_is_said_in_one_line(tmp_path):
     code = (
         "from dftune.cluster.connection import connected\n"
