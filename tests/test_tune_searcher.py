@@ -162,6 +162,39 @@ def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
     assert len(seen) == 2
 
 
+def test_trials_that_a_scheduler_paused_leave_their_place_to_others():
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", max_trials=3)
+    assert searcher.set_max_concurrency(2)
+    assert [searcher.suggest(ray_id) is None for ray_id in "abc"] == [False, False, True]
+    searcher.on_pause("a")
+    assert searcher.suggest("c") is not None
+    assert searcher.suggest("d") is None, "Ray Tune would forget its processes if told that this is all"
+    searcher.on_unpause("a")
+    assert searcher.suggest("d") is None, "three are under way"
+    for ray_id in "ab":
+        searcher.on_trial_complete(ray_id, {"loss": 1.0, COMPLETE: True})
+    assert searcher.suggest("d") == TuneSearcher.FINISHED
+
+
+def test_a_trial_that_a_scheduler_stops_is_told_with_its_last_report_and_marked():
+    notebook, ends = Notebook(), []
+    notebook.told = lambda trial, value, result, failure, stopped: ends.append((trial, value, failure, stopped))
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", record=notebook)
+    for ray_id in "abcd":
+        searcher.suggest(ray_id)
+        searcher.on_trial_result(ray_id, {"loss": 3.0})
+    searcher.on_trial_complete("a", {"loss": 2.0})  # stopped as it reported
+    searcher.on_trial_complete("b")  # stopped while it was paused
+    searcher.on_trial_complete("c", {"loss": 1.0, COMPLETE: True})
+    searcher.on_trial_complete("d", error=True)
+    assert [(trial, value, stopped) for trial, value, _, stopped in ends] == [
+        (0, 2.0, True),
+        (1, 3.0, True),
+        (2, 1.0, False),
+        (3, None, False),
+    ]
+
+
 def test_interrupted_trials_stay_unfinished_unless_they_had_come_to_their_end():
     notebook = Notebook()
     stop = threading.Event()
