@@ -1,4 +1,4 @@
-"""Claim: early stopping saves more than half of the training compute of a random search, at a small loss of quality.
+"""Claim: ASHA and HyperBand save half of the training compute of a random search, at a small loss of quality.
 
 Runs examples/al4.toml with method random, once without scheduler and once with each, with equal seeds and so with equal
 configs and initial weights; prints the share of grid points x epochs that was trained and the regret: the value of the
