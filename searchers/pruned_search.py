@@ -35,7 +35,7 @@ class PrunedOptions(OptunaOptions):
         description="of a fixed threshold: published: candidates below it are pruned (default); original: above it",
     )
     warmup: int = Field(default=8, ge=3, description="trained trials before the learnt bar is used")
-    lookahead: int = Field(default=8, ge=1, le=256, description="candidates that are scored ahead")
+    lookahead: int = Field(default=8, ge=1, le=256, description="candidates to score while one is waited for")
     most_pruned: int = Field(default=200, ge=1, description="candidates pruned in a row that end the search")
 
     @model_validator(mode="after")
@@ -57,6 +57,9 @@ class PrunedSearch:
     """Ask Optuna, score the candidate, and prune or train it.
 
     To Optuna a pruned candidate stays one under way, which its constant liar counts among the bad ones.
+
+    Where a cost is weighed too, the score still speaks of the value alone: few of the cheap networks that are far from
+    the best value are trained.
 
     Args:
         space: hyperparameter name -> range.
@@ -84,12 +87,11 @@ class PrunedSearch:
         if len(self._in_a_row) >= self.options.most_pruned:
             self._refuse_if_nothing_passed()
             return None
-        while len(self._ahead) < self.options.lookahead:
-            index = self._proposed + len(self._ahead)
-            self._ahead.append(_Candidate(self._inner.ask(str(index)), index))
+        self._look_ahead(1)
         score = self._scorer([c.config for c in self._ahead])[0]
         bar = self._bar()
         if score is None or bar is None:
+            self._look_ahead(self.options.lookahead)  # for the scorer to go on with, when asked again
             return WAIT
         candidate = self._ahead.pop(0)
         self._proposed += 1
@@ -138,6 +140,12 @@ class PrunedSearch:
         bar = self._bar()
         rule = "the scores of some trained trials are not known" if bar is None else str(bar)
         return [f"{n_pruned} of {len(self._index)} candidates pruned by their score; now {rule}"] if self._index else []
+
+    def _look_ahead(self, n: int) -> None:
+        """Ask Optuna for candidates until there are ``n``; a value told replaces them, so no more than needed."""
+        while len(self._ahead) < n:
+            index = self._proposed + len(self._ahead)
+            self._ahead.append(_Candidate(self._inner.ask(str(index)), index))
 
     def _let_through(self, index: int) -> bool:
         """Whether this candidate is trained although a learnt bar rules it out."""
