@@ -28,6 +28,7 @@ from ..trainables.surrogate_config import SurrogateConfig
 from .ledger import Ledger, State
 from .progress import Progress
 from .spec import UNITS, StudySpec
+from .study import StudyError
 
 HOPELESS = 3  # this many failed trials and no finished one end a study
 KEPT = (  # of a trial's last report
@@ -45,7 +46,7 @@ KEPT = (  # of a trial's last report
 SAVE_SECONDS = 2.0  # scores are written to disk no more often than this
 
 
-class SearchStopped(InputError):
+class SearchStopped(StudyError):
     """The method or Ray Tune could not go on."""
 
 
