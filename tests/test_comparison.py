@@ -74,7 +74,8 @@ def test_a_winner_is_judged_as_its_study_judged_it(compared):
 
 
 def test_a_method_that_fails_is_in_the_report_with_its_reason(compared):
-    assert re.search(r"threshold 1e\+09 pruned all of 3 candidates, whose scores lie between", compared.outcomes[2].failure)
+    text = r"threshold 1e\+09 pruned all of 3 candidates, whose scores lie between"
+    assert re.search(text, compared.outcomes[2].failure)
     report = (compared.folder / "report.md").read_text()
     assert f"optuna.rfr-0: {compared.outcomes[2].failure}" in report
 
