@@ -120,7 +120,7 @@ def weighed(described, tmp_path_factory) -> Study:
     """An ended study with a budget and a cost."""
     study = Study(
         "weighed", described, studies=tmp_path_factory.mktemp("studies"), method="optuna", trials=50,
-        options={"sampler": "random"}, budget={"grid_points": 4.5 * POINTS}, resources={"concurrent": 1},
+        options={"startup": 2}, budget={"grid_points": 4.5 * POINTS}, resources={"concurrent": 1},
         cost="n_parameters", cost_tolerance=100.0, **QUICK,
     )  # fmt: skip
     study.run()
@@ -144,6 +144,16 @@ def test_the_cheapest_network_nearly_as_good_as_the_best_is_chosen(weighed):
     for tolerance in (0.01, 0.1, 1.0, 10.0):
         good = [t for t in trials if t.value <= best.value * (1 + tolerance)]
         assert chosen_of(trials, tolerance).cost == min(t.cost for t in good)
+
+
+def test_each_proposal_follows_from_the_ledger_before_it(weighed):
+    with closing(Ledger.open(weighed.folder / "ledger.db")) as ledger:
+        history = ledger.history()
+    assert all(past.cost for past in history)
+    for n, past in enumerate(history):
+        searcher = weighed.spec.searcher(lambda configs: [None] * len(configs))
+        searcher.replay(history[:n])
+        assert searcher.ask(str(n)) == past.config
 
 
 def test_optuna_finds_the_pareto_front_of_a_study(weighed):
