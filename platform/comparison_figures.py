@@ -25,7 +25,7 @@ COLORS = (
     "#56B4E9",
     "#000000",
     "#8C564B",
-    "#7F7F7F",
+    "#882255",
     "#5E3C99",
     "#A6761D",
 )
@@ -138,7 +138,7 @@ def chosen_figure(compared: Compared) -> Figure:
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1, zorder=0)
     named: set[str] = set()
     for o, (x, y) in zip(found, points, strict=True):
-        color, mark = looks.get(o.method, (GREY, "d"))
+        color, mark = looks.get(o.method, (GREY, "p" if o.method == "largest" else "d"))
         axes.errorbar(
             x,
             y,
