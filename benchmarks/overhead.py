@@ -71,9 +71,7 @@ def ours(method: str, n_trials: int, folder: str, ends: list[float] | None = Non
         if ends is not None:
             told = record.told
             record.told = lambda *a: (told(*a), ends.append(time.perf_counter()))  # type: ignore[method-assign]
-        searcher = TuneSearcher(
-            spec.searcher(lambda configs: [None] * len(configs)), metric="best_loss", max_trials=n_trials, record=record
-        )
+        searcher = TuneSearcher(spec.searcher(), metric="best_loss", max_trials=n_trials, record=record)
         seconds = fitted(
             tune.Tuner(
                 tune.with_resources(nothing, {"CPU": 1}),

@@ -2,17 +2,18 @@
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..cluster.connection import connected
 from ..searchers import SEARCHERS
-from ..searchers.space import Choice, Config, Space, active
+from ..searchers.space import Choice, Config, Range, active
 from ..trainables.dataset import Dataset
 from ..trainables.files import write_text
 from ..trainables.surrogate_config import SurrogateConfig
@@ -22,6 +23,9 @@ from .progress import Progress, Silent
 from .score_quality import ScoreQuality, score_quality
 from .spec import Budget, SpecError, StudySpec
 from .study import Conclusion, Study, StudyError, StudyInterrupted
+
+if TYPE_CHECKING:
+    from ..trainables.training_data import TrainingData
 
 COMPARISONS = Path("comparisons")
 DEFAULT_TRAININGS = 20  # of the largest number of epochs, where no budget is given
@@ -154,6 +158,7 @@ class Comparison:
             StudyInterrupted: Ctrl-C; the same call goes on.
             InputError: dataset, cluster or disk do not allow it; or the folder holds another comparison.
         """
+        from ..trainables.training_data import read_training_data
         from .report import write_report
 
         progress = progress or Silent()
@@ -175,10 +180,15 @@ class Comparison:
                     failures[spec.name] = str(error)
                     progress.say(f"{method}, seed {seed}: {error}")
             progress.say("scores of all trained trials, kernel ridge, report")
-            outcomes = [
-                _outcome(method, seed, Study.from_spec(spec, self.folder), failures.get(spec.name))
-                for method, seed, spec in every
-            ]
+            outcomes: list[Outcome] = []
+            trials: list[LedgerTrial] = []  # of the methods, not of the baselines
+            for n, (method, seed, spec) in enumerate(every):
+                study = Study.from_spec(spec, self.folder)
+                found = study.trials() if study.begun else []
+                outcomes.append(_outcome(method, seed, study, found, failures.get(spec.name)))
+                if n < len(self.studies):
+                    trials += found
+            data = read_training_data(self._dataset, self.spec.descriptors)
             compared = Compared(
                 name=self.spec.name,
                 dataset=str(self.spec.dataset),
@@ -186,8 +196,8 @@ class Comparison:
                 budget=self.budget,
                 outcomes=outcomes[: len(self.studies)],
                 baselines=outcomes[len(self.studies) :],
-                scores=self._scores(),
-                kernel_ridge=self._kernel_ridge(),
+                scores=self._scores(trials, data),
+                kernel_ridge=self._kernel_ridge(data),
                 left_out=self.left_out,
                 folder=self.folder,
             )
@@ -214,15 +224,14 @@ class Comparison:
             del values["cost_tolerance"]
         try:
             spec = StudySpec.of(values)
-            spec.searcher(lambda configs: [None] * len(configs))
+            spec.searcher()
         except SpecError as error:
             raise SpecError(f"[compare] {error}") from error
         return spec
 
     def _baseline_spec(self, name: str) -> StudySpec:
         """A study of one trial."""
-        value = {"untuned": _default, "largest": _largest}[name]
-        point = {n: value(n, self.spec.space) for n in self.spec.space}
+        point = {n: _default(n) if name == "untuned" else _largest(n, values) for n, values in self.spec.space.items()}
         space = {n: Choice(values=(v,)) for n, v in active(self.spec.space, point).items()}
         values = self.spec.model_dump(exclude={"compare", "cost_tolerance", "options", "budget", "space"})
         return StudySpec.of(
@@ -231,30 +240,24 @@ class Comparison:
 
     def _refuse_another(self, specs: Sequence[StudySpec]) -> None:
         for spec in specs:
-            if (self.folder / spec.name / "ledger.db").exists() and Study.open(spec.name, self.folder).spec != spec:
+            if Study.from_spec(spec, self.folder).begun and Study.open(spec.name, self.folder).spec != spec:
                 raise StudyError(
                     f"{self.folder}: holds a comparison of other settings; choose another name or remove the folder"
                 )
 
     def _run_one(self, spec: StudySpec, address: str | None, progress: Progress) -> None:
         study = Study.from_spec(spec, self.folder)
-        begun = (study.folder / "ledger.db").exists()
-        (study.resume if begun else study.run)(address=address, progress=_Within(progress))
+        (study.resume if study.begun else study.run)(address=address, progress=_Within(progress))
 
-    def _scores(self) -> dict[str, ScoredTrials]:
-        """Every score for the finished trials of all methods, on one mini-batch."""
+    def _scores(self, trials: Sequence[LedgerTrial], data: "TrainingData") -> dict[str, ScoredTrials]:
+        """Every score for the finished trials, on one mini-batch."""
         from ..cluster.scoring import ClusterScorer
         from ..trainables.scores import SCORES
-        from ..trainables.training_data import read_training_data
 
-        trials = [
-            t for _, _, s in self.studies for t in Study.from_spec(s, self.folder).trials() if t.value is not None
-        ]
         values = [t.value for t in trials if t.value is not None]
-        configs = [{**self.spec.config, **t.config} for t in trials]
+        configs = [{**self.spec.config, **t.config} for t in trials if t.value is not None]
         if not configs:
             return {}
-        data = read_training_data(self._dataset, self.spec.descriptors)
         rng = np.random.default_rng([self.spec.seed, 1])
         found = {}
         for name, score in SCORES.items():
@@ -270,11 +273,10 @@ class Comparison:
                 found[name] = ScoredTrials(score_quality(name, *columns), *columns)
         return found
 
-    def _kernel_ridge(self) -> dict[str, Any]:
+    def _kernel_ridge(self, data: "TrainingData") -> dict[str, Any]:
         from ..trainables.baselines import fit_kernel_ridge, judge_kernel_ridge
-        from ..trainables.training_data import read_split, read_training_data
+        from ..trainables.training_data import read_split
 
-        data = read_training_data(self._dataset, self.spec.descriptors)
         test = read_split(self._dataset, self.spec.descriptors, "test")
         return asdict(judge_kernel_ridge(fit_kernel_ridge(data, seed=self.spec.seed), data, test))
 
@@ -283,15 +285,13 @@ class _Within:
     """The progress of one of many studies, which ends with the last of them."""
 
     def __init__(self, outer: Progress) -> None:
-        self._outer = outer
         self.say, self.update, self.end = outer.say, outer.update, outer.end
 
     def close(self) -> None:
         """Leave it open."""
 
 
-def _outcome(method: str, seed: int, study: Study, failure: str | None) -> Outcome:
-    trials = study.trials() if (study.folder / "ledger.db").exists() else []
+def _outcome(method: str, seed: int, study: Study, trials: Sequence[LedgerTrial], failure: str | None) -> Outcome:
     conclusion = study.conclusion() if trials else None
     counts = {state: sum(t.state == state for t in trials) for state in ("finished", "pruned", "stopped", "failed")}
     trace = _trace(trials)
@@ -337,36 +337,39 @@ def _trace(trials: Sequence[LedgerTrial]) -> list[tuple[float, float, float]]:
     Wall time is the time while any trial ran: pauses between the sessions of a study do not count.
     """
     ended = sorted(
-        (t for t in trials if t.ended_at is not None and t.state != "pruned"), key=lambda t: t.ended_at or 0.0
+        ((t.ended_at, t) for t in trials if t.ended_at is not None and t.state != "pruned"), key=lambda pair: pair[0]
     )
+    busy = busy_seconds([(t.started_at, end) for end, t in ended], [end for end, _ in ended])
     found, points, lowest = [], 0.0, float("inf")
-    for trial in ended:
+    for (_, trial), wall in zip(ended, busy, strict=True):
         points += trial.result.get("grid_points", 0.0)
-        lowest = min(lowest, float("inf") if trial.value is None else trial.value)
+        if trial.value is not None:
+            lowest = min(lowest, trial.value)
         if lowest < float("inf"):
-            wall = busy_seconds([(t.started_at, t.ended_at or t.started_at) for t in ended], trial.ended_at or 0.0)
             found.append((points, wall, lowest))
     return found
 
 
-def busy_seconds(intervals: Sequence[tuple[float, float]], until: float) -> float:
-    """Length of the union of intervals (start, end), as far as it lies before ``until``."""
-    total, reached = 0.0, -float("inf")
+def busy_seconds(intervals: Sequence[tuple[float, float]], moments: Sequence[float]) -> list[float]:
+    """Length of the union of intervals (start, end), as far as it lies before each of the moments."""
+    starts: list[float] = []  # of the pieces of the union
+    ends, totals = [-float("inf")], [0.0]  # before any piece, then at the end of each
     for start, end in sorted(intervals):
-        start, end = max(start, reached), min(end, until)
+        start = max(start, ends[-1])
         if end > start:
-            total, reached = total + end - start, end
-    return total
+            starts.append(start)
+            ends.append(end)
+            totals.append(totals[-1] + end - start)
+    begun = [bisect_right(starts, moment) for moment in moments]
+    return [totals[n] - max(ends[n] - moment, 0.0) for n, moment in zip(begun, moments, strict=True)]
 
 
-def _default(name: str, space: Space) -> Any:
-    default = SurrogateConfig().model_dump().get("width" if name.startswith("width_") else name)
-    return default if default is not None else _largest(name, space)
+def _default(name: str) -> Any:
+    return SurrogateConfig().model_dump()["width" if name.startswith("width_") else name]
 
 
-def _largest(name: str, space: Space) -> Any:
+def _largest(name: str, values: Range) -> Any:
     """The largest value of an architecture's hyperparameter; of others the middle, the first of a choice."""
-    values = space[name]
     grows = name == "n_layers" or name.startswith("width")
     if isinstance(values, Choice):
         return max(values.values) if grows else values.values[0]

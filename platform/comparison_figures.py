@@ -3,15 +3,14 @@
 Error against compute (Fig. 2) and wall time (Fig. 3), score against error (Fig. 4), networks found (Fig. 5).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..trainables.scores import TRIVIAL
 from .comparison import Compared, Outcome
-from .figures import BLUE, GREY, value_scale
+from .figures import BLUE, GREY, value_axis, value_scale
 from .plots import COMPUTE_LABELS, SCORE_LABELS, pareto_front
 
 TEST_LABEL = "test LDOS error, 1 - R²"
@@ -92,7 +91,7 @@ def _two_panels(
     for axes, some, label in ((left, values, value_label), (right, losses, TEST_LABEL)):
         axes.set_xlabel(x_label)
         value_scale(axes, "x", xs)
-        _finish(axes, some, label)
+        value_axis(axes, some, label)
     figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
@@ -124,7 +123,7 @@ def score_figure(compared: Compared, value_label: str) -> Figure:
         )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(SCORE_LABELS.get(name, name))
-        _finish(axes, every, value_label if i == 0 else "")
+        value_axis(axes, every, value_label if i == 0 else "")
     return figure
 
 
@@ -154,7 +153,7 @@ def chosen_figure(compared: Compared) -> Figure:
             axes.annotate(o.network, (x, y), xytext=(6, -11), textcoords="offset points", fontsize=8, color="#444444")
     axes.set_xlabel("parameters of the network")
     value_scale(axes, "x", [x for x, _ in points])
-    _finish(axes, [y for _, y in points], TEST_LABEL)
+    value_axis(axes, [y for _, y in points], TEST_LABEL)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
@@ -163,11 +162,3 @@ def _looks(compared: Compared) -> dict[str, tuple[str, str]]:
     """Colour and mark of each method."""
     methods = dict.fromkeys(o.method for o in compared.outcomes)
     return {m: (COLORS[i % len(COLORS)], MARKS[i % len(MARKS)]) for i, m in enumerate(methods)}
-
-
-def _finish(axes: Axes, values: Sequence[float], label: str) -> None:
-    value_scale(axes, "y", [v for v in values if np.isfinite(v)])
-    axes.set_ylabel(label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)

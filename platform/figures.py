@@ -38,7 +38,7 @@ def history_figure(data: History, value_label: str) -> Figure:
         axes.step(*zip(*data.best), where="post", color=ORANGE, linewidth=1.6, label="best so far", zorder=4)
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=ROUND, integer=True))
-    _value_axis(axes, [v for _, v in data.valued], value_label)
+    value_axis(axes, [v for _, v in data.valued], value_label)
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     if rows:
         strip = figure.add_subplot(grid[0, 0], sharex=axes)
@@ -70,7 +70,7 @@ def compute_figure(panels: Sequence[Compute], value_label: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(panel.label)
-        _value_axis(axes, [v for _, _, v in panel.valued], value_label if i == 0 else "")
+        value_axis(axes, [v for _, _, v in panel.valued], value_label if i == 0 else "")
         if i:
             axes.tick_params(labelleft=False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -97,17 +97,13 @@ def score_figure(panels: Sequence[Score], value_label: str) -> Figure:
             some = [s for _, s in panel.pruned]
             label = f"pruned ({len(some)})"
             axes.plot(some, [0.015] * len(some), "|", color=GREY, markersize=8, transform=foot, label=label)
-        quality = panel.quality
-        title = "too few trials for τ"
-        if quality.tau is not None:
-            title = f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}"
-        axes.set_title(title, fontsize=10)
+        axes.set_title(panel.quality.title, fontsize=10)
         axes.set_xlabel(panel.label)
-        if quality.name == "first_width":
+        if panel.quality.name == "first_width":
             value_scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
-        _value_axis(axes, [v for _, v in points], value_label if i == 0 else "")
+        value_axis(axes, [v for _, v in points], value_label if i == 0 else "")
         if i:
             axes.tick_params(labelleft=False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -168,7 +164,7 @@ def pareto_figure(data: Pareto, value_label: str) -> Figure:
     axes.plot(*zip(*points), "o", color=BLUE, markersize=size, label="finished trial", zorder=3)
     axes.plot(*zip(*front), "o", markersize=10, markerfacecolor="none", color=ORANGE, markeredgewidth=1.5, zorder=4)
     axes.set_xlabel(data.label)
-    _value_axis(axes, [v for _, v in points], value_label)
+    value_axis(axes, [v for _, v in points], value_label)
     value_scale(axes, "x", [c for c, _ in points])
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -238,7 +234,8 @@ def _size(n: int) -> float:
     return 5.5 if n <= 100 else 3.5
 
 
-def _value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
+def value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
+    """The vertical axis of values, with lines to read them by."""
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
     value_scale(axes, "y", values)
     axes.set_ylabel(label)
@@ -249,7 +246,7 @@ def _value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
 
 def value_scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
     """A logarithmic axis where the numbers ask for one, with round numbers at its ticks."""
-    some = list(values)
+    some = [v for v in values if np.isfinite(v)]
     if not is_log(some):
         return
     room = max(1.15, (max(some) / min(some)) ** 0.05)

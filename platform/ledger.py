@@ -57,6 +57,10 @@ class LedgerTrial:
     started_at: float
     ended_at: float | None
 
+    def reached(self, metric: str) -> float | None:
+        """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
+        return self.result.get(metric) if self.state == "stopped" else self.value
+
 
 class Ledger:
     """The record of one study.
@@ -214,7 +218,7 @@ class Ledger:
                 str(t.number),
                 t.config,
                 t.state != "running",
-                t.value if t.state == "finished" else t.result.get(self.spec.metric) if t.state == "stopped" else None,
+                t.reached(self.spec.metric),
                 t.cost if t.state == "finished" else t.result.get(self.spec.cost or ""),
                 t.state == "pruned",
             )

@@ -96,8 +96,7 @@ def hover(trial: LedgerTrial, spec: StudySpec) -> str:
     """What a trial is, in lines for a box at the pointer."""
     lines = [f"<b>trial {trial.number}</b>, {trial.state}"]
     lines += [html.escape(_entry(name, value)) for name, value in trial.config.items()]
-    reached = trial.result.get(spec.metric) if trial.state == "stopped" else trial.value
-    if reached is not None:
+    if (reached := trial.reached(spec.metric)) is not None:
         lines.append(f"{spec.minimize} {reached:.4g}{UNITS[spec.minimize]}")
     if "epoch" in trial.result and trial.seconds is not None:
         lines.append(f"{trial.result['epoch']:.0f} epochs, {trial.seconds:.1f} s")
@@ -156,14 +155,10 @@ def score_page(panels: Sequence[Score], spec: StudySpec) -> go.Figure:
         _add_points(figure, some, spec, label, "line-ns-open", GREY, row=1, col=i)
         best = min(panel.pairs, key=lambda some: some[2])
         _add_rings(figure, [best[1:]], "best" if i == 1 else "", row=1, col=i)
-        quality = panel.quality
-        title = "too few trials for τ"
-        if quality.tau is not None:
-            title = f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}"
         figure.add_annotation(
-            text=title, x=0.5, y=1.06, xref="x domain", yref="y domain", showarrow=False, row=1, col=i
+            text=panel.quality.title, x=0.5, y=1.06, xref="x domain", yref="y domain", showarrow=False, row=1, col=i
         )
-        shown = [s for _, s, _ in panel.pairs] if quality.name == "first_width" else []
+        shown = [s for _, s, _ in panel.pairs] if panel.quality.name == "first_width" else []
         figure.update_xaxes(row=1, col=i, title=panel.label, **_scale(shown))
         _value_axis(figure, values, spec, title=i == 1, row=1, col=i)
     return _legend_above(figure, 440)

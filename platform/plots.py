@@ -229,9 +229,8 @@ def _ped_anova(trials: Sequence[LedgerTrial], space: Mapping[str, Range], n_best
     )
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=n_best / len(trials))
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of few trials where a conditional hyperparameter exists: the resampling shows it
+        # Of few trials where a conditional hyperparameter exists: the resampling shows it.
+        warnings.simplefilter("ignore")
         return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
@@ -438,5 +437,4 @@ def _finished(trials: Iterable[LedgerTrial]) -> list[tuple[LedgerTrial, float]]:
 
 def _valued(trials: Iterable[LedgerTrial], spec: StudySpec) -> list[tuple[LedgerTrial, float]]:
     """Finished trials with their value, stopped ones with the best they had reached."""
-    reached = [(t, t.result.get(spec.metric) if t.state == "stopped" else t.value) for t in trials]
-    return [(t, v) for t, v in reached if v is not None]
+    return [(t, v) for t in trials if (v := t.reached(spec.metric)) is not None]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import kendalltau
+
+from ..searchers.rank_correlation import rank_correlation
 
 if TYPE_CHECKING:
     from .ledger import LedgerTrial
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 class ScoreQuality:
     """Rank correlation of a score with accuracy over trained trials.
 
-    tau: Kendall's τ of the score and minus the value: +1 when a higher score always meant a lower error; None when
-        fewer than two trials or one score for all.
-    tau_error: its standard error under no correlation, sqrt(2 (2n + 5) / (9 n (n - 1))).
+    tau: Kendall's τ as ``rank_correlation``; None when fewer than two trials or one score for all.
+    tau_error: its standard error under no correlation.
     regret: value of the best-scored trial over the best value, minus one.
     """
 
@@ -27,6 +27,13 @@ class ScoreQuality:
     tau: float | None
     tau_error: float | None
     regret: float | None
+
+    @property
+    def title(self) -> str:
+        """Of the panel that shows the trials: τ, its error, and of how many."""
+        if self.tau is None:
+            return "too few trials for τ"
+        return f"τ = {self.tau:+.2f} ± {self.tau_error:.2f}, n = {self.n_trials}"
 
     def __str__(self) -> str:
         if self.tau is None or self.tau_error is None or self.regret is None:
@@ -41,15 +48,13 @@ def score_quality(name: str, scores: Sequence[float], values: Sequence[float]) -
     Args:
         name: of the score.
         scores, values: (n_trials,), finite.
-
-    Source: Kendall, Rank Correlation Methods (1948), for the standard error.
     """
     n = len(scores)
     if n < 2 or len(set(scores)) < 2:
         return ScoreQuality(name, n, None, None, None)
-    tau = float(kendalltau(scores, -np.asarray(values)).statistic)
+    tau, tau_error = rank_correlation(scores, values)
     regret = float(values[int(np.argmax(scores))] / min(values) - 1)
-    return ScoreQuality(name, n, tau, float(np.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))), regret)
+    return ScoreQuality(name, n, tau, tau_error, regret)
 
 
 def qualities(trials: "Sequence[LedgerTrial]", main: str | None) -> list[ScoreQuality]:

@@ -1,7 +1,7 @@
 """The figures of a descriptor screen, as PNG files: scores against the cutoff, and against the trained error."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,6 +21,7 @@ NAMES = {
     "acsd_clipped": "ACSD, clipped",
     "trained_error": "trained network  validation loss",
 }
+MARK: dict[str, Any] = {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.5}
 
 
 def score_against_cutoff(found: "Screen", path: Path) -> None:
@@ -44,12 +45,10 @@ def score_against_cutoff(found: "Screen", path: Path) -> None:
                 [r.cutoff for r in rows],
                 [getattr(r, kind) for r in rows],
                 color=colour,
-                marker="o",
                 markersize=5,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
                 linewidth=1.3,
                 label=f"{two_j_max}",
+                **MARK,
             )
         if getattr(found.recommended, kind) is not None:
             _circle(axes, found.recommended.cutoff, getattr(found.recommended, kind))
@@ -86,18 +85,16 @@ def score_against_trained(found: "Screen", path: Path) -> None:
                 yerr=[r.trained_std or 0.0 for r in some],
                 color=colour,
                 linestyle="none",
-                marker="o",
                 markersize=6,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
                 elinewidth=0.8,
                 label=f"{two_j_max}",
+                **MARK,
             )
         if found.recommended in trained:
             _circle(axes, getattr(found.recommended, kind), trained[found.recommended])
         quality = taus[name]
         if quality.tau is not None:
-            axes.set_title(f"τ = {quality.tau:+.2f} ± {quality.tau_error:.2f}, n = {quality.n_trials}", fontsize=10)
+            axes.set_title(quality.title, fontsize=10)
         axes.set_xscale("log")
         axes.set_yscale("log")
         _log_ticks(axes.xaxis)

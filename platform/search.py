@@ -5,7 +5,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..cluster.scoring import Architecture, ClusterScorer, architecture
 from ..cluster.study_data import StudyData
 from ..cluster.training import train_trial
 from ..searchers import SEARCHERS
-from ..searchers.searcher import SearchError
+from ..searchers.searcher import SearchError, no_scores
 from ..searchers.space import Config
 from ..searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 from ..trainables.errors import InputError
@@ -120,7 +120,7 @@ def search(
     scheduler, pauses = _scheduler(spec, concurrent)
     record = _Record(ledger, spec, scores_of, progress)
     searcher = TuneSearcher(
-        spec.searcher(scorer or _no_scores),
+        spec.searcher(scorer or no_scores),
         metric=spec.metric,
         cost=spec.cost,
         max_trials=spec.trials,
@@ -199,11 +199,6 @@ def _scheduler(spec: StudySpec, concurrent: int) -> tuple[TrialScheduler | None,
         return median(metric, epochs, grace_epochs=grace), []
     scheduler = hyperband(metric, epochs, reduction_factor=factor, concurrent=concurrent)
     return scheduler, pause_epochs(epochs, factor)
-
-
-def _no_scores(configs: Sequence[Config]) -> list[None]:
-    """The scorer of a method that asks for none."""
-    return [None] * len(configs)
 
 
 class _SavedScores:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..searchers import SEARCHERS
-from ..searchers.searcher import NeedsTrials, Scorer, Searcher
+from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import Choice, Float, Int, Space, checked, probes
 from ..trainables.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
@@ -213,7 +213,7 @@ class StudySpec(BaseModel):
         """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
         return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0])
 
-    def searcher(self, scorer: Scorer) -> Searcher:
+    def searcher(self, scorer: Scorer = no_scores) -> Searcher:
         """The method, which asks ``scorer`` for the scores it needs.
 
         Raises:

@@ -144,8 +144,13 @@ class Study:
     def _ledger_path(self) -> Path:
         return self.folder / "ledger.db"
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has been run, or is running: it has a ledger."""
+        return self._ledger_path.exists()
+
     def _refuse_existing(self) -> None:
-        if self._ledger_path.exists():
+        if self.begun:
             raise StudyError(
                 f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
                 "choose another name, or remove the folder"
@@ -230,7 +235,7 @@ class Study:
 
     def _check(self) -> Dataset:
         """The dataset; refuses what cannot come to an end before anything is started or written."""
-        self.spec.searcher(lambda configs: [None] * len(configs))
+        self.spec.searcher()
         dataset = Dataset.open(self.spec.dataset)
         for name in SPLITS:
             dataset.split(name)

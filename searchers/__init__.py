@@ -5,6 +5,7 @@ To add a method: one file with the class, one line in SEARCHERS; the contract te
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
@@ -61,28 +62,8 @@ def _optuna(
     return OptunaSearch(space, seed, options, with_cost=with_cost)
 
 
-def _pruned(space: Space, seed: int, scorer: Scorer, options: PrunedOptions, with_cost: bool = False) -> Searcher:
-    return PrunedSearch(space, seed, scorer, options, with_cost=with_cost)
-
-
 def _direct(space: Space, seed: int, scorer: Scorer | None, options: DirectOptions) -> Searcher:
     return DirectSearch(space, seed, options)
-
-
-def _naswot(space: Space, seed: int, scorer: Scorer, options: ScreenOptions) -> Searcher:
-    return ScreenedSearch(space, seed, scorer, options, direction="auto")
-
-
-def _rfr(space: Space, seed: int, scorer: Scorer, options: ScreenOptions) -> Searcher:
-    return ScreenedSearch(space, seed, scorer, options, direction="published")
-
-
-def _naswot_optuna(space: Space, seed: int, scorer: Scorer, options: TwoStageOptions) -> Searcher:
-    return TwoStageSearch(space, seed, scorer, options, direction="auto")
-
-
-def _rfr_optuna(space: Space, seed: int, scorer: Scorer, options: TwoStageOptions) -> Searcher:
-    return TwoStageSearch(space, seed, scorer, options, direction="published")
 
 
 def _oat(space: Space, seed: int, scorer: Scorer | None, options: OatOptions) -> Searcher:
@@ -95,12 +76,22 @@ SEARCHERS: dict[str, Method] = {
     "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", weighs_cost=True),
     "direct": Method(_direct, DirectOptions, None, "direct search on the levels: polls, then moves to the better"),
     "oat": Method(_oat, OatOptions, None, "orthogonal array over the levels, then the optimum that it predicts"),
-    "naswot": Method(_naswot, ScreenOptions, "naswot", "score candidates by NASWOT, train the best"),
-    "rfr": Method(_rfr, ScreenOptions, "rfr", "score candidates by random-feature readout, train the best (default)"),
+    "naswot": Method(
+        partial(ScreenedSearch, direction="auto"), ScreenOptions, "naswot", "score candidates by NASWOT, train the best"
+    ),
+    "rfr": Method(
+        partial(ScreenedSearch, direction="published"),
+        ScreenOptions,
+        "rfr",
+        "score candidates by random-feature readout, train the best (default)",
+    ),
 }
-for _score, _two_stage in (("naswot", _naswot_optuna), ("rfr", _rfr_optuna)):
+for _score, _two_stage in (
+    ("naswot", partial(TwoStageSearch, direction="auto")),
+    ("rfr", partial(TwoStageSearch, direction="published")),
+):
     SEARCHERS[f"optuna+{_score}"] = Method(
-        _pruned,
+        PrunedSearch,
         PrunedOptions,
         _score,
         f"Optuna, without training what {_score} rules out",

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.stats import kendalltau
 
 from .optuna_search import OptunaOptions, OptunaSearch
+from .rank_correlation import rank_correlation
 from .searcher import WAIT, PastTrial, Pruned, Scorer, SearchError, Wait
 from .space import Config, Space
 
@@ -47,12 +47,6 @@ class PrunedOptions(OptunaOptions):
         return self
 
 
-@dataclass
-class _Candidate:
-    config: Config
-    index: int  # among all candidates of the search
-
-
 class PrunedSearch:
     """Ask Optuna, score the candidate, and prune or train it.
 
@@ -75,7 +69,7 @@ class PrunedSearch:
         self.options = options
         self._seed, self._scorer = seed, scorer
         self._inner = OptunaSearch(space, seed, options, with_cost=with_cost)
-        self._ahead: list[_Candidate] = []  # asked of Optuna and not yet proposed
+        self._ahead: list[Config] = []  # asked of Optuna and not yet proposed: candidates ``_proposed`` and on
         self._proposed = 0
         self._index: dict[str, int] = {}  # trial -> candidate
         self._configs: dict[str, Config] = {}  # of the trials trained
@@ -88,25 +82,26 @@ class PrunedSearch:
             self._refuse_if_nothing_passed()
             return None
         self._look_ahead(1)
-        score = self._scorer([c.config for c in self._ahead])[0]
+        score = self._scorer(self._ahead)[0]
         bar = self._bar()
         if score is None or bar is None:
             self._look_ahead(self.options.lookahead)  # for the scorer to go on with, when asked again
             return WAIT
-        candidate = self._ahead.pop(0)
+        config, index = self._ahead.pop(0), self._proposed
         self._proposed += 1
-        self._index[trial] = candidate.index
-        if bar.passes(score) or self._let_through(candidate.index):
+        self._index[trial] = index
+        if bar.passes(score) or self._let_through(index):
             self._in_a_row.clear()
-            self._configs[trial], self._scores[trial] = candidate.config, score
-            return dict(candidate.config)
-        self._in_a_row.append(candidate.config)
-        return Pruned(candidate.config)
+            self._configs[trial], self._scores[trial] = config, score
+            return dict(config)
+        self._in_a_row.append(config)
+        return Pruned(config)
 
     def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:
         if self._inner.learns:  # so those asked ahead would be others now
             while self._ahead:
-                self._inner.withdraw(str(self._ahead.pop().index))
+                self._ahead.pop()
+                self._inner.withdraw(str(self._proposed + len(self._ahead)))
         self._inner.tell(str(self._index[trial]), value, cost)
         if value is not None:
             self._values[trial] = value
@@ -144,8 +139,7 @@ class PrunedSearch:
     def _look_ahead(self, n: int) -> None:
         """Ask Optuna for candidates until there are ``n``; a value told replaces them, so no more than needed."""
         while len(self._ahead) < n:
-            index = self._proposed + len(self._ahead)
-            self._ahead.append(_Candidate(self._inner.ask(str(index)), index))
+            self._ahead.append(self._inner.ask(str(self._proposed + len(self._ahead))))
 
     def _let_through(self, index: int) -> bool:
         """Whether this candidate is trained although a learnt bar rules it out."""
@@ -202,8 +196,8 @@ class _Bar:
 def learnt_bar(pairs: Sequence[tuple[float, float]], warmup: int = 8) -> _Bar:
     """The pruner's rule of DESIGN, section 9.
 
-    The bar is the worst score among the best 30 % of the trained trials, in the direction that Kendall's τ of score
-    and minus value has, while |τ| exceeds its standard error sqrt(2 (2n + 5) / (9 n (n - 1))); else no bar.
+    The bar is the worst score among the best 30 % of the trained trials, in the direction of their rank correlation τ,
+    while |τ| exceeds its standard error; else no bar.
 
     Args:
         pairs: (score, value) of each trained trial, finite.
@@ -213,8 +207,8 @@ def learnt_bar(pairs: Sequence[tuple[float, float]], warmup: int = 8) -> _Bar:
     if n < max(warmup, 2):
         return _Bar(-math.inf, 1)
     scores, values = np.array(pairs, dtype=float).T
-    tau = float(kendalltau(scores, -values).statistic)
-    if not abs(tau) > math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))):
+    tau, error = rank_correlation(scores, values)
+    if not abs(tau) > error:
         return _Bar(-math.inf, 1, tau if math.isfinite(tau) else 0.0)
     sign = 1 if tau > 0 else -1
     best = np.argsort(values, kind="stable")[: math.ceil(BEST_SHARE * n)]

@@ -3,14 +3,13 @@
 With one trained trial this is the paper's method.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import kendalltau
 
+from .rank_correlation import rank_correlation
 from .searcher import WAIT, PastTrial, Scorer, Wait
 from .space import Config, Space, checked, draw
 
@@ -133,8 +132,8 @@ class ScreenedSearch:
         known = [(scores[c], v) for c, t in zip(calibration, trials, strict=True) if (v := self._values[t]) is not None]
         if len(known) < 2:
             return 1
-        tau = kendalltau(*zip(*known, strict=True)).statistic
-        return -1 if math.isfinite(tau) and tau > 0 else 1
+        tau, _ = rank_correlation(*zip(*known, strict=True))
+        return -1 if tau < 0 else 1
 
 
 def _distinct_draws(space: Space, seed: int, n: int) -> list[Config]:

@@ -33,6 +33,11 @@ class SearchError(ValueError):
 Scorer = Callable[[Sequence[Config]], Sequence[float | None]]
 
 
+def no_scores(configs: Sequence[Config]) -> list[None]:
+    """The scorer of a method that asks for none, or that is made only to see whether it can be."""
+    return [None] * len(configs)
+
+
 @dataclass(frozen=True)
 class PastTrial:
     """A trial of an earlier session; ``value`` is None for one that failed, was pruned or has not finished."""

@@ -132,6 +132,17 @@ def test_a_comparison_that_has_ended_trains_nothing_again(compared, al4):
     assert ledgers == {name: (compared.folder / name / "ledger.db").stat().st_mtime_ns for name in ledgers}
 
 
+def test_a_comparison_whose_studies_cannot_begin_says_so(al4, compared, tmp_path, monkeypatch):
+    def refuse(study):
+        raise StudyError(f"{study.spec.method} may not")
+
+    monkeypatch.setattr(Study, "_check", refuse)
+    found = Comparison(spec_of(al4), tmp_path).run()
+    assert [o.failure for o in found.outcomes] == ["random may not", "rfr may not", "optuna+rfr may not"]
+    assert found.scores == {}
+    assert "- rfr-0: rfr may not" in (found.folder / "report.md").read_text()
+
+
 def test_a_folder_of_another_comparison_is_refused(compared, al4):
     with pytest.raises(StudyError, match="holds a comparison of other settings; choose another name"):
         Comparison(spec_of(al4, initializations=1), compared.folder.parent).run()
@@ -169,14 +180,14 @@ def test_the_default_budget_is_twenty_trainings(al4, tmp_path):
     assert budget.grid_points == 20 * 2 * EPOCH
 
 
-def test_busy_time_is_the_length_of_the_union_up_to_a_moment():
+def test_busy_time_is_the_length_of_the_union_up_to_each_moment():
     rng = np.random.default_rng(0)
     for _ in range(20):
         starts = rng.integers(0, 80, size=6)
         intervals = [(int(s), int(s + rng.integers(1, 20))) for s in starts]
-        until = int(rng.integers(0, 100))
-        seconds = {t for start, end in intervals for t in range(start, end) if t < until}
-        assert busy_seconds(intervals, until) == len(seconds)
+        seconds = {t for start, end in intervals for t in range(start, end)}
+        moments = range(0, 100, 7)
+        assert busy_seconds(intervals, moments) == [sum(t < moment for t in seconds) for moment in moments]
 
 
 def test_the_command_prints_tables_and_the_report(compared, al4, monkeypatch, tmp_path):

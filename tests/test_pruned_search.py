@@ -318,11 +318,11 @@ def test_candidates_asked_ahead_are_replaced_when_there_is_more_to_learn_from():
         run(searcher, 12)
         assert searcher.ask("12") is WAIT
         assert isinstance(searcher.ask("12"), dict)
-        before = [c.config for c in searcher._ahead]
+        before = list(searcher._ahead)
         assert len(before) == 5
         searcher.tell("12", value)
         assert searcher.ask("13") is WAIT
-        nexts.append([c.config for c in searcher._ahead])
+        nexts.append(list(searcher._ahead))
         assert nexts[-1][:5] != before
     assert nexts[0] != nexts[1]
 
@@ -331,7 +331,7 @@ def test_a_sampler_that_does_not_learn_keeps_what_it_asked_ahead():
     searcher = search(sampler="qmc", lookahead=5, scorer=Late(good_score))
     assert searcher.ask("0") is WAIT
     first = searcher.ask("0")
-    ahead = [c.config for c in searcher._ahead]
+    ahead = list(searcher._ahead)
     searcher.tell("0", value_of(first))
     assert [searcher.ask(str(n)) for n in range(1, 5)] == ahead
 
