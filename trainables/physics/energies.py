@@ -1,7 +1,7 @@
 """Electron count, Fermi level, band energy and entropy term of a Kohn-Sham system from its DOS.
 
-Energies in eV, temperatures in K.  The remaining terms of the total free energy join here, each in a file of
-its own beside its equation.
+Energies in eV, temperatures in K.  The remaining terms of the total free energy stand in ``hartree``,
+``exchange_correlation``, ``core_charge`` and ``ewald``; ``free_energy`` joins them.
 """
 
 from dataclasses import dataclass

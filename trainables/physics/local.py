@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .quadrature import Quadrature
-from .smearing import Array, fermi_dirac
+from .smearing import Array, fermi_dirac, fermi_dirac_slope
 
 
 def dos(ldos: ArrayLike, *, volume: float) -> Array:
@@ -37,4 +37,16 @@ def density(ldos: ArrayLike, quadrature: Quadrature, *, fermi_level: float, temp
     Source: Ellis et al., Phys. Rev. B 104, 035120 (2021).
     """
     w = quadrature.weights(lambda e: fermi_dirac(e, fermi_level=fermi_level, temperature=temperature))
+    return np.asarray(ldos, dtype=np.float64) @ w
+
+
+def density_response(ldos: ArrayLike, quadrature: Quadrature, *, fermi_level: float, temperature: float) -> Array:
+    """Answer n'(r) = ∂n(r)/∂ε_F = ∫ f'(ε) d(ε, r) dε of the density to a shift of the Fermi level, at τ > 0.
+
+    Arguments as in ``density``.
+
+    Returns:
+        n', the leading shape of ``ldos`` [1/(eV Å³)].
+    """
+    w = quadrature.weights(lambda e: fermi_dirac_slope(e, fermi_level=fermi_level, temperature=temperature))
     return np.asarray(ldos, dtype=np.float64) @ w

@@ -36,6 +36,14 @@ def fermi_dirac(energy: ArrayLike, *, fermi_level: float, temperature: float) ->
     return expit((fermi_level - energy) / (K_B * temperature))
 
 
+def fermi_dirac_slope(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:
+    """Slope f'(ε) = ∂f/∂ε_F = f (1 - f) / k_B τ of the occupation [1/eV].
+
+    Arguments as in ``fermi_dirac``, with τ > 0: at 0 it is no function.
+    """
+    return broadening(np.asarray(energy) - fermi_level, kernel="fermi-dirac", width=K_B * temperature)
+
+
 def entropy(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:
     """Entropy s(ε) = -[f ln f + (1 - f) ln(1 - f)] of one-electron states, in units of k_B.
 

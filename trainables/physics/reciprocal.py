@@ -1,0 +1,216 @@
+"""Plane waves of a real-space FFT grid, cut at the sphere of the density, and sums of phases over atoms.
+
+Lengths in Å, energies in eV.  A real field f(r) = Σ_G f(G) exp(iG·r) is kept as its coefficients f(G) on half of
+the plane waves, those of orders m₃ >= 0 along the third axis (G = m₁b₁ + m₂b₂ + m₃b₃): f(-G) is f(G)*.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft
+
+from .smearing import Array
+from .units import KINETIC
+
+Complex = NDArray[np.complex128]
+Orders = tuple[Array, Array, Array]
+
+# A plane wave whose energy is the cutoff belongs to the sphere, whichever way its last digits are rounded.
+RIM = 1 + 1e-10
+CHUNK = 2**20  # phases held at once: 16 MiB
+
+
+def reciprocal(cell: Array) -> Array:
+    """Reciprocal lattice vectors b_i with a_i·b_j = 2π δ_ij, the rows of a (3, 3) array [1/Å].
+
+    Args:
+        cell: lattice vectors a_i, the rows of a (3, 3) array of either handedness [Å].
+
+    Raises:
+        ValueError: the cell has no volume, or is not of shape (3, 3).
+    """
+    if cell.shape != (3, 3):
+        raise ValueError(f"cell has shape {cell.shape}, but three lattice vectors as rows are of shape (3, 3)")
+    if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-9 * np.prod(np.linalg.norm(cell, axis=1)):
+        raise ValueError(f"the lattice vectors {cell.tolist()} Å span no volume")
+    return np.asarray(2 * np.pi * np.linalg.inv(cell).T, dtype=np.float64)
+
+
+def fractional(positions: Array, cell: Array) -> Array:
+    """Positions [Å] in units of the lattice vectors, shape (n_atoms, 3)."""
+    return positions @ reciprocal(cell).T / (2 * np.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class DensitySphere:
+    """The plane waves ħ²G²/2m <= ``cutoff`` that carry the electron density on an FFT grid.
+
+    Args:
+        cell: lattice vectors as rows, shape (3, 3), of any shape and handedness [Å].
+        grid: points (n_x, n_y, n_z) along the lattice vectors; point (i, j, k) lies at i/n_x a₁ + j/n_y a₂ + k/n_z a₃.
+        cutoff: kinetic energy of the largest plane wave of the density, Quantum ESPRESSO's ``ecutrho`` [eV].
+
+    Raises:
+        ValueError: the cell has no volume, the cutoff is not positive, or the grid cannot hold the sphere.
+
+    Source: Martin, Electronic Structure (2004), chapter 12.
+    """
+
+    cell: Array
+    grid: tuple[int, int, int]
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        reciprocal(self.cell)
+        if not self.cutoff > 0:
+            raise ValueError(f"the density cutoff is {self.cutoff} eV, but must be positive")
+        # Components of G along the axes: m_i = G·a_i / 2π.
+        largest = np.sqrt(self.cutoff * RIM / KINETIC)
+        needed = tuple(2 * int(largest * length / (2 * np.pi)) + 1 for length in np.linalg.norm(self.cell, axis=1))
+        if len(self.grid) != 3 or any(n < least for n, least in zip(self.grid, needed)):
+            raise ValueError(
+                f"a grid of {' x '.join(map(str, self.grid))} points cannot hold the plane waves up to "
+                f"{self.cutoff:g} eV, which need {' x '.join(map(str, needed))} or more; "
+                "take a finer grid or a smaller density cutoff"
+            )
+
+    @cached_property
+    def volume(self) -> float:
+        """Cell volume Ω [Å³]."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @cached_property
+    def orders(self) -> Orders:
+        """Orders m₁, m₂, m₃ of the stored plane waves, shapes (n_x,), (n_y,), (n_z // 2 + 1,)."""
+        nx, ny, nz = self.grid
+        return np.rint(fft.fftfreq(nx, 1 / nx)), np.rint(fft.fftfreq(ny, 1 / ny)), np.arange(nz // 2 + 1.0)
+
+    @cached_property
+    def vectors(self) -> Array:
+        """G of the stored plane waves, shape (3, n_x, n_y, n_z // 2 + 1) [1/Å]."""
+        b = reciprocal(self.cell)
+        x, y, z = (m[:, None] * row for m, row in zip(self.orders, b))
+        return np.moveaxis(x[:, None, None] + y[:, None] + z, -1, 0).copy()
+
+    @cached_property
+    def squared(self) -> Array:
+        """G² of the stored plane waves, shape (n_x, n_y, n_z // 2 + 1) [1/Å²]."""
+        return np.einsum("c...,c...->...", self.vectors, self.vectors)
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_]:
+        """Whether a stored plane wave belongs to the sphere, shape (n_x, n_y, n_z // 2 + 1)."""
+        return KINETIC * self.squared <= self.cutoff * RIM
+
+    @cached_property
+    def multiplicity(self) -> Array:
+        """How many plane waves of the full sphere one of order m₃ stands for: itself and, but at 0, its conjugate.
+
+        Shape (n_z // 2 + 1,).  The order n_z/2 of an even grid is never inside the sphere.
+        """
+        return np.where(self.orders[2] == 0, 1.0, 2.0)
+
+    def to_reciprocal(self, field: ArrayLike) -> Complex:
+        """Coefficients f(G) = 1/n_points Σ_r f(r) exp(-iG·r) of a real field, 0 outside the sphere.
+
+        Args:
+            field: f, shape (n_x, n_y, n_z).
+
+        Returns:
+            Shape (n_x, n_y, n_z // 2 + 1), in the unit of ``field``.
+
+        Raises:
+            ValueError: the field has not the shape of the grid.
+        """
+        values = np.asarray(field, dtype=np.float64)  # in single precision, scipy.fft would stay there
+        if values.shape != tuple(self.grid):
+            raise ValueError(f"a field of shape {values.shape} does not lie on the grid {tuple(self.grid)}")
+        coefficients = fft.rfftn(values, norm="forward")
+        coefficients *= self.inside
+        return coefficients
+
+    def to_real(self, coefficients: Complex) -> Array:
+        """The field Σ_G f(G) exp(iG·r) on the grid, shape (n_x, n_y, n_z), from all stored coefficients."""
+        return fft.irfftn(coefficients, s=self.grid, norm="forward")
+
+    def gradient(self, field: ArrayLike) -> Array:
+        """∇f = Σ_G iG f(G) exp(iG·r) over the sphere, shape (3, n_x, n_y, n_z) [unit of f per Å]."""
+        coefficients = 1j * self.to_reciprocal(field)
+        return np.stack([self.to_real(component * coefficients) for component in self.vectors])
+
+    def divergence(self, field: Array) -> Array:
+        """∇·h = Σ_G iG·h(G) exp(iG·r) over the sphere, shape (n_x, n_y, n_z) [unit of h per Å].
+
+        Minus the adjoint of ``gradient``: Σ_r h·∇f = -Σ_r f ∇·h for all f and h, cut at the sphere or not.
+
+        Args:
+            field: h, shape (3, n_x, n_y, n_z).
+        """
+        coefficients = np.zeros_like(self.squared, dtype=np.complex128)
+        for component, values in zip(self.vectors, field):
+            coefficients += component * self.to_reciprocal(values)
+        return self.to_real(1j * coefficients)
+
+    def inner(self, first: Complex, second: Complex) -> float:
+        """∫ a(r) b(r) dr = Ω Σ_G a*(G) b(G) over the full sphere [product of the units times Å³].
+
+        Args:
+            first, second: coefficients a(G), b(G) from ``to_reciprocal``; one of them may go beyond the sphere.
+        """
+        return float(self.volume * np.einsum("ijk,ijk,k->", first.conj(), second, self.multiplicity).real)
+
+    def integral(self, field: Array) -> float:
+        """∫ f(r) dr, the mean over the grid times Ω [unit of f times Å³]."""
+        return float(self.volume * field.mean())
+
+
+def _phases(places: Array, orders: Orders) -> Iterator[tuple[slice, Complex, Complex]]:
+    """A few atoms at a time: exp(-2πi (f₁m₁ + f₂m₂)), shape (atoms, n₁ n₂), and exp(-2πi f₃m₃), shape (atoms, n₃)."""
+    step = max(1, CHUNK // (len(orders[0]) * len(orders[1])))
+    for start in range(0, len(places), step):
+        atoms = slice(start, start + step)
+        x, y, z = (np.exp(-2j * np.pi * f[:, None] * m) for f, m in zip(places[atoms].T, orders))
+        yield atoms, (x[:, :, None] * y[:, None, :]).reshape(len(x), -1), z
+
+
+def structure_factor(places: Array, orders: Orders, charges: Array) -> Complex:
+    """Structure factor S(G) = Σ_a q_a exp(-iG·R_a) on a box of plane waves, as products of matrices.
+
+    Args:
+        places: R_a in lattice vectors, shape (n_atoms, 3).
+        orders: m₁, m₂, m₃ along the axes of the box, G = m₁b₁ + m₂b₂ + m₃b₃.
+        charges: q_a, shape (n_atoms,).
+
+    Returns:
+        Shape (n₁, n₂, n₃), in the unit of ``charges``.
+    """
+    shape = tuple(map(len, orders))
+    total = np.zeros((shape[0] * shape[1], shape[2]), dtype=np.complex128)
+    for atoms, plane, z in _phases(places, orders):
+        total += plane.T @ (charges[atoms, None] * z)
+    return total.reshape(shape)
+
+
+def phase_forces(places: Array, orders: Orders, coefficients: Complex, cell: Array) -> Array:
+    """Forces -Σ_G G Im[c*(G) exp(-iG·R_a)] on atoms whose energy is Σ_a Re Σ_G c*(G) exp(-iG·R_a) in a field c.
+
+    Args:
+        places, orders: as in ``structure_factor``.
+        coefficients: c, shape (n₁, n₂, n₃), with the multiplicity of each plane wave in it.
+        cell: lattice vectors as rows [Å].
+
+    Returns:
+        Shape (n_atoms, 3), in the unit of ``coefficients`` per Å.
+    """
+    c = coefficients.conj().reshape(-1, len(orders[2])).T
+    n1, n2 = len(orders[0]), len(orders[1])
+    sums = np.empty((len(places), 3))
+    for atoms, plane, z in _phases(places, orders):
+        waves = (plane * (z @ c)).imag.reshape(-1, n1, n2)
+        sums[atoms, 0] = waves.sum(axis=2) @ orders[0]
+        sums[atoms, 1] = waves.sum(axis=1) @ orders[1]
+        sums[atoms, 2] = np.einsum("ai,ai->a", plane, (z * orders[2]) @ c).imag
+    return -sums @ reciprocal(cell)
