@@ -1,10 +1,14 @@
 """`dftune data`: import, look at, check datasets."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .cli_shared import folder_argument, json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..trainables.dataset import DatasetInfo
 
 
 @click.group()
@@ -19,9 +23,19 @@ def data() -> None:
     "--validation", metavar="ID,ID,...", help="Snapshots to judge trials by.  [default: next to last quarter]"
 )
 @click.option("--test", metavar="ID,ID,...", help="Snapshots to judge the surrogate by.  [default: last quarter]")
+@click.option(
+    "--pseudopotentials",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the UPF files that the snapshots name, for total free energies.  [default: beside the snapshots]",
+)
 @click.option("--source", help="Note on the origin of the data.")
 def data_import(
-    sources: tuple[Path, ...], dataset: Path, validation: str | None, test: str | None, source: str | None
+    sources: tuple[Path, ...],
+    dataset: Path,
+    validation: str | None,
+    test: str | None,
+    pseudopotentials: Path | None,
+    source: str | None,
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
@@ -29,9 +43,13 @@ def data_import(
     eV, Å), NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density
     [nx, ny, nz] in 1/Å³).  Every snapshot is checked: shapes, finite values, electron count.
 
+    Total free energies need the functional and the core charges too.  They come from the UPF files of the
+    pseudopotentials; without these the import says so, and the rest works.
+
     \b
     Example:
       dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
+      dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
     """
     from ..trainables.importing import import_arrays
 
@@ -41,6 +59,7 @@ def data_import(
         validation=_ids(validation),
         test=_ids(test),
         source=source,
+        pseudopotentials=pseudopotentials,
         report=lambda line: click.echo(line, err=True),
     )
     click.echo(f"{len(made.snapshots)} snapshots in {made.path}")
@@ -90,7 +109,22 @@ def data_show(dataset: Path, as_json: bool) -> None:
         f"species {species}; {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV, "
         f"{grid.kernel} kernel of {grid.width:g} eV; descriptors computed: {', '.join(settings) or 'none'}"
     )
+    click.echo(_free_energies(opened.info))
     print_table(rows, units={"temperature": "K", "total_energy": "eV", "band_energy": "eV", "fermi_level": "eV"})
+
+
+def _free_energies(info: "DatasetInfo") -> str:
+    """What total free energies of this dataset rest on, or how to get them."""
+    if info.dft is None:
+        return (
+            "total free energies: not available, as the functional and the core charges are not known; import again "
+            "with the UPF files of the pseudopotentials (--pseudopotentials)"
+        )
+    cores = ", ".join(info.dft.core_charges) or "none"
+    return (
+        f"total free energies: functional {info.dft.functional}, density cutoff {info.dft.density_cutoff:.2f} eV, "
+        f"core corrections: {cores}"
+    )
 
 
 @data.command("check")
@@ -105,11 +139,13 @@ def data_check(dataset: Path, as_json: bool) -> None:
     """
     from ..trainables.dataset import Dataset
 
+    opened = Dataset.open(dataset)
     rows = [
         {"id": r.id, "electrons_error": r.electrons_error, "band_energy_error": r.band_energy_error}
-        for r in Dataset.open(dataset).check()
+        for r in opened.check()
     ]
     if as_json:
         return print_json(rows)
     print_table(rows, units={"band_energy_error": "meV/atom"})
     click.echo("LDOS and densities are whole and agree with the DFT")
+    click.echo(_free_energies(opened.info))

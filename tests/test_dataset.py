@@ -11,6 +11,8 @@ import pytest
 from dftune.trainables.bispectrum import BispectrumSettings, descriptor_path
 from dftune.trainables.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
 from dftune.trainables.errors import DatasetError
+from dftune.trainables.kohn_sham import KohnSham
+from dftune.trainables.physics.units import RYDBERG
 from dftune.trainables.shards import to_batches, write
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
@@ -26,6 +28,7 @@ def test_the_bundled_aluminium_is_what_its_source_says(al4):
     assert [len(al4.split(name)) for name in ("train", "validation", "test")] == [6, 3, 3]
     assert al4.info.species == {"Al": 3.0}
     assert al4.info.energy_grid.energy[[0, -1]].tolist() == [-6.0, 12.0]
+    assert al4.info.dft == KohnSham(functional="lda-pz", density_cutoff=60.0 * RYDBERG)
     for s in al4.snapshots:
         assert (s.n_atoms, s.n_points, s.n_electrons) == (4, 8000, 12.0)
         assert s.volume == pytest.approx(4.05**3)
@@ -78,6 +81,21 @@ def test_the_fingerprint_follows_the_table_and_the_energy_grid(al4, fresh_al4):
     assert other.fingerprint != al4.fingerprint
 
 
+def test_the_fingerprint_is_that_of_what_is_trained_on_whether_or_not_the_dft_is_known(al4):
+    other = Dataset(al4.path, al4.info.model_copy(update={"dft": None}), al4.snapshots)
+    assert other.fingerprint == al4.fingerprint
+
+
+def test_a_dataset_of_before_total_free_energies_is_read(al4, fresh_al4):
+    file = fresh_al4.path / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    del content["dft"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    old = Dataset.open(fresh_al4.path)
+    assert old.info.dft is None
+    assert old.fingerprint == al4.fingerprint
+
+
 def test_a_dataset_is_read_without_dftune(al4):
     info = json.loads((al4.path / "dataset.json").read_text(encoding="utf-8"))
     row = pq.read_table(al4.path / "snapshots.parquet").to_pylist()[7]
@@ -124,6 +142,7 @@ def without_rows(path):
         (lambda p: edit_json(p, format_version=2), r"dataset.json: format_version: input should be 1; import"),
         (lambda p: edit_json(p, colour="red"), r"dataset.json: colour: extra inputs are not permitted; import"),
         (lambda p: edit_json(p, energy_grid={}), r"dataset.json: energy_grid.minimum: field required; import"),
+        (lambda p: edit_json(p, dft={"functional": "b3lyp"}), r"dataset.json: dft.functional: input should be"),
         (lambda p: os.truncate(p / "dataset.json", 100), r"dataset.json: Invalid JSON.*; import"),
         (lambda p: (p / "dataset.json").write_bytes(b"\xff{}"), r"dataset.json: .*; import the dataset again"),
         (lambda p: (p / "snapshots.parquet").unlink(), r"snapshots.parquet: missing or damaged; import"),

@@ -25,6 +25,7 @@ from .bispectrum import BispectrumSettings, descriptor_path, structure_hash
 from .energy_grid import EnergyGrid
 from .errors import DatasetError
 from .files import sha256
+from .kohn_sham import KohnSham
 from .physics.energies import Energies, energies
 from .physics.energies import n_electrons as count_electrons
 from .physics.local import dos
@@ -132,6 +133,7 @@ class DatasetInfo(BaseModel):
     format_version: Literal[1] = 1
     species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
     energy_grid: EnergyGrid
+    dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
     units: dict[str, str] = {
         "length": "Å",
         "energy": "eV",
@@ -215,8 +217,11 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on."""
-        content = [self.info.model_dump(mode="json"), [s.to_row() for s in self.snapshots]]
+        """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on.
+
+        ``dft`` is no part of it: nothing is trained on it, so adding it leaves studies and models those of the dataset.
+        """
+        content = [self.info.model_dump(mode="json", exclude={"dft"}), [s.to_row() for s in self.snapshots]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:

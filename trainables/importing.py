@@ -2,11 +2,13 @@
 
 The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom, config.symbol, config.zval,
 config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
-band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom.
+band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom,
+and for total free energies config.pseudo (name of the UPF file of the pseudopotential) and config.ecutrho_ry [Ry].
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +21,10 @@ from .dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, SnapshotReport, 
 from .energy_grid import EnergyGrid
 from .errors import DatasetError, InputError
 from .files import atomic, sha256, write_text
+from .kohn_sham import KohnSham
 from .physics.smearing import Kernel
-from .physics.units import K_B
+from .physics.units import K_B, RYDBERG
+from .pseudopotential import Pseudopotential, UnsupportedPseudopotential, read_upf
 from .shards import to_batches, write
 
 Vector = tuple[float, float, float]
@@ -53,6 +57,8 @@ class _Config(_Part):
     zval: PositiveFloat
     energy_grid_ev: _Energies
     displacement_sigma_angstrom: NonNegativeFloat | None = None
+    pseudo: str | None = Field(default=None, pattern="^[ -~]{1,200}$")
+    ecutrho_ry: PositiveFloat | None = None
 
 
 class _Record(_Part):
@@ -77,6 +83,7 @@ def import_arrays(
     validation: Sequence[str] | None = None,
     test: Sequence[str] | None = None,
     source: str | None = None,
+    pseudopotentials: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Import snapshots into a new dataset folder, which appears whole or not at all.
@@ -87,26 +94,28 @@ def import_arrays(
         validation, test: ids of the snapshots of these splits; by default the last quarter is for testing and the
             quarter before it for validation.
         source: a note on the origin of the data for dataset.json; by default the folders' names.
-        report: called with one line a snapshot.
+        pseudopotentials: folder of the UPF files that the snapshots name; by default they are looked for beside the
+            snapshots, and where they are not, or are PAW or of another functional, the dataset has no ``dft``.
+        report: called with one line a snapshot, and one that says why there is no ``dft``.
 
     Raises:
-        DatasetError: a file is missing, or what it holds is inconsistent; names file and reason.
+        InputError: a file is missing, or what it holds is inconsistent; names file and reason.
     """
     sources = list(sources)
     files = _find(sources, report)
     if destination.exists():
         raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
     splits = _splits([f.stem for f in files], validation, test)
+    records = [_read(file) for file in files]
+    grid = _shared_grid(files, records)
+    species = _merge_species(files, [{r.config.symbol: r.config.zval} for r in records])
+    dft = _kohn_sham(files, [r.config for r in records], species, pseudopotentials, report)
     with atomic(destination) as folder:
         for name in ("ldos", "density"):
             (folder / name).mkdir(parents=True)
-        infos: list[tuple[EnergyGrid, dict[str, float]]] = []
         rows = []
-        for file in files:
-            snapshot, grid, species, checked = _import_one(
-                file, folder, splits[file.stem], (files[0], infos[0][0]) if infos else None
-            )
-            infos.append((grid, species))
+        for file, record in zip(files, records, strict=True):
+            snapshot, checked = _import_one(file, record, grid, folder, splits[file.stem])
             rows.append(snapshot.to_row())
             line = (
                 f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}"
@@ -119,8 +128,9 @@ def import_arrays(
         table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
         pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
         info = DatasetInfo(
-            species=_merge_species(files, [s for _, s in infos]),
-            energy_grid=infos[0][0],
+            species=species,
+            energy_grid=grid,
+            dft=dft,
             source=source or "imported from " + ", ".join(sorted({f.parent.name for f in files})),
         )
         write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
@@ -180,39 +190,54 @@ def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floati
     return values if values.dtype != np.float64 else values.astype(np.float32)
 
 
-def _import_one(
-    file: Path, folder: Path, split: Split, first: tuple[Path, EnergyGrid] | None
-) -> tuple[Snapshot, EnergyGrid, dict[str, float], SnapshotReport]:
+def _read(file: Path) -> _Record:
+    """The JSON of a snapshot, consistent in itself."""
     try:
         record = _Record.model_validate_json(file.read_bytes())
-        config, terms, sampled = record.config, record.qe_terms_ev, record.config.energy_grid_ev
-        grid = EnergyGrid(
-            minimum=sampled.emin,
-            spacing=sampled.spacing,
-            n_energy=sampled.count,
-            kernel=_kernel(sampled.kernel),
-            width=sampled.width,
-        )
+        _energy_grid(record)
     except FileNotFoundError as error:
         raise DatasetError(f"{file}: missing") from error
     except (ValueError, OSError) as error:
         raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
-    if first is not None and first[1] != grid:
-        raise DatasetError(f"{file}: energy grid differs from that of {first[0]}; a dataset has one grid")
+    config = record.config
     if config.symbol not in atomic_numbers:
         raise DatasetError(f"{file}: '{config.symbol}' is not a chemical symbol")
     n_atoms, forces = len(config.positions_angstrom), record.forces_ev_per_angstrom
     if forces is not None and len(forces) != n_atoms:
         raise DatasetError(f"{file}: has forces of {len(forces)} atoms, but positions of {n_atoms}")
-
     if abs(config.zval * n_atoms - record.n_electrons) > 1e-6:
         raise DatasetError(
             f"{file}: {n_atoms} {config.symbol} with {config.zval:g} valence electrons each are not the "
             f"{record.n_electrons:g} electrons it gives; charged cells are not supported"
         )
-
     if np.linalg.det(np.array(config.cell_angstrom)) <= 0:
         raise DatasetError(f"{file}: the cell vectors are left-handed or coplanar; reorder them to a positive volume")
+    return record
+
+
+def _energy_grid(record: _Record) -> EnergyGrid:
+    sampled = record.config.energy_grid_ev
+    return EnergyGrid(
+        minimum=sampled.emin,
+        spacing=sampled.spacing,
+        n_energy=sampled.count,
+        kernel=_kernel(sampled.kernel),
+        width=sampled.width,
+    )
+
+
+def _shared_grid(files: Sequence[Path], records: Sequence[_Record]) -> EnergyGrid:
+    grid = _energy_grid(records[0])
+    for file, record in zip(files, records, strict=True):
+        if _energy_grid(record) != grid:
+            raise DatasetError(f"{file}: energy grid differs from that of {files[0]}; a dataset has one grid")
+    return grid
+
+
+def _import_one(
+    file: Path, record: _Record, grid: EnergyGrid, folder: Path, split: Split
+) -> tuple[Snapshot, SnapshotReport]:
+    config, terms, forces = record.config, record.qe_terms_ev, record.forces_ev_per_angstrom
     nx, ny, nz = record.fft
     sigma = config.displacement_sigma_angstrom
     values = _load(file.with_name(f"{file.stem}.ldos.npy"), (nx, ny, nz, grid.n_energy), what="LDOS")
@@ -223,7 +248,7 @@ def _import_one(
         group="all" if sigma is None else f"displacement {sigma:.2f} Å",
         cell=np.array(config.cell_angstrom),
         positions=np.array(config.positions_angstrom),
-        numbers=np.full(n_atoms, atomic_numbers[config.symbol]),
+        numbers=np.full(len(config.positions_angstrom), atomic_numbers[config.symbol]),
         grid=(nx, ny, nz),
         temperature=record.kt_ev / K_B,
         n_electrons=record.n_electrons,
@@ -258,8 +283,7 @@ def _import_one(
         path = folder / "density" / f"{snapshot.id}.arrow"
         write(path, to_batches(density, "density", about | {"unit": "1/Å³"}))
         hashes["density_sha256"] = sha256(path)
-    finished = Snapshot.from_row(snapshot.to_row() | hashes)
-    return finished, grid, {config.symbol: config.zval}, checked
+    return Snapshot.from_row(snapshot.to_row() | hashes), checked
 
 
 def _kernel(text: str) -> Kernel:
@@ -279,3 +303,58 @@ def _merge_species(files: Sequence[Path], found: Sequence[dict[str, float]]) -> 
                     f"{file}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before"
                 )
     return merged
+
+
+T = TypeVar("T")
+
+
+class _Unknown(Exception):
+    """Why a DFT calculation cannot be known well enough for its total free energy, in words."""
+
+
+def _kohn_sham(
+    files: Sequence[Path],
+    configs: Sequence[_Config],
+    species: dict[str, float],
+    folder: Path | None,
+    report: Callable[[str], None],
+) -> KohnSham | None:
+    """The DFT as its pseudopotentials tell; None, and a line that says why, where nobody asked and they cannot."""
+    try:
+        cutoff = _one_value(files, [c.ecutrho_ry for c in configs], "config.ecutrho_ry")
+        used = {}
+        for symbol in species:
+            of_it = [(f, c.pseudo) for f, c in zip(files, configs, strict=True) if c.symbol == symbol]
+            name = _one_value([f for f, _ in of_it], [pseudo for _, pseudo in of_it], "config.pseudo")
+            used[symbol] = _pseudopotential(Path(name).name, [folder] if folder else [f.parent for f, _ in of_it])
+        return KohnSham.from_pseudopotentials(used, species=species, density_cutoff=cutoff * RYDBERG)
+    except (_Unknown, UnsupportedPseudopotential) as error:
+        if folder is not None:
+            remedy = "or import without --pseudopotentials, for the LDOS and the band energy alone"
+            raise InputError(f"{error}; {remedy}") from error
+        report(f"no total free energies from this dataset: {error}")
+        return None
+
+
+def _one_value(files: Sequence[Path], values: Sequence[T | None], key: str) -> T:
+    known = [(file, value) for file, value in zip(files, values, strict=True) if value is not None]
+    for file, value in known:
+        if value != known[0][1]:
+            raise DatasetError(f"{file}: {key} is {value}, but {known[0][1]} in {known[0][0]}; a dataset needs one")
+    if len(known) < len(files):
+        without = files[list(values).index(None)]
+        raise _Unknown(f"{without} gives no {key}; add it and import again")
+    return known[0][1]
+
+
+def _pseudopotential(name: str, folders: Sequence[Path]) -> Pseudopotential:
+    """The one of that name in any of the folders, where all that have it have the same."""
+    places = list(dict.fromkeys(folder / name for folder in folders))
+    found = [place for place in places if place.is_file()]
+    if not found:
+        where = ", ".join(str(place.parent) for place in places)
+        raise _Unknown(f"{name} is not in {where}; give its folder with --pseudopotentials")
+    read = [read_upf(place) for place in found]
+    if different := [place for place in found[1:] if sha256(place) != sha256(found[0])]:
+        raise DatasetError(f"{different[0]}: differs from {found[0]}; a dataset needs one pseudopotential an element")
+    return read[0]
