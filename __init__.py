@@ -14,10 +14,12 @@ _HOME = {
     "Study": ".platform.study",
     "StudySpec": ".platform.spec",
     "Model": ".platform.model",
+    "Calculator": ".platform.calculator",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from .platform.calculator import Calculator as Calculator
     from .platform.model import Model as Model
     from .platform.spec import StudySpec as StudySpec
     from .platform.study import Study as Study

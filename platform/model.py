@@ -7,44 +7,45 @@ Loading runs no code from the folder.
 """
 
 import math
+import os
 import sys
-import time
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import ase
-import ase.io
 import numpy as np
 import safetensors
 import safetensors.numpy
 import torch
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import __version__
 from ..trainables.accuracy import Accuracy
 from ..trainables.bispectrum import BispectrumSettings, bispectrum
-from ..trainables.dataset import Dataset, one_line
+from ..trainables.dataset import Dataset, Snapshot, one_line
 from ..trainables.energy_grid import EnergyGrid
 from ..trainables.errors import DatasetError, InputError
 from ..trainables.files import atomic
+from ..trainables.kohn_sham import KohnSham
 from ..trainables.network import Network
-from ..trainables.physics.energies import energies
-from ..trainables.surrogate import Judgement, judge, predict_dos
+from ..trainables.surrogate import Judgement, judge
 from ..trainables.surrogate_config import SurrogateConfig
 from ..trainables.training_data import Scaling, SnapshotData
+from .prediction import Forces, Prediction, Progress, predict, quiet
+from .structures import check_structure, read_structures
 
-NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
-LONGEST_CELL = 1000.0  # [Å]
 LARGEST_PREDICTION = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB
+NO_FREE_ENERGY = (
+    "the dataset of this model does not say which functional and density cutoff its DFT had; "
+    "import it again with --pseudopotentials and train on it"
+)
 
 
 class ModelError(InputError):
-    """A model folder is missing or damaged, or a structure is not one the model can predict."""
+    """A model folder is missing or damaged, or is asked for what it cannot predict."""
 
 
 class ModelCard(BaseModel):
@@ -52,7 +53,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     study: str = Field(description="the study that found it")
     config: dict[str, Any] = Field(description="hyperparameters of the network and its training")
     n_initializations: int = Field(ge=1, description="T, networks trained from different initial weights")
@@ -60,6 +61,7 @@ class ModelCard(BaseModel):
     descriptors: BispectrumSettings
     energy_grid: EnergyGrid
     species: dict[str, float] = Field(description="chemical symbol -> valence electrons")
+    dft: KohnSham | None = Field(description="what the total free energy needs besides the LDOS; None: not known")
     grid_spacing: float = Field(gt=0, description="largest distance of grid points in training [Å]")
     temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
     dataset: str = Field(description="name of the dataset it was trained on")
@@ -67,34 +69,6 @@ class ModelCard(BaseModel):
     accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
     versions: dict[str, str]
     license: str = Field(default="as the data it was trained on", description="terms of use")
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the surrogate says of a structure: mean over T initialisations, and standard deviation where named so.
-
-    fermi_level, band_energy, entropy_term: [eV per cell]; dos, dos_std: (n_energy,) [1/eV]; energy: (n_energy,) [eV];
-    grid: points along each cell vector; seconds: where the time went.
-    """
-
-    n_atoms: int
-    n_electrons: float
-    grid: tuple[int, int, int]
-    temperature: float
-    fermi_level: float
-    fermi_level_std: float
-    band_energy: float
-    band_energy_std: float
-    entropy_term: float
-    entropy_term_std: float
-    energy: NDArray[np.float64]
-    dos: NDArray[np.float64]
-    dos_std: NDArray[np.float64]
-    seconds: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
 
 class Model:
@@ -131,7 +105,7 @@ class Model:
             raise ModelError(
                 f"weights do not fit the network of model.json: {str(error).splitlines()[-1].strip()}"
             ) from error
-        return cls(card, network, scaling)
+        return cls(card, network.to("cuda" if torch.cuda.is_available() else "cpu"), scaling)
 
     @classmethod
     def open(cls, path: str | Path) -> "Model":
@@ -171,7 +145,7 @@ class Model:
         path = Path(path).expanduser().absolute()
         if path.exists():
             raise ModelError(f"{path}: exists already; choose another name or remove it first")
-        tensors = {name: w.numpy() for name, w in self.network.state_dict().items()}
+        tensors = {name: w.cpu().numpy() for name, w in self.network.state_dict().items()}
         for name in Scaling.__annotations__:
             tensors[f"scaling.{name}"] = np.asarray(getattr(self.scaling, name), dtype=np.float32)
         with atomic(path) as folder:
@@ -200,23 +174,34 @@ class Model:
             )
         return nx, ny, nz
 
-    def predict(self, structure: "ase.Atoms | str | Path", *, temperature: float | None = None) -> Prediction:
+    def predict(
+        self,
+        structure: "ase.Atoms | str | Path",
+        *,
+        temperature: float | None = None,
+        grid: tuple[int, int, int] | None = None,
+        forces: Forces = "none",
+        ldos: NDArray[np.float32] | None = None,
+        cpus: int | None = None,
+        progress: Progress = quiet,
+    ) -> Prediction:
         """Predict the electronic structure of atoms.
 
         Args:
-            structure: ASE atoms, or a file that ASE reads.
+            structure: ASE atoms, or a file that ASE reads, of which the last frame is taken.
             temperature: electronic temperature [K]; by default that of the training data, at least ``coldest`` of the
                 energy grid.
+            grid: numbers of points along the cell vectors; by default as ``grid`` says.
+            forces, ldos, progress: as in ``prediction.predict``.
+            cpus: threads; by default one for each CPU that this process may use.
 
         Raises:
-            ModelError: unreadable, not periodic, of other species, with atoms on top of each other, or too large.
+            StructureError: unreadable, not periodic, of other species, or with atoms on top of each other.
+            ModelError: too large a grid, too cold, or forces of a model that knows no free energy.
             ValueError: the predicted DOS cannot hold the electrons.
         """
-        atoms = read_structure(structure) if isinstance(structure, (str, Path)) else structure
-        self._check(atoms)
-        cell, symbols = np.array(atoms.cell), atoms.get_chemical_symbols()
-        grid = self.grid(cell)
-        electrons = sum(self.card.species[s] for s in symbols)
+        atoms = read_structures(structure)[0] if isinstance(structure, (str, Path)) else structure
+        check_structure(atoms, self.card.species)
         temperature = self.card.temperature if temperature is None else temperature
         coldest = self.card.energy_grid.coldest
         if not coldest <= temperature < math.inf:
@@ -224,67 +209,40 @@ class Model:
                 f"{temperature:g} K is below the {coldest:.0f} K that the energy grid of this model resolves; "
                 "choose a higher temperature"
             )
-        threads = torch.get_num_threads()
-        started = time.perf_counter()
-        descriptors = bispectrum(cell, atoms.positions, atoms.numbers, grid, self.card.descriptors)
-        described = time.perf_counter()
-        torch.set_num_threads(threads)  # loading LAMMPS leaves one thread
-        dos = predict_dos(self.network, self.scaling, [descriptors], volume=abs(float(np.linalg.det(cell))))
-        evaluated = time.perf_counter()
-        quadrature = self.card.energy_grid.quadrature()
-        each = [energies(d, quadrature, electrons=electrons, temperature=temperature) for d in dos]
-        level, band, entropy = np.array([(e.fermi_level, e.band, e.entropy) for e in each]).T
-        return Prediction(
-            n_atoms=len(atoms),
-            n_electrons=electrons,
+        if forces != "none" and self.card.dft is None:
+            raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
+        valences = np.array([self.card.species[s] for s in atoms.get_chemical_symbols()])
+        cell, grid = np.array(atoms.cell), self.grid(np.array(atoms.cell)) if grid is None else grid
+        return predict(
+            self,
+            cell,
+            atoms.positions,
+            atoms.numbers,
+            valences,
             grid=grid,
             temperature=temperature,
-            fermi_level=float(level.mean()),
-            fermi_level_std=float(level.std()),
-            band_energy=float(band.mean()),
-            band_energy_std=float(band.std()),
-            entropy_term=float(entropy.mean()),
-            entropy_term_std=float(entropy.std()),
-            energy=self.energy,
-            dos=dos.mean(axis=0),
-            dos_std=dos.std(axis=0),
-            seconds={
-                "descriptors": described - started,
-                "network": evaluated - described,
-                "physics": time.perf_counter() - evaluated,
-            },
+            forces=forces,
+            ldos=ldos,
+            cpus=len(os.sched_getaffinity(0)) if cpus is None else cpus,
+            progress=progress,
         )
 
-    def _check(self, atoms: "ase.Atoms") -> None:
-        if len(atoms) == 0:
-            raise ModelError("the structure has no atoms")
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(np.array(atoms.cell)).all()):
-            raise ModelError("positions or cell are not finite")
-        largest = np.abs(np.array(atoms.cell)).max()
-        if largest > LONGEST_CELL:
-            raise ModelError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
-        if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-3:
-            raise ModelError("the structure is not periodic in three dimensions; give it a cell")
-        if unknown := sorted(set(atoms.get_chemical_symbols()) - set(self.card.species)):
-            raise ModelError(f"the model knows {', '.join(self.card.species)} but not {', '.join(unknown)}")
-        # Images of an atom count: a cell may be smaller than two atoms' distance.
-        too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
-        if len(too_close):
-            raise ModelError(
-                f"two atoms, or images of one, are {too_close.min():.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
-                "check positions and cell"
-            )
-
-    def check(self, dataset: Dataset) -> Judgement:
-        """Accuracy on the test snapshots of a dataset, recomputed.
+    def unseen(self, dataset: Dataset) -> list[Snapshot]:
+        """What to judge the model by: the test snapshots of the dataset it was trained on, all of any other.
 
         Raises:
-            DatasetError: no test snapshot, or another energy grid than the model's.
+            DatasetError: no test snapshot, or another energy grid or species than the model's.
         """
         if dataset.info.energy_grid != self.card.energy_grid:
             raise DatasetError(f"{dataset.path}: has another energy grid than the model; they cannot be compared")
+        if unknown := sorted(set(dataset.info.species) - set(self.card.species)):
+            raise DatasetError(f"{dataset.path}: has {', '.join(unknown)}, which the model does not know")
+        return dataset.split("test") if dataset.fingerprint == self.card.dataset_sha256 else dataset.snapshots
+
+    def check(self, dataset: Dataset) -> Judgement:
+        """Accuracy on the ``unseen`` snapshots of a dataset.  Errors as there."""
         threads, data = torch.get_num_threads(), []
-        for s in dataset.split("test"):
+        for s in self.unseen(dataset):
             try:
                 descriptors = list(dataset.descriptors(s, self.card.descriptors).arrays())
             except DatasetError:
@@ -327,6 +285,7 @@ def card_for(
         descriptors=descriptors,
         energy_grid=dataset.info.energy_grid,
         species=dataset.info.species,
+        dft=dataset.info.dft,
         grid_spacing=spacing,
         temperature=float(np.mean([s.temperature for s in train])),
         dataset=dataset.path.name,
@@ -335,23 +294,6 @@ def card_for(
         versions={"dftune": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
         | {name: version(name) for name in ("torch", "lammps", "numpy", "ray")},
     )
-
-
-def read_structure(path: str | Path) -> "ase.Atoms":
-    """The last configuration of a file that ASE reads.
-
-    Raises:
-        ModelError: missing or unreadable.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    if path.suffix in (".traj", ".pckl", ".pkl", ".pickle", ".py"):
-        raise ModelError(f"{path}: files of this type are not read, for safety; convert it to extended XYZ or CIF")
-    try:
-        return ase.io.read(path)
-    except Exception as error:  # ASE's hundred readers raise whatever their parsing runs into
-        raise ModelError(f"{path}: ASE cannot read it: {one_line(error) or type(error).__name__}") from error
 
 
 def _fft_friendly(n: int) -> int:

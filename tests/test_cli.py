@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.build
+import ase.io
+import ase.io.cube
 import click
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -151,16 +155,90 @@ def test_model_show_predict_and_check(workplace):
     assert json.loads(run("model", "show", model, "--json").stdout)["config"]["n_layers"] == 1
     assert "the stated accuracy is confirmed" in run("model", "check", model, workplace / "al4").stdout
 
-    import ase.build
-    import ase.io
 
-    ase.io.write(workplace / "POSCAR", ase.build.bulk("Al", cubic=True))
-    (found,) = json.loads(run("model", "predict", model, workplace / "POSCAR", "--json").stdout)
+@pytest.fixture(scope="module")
+def poscar(workplace):
+    atoms = ase.build.bulk("Al", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    ase.io.write(workplace / "POSCAR", atoms)
+    return workplace / "POSCAR"
+
+
+def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
+    model = workplace / "quick.model"
+    (found,) = json.loads(run("model", "predict", model, poscar, "--json").stdout)
     assert found["n_electrons"] == 12
     assert len(found["dos"]) == 37
     assert found["fermi_level"] == pytest.approx(7.7, abs=0.5)
-    table = run("model", "predict", model, workplace / "POSCAR", "--temperature", 300).stdout
-    assert "fermi_level [eV]" in table
+    assert found["free_energy"] == pytest.approx(-228, abs=1)
+    shown = run("model", "predict", model, poscar, "--temperature", 300).stdout
+    assert "POSCAR: 4 atoms, 12 electrons at 300.0 K" in shown
+    assert "grid 20 x 20 x 20: 0.2025 Å apart, no more than in the training" in shown
+    for label in ("free energy", "band energy", "entropy term -τS", "Hartree energy", "xc energy", "Ewald energy"):
+        assert re.search(rf"^ +{label}.* -?\d+\.\d{{4}} ± \d+\.\d{{4}} eV", shown, re.MULTILINE), label
+
+
+def test_model_predict_writes_density_ldos_and_a_picture(workplace, poscar, tmp_path):
+    kinds = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
+    options = [part for kind in kinds for part in ("--save", kind)]
+    result = run("model", "predict", workplace / "quick.model", poscar, "--output", tmp_path / "new", *options)
+    written = {kind: tmp_path / "new" / f"POSCAR.{kind}" for kind in kinds}
+    assert result.stdout.count("written: ") == 6
+    assert set((tmp_path / "new").iterdir()) == set(written.values())
+    density = np.load(written["density.npy"])
+    assert density.shape == (20, 20, 20)
+    assert density.mean() * 66.43 == pytest.approx(12, abs=1e-2)
+    column = pa.ipc.open_file(written["density.arrow"]).read_all()["density"].to_numpy()
+    np.testing.assert_array_equal(column.reshape(20, 20, 20), density)
+    cube = ase.io.cube.read_cube(written["density.cube"].open())
+    np.testing.assert_allclose(cube["data"] / 0.529177210903**3, density, atol=2e-5)
+    np.testing.assert_allclose(cube["atoms"].positions, ase.io.read(poscar).positions, atol=1e-5)
+    ldos = np.load(written["ldos.npy"])
+    assert ldos.shape == (20, 20, 20, 37)
+    rows = pa.ipc.open_file(written["ldos.arrow"]).read_all()["ldos"]
+    np.testing.assert_array_equal(rows.combine_chunks().flatten().to_numpy().reshape(ldos.shape), ldos)
+    assert written["dos.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar, tmp_path):
+    frames = [ase.io.read(poscar) for _ in range(4)]
+    for step, atoms in enumerate(frames):
+        atoms.positions[0, 0] += 0.02 * step
+    ase.io.write(tmp_path / "md.traj", frames)
+    model = workplace / "quick.model"
+    result = run("model", "predict", model, tmp_path / "md.traj", "--frames", "::2", "--forces", "--json")
+    first, second = json.loads(result.stdout)
+    assert [first["structure"], second["structure"]] == ["md.traj 1/2", "md.traj 2/2"]
+    assert np.shape(first["forces"]) == np.shape(first["forces_std"]) == (4, 3)
+    assert first["free_energy"] != second["free_energy"]
+    table = run("model", "predict", model, tmp_path / "md.traj", "--frames", ":").stdout.splitlines()
+    assert re.match(r"structure +atoms +grid +free_energy \[eV\]", table[0])
+    assert len(table) == 5
+
+
+def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
+    model = workplace / "quick.model"
+    copper = ase.build.bulk("Cu", cubic=True)
+    ase.io.write(tmp_path / "cu.xyz", copper, format="extxyz")
+    line = refused("model", "predict", model, tmp_path / "cu.xyz")
+    assert f"{tmp_path / 'cu.xyz'}: the model knows Al but not Cu" in line
+    assert "give a number as -1, or a range" in refused("model", "predict", model, poscar, "--frames", "last")
+    (tmp_path / "in-the-way").write_text("")
+    options = ("--save", "ldos.npy", "--output", tmp_path / "in-the-way" / "new")
+    assert "cannot be written" in refused("model", "predict", model, poscar, *options)
+    (tmp_path / "damaged.xyz").write_text("4\n\nAl 0 0 nowhere\n")
+    assert "damaged.xyz: ASE cannot read it" in refused("model", "predict", model, tmp_path / "damaged.xyz")
+
+
+def test_model_check_compares_term_by_term(workplace, tmp_path):
+    model, figure = workplace / "quick.model", tmp_path / "check.png"
+    shown = run("model", "check", model, workplace / "al4", "--forces", "--figure", figure).stdout
+    for label in ("free energy", "hartree energy", "ewald energy", "density, ", "force components", "Fermi level"):
+        assert re.search(rf"^{label}.*( +\d\S*){{4}}$", shown, re.MULTILINE), label
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(run("model", "check", model, workplace / "al4", "--json").stdout)
+    assert [s["id"] for s in found["snapshots"]] == ["009", "010", "011"], "the test snapshots, and no others"
+    assert max(abs(s["energies"]["ewald_energy"]) for s in found["snapshots"]) < 0.01
 
 
 def test_model_check_fails_when_the_stated_accuracy_does_not_come_out(workplace, tmp_path):
@@ -178,7 +256,37 @@ def test_data_show_and_check(workplace):
     assert len(json.loads(run("data", "show", workplace / "al4", "--json").stdout)["snapshots"]) == 12
     rows = json.loads(run("data", "check", workplace / "al4", "--json").stdout)
     assert max(abs(r["band_energy_error"]) for r in rows) < 1.0
-    assert "are whole and agree with the DFT" in run("data", "check", workplace / "al4").stdout
+    checked = run("data", "check", workplace / "al4").stdout
+    assert "are whole and agree with the DFT" in checked
+    assert "total free energies: functional lda-pz, density cutoff 816.34 eV, core corrections: none" in shown
+    assert shown.splitlines()[2] == checked.splitlines()[-1]
+
+
+def test_data_show_and_check_say_how_to_get_total_free_energies(fresh_al4):
+    info = fresh_al4.info.model_copy(update={"dft": None})
+    (fresh_al4.path / "dataset.json").write_text(info.model_dump_json(), encoding="utf-8")
+    for command in ("show", "check"):
+        shown = run("data", command, fresh_al4.path).stdout
+        assert "total free energies: not available, as the functional and the core charges are not known" in shown
+    assert json.loads(run("data", "show", fresh_al4.path, "--json").stdout)["dft"] is None
+
+
+def test_import_says_on_stderr_why_there_are_no_total_free_energies(tmp_path):
+    snapshot = ROOT.parent / "shared" / "data" / "al4_mini" / "000.json"
+    if not snapshot.is_file():
+        pytest.skip("the raw data of al4_mini are not here")
+    result = run("data", "import", snapshot, tmp_path / "without")
+    first, *_ = result.stderr.splitlines()
+    assert first == (
+        f"no total free energies from this dataset: Al.pz-vbc.UPF is not in {snapshot.parent}; "
+        "give its folder with --pseudopotentials"
+    )
+    assert result.stdout == f"1 snapshots in {tmp_path / 'without'}\n"
+    folder = ("--pseudopotentials", snapshot.parents[1] / "al4")
+    assert "total free" not in run("data", "import", snapshot, tmp_path / "with", *folder).stderr
+    assert "functional lda-pz" in run("data", "show", tmp_path / "with").stdout
+    line = refused("data", "import", snapshot, tmp_path / "out", "--pseudopotentials", tmp_path / "none", code=2)
+    assert "does not exist" in line
 
 
 def test_descriptors_compute_goes_on_where_it_was(workplace):

@@ -11,40 +11,13 @@ import pytest
 import safetensors.numpy
 import torch
 
-from dftune import BispectrumSettings, Dataset, Model
-from dftune.platform.model import ModelError, card_for
+from dftune import Model
+from dftune.platform.model import ModelError
 from dftune.trainables.bispectrum import bispectrum
+from dftune.trainables.errors import InputError
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
-from dftune.trainables.surrogate import judge
 from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import SnapshotData, TrainingData
-
-SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=6)
-
-
-def snapshot_data(dataset: Dataset, snapshot) -> SnapshotData:
-    s = snapshot
-    return SnapshotData(
-        s, [bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS)], list(dataset.ldos(s).arrays())
-    )
-
-
-@pytest.fixture(scope="module")
-def model(al4) -> Model:
-    """A small surrogate trained on two snapshots for a few epochs."""
-    from dftune.trainables.training_data import Scaling
-
-    parts = {name: [snapshot_data(al4, s) for s in al4.split(name)[:2]] for name in ("train", "validation")}
-    data = TrainingData(parts["train"], parts["validation"], al4.info.energy_grid, Scaling.fit(parts["train"]))
-    config = SurrogateConfig(n_layers=1, width=48, epochs=12, batch_size=64, learning_rate=3e-3)
-    trained = train(config, data, seeds=[1, 2])
-    test = [snapshot_data(al4, s) for s in al4.split("test")]
-    accuracy = judge(trained.network, data.scaling, al4.info.energy_grid, test).accuracy
-    weights = {name: w.numpy() for name, w in trained.network.state_dict().items()}
-    card = card_for("by hand", config, [1, 2], al4, SETTINGS, accuracy)
-    return Model.assemble(card, weights, data.scaling)
 
 
 @pytest.fixture
@@ -71,18 +44,20 @@ def test_a_prediction_is_the_network_on_the_descriptors_of_the_atoms(model, al4)
     found = model.predict(atoms_of(snapshot))
     assert found.grid == snapshot.grid, "the grid of the training cell is the DFT's"
     # The other route: plain torch layers on the dataset's grid.
-    x = torch.from_numpy(model.scaling.descriptors(snapshot_data(al4, snapshot).descriptors[0]))
+    s, silu, layers = snapshot, torch.nn.functional.silu, model.network
+    b = bispectrum(s.cell, s.positions, s.numbers, s.grid, model.card.descriptors)
+    x = torch.from_numpy(model.scaling.descriptors(b))
     curves = []
     for t in range(2):
-        (w1, w2), (b1, b2) = ([p[t] for p in group] for group in (model.network.weights, model.network.biases))
-        y = torch.nn.functional.gelu(x @ w1 + b1) @ w2 + b2
+        (w1, w2, w3), (b1, b2, b3) = ([p[t] for p in group] for group in (layers.weights, layers.biases))
+        y = silu(silu(x @ w1 + b1) @ w2 + b2) @ w3 + b3
         ldos = y.detach().double().numpy() * model.scaling.ldos_scale + model.scaling.ldos_mean
         curves.append(ldos.mean(axis=0) * snapshot.volume)
     np.testing.assert_allclose(found.dos, np.mean(curves, axis=0), rtol=1e-4, atol=1e-5)
     quadrature = al4.info.energy_grid.quadrature()
     each = [energies(c, quadrature, electrons=12, temperature=snapshot.temperature) for c in curves]
     assert found.band_energy == pytest.approx(np.mean([e.band for e in each]), abs=1e-3)
-    assert found.band_energy_std == pytest.approx(np.std([e.band for e in each]), abs=1e-3)
+    assert found.std["band_energy"] == pytest.approx(np.std([e.band for e in each]), abs=1e-3)
     assert found.fermi_level == pytest.approx(snapshot.fermi_level, abs=0.2)
 
 
@@ -127,47 +102,14 @@ def test_a_temperature_of_ones_own_moves_the_entropy(model, al4):
     "change, text",
     [
         (lambda a: a.set_chemical_symbols(["Cu", "Al", "Al", "Al"]), "the model knows Al but not Cu"),
-        (lambda a: a.set_pbc(False), "not periodic in three dimensions"),
-        (lambda a: a.set_cell(np.zeros((3, 3))), "not periodic in three dimensions"),
-        (lambda a: a.positions.__setitem__(0, a.positions[1] + 0.1), "apart, closer than 1 Å"),
-        (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions or cell are not finite"),
         (lambda a: a.set_cell(a.cell * 40), "needs a grid of"),
-        (lambda a: a.set_cell(a.cell * 1e200), "check its unit"),
-        (lambda a: (a.__delitem__(slice(1, None)), a.set_cell(0.2 * np.eye(3))), "or images of one, are 0.20 Å apart"),
-        (lambda a: a.__delitem__(slice(None)), "has no atoms"),
     ],
 )
 def test_a_structure_that_cannot_be_predicted_is_refused(model, al4, change, text):
     atoms = atoms_of(al4["009"])
     change(atoms)
-    with pytest.raises(ModelError, match=text):
+    with pytest.raises(InputError, match=text):
         model.predict(atoms)
-
-
-def test_structure_files_of_many_formats_are_read(model, al4, tmp_path):
-    expected = model.predict(atoms_of(al4["009"])).band_energy
-    for name in ("POSCAR", "a.xyz", "a.cif"):
-        path = tmp_path / name
-        ase.io.write(path, atoms_of(al4["009"]), format={"a.xyz": "extxyz"}.get(name))
-        assert model.predict(path).band_energy == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "name, content, text",
-    [
-        ("missing.xyz", None, "no such file"),
-        ("a.cif", "nonsense", "ASE cannot read it"),
-        ("a.traj", "whatever", "not read, for safety"),
-        ("a.py", "print('run')", "not read, for safety"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_refused(model, tmp_path, name, content, text):
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(ModelError, match=text) as error:
-        model.predict(tmp_path / name)
-    assert name in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_model_folder_is_never_overwritten(model, folder):
@@ -180,7 +122,7 @@ def test_a_model_folder_is_never_overwritten(model, folder):
     [
         (lambda f: (f / "model.json").unlink(), "not a model"),
         (lambda f: (f / "model.json").write_text("{"), "Invalid JSON"),
-        (lambda f: edit(f, format_version=9), "format_version: input should be 1"),
+        (lambda f: edit(f, format_version=9), "format_version: input should be 2"),
         (lambda f: edit(f, surprise=1), "surprise: extra inputs are not permitted"),
         (lambda f: edit(f, config={"width": 9, "n_layers": 1}), "do not fit"),
         (lambda f: edit(f, config={"widht": 9}), "unknown hyperparameter 'widht'"),

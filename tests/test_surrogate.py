@@ -9,7 +9,7 @@ import torch
 
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
-from dftune.trainables.surrogate import CHUNK, inference_time, judge, predict_dos, predict_ldos
+from dftune.trainables.surrogate import CHUNK, inference_time, judge, predict_ldos, pull_back
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training_data import Scaling, SnapshotData
 
@@ -62,11 +62,16 @@ def test_predictions_come_in_grid_order_and_in_chunks(surrogate):
     np.testing.assert_allclose(np.concatenate(chunks, axis=1), by_hand(*surrogate, x), rtol=1e-4, atol=1e-7)
 
 
-def test_the_predicted_dos_is_that_of_the_predicted_ldos(surrogate):
-    x = descriptors(5000, 9)
-    expected = 66.43 * by_hand(*surrogate, x).mean(axis=1)
-    found = predict_dos(*surrogate, np.array_split(x, 3), volume=66.43)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+def test_a_derivative_with_respect_to_descriptors_is_that_of_finite_differences(surrogate):
+    x, rng = descriptors(20, 9), np.random.default_rng(5)
+    by_ldos = rng.normal(size=(3, 20, 37))
+    found = pull_back(*surrogate, x, by_ldos)
+    assert found.shape == (3, *x.shape)
+    direction = rng.normal(size=x.shape) * surrogate[1].descriptor_std
+    step = 1e-2
+    change = by_hand(*surrogate, x + step * direction) - by_hand(*surrogate, x - step * direction)
+    expected = (by_ldos * change).sum(axis=(1, 2)) / (2 * step)
+    np.testing.assert_allclose((found * direction).sum(axis=(1, 2)), expected, rtol=2e-3)
 
 
 def test_predicting_leaves_the_descriptors_as_they_were(surrogate):

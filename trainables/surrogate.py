@@ -30,19 +30,28 @@ def predict_ldos(
     with torch.no_grad():
         for shard in shards:
             for start in range(0, len(shard), CHUNK):
-                x = torch.from_numpy(scaling.descriptors(shard[start : start + CHUNK]))
-                yield network(x).numpy() * np.float32(scaling.ldos_scale) + scaling.ldos_mean
+                x = torch.from_numpy(scaling.descriptors(shard[start : start + CHUNK])).to(network.weights[0].device)
+                yield network(x).cpu().numpy() * np.float32(scaling.ldos_scale) + scaling.ldos_mean
 
 
-def predict_dos(
-    network: Network, scaling: Scaling, shards: Iterable[NDArray[np.floating]], *, volume: float
-) -> NDArray[np.float64]:
-    """DOS of T initialisations, (T, n_energy) [1/eV]; ``volume`` of the cell [Å³].  See ``predict_ldos``."""
-    total, count = np.zeros((network.n_initializations, network.sizes[-1])), 0
-    for chunk in predict_ldos(network, scaling, shards):
-        total += chunk.sum(axis=1, dtype=np.float64)
-        count += chunk.shape[1]
-    return total * (volume / count)
+def pull_back(
+    network: Network, scaling: Scaling, descriptors: NDArray[np.floating], by_ldos: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Derivative of a number with respect to the descriptors, from that with respect to the LDOS, in reverse mode.
+
+    Args:
+        network, scaling: as trained.
+        descriptors: (n_points, n_components).
+        by_ldos: its derivative with respect to the LDOS of each initialisation, (T, n_points, n_energy).
+
+    Returns:
+        (T, n_points, n_components), in the unit of the number.
+    """
+    x = torch.from_numpy(scaling.descriptors(descriptors)).to(network.weights[0].device)
+    x = x.expand(network.n_initializations, *x.shape).clone().requires_grad_()
+    y = network(x)
+    (by_x,) = torch.autograd.grad(y, x, torch.from_numpy(by_ldos * scaling.ldos_scale).to(y))
+    return by_x.cpu().numpy() / scaling.descriptor_std
 
 
 def inference_time(config: SurrogateConfig, n_in: int, n_out: int, *, device: str = "cpu") -> float:

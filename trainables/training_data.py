@@ -33,29 +33,49 @@ class Scaling:
     One scale rather than one an energy: the loss is then 1 - R² of the LDOS, and energies where there are no
     states do not count as much as those where the electrons are.
 
-    descriptor_mean, descriptor_std: (n_components,).
+    descriptor_mean, descriptor_std, descriptor_min, descriptor_max: (n_components,); the range is that of the training.
     ldos_mean: (n_energy,), ldos_scale: number [1/(eV Å³)].
     """
 
     descriptor_mean: Float32
     descriptor_std: Float32
+    descriptor_min: Float32
+    descriptor_max: Float32
     ldos_mean: Float32
     ldos_scale: float
 
     @classmethod
     def fit(cls, snapshots: Sequence[SnapshotData]) -> "Scaling":
         """Means and standard deviations over all grid points, shard by shard in float64."""
-        mean, variance = _moments([shard for s in snapshots for shard in s.descriptors])
+        shards = [shard for s in snapshots for shard in s.descriptors]
+        low = np.min([shard.min(axis=0) for shard in shards], axis=0).astype(np.float32)
+        high = np.max([shard.max(axis=0) for shard in shards], axis=0).astype(np.float32)
+        mean, variance = _moments(shards)
         std = np.sqrt(variance)
         # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
         std[std <= 1e-6 * np.abs(mean)] = 1.0
         ldos_mean, ldos_variance = _moments([shard for s in snapshots for shard in s.ldos])
         scale = float(np.sqrt(ldos_variance.mean()))
-        return cls(mean.astype(np.float32), std.astype(np.float32), ldos_mean.astype(np.float32), scale or 1.0)
+        return cls(
+            descriptor_mean=mean.astype(np.float32),
+            descriptor_std=std.astype(np.float32),
+            descriptor_min=low,
+            descriptor_max=high,
+            ldos_mean=ldos_mean.astype(np.float32),
+            ldos_scale=scale or 1.0,
+        )
 
     def descriptors(self, values: NDArray[np.floating]) -> Float32:
         """Standardised descriptors."""
         return (values.astype(np.float32, copy=False) - self.descriptor_mean) / self.descriptor_std
+
+    def beyond(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """How far each grid point lies outside the range of the training, in standard deviations, (n_points,).
+
+        The largest over the components; 0 inside.
+        """
+        over = np.maximum(self.descriptor_min - values, values - self.descriptor_max) / self.descriptor_std
+        return np.maximum(over.max(axis=1), 0.0)
 
     def ldos(self, values: NDArray[np.floating]) -> Float32:
         """Scaled LDOS."""

