@@ -31,6 +31,7 @@ from ..trainables.errors import DatasetError, InputError
 from ..trainables.files import atomic
 from ..trainables.kohn_sham import KohnSham
 from ..trainables.network import Network
+from ..trainables.physics.reciprocal import smallest_grid
 from ..trainables.surrogate import Judgement, judge
 from ..trainables.surrogate_config import SurrogateConfig
 from ..trainables.training_data import Scaling, SnapshotData
@@ -159,13 +160,18 @@ class Model:
         return self.card.energy_grid.energy
 
     def grid(self, cell: NDArray[np.float64]) -> tuple[int, int, int]:
-        """Grid of a cell: no coarser than in training, numbers of points being products of 2, 3 and 5.
+        """Grid of a cell: no coarser than in training, and fine enough for the plane waves of the density.
+
+        Numbers of points are products of 2, 3 and 5.
 
         Raises:
             ModelError: the grid would be too large.
         """
         lengths = np.linalg.norm(cell, axis=1)
-        nx, ny, nz = (_fft_friendly(int(np.ceil(x / self.card.grid_spacing - 1e-6))) for x in lengths)
+        least = np.ceil(lengths / self.card.grid_spacing - 1e-6).astype(int)
+        if self.card.dft is not None:
+            least = np.maximum(least, smallest_grid(cell, self.card.dft.density_cutoff))
+        nx, ny, nz = (_fft_friendly(int(n)) for n in least)
         if nx * ny * nz > LARGEST_PREDICTION:
             cell_text = " x ".join(f"{x:.1f}" for x in lengths)
             raise ModelError(

@@ -17,6 +17,7 @@ from dftune.trainables.bispectrum import bispectrum
 from dftune.trainables.errors import InputError
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
+from dftune.trainables.physics.reciprocal import DensitySphere
 from dftune.trainables.surrogate_config import SurrogateConfig
 
 
@@ -79,6 +80,20 @@ def test_the_grid_of_another_cell_is_no_coarser_and_friendly_to_the_fft(model):
         assert n == 2 ** round(np.log2(n / (m := odd_part(n)))) * m
         assert all(p in (3, 5) for p in factors(odd_part(n)))
     assert model.grid(np.diag([8.1, 4.05, 4.05])) == (40, 20, 20)
+
+
+def test_the_grid_of_a_supercell_holds_the_plane_waves_of_the_density(model):
+    # Beryllium's 27 x 15 x 24 at 100 Ry: twice 27 are 54 points, where the plane waves of the doubled cell need 55.
+    cell = np.array([[4.5716, 0, 0], [-1.1429, 1.97956, 0], [0, 0, 3.5843]])
+    dft = model.card.dft.model_copy(update={"density_cutoff": 100 * 13.605693})
+    beryllium = Model(
+        model.card.model_copy(update={"grid_spacing": 4.5716 / 27, "dft": dft}), model.network, model.scaling
+    )
+    assert beryllium.grid(cell) == (27, 15, 24)
+    for times in (2, 3, 4):
+        grid = beryllium.grid(times * cell)
+        DensitySphere(times * cell, grid, dft.density_cutoff)
+        assert max(np.array(grid) / (times * np.array([27, 15, 24]))) < 1.2
 
 
 def odd_part(n: int) -> int:

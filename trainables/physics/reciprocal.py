@@ -44,6 +44,19 @@ def fractional(positions: Array, cell: Array) -> Array:
     return positions @ reciprocal(cell).T / (2 * np.pi)
 
 
+def smallest_grid(cell: Array, cutoff: float) -> tuple[int, int, int]:
+    """Fewest grid points along the lattice vectors that hold the plane waves ħ²G²/2m <= ``cutoff``.
+
+    Args:
+        cell: lattice vectors as rows, shape (3, 3) [Å].
+        cutoff: kinetic energy of the largest plane wave [eV].
+    """
+    # Components of G along the axes: m_i = G·a_i / 2π.
+    largest = np.sqrt(cutoff * RIM / KINETIC)
+    nx, ny, nz = (2 * int(largest * length / (2 * np.pi)) + 1 for length in np.linalg.norm(cell, axis=1))
+    return nx, ny, nz
+
+
 @dataclass(frozen=True, eq=False)
 class DensitySphere:
     """The plane waves ħ²G²/2m <= ``cutoff`` that carry the electron density on an FFT grid.
@@ -67,9 +80,7 @@ class DensitySphere:
         reciprocal(self.cell)
         if not self.cutoff > 0:
             raise ValueError(f"the density cutoff is {self.cutoff} eV, but must be positive")
-        # Components of G along the axes: m_i = G·a_i / 2π.
-        largest = np.sqrt(self.cutoff * RIM / KINETIC)
-        needed = tuple(2 * int(largest * length / (2 * np.pi)) + 1 for length in np.linalg.norm(self.cell, axis=1))
+        needed = smallest_grid(self.cell, self.cutoff)
         if len(self.grid) != 3 or any(n < least for n, least in zip(self.grid, needed)):
             raise ValueError(
                 f"a grid of {' x '.join(map(str, self.grid))} points cannot hold the plane waves up to "
