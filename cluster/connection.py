@@ -12,7 +12,7 @@ from ..trainables.errors import InputError
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
-_SETTINGS = {
+SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -41,7 +41,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     Raises:
         ClusterError: no cluster answers at the address.
     """
-    for name, value in _SETTINGS.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .cli_cluster import cluster
 from .cli_compare import compare
 from .cli_data import data
 from .cli_descriptors import descriptors
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, study, compare, model):
+for group in (data, descriptors, study, compare, model, cluster):
     cli.add_command(group)
 
 
