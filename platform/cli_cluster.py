@@ -1,4 +1,4 @@
-"""`dftune cluster`: files that launch Ray elsewhere."""
+"""`dftune cluster`: files that launch Ray elsewhere, and on how many nodes."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_plan import plan
 from .cli_shared import studies_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def cluster() -> None:
-    """Files that launch Ray on a cluster: Slurm, Kubernetes, machines of your own."""
+    """Files that launch Ray on a cluster (Slurm, Kubernetes, machines of your own), and how many nodes to ask for."""
+
+
+cluster.add_command(plan)
 
 
 def _nodes_options(command: Callable[..., Any]) -> Callable[..., Any]:
