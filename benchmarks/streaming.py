@@ -1,6 +1,6 @@
 """Claim: a streamed training takes the memory it is given, however large the data, at 0.7 times the speed or more.
 
-The training snapshots of aluminium (examples/al4, 2J_max = 10) stand 8, 32 and 64 times in a temporary folder of 1.4 GB:
+The training snapshots of aluminium (examples/al4, 2J_max = 10) stand 8, 32 and 64 times in a temporary folder, 1.4 GB:
 48, 192 and 384 files each of descriptors and LDOS.  A row a case, each in a process of its own:
 
 memory: one epoch of a streamed training with 64 MB for its grid points, under a limit of the kernel (RLIMIT_DATA, which
