@@ -1,4 +1,4 @@
-"""Descriptors of a dataset by Ray actors, one a CPU slot: Arrow shards in the object store and in the dataset."""
+"""Descriptors of a dataset by Ray actors, one a CPU slot: Arrow shards in the dataset and in the object store."""
 
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -21,22 +21,26 @@ IN_FLIGHT = 2  # snapshots an actor has before it: one being computed, one waiti
 
 @ray.remote(max_restarts=3, max_task_retries=3)
 class DescriptorActor:
-    """Computes descriptors of one snapshot after another, writes them to the dataset and returns them."""
+    """Computes descriptors of one snapshot after another, and writes them to the dataset."""
 
     def __init__(self, dataset: Path, settings: BispectrumSettings) -> None:
         self._dataset = Dataset.open(dataset)
         self._settings = settings
 
-    def shards(self, snapshot_id: str) -> Any:
-        """Shards of one snapshot, one return value each; computed only when the dataset does not have them."""
+    def compute(self, snapshot_id: str) -> None:
+        """Bring the descriptors of one snapshot into the dataset, unless it has them."""
         snapshot = self._dataset[snapshot_id]
         try:
-            file = self._dataset.descriptors(snapshot, self._settings)
+            self._dataset.descriptors(snapshot, self._settings)
         except DatasetError:
             values = bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, self._settings)
             self._dataset.write_descriptors(snapshot, self._settings, values)
-            # Read back: a batch cut from the array would carry the whole array into the object store.
-            file = self._dataset.descriptors(snapshot, self._settings)
+
+    def shards(self, snapshot_id: str) -> Any:
+        """As ``compute``, and return its shards, one return value each."""
+        self.compute(snapshot_id)
+        # From the file: a batch cut from the array would carry the whole array into the object store.
+        file = self._dataset.descriptors(self._dataset[snapshot_id], self._settings)
         return file.batches[0] if len(file.batches) == 1 else tuple(file.batches)
 
 
@@ -45,12 +49,12 @@ class ShardRegistry:
     """Submits the calls and so owns the shards: they outlive the actors that made them."""
 
     def __init__(
-        self, dataset: Path, settings: BispectrumSettings, snapshots: Sequence[Snapshot], n_actors: int
+        self, dataset: Path, settings: BispectrumSettings, snapshots: Sequence[Snapshot], n_actors: int, keep: bool
     ) -> None:
         make = DescriptorActor.options(num_cpus=1, scheduling_strategy="SPREAD")  # type: ignore[attr-defined]
         self._actors: list[ActorHandle] = [make.remote(dataset, settings) for _ in range(n_actors)]
         self._idle = self._actors * IN_FLIGHT  # an actor stands here once for each snapshot it may still take
-        self._waiting = list(snapshots)
+        self._waiting, self._keep = list(snapshots), keep
         self._running: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
         self._shards: dict[str, list[ray.ObjectRef]] = {}
 
@@ -58,10 +62,13 @@ class ShardRegistry:
         """Keep every actor fed, wait until one snapshot is done, and name it; None when all are."""
         while self._waiting and self._idle:
             snapshot, actor = self._waiting.pop(0), self._idle.pop(0)
-            n_shards = ceil(snapshot.n_points / POINTS_A_SHARD)
-            refs = actor.shards.options(num_returns=n_shards).remote(snapshot.id)
-            self._shards[snapshot.id] = refs if isinstance(refs, list) else [refs]
-            self._running[self._shards[snapshot.id][0]] = (snapshot.id, actor)
+            if self._keep:
+                n_shards = ceil(snapshot.n_points / POINTS_A_SHARD)
+                refs = actor.shards.options(num_returns=n_shards).remote(snapshot.id)
+                refs = self._shards[snapshot.id] = refs if isinstance(refs, list) else [refs]
+            else:
+                refs = [actor.compute.remote(snapshot.id)]
+            self._running[refs[0]] = (snapshot.id, actor)
         if not self._running:
             for actor in self._actors:
                 ray.kill(actor)
@@ -79,7 +86,7 @@ class ShardRegistry:
 
 
 class DescriptorShards:
-    """Descriptors in the object store, held by a registry for as long as this object lives."""
+    """Descriptors in the object store, if they were to be kept, held by a registry for as long as this object lives."""
 
     def __init__(self, registry: ActorHandle, shards: dict[str, list[ray.ObjectRef]]) -> None:
         self._registry = registry
@@ -96,14 +103,16 @@ def compute_descriptors(
     settings: BispectrumSettings,
     *,
     actors: int | None = None,
+    keep: bool = False,
     progress: Progress = lambda done, total, text: None,
 ) -> DescriptorShards:
-    """Bring the descriptors of every snapshot into the object store, computing and storing those that are missing.
+    """Compute the descriptors of every snapshot that does not have them, and write them to the dataset.
 
     Args:
         dataset: its folder must be visible to the nodes under the same path.
         settings: of the descriptors.
         actors: number of actors; by default one a CPU slot, no more than there are snapshots to compute.
+        keep: bring all descriptors into the object store, too.
         progress: called after each snapshot, and once a second meanwhile; what it raises ends the computation.
 
     Raises:
@@ -112,7 +121,7 @@ def compute_descriptors(
     """
     missing = dataset.without_descriptors(settings)
     n_actors = slots(1, at_most=actors or max(len(missing), 1))
-    registry = ShardRegistry.remote(dataset.path, settings, dataset.snapshots, n_actors)  # type: ignore[attr-defined]
+    registry = ShardRegistry.remote(dataset.path, settings, dataset.snapshots, n_actors, keep)  # type: ignore[attr-defined]
     progress(0, len(dataset.snapshots), f"{len(missing)} to compute")
     done = 0
     try:

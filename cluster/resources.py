@@ -1,5 +1,9 @@
 """What a task asks for, checked against what the cluster has: Ray would wait for ever for what it never gets."""
 
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
 import ray
 
 from .connection import ClusterError
@@ -24,6 +28,66 @@ def most_cpus(cpus: float, gpus: float) -> int:
     """CPUs of the node that has most, among those where ``cpus`` CPUs and ``gpus`` GPUs fit.  Errors as ``slots``."""
     slots(cpus, gpus)
     return max(int(resources.get("CPU", 0)) for resources in _nodes() if _fits(resources, cpus, gpus))
+
+
+def object_store() -> float:
+    """Bytes of the smallest object store of a node."""
+    return min(resources.get("object_store_memory", 0.0) for resources in _nodes())
+
+
+@dataclass(frozen=True)
+class MemoryShare:
+    """Memory for the grid points of a trial: so much, or its share of half of what there is where it runs.
+
+    The other half is for Ray's object store (0.3 by default), networks and their activations.  Shares are of what the
+    machine has and not of what is free, so that equal studies stream equally.
+
+    gigabytes: given by the user, 10⁹ bytes each.
+    of_node, of_gpu: share of a trial.
+    """
+
+    gigabytes: float | None = None
+    of_node: float = 1.0
+    of_gpu: float = 1.0
+
+    @classmethod
+    def of_trials(cls, gigabytes: float | None, cpus: float, gpus: float, concurrent: int) -> "MemoryShare":
+        """Of a trial with so many CPUs and GPUs, beside all the others that run on its node at the same time."""
+        on_node = min(concurrent, max(_fits(resources, cpus, gpus) for resources in _nodes()))
+        return cls(gigabytes, 1 / max(on_node, 1), min(gpus, 1.0) or 1.0)
+
+    def bytes(self, device: str) -> float:
+        """Of this machine or its GPU: ``cpu``, ``cuda`` or ``cuda:N``."""
+        if self.gigabytes is not None:
+            return 1e9 * self.gigabytes
+        if device == "cpu":
+            return 0.5 * self.of_node * host_memory()
+        import torch
+
+        return 0.5 * self.of_gpu * float(torch.cuda.get_device_properties(device).total_memory)
+
+
+def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may use: the machine's, or fewer where a control group (Slurm, a container) says so.
+
+    Args:
+        groups: the control groups of the process, a line each.
+        mounted: where the kernel shows them.
+    """
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            root, name = mounted / "memory", "memory.limit_in_bytes"
+        elif controllers == "":
+            root, name = mounted, "memory.max"
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        for file in (place / name for place in (folder, *folder.parents) if place.is_relative_to(root)):
+            if file.exists() and (limit := file.read_text().strip()) != "max":
+                most = min(most, int(limit))
+    return most
 
 
 def _nodes() -> list[dict[str, float]]:

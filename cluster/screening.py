@@ -12,7 +12,7 @@ from ..trainables.dataset import Dataset, one_line
 from ..trainables.descriptor_screen import Sample, SettingScores, score_setting
 from ..trainables.errors import InputError
 from ..trainables.surrogate_config import SurrogateConfig
-from .resources import slots
+from .resources import MemoryShare, slots
 
 
 def score_settings(
@@ -36,7 +36,8 @@ def train_settings(
 
     The descriptors must be in the dataset.  Errors as ``score_settings``.
     """
-    yield from _as_done(_train, [(s, (dataset.path, s, config, list(seeds))) for s in settings])
+    share = MemoryShare.of_trials(None, 1, 0, slots(1))
+    yield from _as_done(_train, [(s, (dataset.path, s, config, list(seeds), share)) for s in settings])
 
 
 @ray.remote(num_cpus=1)
@@ -45,7 +46,9 @@ def _score(settings: BispectrumSettings, sampled: Sample) -> SettingScores:
 
 
 @ray.remote(num_cpus=1)
-def _train(dataset: Path, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int]) -> list[float] | str:
+def _train(
+    dataset: Path, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int], share: MemoryShare
+) -> list[float] | str:
     import torch
 
     from ..trainables.training import TrainingFailed, train
@@ -53,7 +56,8 @@ def _train(dataset: Path, settings: BispectrumSettings, config: SurrogateConfig,
 
     torch.set_num_threads(1)  # of the one CPU; a process that has had LAMMPS in it could not have more anyway
     try:
-        trained = train(config, read_training_data(Dataset.open(dataset), settings), seeds=seeds)
+        data = read_training_data(Dataset.open(dataset), settings)
+        trained = train(config, data, seeds=seeds, memory=share.bytes("cpu"))
     except TrainingFailed as error:
         return str(error)
     return list(trained.best_loss)

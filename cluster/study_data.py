@@ -1,4 +1,4 @@
-"""The data of a study in the object store: put there once, read by every worker of a node without a copy."""
+"""The data of a study in the object store, read by every worker of a node without a copy, or else in its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,15 @@ from uuid import uuid4
 
 import ray
 
-from ..trainables.dataset import Dataset, Snapshot
+from ..trainables.bispectrum import BispectrumSettings
+from ..trainables.dataset import SPLITS, Dataset, Snapshot, Split
 from ..trainables.energy_grid import EnergyGrid
 from ..trainables.shards import to_numpy
-from ..trainables.training_data import Scaling, SnapshotData, TrainingData
+from ..trainables.training_data import Scaling, SnapshotData, TrainingData, read_split
 from .descriptors import DescriptorShards
+from .resources import object_store
+
+OBJECT_STORE = 0.5  # the share that grid points may take: what does not fit is spilled to disk, or ends the study
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +36,19 @@ class SnapshotRefs:
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
-    """All splits of a dataset as references, small enough to send to any worker; ``key`` tells one from another."""
+    """All splits of a dataset as references to the object store, or to places in its files.
+
+    It is small enough to send to any worker; ``key`` tells one from another.
+    """
 
     key: str
-    splits: dict[str, list[SnapshotRefs]]
+    splits: dict[Split, Sequence[SnapshotRefs | SnapshotData]]
     energy_grid: EnergyGrid
     scaling: Scaling
 
     def training_data(self) -> TrainingData:
         """Training and validation snapshots."""
-        train, validation = ([refs.fetch() for refs in self.splits[name]] for name in ("train", "validation"))
+        train, validation = _fetched(self.splits["train"]), _fetched(self.splits["validation"])
         return TrainingData(train, validation, self.energy_grid, self.scaling)
 
     def worker_data(self) -> TrainingData:
@@ -53,25 +60,36 @@ class StudyData:
 
     def test(self) -> list[SnapshotData]:
         """The test snapshots."""
-        return [refs.fetch() for refs in self.splits["test"]]
+        return _fetched(self.splits["test"])
 
 
 _FETCHED: dict[str, TrainingData] = {}  # the one study whose data this process holds
 
 
-def publish(dataset: Dataset, descriptors: DescriptorShards) -> StudyData:
-    """Put the LDOS beside the descriptors, and fit the scaling on the training split.
+def fits_object_store(dataset: Dataset, settings: BispectrumSettings) -> bool:
+    """Whether the object store of every node holds all grid points and leaves as much room again."""
+    numbers = settings.n_components + dataset.info.energy_grid.n_energy  # of 4 bytes or less
+    return 4 * numbers * sum(s.n_points for s in dataset.snapshots) <= OBJECT_STORE * object_store()
+
+
+def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: DescriptorShards) -> StudyData:
+    """Put the LDOS beside the descriptors if those are in the object store, and fit the scaling on the training split.
 
     Raises:
-        DatasetError: a split is empty, or an LDOS missing or damaged.
+        DatasetError: a split is empty, or a file missing or damaged.
     """
     dataset.verify()
-    splits = {
-        name: [
-            SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
-            for s in dataset.split(name)
-        ]
-        for name in ("train", "validation", "test")
-    }
-    scaling = Scaling.fit([refs.fetch() for refs in splits["train"]])
-    return StudyData(uuid4().hex, splits, dataset.info.energy_grid, scaling)
+    splits: dict[Split, Sequence[SnapshotRefs | SnapshotData]] = {}
+    for name in SPLITS:
+        if descriptors.shards:
+            splits[name] = [
+                SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
+                for s in dataset.split(name)
+            ]
+        else:
+            splits[name] = read_split(dataset, settings, name)
+    return StudyData(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
+
+
+def _fetched(split: Sequence[SnapshotRefs | SnapshotData]) -> list[SnapshotData]:
+    return [s.fetch() if isinstance(s, SnapshotRefs) else s for s in split]

@@ -12,10 +12,11 @@ from ray import tune
 
 from ..trainables.accuracy import Accuracy, SnapshotError
 from ..trainables.surrogate_config import SurrogateConfig
+from .resources import MemoryShare
 from .study_data import StudyData
 
 
-def train_trial(task: dict[str, Any], data: StudyData) -> None:
+def train_trial(task: dict[str, Any], data: StudyData, memory: MemoryShare) -> None:
     """Ray Tune trainable: train one config with one initialisation, report every epoch, say why it failed.
 
     Reports are those of ``EpochReport``, with ``n_parameters`` of the network and its ``inference_time`` [µs a grid
@@ -25,6 +26,7 @@ def train_trial(task: dict[str, Any], data: StudyData) -> None:
         task: ``config`` (all hyperparameters), ``seed``, ``cpus``; ``complete_key`` and ``failure_key`` mark the last
             report; ``pauses`` are the epochs after which the trial may be paused, so that they report a checkpoint.
         data: of the study.
+        memory: for its grid points.
     """
     from ..trainables.network import n_parameters
     from ..trainables.surrogate import inference_time
@@ -53,6 +55,7 @@ def train_trial(task: dict[str, Any], data: StudyData) -> None:
                 training_data,
                 seeds=[task["seed"]],
                 device=device,
+                memory=memory.bytes(device),
                 report=report,
                 checkpoint=Path(folder) / "training.safetensors",
                 checkpoint_epochs=task["pauses"],
@@ -93,7 +96,9 @@ class Retrainer:
         with self._lock:
             return self._epoch
 
-    def run(self, config: dict[str, Any], data: StudyData, seeds: Sequence[int], cpus: int) -> Retrained:
+    def run(
+        self, config: dict[str, Any], data: StudyData, seeds: Sequence[int], cpus: int, memory: MemoryShare
+    ) -> Retrained:
         """Train and judge; errors as ``training.train``."""
         from ..trainables.surrogate import judge
         from ..trainables.training import EpochReport, train
@@ -103,7 +108,15 @@ class Retrainer:
                 self._epoch = (epoch.epoch, epoch.validation_loss)
 
         _use_cpus(cpus)
-        trained = train(SurrogateConfig.of(config), data.training_data(), seeds=seeds, device=_device(), report=report)
+        device = _device()
+        trained = train(
+            SurrogateConfig.of(config),
+            data.training_data(),
+            seeds=seeds,
+            device=device,
+            memory=memory.bytes(device),
+            report=report,
+        )
         judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
         weights = {name: value.numpy() for name, value in trained.network.state_dict().items()}
         return Retrained(weights, judgement.accuracy, judgement.errors, judgement.dos, trained.seeds)

@@ -232,8 +232,10 @@ def _show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
 def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     from ..trainables.accuracy import Accuracy
     from .spec import UNITS
-    from .study import describe
+    from .study import describe, streamed
 
+    if said := streamed(t.result for t in found.trials()):
+        click.echo(f"\n{said}")
     qualities = found.score_qualities()
     if qualities:
         click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")

@@ -247,17 +247,19 @@ class Model:
 
     def check(self, dataset: Dataset) -> Judgement:
         """Accuracy on the ``unseen`` snapshots of a dataset.  Errors as there."""
-        threads, data = torch.get_num_threads(), []
-        for s in self.unseen(dataset):
-            try:
-                descriptors = list(dataset.descriptors(s, self.card.descriptors).arrays())
-            except DatasetError:
-                values = bispectrum(s.cell, s.positions, s.numbers, s.grid, self.card.descriptors)
-                sizes = [len(a) for a in dataset.ldos(s).arrays()]
-                descriptors = np.split(values, np.cumsum(sizes)[:-1])
-            data.append(SnapshotData(s, descriptors, list(dataset.ldos(s).arrays())))
-        torch.set_num_threads(threads)
+        data = (self._described(dataset, s) for s in self.unseen(dataset))  # one in memory at a time
         return judge(self.network, self.scaling, self.card.energy_grid, data)
+
+    def _described(self, dataset: Dataset, snapshot: Snapshot) -> SnapshotData:
+        """A snapshot with its descriptors, computed where the dataset does not have them."""
+        s, ldos = snapshot, dataset.ldos(snapshot).stored()
+        try:
+            return SnapshotData(s, dataset.descriptors(s, self.card.descriptors).stored(), ldos)
+        except DatasetError:
+            threads = torch.get_num_threads()
+            values = bispectrum(s.cell, s.positions, s.numbers, s.grid, self.card.descriptors)
+            torch.set_num_threads(threads)
+            return SnapshotData(s, np.split(values, np.cumsum([len(shard) for shard in ldos])[:-1]), ldos)
 
     def differences(self, found: Accuracy) -> list[str]:
         """Where recomputed accuracy differs from the stated one by more than rounding, 0.1 %."""

@@ -13,6 +13,7 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from ..cluster.resources import MemoryShare
 from ..cluster.schedulers import asha, hyperband, median, pause_epochs
 from ..cluster.scoring import Architecture, ClusterScorer, architecture
 from ..cluster.study_data import StudyData
@@ -28,7 +29,7 @@ from ..trainables.surrogate_config import SurrogateConfig
 from .ledger import Ledger, State
 from .progress import Progress
 from .spec import UNITS, StudySpec
-from .study import StudyError
+from .study import StudyError, streamed
 
 HOPELESS = 3  # this many failed trials and no finished one end a study
 KEPT = (  # of a trial's last report
@@ -39,6 +40,7 @@ KEPT = (  # of a trial's last report
     "seconds",
     "points_per_second",
     "memory_mb",
+    "share_in_memory",
     "grid_points",
     "n_parameters",
     "inference_time",
@@ -153,8 +155,10 @@ def search(
         shutil.rmtree(left, ignore_errors=True)
     scratch = tempfile.mkdtemp(prefix=".tune-", dir=scores.parent) if pauses else tempfile.mkdtemp(prefix="dftune-")
     try:
+        cpus, gpus = spec.resources.cpus, spec.resources.gpus
+        memory = MemoryShare.of_trials(spec.resources.memory, cpus, gpus, concurrent)
         trainable = tune.with_resources(
-            tune.with_parameters(train_trial, data=data), {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
+            tune.with_parameters(train_trial, data=data, memory=memory), {"CPU": cpus, "GPU": gpus}
         )
         tune.Tuner(
             trainable,
@@ -232,6 +236,7 @@ class _Record:
         self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
         self._states: dict[int, State] = {t.number: t.state for t in ledger.trials()}
         self._reports = {t.number: t.result for t in ledger.trials()}  # the latest of each trial
+        self._said_streamed = False
 
     @property
     def hopeless(self) -> bool:
@@ -258,6 +263,9 @@ class _Record:
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
         self._reports[trial] = _kept(result)
         self._ledger.reported(trial, result["epoch"], result[self._spec.metric])
+        if not self._said_streamed and (said := streamed([self._reports[trial]])):
+            self._progress.say(said)
+            self._said_streamed = True
         self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
 
     def told(

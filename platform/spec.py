@@ -38,6 +38,13 @@ class Resources(BaseModel):
     gpus: float = Field(
         default=0.0, ge=0, le=64, allow_inf_nan=False, description="GPUs of a trial; a fraction shares one"
     )
+    memory: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="GB that the grid points of a trial may take, on its GPU if it has one; where they do not fit they "
+        "are streamed; default the trial's share of half of the node or GPU",
+    )
     concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
 
     @field_validator("gpus")

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -254,7 +254,7 @@ class Study:
 
             from ..cluster.descriptors import compute_descriptors
             from ..cluster.resources import most_cpus, slots
-            from ..cluster.study_data import publish
+            from ..cluster.study_data import fits_object_store, publish
             from .search import search
 
             resources = self.spec.resources
@@ -266,11 +266,14 @@ class Study:
                 if interrupted.is_set():
                     raise _stopped(self.spec.name)
 
-            descriptors = compute_descriptors(dataset, self.spec.descriptors, progress=described_one)
+            keep = fits_object_store(dataset, self.spec.descriptors)
+            if not keep:
+                progress.say("the grid points do not fit into Ray's object store: workers read them from the dataset")
+            descriptors = compute_descriptors(dataset, self.spec.descriptors, keep=keep, progress=described_one)
             progress.end("descriptors")
             described = time.perf_counter()
             try:
-                data = publish(dataset, descriptors)
+                data = publish(dataset, self.spec.descriptors, descriptors)
                 scoring = search(
                     self.spec,
                     ledger,
@@ -326,6 +329,7 @@ class Study:
         """Retrain the best config T times, judge it on the test snapshots, save model and figures."""
         import ray
 
+        from ..cluster.resources import MemoryShare
         from ..cluster.training import Retrainer
         from .figures import dos_comparison
         from .model import Model, card_for
@@ -339,7 +343,8 @@ class Study:
         )
         retrainer = Retrainer.options(num_cpus=cpus, num_gpus=spec.resources.gpus).remote()  # type: ignore[attr-defined]
         try:
-            job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus), None
+            memory = MemoryShare(spec.resources.memory)  # no trial is beside it any more
+            job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus, memory), None
             while not ray.wait([job], timeout=0.5)[0]:
                 if interrupted.is_set():
                     raise _stopped(spec.name)
@@ -395,6 +400,17 @@ def describe(config: Mapping[str, Any]) -> str:
     """A config in one line."""
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in config.items()
+    )
+
+
+def streamed(reports: Iterable[Mapping[str, Any]]) -> str | None:
+    """What to say of trials that held a part of the training points at a time, by their reports; None if none did."""
+    share = min((report.get("share_in_memory", 1.0) for report in reports), default=1.0)
+    if share == 1:
+        return None
+    return (
+        f"the grid points do not fit into the memory of a trial and are streamed, {share:.1%} of them shuffled at a "
+        "time; memory in [resources] sets how much it takes"
     )
 
 

@@ -16,9 +16,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors import compute_descriptors
-from dftune.cluster.resources import most_cpus, slots
+from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
 from dftune.cluster.scoring import ClusterScorer, architecture
-from dftune.cluster.study_data import publish
+from dftune.cluster.study_data import fits_object_store, publish
 from dftune.cluster.training import train_trial
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
 from dftune.trainables.errors import InputError
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 def test_actors_compute_what_lammps_gives_in_the_object_store_and_in_the_dataset(fresh_al4):
     steps = []
-    made = compute_descriptors(fresh_al4, CHEAP, actors=2, progress=lambda *step: steps.append(step))
+    made = compute_descriptors(fresh_al4, CHEAP, actors=2, keep=True, progress=lambda *step: steps.append(step))
     for snapshot in fresh_al4.snapshots[:3]:
         expected = bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, CHEAP)
         (batch,) = ray.get(made.shards[snapshot.id])
@@ -107,8 +107,8 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(fresh_al4):
 @pytest.fixture(scope="module")
 def published(al4, local_ray):
     """The dataset with cheap descriptors, in the object store."""
-    shards = compute_descriptors(al4, CHEAP)
-    yield publish(al4, shards)
+    shards = compute_descriptors(al4, CHEAP, keep=True)
+    yield publish(al4, CHEAP, shards)
     shards.close()
 
 
@@ -118,13 +118,13 @@ def test_workers_read_the_same_training_data_from_the_object_store(al4, publishe
         training = published.worker_data()
         again = published.worker_data()
         assert again is training, "fetched once a process"
-        arrays = [s for d in (*training.train, *training.validation) for s in (*d.descriptors, *d.ldos)]
+        arrays = [s[:] for d in (*training.train, *training.validation) for s in (*d.descriptors, *d.ldos)]
         return [float(a.sum(dtype=np.float64)) for a in arrays], any(a.flags.writeable for a in arrays)
 
     sums, writeable = ray.get(digest.remote(published))
     local = read_training_data(al4, CHEAP)
     assert sums == [
-        float(a.sum(dtype=np.float64)) for d in (*local.train, *local.validation) for a in (*d.descriptors, *d.ldos)
+        float(a[:].sum(dtype=np.float64)) for d in (*local.train, *local.validation) for a in (*d.descriptors, *d.ldos)
     ]
     assert not writeable, "shared memory is read in place"
     for name in Scaling.__annotations__:
@@ -155,7 +155,7 @@ def test_a_paused_trial_goes_on_where_it_was_and_ends_as_without_a_break(publish
     }  # fmt: skip
     scheduler = PauseTwice()
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, data=published), {"CPU": 1}),
+        tune.with_resources(tune.with_parameters(train_trial, data=published, memory=MemoryShare()), {"CPU": 1}),
         param_space=task,
         tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
@@ -180,6 +180,47 @@ def test_asking_for_more_than_any_node_has_is_refused_at_once():
     assert slots(1) == ray.cluster_resources()["CPU"]
     assert slots(1, at_most=1) == 1
     assert most_cpus(1, 0) == ray.cluster_resources()["CPU"]
+
+
+def test_trials_share_half_of_the_memory_of_their_node_unless_they_are_given_some():
+    share = MemoryShare.of_trials(None, 1, 0, concurrent=2)
+    assert share.bytes("cpu") == pytest.approx(host_memory() / 4)
+    assert MemoryShare().bytes("cpu") == pytest.approx(host_memory() / 2)
+    assert MemoryShare.of_trials(1.5, 1, 0, concurrent=2).bytes("cpu") == 1.5e9
+    assert 0 < host_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(
+    "group, limits, expected",
+    [
+        ("0::/slurm/job_1", {"slurm/job_1/memory.max": "max", "slurm/memory.max": "4000", "memory.max": "9000"}, 4000),
+        ("3:memory:/job", {"memory/job/memory.limit_in_bytes": "5000", "memory.max": "10"}, 5000),
+        ("3:memory:/of/the/host", {"memory/memory.limit_in_bytes": "6000"}, 6000),  # seen from inside a container
+        ("3:cpu:/job", {"memory/job/memory.limit_in_bytes": "5000"}, None),
+    ],
+)
+def test_the_memory_of_a_machine_is_that_of_the_narrowest_control_group(tmp_path, group, limits, expected):
+    (tmp_path / "groups").write_text(f"9:name=systemd:/\n{group}\n")
+    for name, limit in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{limit}\n")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert host_memory(tmp_path / "groups", tmp_path) == (expected or whole)
+
+
+def test_data_that_are_not_kept_in_the_object_store_are_read_from_the_dataset(al4, published):
+    shards = compute_descriptors(al4, CHEAP, keep=False)
+    assert shards.shards == {}
+    stored = publish(al4, CHEAP, shards)
+    shards.close()
+    assert fits_object_store(al4, CHEAP)
+    assert len(pickle.dumps(stored)) < 100_000, "places in files, and no data"
+    for name in Scaling.__annotations__:
+        np.testing.assert_array_equal(getattr(stored.scaling, name), getattr(published.scaling, name))
+    pairs = zip(stored.training_data().train + stored.test(), published.training_data().train + published.test())
+    for ours, theirs in pairs:
+        for a, b in zip([*ours.descriptors, *ours.ldos], [*theirs.descriptors, *theirs.ldos], strict=True):
+            np.testing.assert_array_equal(a[:], b)
 
 
 def test_fractions_of_logical_gpus_make_slots(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import pickle
 import subprocess
 import sys
 
@@ -57,6 +58,52 @@ def test_a_shard_holds_at_most_65536_grid_points_in_grid_order(tmp_path):
     file = read(tmp_path / "a.arrow", values)
     assert [len(a) for a in file.arrays()] == [65_536, 65_536, 1]
     np.testing.assert_array_equal(file.array(), values)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(POINTS_A_SHARD + 1000, 3), (300,)])
+def test_rows_of_a_stored_shard_are_those_of_the_file_in_memory_of_their_own(tmp_path, shape, dtype):
+    values = random(shape, dtype)
+    write(tmp_path / "a.arrow", to_batches(values, "ldos", {"some": "metadata"}))
+    shards = pickle.loads(pickle.dumps(read(tmp_path / "a.arrow", values).stored()))
+    assert sum(map(len, shards)) == len(values)
+    assert all(shard.shape[1:] == values.shape[1:] for shard in shards)
+    for rows in (
+        slice(None),
+        slice(7, 90),
+        slice(250, 10_000_000),
+        slice(5, 2),
+        np.array([0, 8, 3]),
+        np.array([], int),
+    ):
+        found = shards[0][rows]
+        np.testing.assert_array_equal(found, values[:POINTS_A_SHARD][rows])
+        assert found.dtype == dtype
+        assert found.flags.writeable
+    np.testing.assert_array_equal(shards[-1][:], values[-len(shards[-1]) :])
+
+
+def test_a_stored_shard_whose_file_was_cut_or_is_gone_says_so(tmp_path):
+    values = random((300, 4))
+    write(tmp_path / "a.arrow", to_batches(values, "ldos", {}))
+    (shard,) = read(tmp_path / "a.arrow", values).stored()
+    (tmp_path / "a.arrow").write_bytes((tmp_path / "a.arrow").read_bytes()[:3000])
+    with pytest.raises(DatasetError, match=r"a.arrow: cannot be read any more .*; bring the file back"):
+        shard[:]
+    (tmp_path / "a.arrow").unlink()
+    with pytest.raises(DatasetError, match=r"a.arrow: cannot be read any more"):
+        shard[:2]
+
+
+def test_a_compressed_file_cannot_be_read_in_parts(tmp_path):
+    (batch,) = to_batches(np.zeros((30_000, 4), dtype=np.float32), "ldos", {})
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    file = ShardFile(tmp_path / "a.arrow", "ldos", n_points=30_000, n=4, remedy="")
+    assert file.array().shape == (30_000, 4)
+    with pytest.raises(DatasetError, match=r"a.arrow: is compressed"):
+        file.stored()
 
 
 def test_a_file_can_outlive_the_object_that_opened_it(tmp_path):

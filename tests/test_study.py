@@ -21,6 +21,7 @@ from dftune import Dataset, Model, Study
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.platform.ledger import Ledger
 from dftune.platform.lock import Held, held
+from dftune.platform.progress import Silent
 from dftune.platform.score_quality import score_quality
 from dftune.platform.study import StudyError
 from dftune.trainables.bispectrum import BispectrumSettings
@@ -80,6 +81,35 @@ def test_a_trials_value_is_what_training_it_alone_gives(ended, described):
     config = SurrogateConfig.of({**QUICK["config"], **trial.config})
     assert trial.seed == ended.spec.trial_seed(trial.number)
     assert train(config, data, seeds=[trial.seed]).best_loss[0] == pytest.approx(trial.value, rel=1e-3)
+
+
+def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_says_so(described, tmp_path, monkeypatch):
+    class Lines(Silent):
+        def __init__(self):
+            self.said = []
+
+        def say(self, text):
+            self.said.append(text)
+
+    monkeypatch.setattr("dftune.cluster.study_data.OBJECT_STORE", 0.0)
+    memory = 5e-3  # GB; all training and validation points need 0.024
+    study = Study(
+        "large", described, studies=tmp_path, method="random", trials=2, resources={"memory": memory}, **QUICK
+    )
+    lines = Lines()
+    conclusion = study.run(progress=lines)
+    assert "the grid points do not fit into Ray's object store: workers read them from the dataset" in lines.said
+    share = int(1e9 * memory) // (2 * 4 * (14 + 37)) / 48_000  # two buffers
+    (said,) = [line for line in lines.said if "streamed" in line]
+    assert f"are streamed, {share:.1%} of them shuffled at a time; memory in [resources] sets" in said
+    trials = study.trials()
+    assert [t.result["share_in_memory"] for t in trials] == pytest.approx([share] * 2)
+    data = read_training_data(described, study.spec.descriptors)
+    config = SurrogateConfig.of({**QUICK["config"], **trials[1].config})
+    alone = train(config, data, seeds=[trials[1].seed], memory=1e9 * memory)
+    assert alone.best_loss[0] == pytest.approx(trials[1].value, rel=1e-3)
+    accuracy = study.model().check(described).accuracy
+    assert accuracy.ldos_r2 == pytest.approx(conclusion.accuracy["ldos_r2"], abs=1e-6)
 
 
 def test_the_ledger_is_an_optuna_study_that_optuna_tools_can_open(ended):

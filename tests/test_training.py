@@ -231,6 +231,41 @@ def test_an_initialisation_that_diverges_is_left_out_and_does_not_touch_the_othe
     assert losses(found.network, data) == pytest.approx(found.best_loss, rel=1e-4)
 
 
+# ---------------------------------------------------------------- streaming
+
+ROW = 4 * (14 + 37)  # bytes of a grid point
+
+
+def test_a_streamed_training_with_buffers_for_all_points_is_the_one_in_memory_bit_for_bit(data):
+    reports = {}
+    for memory in (math.inf, 2 * 2000 * ROW):  # in memory it needs those of the validation snapshot, too
+        reports[memory] = []
+        found = train(config(), data, seeds=[4, 5], memory=memory, report=reports[memory].append)
+        reports[memory] += weights(found)
+    resident, streamed = ([r if torch.is_tensor(r) else dataclasses.asdict(r) for r in v] for v in reports.values())
+    for ours, theirs in zip(streamed, resident, strict=True):
+        if torch.is_tensor(ours):
+            assert torch.equal(ours, theirs)
+        else:
+            assert {k: v for k, v in ours.items() if k not in CLOCK} == {
+                k: v for k, v in theirs.items() if k not in CLOCK
+            }
+
+
+def test_a_streamed_training_comes_as_far_as_one_in_memory(data):
+    # A tenth of the points in a buffer.
+    reports = []
+    streamed = train(config(), data, seeds=range(5), memory=2 * 200 * ROW, report=reports.append)
+    assert reports[-1].share_in_memory == 0.1
+    assert reports[-1].grid_points == 6 * 2000
+    resident = train(config(), data, seeds=range(5))
+    ours, theirs = np.log(streamed.best_loss), np.log(resident.best_loss)
+    assert abs(ours.mean() - theirs.mean()) < 2 * np.hypot(ours.std(), theirs.std())
+    accuracy = judge(streamed.network, streamed.scaling, data.energy_grid, data.validation).accuracy
+    assert reports[-1].best_band_energy_mae == pytest.approx(accuracy.band_energy_mae, rel=1e-4)
+    assert losses(streamed.network, data) == pytest.approx(streamed.best_loss, rel=1e-5)
+
+
 # ---------------------------------------------------------------- checkpoints
 
 
@@ -238,7 +273,7 @@ class Killed(Exception):
     """Stands for the end of a process."""
 
 
-def in_sessions(chosen, data, seeds, path, epochs):
+def in_sessions(chosen, data, seeds, path, epochs, **options):
     """Train in sessions of so many ``epochs``, each from the file that the one before left: result and reports."""
     reports, killed = [], True
 
@@ -250,7 +285,7 @@ def in_sessions(chosen, data, seeds, path, epochs):
     while killed:
         torch.manual_seed(len(reports))  # a global random state must not matter
         try:
-            return train(chosen, data, seeds=seeds, report=report, checkpoint=path), reports
+            return train(chosen, data, seeds=seeds, report=report, checkpoint=path, **options), reports
         except Killed:
             continue
 
@@ -267,14 +302,15 @@ def assert_same(found, expected, reports, expected_reports):
     np.testing.assert_array_equal(*histories)
 
 
+@pytest.mark.parametrize("memory", [math.inf, 2 * 400 * ROW], ids=["resident", "streamed"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_a_training_in_sessions_ends_bit_for_bit_as_without_a_break(data, tmp_path, optimizer, epochs):
+def test_a_training_in_sessions_ends_bit_for_bit_as_without_a_break(data, tmp_path, optimizer, epochs, memory):
     # The mini-batches, the last of 80 points, must come in the order of the uninterrupted training.
     chosen = config(optimizer=optimizer, weight_decay=0.01, epochs=10, learning_rate=0.02, patience=2)
     expected_reports = []
-    expected = train(chosen, data, seeds=[1, 2, 3], report=expected_reports.append)
-    found, reports = in_sessions(chosen, data, [1, 2, 3], tmp_path / "c", epochs)
+    expected = train(chosen, data, seeds=[1, 2, 3], memory=memory, report=expected_reports.append)
+    found, reports = in_sessions(chosen, data, [1, 2, 3], tmp_path / "c", epochs, memory=memory)
     assert_same(found, expected, reports, expected_reports)
 
 

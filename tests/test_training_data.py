@@ -6,6 +6,7 @@ import pytest
 
 from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.errors import DatasetError
+from dftune.trainables.shards import StoredShard
 from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData, read_split, read_training_data
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
@@ -138,7 +139,21 @@ def test_training_data_of_a_dataset_are_its_splits_scaled_by_the_training_split(
     np.testing.assert_allclose(data.scaling.descriptor_mean, 2.5, atol=0.05)
     ldos = np.concatenate([fresh_al4.ldos(s).array() for s in fresh_al4.split("train")]).astype(float)
     np.testing.assert_allclose(data.scaling.ldos_mean, ldos.mean(axis=0), rtol=1e-6)
-    assert not any(shard.flags.writeable for d in data.train for shard in (*d.ldos, *d.descriptors))
+    assert all(isinstance(shard, StoredShard) for d in data.train for shard in (*d.ldos, *d.descriptors))
+
+
+def test_a_mini_batch_of_points_in_files_is_that_of_points_in_memory(fresh_al4):
+    rng, shards = np.random.default_rng(0), {}
+    for s in fresh_al4.snapshots:
+        shards[s.id] = rng.normal(size=(s.n_points, 5)).astype(np.float32)
+        fresh_al4.write_descriptors(s, SETTINGS, shards[s.id])
+    stored = read_training_data(fresh_al4, SETTINGS)
+    here = [SnapshotData(d.snapshot, [shards[d.snapshot.id]], [d.ldos[0][:]]) for d in stored.train]
+    found, expected = (
+        data.sample(300, np.random.default_rng(2)) for data in (stored, dataclasses.replace(stored, train=here))
+    )
+    np.testing.assert_array_equal(found.descriptors, expected.descriptors)
+    np.testing.assert_array_equal(found.ldos, expected.ldos)
 
 
 def test_a_split_without_its_descriptors_is_refused(al4):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .dataset import Snapshot
 from .energy_grid import EnergyGrid
 from .physics.energies import energies
+from .shards import Shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +108,8 @@ def summarize(errors: Sequence[SnapshotError], total_variance: float) -> Accurac
     )
 
 
-def total_variance(ldos: Sequence[NDArray[np.floating]]) -> float:
+def total_variance(ldos: Sequence[Shard]) -> float:
     """Σ over points and energies of (value - mean of that energy)², over all shards in float64."""
-    count = sum(len(s) for s in ldos)
-    mean = sum(s.sum(axis=0, dtype=np.float64) for s in ldos) / count
-    return float(sum(((s - mean) ** 2).sum() for s in ldos))
+    count = sum(map(len, ldos))
+    mean = sum(s[:].sum(axis=0, dtype=np.float64) for s in ldos) / count
+    return float(sum(((s[:] - mean) ** 2).sum() for s in ldos))

@@ -164,8 +164,8 @@ def _start_up(s: Snapshot, settings: BispectrumSettings) -> float:
 
 def _batch(data: Sequence[SnapshotData], scaling: Scaling) -> MiniBatch:
     return MiniBatch(
-        np.concatenate([scaling.descriptors(shard) for d in data for shard in d.descriptors]),
-        np.concatenate([scaling.ldos(shard) for d in data for shard in d.ldos]),
+        np.concatenate([scaling.descriptors(shard[:]) for d in data for shard in d.descriptors]),
+        np.concatenate([scaling.ldos(shard[:]) for d in data for shard in d.ldos]),
     )
 
 
@@ -173,4 +173,4 @@ def _acsd(data: SnapshotData) -> tuple[float, float]:
     """Both variants, over all pairs of a point in the first half and one in the second."""
     (descriptors,), (ldos,) = data.descriptors, data.ldos
     first, second = np.array_split(np.arange(len(ldos)), 2)
-    return acsd(descriptors, ldos, first, second), acsd(descriptors, ldos, first, second, "clipped")
+    return acsd(descriptors[:], ldos[:], first, second), acsd(descriptors[:], ldos[:], first, second, "clipped")

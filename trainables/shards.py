@@ -1,10 +1,12 @@
-"""Grid-point data as Arrow IPC files: record batches (shards) of fixed-size lists, memory-mapped on reading.
+"""Grid-point data as Arrow IPC files: record batches (shards) of fixed-size lists, mapped or read row by row.
 
 Axes: (grid point in C order of [nx, ny, nz], energy or component).  A batch holds at most 65,536 grid points, so
 batch k of two files of one snapshot is the same grid points.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,50 @@ def write(path: Path, batches: list[pa.RecordBatch]) -> None:
             writer.write_batch(batch)
 
 
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard that stays in its file; the rows asked for are read into memory of their own.
+
+    Read and not mapped: every page of a mapped file that was looked at counts as memory of the process until the
+    kernel needs it, for a batch system too, and a disk that fails would kill the process.  It is small to send.
+
+    offset: of the first value in the file [bytes].
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray[np.floating]:
+        """Consecutive rows, or those of some numbers.
+
+        Raises:
+            DatasetError: the file is gone, or shorter than it was.
+        """
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            return self._read(start, max(start, stop))[::step]
+        if len(rows) == 0:
+            return self._read(0, 0)
+        return np.concatenate([self._read(row, row + 1) for row in rows.tolist()])
+
+    def _read(self, start: int, stop: int) -> NDArray[np.floating]:
+        n = math.prod(self.shape[1:])
+        offset = self.offset + start * n * np.dtype(self.dtype).itemsize
+        try:
+            values = np.fromfile(self.path, self.dtype, count=(stop - start) * n, offset=offset)
+            return values.reshape(stop - start, *self.shape[1:])
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}: cannot be read any more ({error}); bring the file back") from error
+
+
+Shard = NDArray[np.floating] | StoredShard
+
+
 class ShardFile:
     """A memory-mapped Arrow file of one column of grid-point values.
 
@@ -63,7 +109,8 @@ class ShardFile:
     def __init__(self, path: Path, column: str, *, n_points: int, n: int, remedy: str) -> None:
         self.path = path
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._map = pa.memory_map(str(path))
+            self._reader = pa.ipc.open_file(self._map)
             batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
             for batch in batches:
                 batch.validate()  # lengths and buffers: a flipped bit in them aborts the process further on
@@ -90,6 +137,21 @@ class ShardFile:
     def arrays(self) -> Iterator[NDArray[np.floating]]:
         """The shards in grid order, each (n_points_in_shard, n), read-only views of the mapped file."""
         return map(to_numpy, self.batches)
+
+    def stored(self) -> list[StoredShard]:
+        """The shards in grid order, to be read from the file whenever rows are asked for.
+
+        Raises:
+            DatasetError: they do not lie in the file as they are, because it is compressed.
+        """
+        self._map.seek(0)
+        whole, found = self._map.read_buffer(), []
+        for array in self.arrays():
+            offset = array.ctypes.data - whole.address
+            if not 0 <= offset <= whole.size - array.nbytes:
+                raise DatasetError(f"{self.path}: is compressed, and cannot be read in parts; write it uncompressed")
+            found.append(StoredShard(self.path, offset, array.shape, array.dtype.str))
+        return found
 
     def array(self) -> NDArray[np.floating]:
         """All grid points, (n_points, n); a view when the file is a single shard."""

@@ -1,7 +1,7 @@
 """A trained surrogate: from descriptors to LDOS, DOS and energies.  eV, Å, K; LDOS in 1/(eV Å³)."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
 from .energy_grid import EnergyGrid
 from .network import Network
-from .physics.local import dos
+from .shards import Shard
 from .surrogate_config import SurrogateConfig
 from .training_data import Scaling, SnapshotData
 
 CHUNK = 16_384  # grid points evaluated at once: memory stays flat in the size of the grid
 
 
-def predict_ldos(
-    network: Network, scaling: Scaling, shards: Iterable[NDArray[np.floating]]
-) -> Iterator[NDArray[np.float32]]:
+def predict_ldos(network: Network, scaling: Scaling, shards: Iterable[Shard]) -> Iterator[NDArray[np.float32]]:
     """LDOS of T initialisations, chunk by chunk in grid order: (T, n_points_in_chunk, n_energy) [1/(eV Å³)].
 
     Args:
@@ -91,21 +89,23 @@ class Judgement:
     dos: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Sequence[SnapshotData]) -> Judgement:
-    """Compare predictions with the reference on snapshots the network has not seen."""
-    errors, curves = [], []
+def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Iterable[SnapshotData]) -> Judgement:
+    """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk."""
+    errors, curves, seen = [], [], list[Shard]()
     for data in snapshots:
-        snapshot, count = data.snapshot, 0
+        snapshot, count = data.snapshot, sum(map(len, data.ldos))
         squares, predicted = np.zeros(network.n_initializations), np.zeros((network.n_initializations, grid.n_energy))
-        true = np.concatenate(list(data.ldos))
-        for chunk in predict_ldos(network, scaling, data.descriptors):
-            here = true[count : count + chunk.shape[1]].astype(np.float32)
-            squares += np.square(chunk - here).sum(axis=(1, 2), dtype=np.float64)
-            predicted += chunk.sum(axis=1, dtype=np.float64)
-            count += chunk.shape[1]
-        predicted_dos, true_dos = predicted * (snapshot.volume / count), dos(true, volume=snapshot.volume)
+        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
+            done = 0
+            for chunk in predict_ldos(network, scaling, [descriptors]):
+                true = ldos[done : done + chunk.shape[1]].astype(np.float32)
+                squares += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
+                predicted += chunk.sum(axis=1, dtype=np.float64)
+                done += chunk.shape[1]
+        predicted_dos, true_dos = predicted * (snapshot.volume / count), data.dos()
+        seen += data.ldos
         curves.append((predicted_dos, true_dos))
         errors.append(
             snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
         )
-    return Judgement(summarize(errors, total_variance([s for d in snapshots for s in d.ldos])), errors, curves)
+    return Judgement(summarize(errors, total_variance(seen)), errors, curves)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .accuracy import SnapshotError, snapshot_error
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from .grid_points import Points, place
 from .network import Network
-from .physics.local import dos
 from .surrogate import CHUNK
 from .surrogate_config import SurrogateConfig
 from .training_data import Scaling, SnapshotData, TrainingData
@@ -35,7 +35,8 @@ class EpochReport:
     ``band_energy_mae`` [meV/atom] and ``dos_rmse`` [1/(eV atom)] are over the validation snapshots, NaN where the
     predicted DOS cannot hold the electrons.  ``best_loss`` and ``best_band_energy_mae`` belong to the weights kept.
     ``grid_points`` counts grid points times epochs trained so far, by one initialisation.  ``seconds`` are those of the
-    whole training, sessions before a checkpoint included.  ``memory_mb`` is the most that the process has used so far.
+    whole training, sessions before a checkpoint included.  ``memory_mb`` is the most that the process has used so far,
+    ``share_in_memory`` how much of the training points is shuffled at once, less than 1 where they are streamed.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class EpochReport:
     seconds: float
     points_per_second: float
     memory_mb: float
+    share_in_memory: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ def train(
     *,
     seeds: Sequence[int],
     device: str = "cpu",
+    memory: float = math.inf,
     report: Callable[[EpochReport], None] = lambda epoch: None,
     checkpoint: Path | None = None,
     checkpoint_epochs: Collection[int] | None = None,
@@ -82,30 +85,32 @@ def train(
         config: architecture and training hyperparameters.
         data: scaled with ``data.scaling``, fitted on the training split.
         seeds: one per initialisation.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; data stay on it as tensors.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        memory: that scaled grid points may take on the device [bytes].  Where all do not fit they are streamed from
+            their shards, in another random order.
         report: called after each epoch.
         checkpoint: file that holds the state after an epoch, written before that epoch is reported.  Where it exists
-            already the training goes on from it, and on the same machine ends bit for bit as without a break.
+            already the training goes on from it, and on the same machine, with the same ``memory``, ends bit for bit
+            as without a break.
         checkpoint_epochs: those after which it is written; by default each.
 
     Raises:
         TrainingFailed: every initialisation ended in NaN or diverged.
         CheckpointError: the file is damaged, or belongs to another training.
+        InputError: the memory does not hold two mini-batches.
 
     Source: Fiedler et al. (2022), Sec. II; loss of Eq. 10 on the scaled LDOS.
     """
     started = time.perf_counter()
     scaling = data.scaling
-    x = torch.cat([torch.from_numpy(scaling.descriptors(s)) for d in data.train for s in d.descriptors]).to(device)
-    y = torch.cat([torch.from_numpy(scaling.ldos(s)) for d in data.train for s in d.ldos]).to(device)
-    judges = [_Judge(d, data, device) for d in data.validation]
+    points, unseen = place(data, config.batch_size, device, memory)
+    judges = [_Judge(d, p, data) for d, p in zip(data.validation, unseen, strict=True)]
     state = _State(config, data, seeds, device)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
         assert state.last is not None
         started -= state.last.seconds
-    n, n_batches = len(x), math.ceil(len(x) / config.batch_size)
-    shuffled_x, shuffled_y = torch.empty_like(x), torch.empty_like(y)
+    n, n_batches = len(points), math.ceil(len(points) / config.batch_size)
 
     causes: list[str] = []
     for epoch in range(1 if state.last is None else state.last.epoch + 1, config.epochs + 1):
@@ -113,10 +118,7 @@ def train(
             break
         epoch_started = time.perf_counter()
         # A function of the epoch alone: nothing to save, and the same for every seed, so that T at once equal T alone.
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0x5F5 + epoch)).to(device)
-        torch.index_select(x, 0, order, out=shuffled_x)
-        torch.index_select(y, 0, order, out=shuffled_y)
-        batches = zip(shuffled_x.split(config.batch_size), shuffled_y.split(config.batch_size), strict=True)
+        batches = points.shuffled(epoch, config.batch_size)
         total = torch.zeros(len(seeds), device=device)
         for step, (batch_x, batch_y) in enumerate(batches, start=(epoch - 1) * n_batches):
             for group in state.optimizer.param_groups:
@@ -153,6 +155,7 @@ def train(
             seconds=now - started,
             points_per_second=n / (now - epoch_started),
             memory_mb=_memory_mb(device),
+            share_in_memory=points.share,
         )
         if checkpoint is not None and (checkpoint_epochs is None or epoch in checkpoint_epochs):
             state.save(checkpoint)
@@ -274,24 +277,21 @@ class _State:
 
 
 class _Judge:
-    """A validation snapshot on the device, ready to be predicted every epoch."""
+    """A validation snapshot, ready to be predicted every epoch."""
 
-    def __init__(self, data: SnapshotData, training: TrainingData, device: str) -> None:
-        scaling = training.scaling
-        self.x = torch.cat([torch.from_numpy(scaling.descriptors(s)) for s in data.descriptors]).to(device)
-        self.y = torch.cat([torch.from_numpy(scaling.ldos(s)) for s in data.ldos]).to(device)
-        self.snapshot, self.grid = data.snapshot, training.energy_grid
-        self.true_dos = dos(np.concatenate(data.ldos), volume=self.snapshot.volume)
+    def __init__(self, data: SnapshotData, points: Points, training: TrainingData) -> None:
+        self.points, self.snapshot, self.grid = points, data.snapshot, training.energy_grid
+        self.true_dos = data.dos()
 
     def error(self, network: Network, scaling: Scaling) -> SnapshotError:
         total, squares = 0.0, 0.0
-        for x, y in zip(self.x.split(CHUNK), self.y.split(CHUNK), strict=True):
+        for x, y in self.points.chunks(CHUNK):
             predicted = network(x)
             total = total + predicted.sum(dim=1, dtype=torch.float64)
             squares = squares + (predicted - y).square().sum(dim=(1, 2), dtype=torch.float64)
         assert isinstance(total, Tensor)
         assert isinstance(squares, Tensor)
-        mean = (total / len(self.x)).cpu().numpy() * scaling.ldos_scale + scaling.ldos_mean
+        mean = (total / len(self.points)).cpu().numpy() * scaling.ldos_scale + scaling.ldos_mean
         return snapshot_error(
             self.snapshot,
             self.grid,
@@ -307,7 +307,7 @@ def _validate(
     """Validation loss, |band-energy error| [meV/atom] and DOS RMSE [1/(eV atom)] of each initialisation."""
     with torch.no_grad():
         errors = [judge.error(network, scaling) for judge in judges]
-    count = sum(judge.y.numel() for judge in judges)
+    count = sum(len(judge.points) for judge in judges) * len(scaling.ldos_mean)
     loss = np.sum([e.squared_error for e in errors], axis=0) / scaling.ldos_scale**2 / count
     band = np.abs([e.band_energy for e in errors]).mean(axis=0)
     return loss, band, np.mean([e.dos_rmse for e in errors], axis=0)

@@ -9,21 +9,27 @@ from numpy.typing import NDArray
 from .bispectrum import BispectrumSettings
 from .dataset import Dataset, Snapshot, Split
 from .energy_grid import EnergyGrid
+from .shards import Shard
 
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class SnapshotData:
-    """One snapshot's grid points in shards, with the reference that a prediction is judged by.
+    """One snapshot's grid points in shards, in memory or in files, with the reference that a prediction is judged by.
 
     descriptors: shards (n_points_in_shard, n_components), float32.
-    ldos: shards (n_points_in_shard, n_energy), float16 or float32 [1/(eV Å³)].
+    ldos: shards of the same points (n_points_in_shard, n_energy), float16 or float32 [1/(eV Å³)].
     """
 
     snapshot: Snapshot
-    descriptors: Sequence[NDArray[np.floating]]
-    ldos: Sequence[NDArray[np.floating]]
+    descriptors: Sequence[Shard]
+    ldos: Sequence[Shard]
+
+    def dos(self) -> NDArray[np.float64]:
+        """Reference DOS from the LDOS, shard by shard, (n_energy,) [1/eV]."""
+        total = sum(shard[:].sum(axis=0, dtype=np.float64) for shard in self.ldos)
+        return self.snapshot.volume * (total / sum(map(len, self.ldos)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +52,18 @@ class Scaling:
 
     @classmethod
     def fit(cls, snapshots: Sequence[SnapshotData]) -> "Scaling":
-        """Means and standard deviations over all grid points, shard by shard in float64."""
-        shards = [shard for s in snapshots for shard in s.descriptors]
-        low = np.min([shard.min(axis=0) for shard in shards], axis=0).astype(np.float32)
-        high = np.max([shard.max(axis=0) for shard in shards], axis=0).astype(np.float32)
-        mean, variance = _moments(shards)
+        """Means, standard deviations and ranges over all grid points, shard by shard in float64."""
+        mean, variance, low, high = _moments([shard for s in snapshots for shard in s.descriptors])
         std = np.sqrt(variance)
         # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
         std[std <= 1e-6 * np.abs(mean)] = 1.0
-        ldos_mean, ldos_variance = _moments([shard for s in snapshots for shard in s.ldos])
+        ldos_mean, ldos_variance, _, _ = _moments([shard for s in snapshots for shard in s.ldos])
         scale = float(np.sqrt(ldos_variance.mean()))
         return cls(
             descriptor_mean=mean.astype(np.float32),
             descriptor_std=std.astype(np.float32),
-            descriptor_min=low,
-            descriptor_max=high,
+            descriptor_min=low.astype(np.float32),
+            descriptor_max=high.astype(np.float32),
             ldos_mean=ldos_mean.astype(np.float32),
             ldos_scale=scale or 1.0,
         )
@@ -82,11 +85,18 @@ class Scaling:
         return (values.astype(np.float32) - self.ldos_mean) / np.float32(self.ldos_scale)
 
 
-def _moments(shards: Sequence[NDArray[np.floating]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    count = sum(len(s) for s in shards)
-    mean = sum((s.sum(axis=0, dtype=np.float64) for s in shards), np.zeros(shards[0].shape[1])) / count
-    squares = sum((((s - mean) ** 2).sum(axis=0) for s in shards), np.zeros_like(mean))
-    return mean, squares / count
+def _moments(shards: Sequence[Shard]) -> tuple[NDArray[np.floating], ...]:
+    """Mean, variance, minimum and maximum of each column, from two passes."""
+    count, n = sum(map(len, shards)), shards[0].shape[1]
+    total, squares, low, high = np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, -np.inf)
+    for shard in shards:
+        values = shard[:]
+        total += values.sum(axis=0, dtype=np.float64)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    mean = total / count
+    for shard in shards:
+        squares += ((shard[:] - mean) ** 2).sum(axis=0)
+    return mean, squares / count, low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +116,8 @@ class TrainingData:
         starts = np.cumsum([0, *sizes])
         x, y = [], []
         for i, (d, t) in enumerate((d, t) for s in self.train for d, t in zip(s.descriptors, s.ldos, strict=True)):
-            rows = chosen[(chosen >= starts[i]) & (chosen < starts[i + 1])] - starts[i]
+            first, end = np.searchsorted(chosen, starts[i : i + 2])
+            rows = chosen[first:end] - starts[i]
             x.append(self.scaling.descriptors(d[rows]))
             y.append(self.scaling.ldos(t[rows]))
         order = rng.permutation(len(chosen))
@@ -122,13 +133,13 @@ class MiniBatch:
 
 
 def read_split(dataset: Dataset, settings: BispectrumSettings, split: Split) -> list[SnapshotData]:
-    """The snapshots of a split as memory-mapped shards.
+    """The snapshots of a split; their grid points stay in the files until they are asked for.
 
     Raises:
         DatasetError: there are none, or a file is missing or damaged.
     """
     return [
-        SnapshotData(s, list(dataset.descriptors(s, settings).arrays()), list(dataset.ldos(s).arrays()))
+        SnapshotData(s, dataset.descriptors(s, settings).stored(), dataset.ldos(s).stored())
         for s in dataset.split(split)
     ]
 
