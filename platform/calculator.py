@@ -1,5 +1,6 @@
 """A surrogate as an ASE calculator: relaxations, molecular dynamics and equations of state.  eV, Å."""
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,14 +17,15 @@ class Calculator(AseCalculator):
 
     ``energy`` and ``free_energy`` are both the free energy A = E - τS, of which the forces are the derivative: what
     a relaxation or molecular dynamics at electronic temperature τ needs.  ``energy_std`` is its standard deviation over
-    the initialisations of the model, and ``prediction`` all that was predicted of the last structure.
+    the initialisations of the model, and ``prediction`` all that was predicted of the last structure.  A structure that
+    is unlike those of the training is warned of.
 
     Args:
         model: a model, or the folder of one.
         temperature: electronic temperature τ [K]; by default that of the training data.
 
     Raises:
-        ModelError: no model, or one that knows no free energy.
+        ModelError: no model, one that knows no free energy, or a temperature that it cannot do.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
@@ -31,10 +33,15 @@ class Calculator(AseCalculator):
     def __init__(self, model: Model | str | Path, *, temperature: float | None = None) -> None:
         super().__init__()
         self.model = model if isinstance(model, Model) else Model.open(model)
-        self.temperature = temperature
+        self._temperature = self.model.temperature(temperature)
         self.prediction: Prediction | None = None
         if self.model.card.dft is None:
             raise ModelError(f"no calculator without the free energy: {NO_FREE_ENERGY}")
+
+    @property
+    def temperature(self) -> float:
+        """τ [K]; another one needs another calculator, as ASE keeps results by the atoms alone."""
+        return self._temperature
 
     def calculate(
         self,
@@ -45,9 +52,11 @@ class Calculator(AseCalculator):
         """Called by ASE when a property is asked for; errors as ``Model.predict``."""
         super().calculate(atoms, properties, system_changes)
         found = self.model.predict(
-            self.atoms, temperature=self.temperature, forces="mean" if "forces" in properties else "none"
+            self.atoms, temperature=self._temperature, forces="mean" if "forces" in properties else "none"
         )
         self.prediction = found
+        for text in found.warnings:
+            warnings.warn(text, stacklevel=2)  # Python shows each text once
         total, std = found.free_energy, found.std["free_energy"]
         self.results: dict[str, Any] = {"energy": total, "free_energy": total, "energy_std": std}
         if found.forces is not None:

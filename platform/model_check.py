@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,48 +131,48 @@ def check_terms(
     return found
 
 
-QUANTITIES = {
-    **{name: (name.replace("_", " "), "meV/atom") for name in TERMS},
-    "fermi_level": ("Fermi level", "meV"),
-    "dos_rmse": ("DOS, root mean square", "1/(eV atom)"),
-    "density": ("density, ∫ |n - n_DFT| dr / N", "%"),
-    "forces": ("force components", "eV/Å"),
-    "spread": ("spread of the free energy", "meV/atom"),
-    "furthest": ("beyond the training", "standard deviations"),
+def _energy(name: str, check: SnapshotCheck) -> float | None:
+    return check.energies[name]
+
+
+# Name -> label, unit, and its value of a snapshot.
+QUANTITIES: dict[str, tuple[str, str, Callable[[SnapshotCheck], float | None]]] = {
+    **{name: (name.replace("_", " "), "meV/atom", partial(_energy, name)) for name in TERMS},
+    "fermi_level": ("Fermi level", "meV", lambda c: c.fermi_level),
+    "dos_rmse": ("DOS, root mean square", "1/(eV atom)", lambda c: c.dos_rmse),
+    "density": ("density, ∫ |n - n_DFT| dr / N", "%", lambda c: None if c.density is None else 100 * c.density),
+    "forces": ("force components", "eV/Å", lambda c: c.force_mae),
+    "spread": ("spread of the free energy", "meV/atom", lambda c: c.spread.get("free_energy")),
+    "furthest": ("beyond the training", "standard deviations", lambda c: c.furthest),
 }
 
 
 def summary(checks: Sequence[SnapshotCheck]) -> list[dict[str, Any]]:
-    """A row a quantity: name, unit and its mean |error| over each group of snapshots, and over all.
+    """A row a quantity and group of snapshots: mean |error| over those that have a reference, ``n`` of them.
 
-    None where a snapshot has no reference.  Two rows are no errors: the standard deviation of the free energy over
-    the initialisations, and how far the furthest grid point lies outside the range of the training.
+    Two quantities are no errors: the standard deviation of the free energy over the initialisations, and how far the
+    furthest grid point lies outside the range of the training.
     """
     groups = {group: [c for c in checks if c.group == group] for group in sorted({c.group for c in checks})}
     if len(groups) > 1:
         groups["all"] = list(checks)
-
-    def value(check: SnapshotCheck, name: str) -> float | None:
-        if name in TERMS:
-            return check.energies[name]
-        if name == "density":
-            return None if check.density is None else 100 * check.density
-        return {
-            "fermi_level": check.fermi_level,
-            "dos_rmse": check.dos_rmse,
-            "forces": check.force_mae,
-            "spread": check.spread.get("free_energy"),
-            "furthest": check.furthest,
-        }[name]
-
     rows = []
-    for name, (label, unit) in QUANTITIES.items():
-        row: dict[str, Any] = {"quantity": label, "unit": unit}
+    for name, (label, unit, value) in QUANTITIES.items():
         for group, part in groups.items():
-            known = [abs(v) for c in part if (v := value(c, name)) is not None]
-            row[f"{group} ({len(part)})"] = float(np.mean(known)) if len(known) == len(part) else None
-        rows.append(row)
-    return [row for row in rows if any(v is not None for v in list(row.values())[2:])]
+            known = [abs(v) for c in part if (v := value(c)) is not None]
+            if known:
+                about = {"name": name, "quantity": label, "unit": unit, "group": group}
+                rows.append(about | {"n": len(known), "mean_abs": float(np.mean(known))})
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``summary`` for people: a row a quantity, a column a group."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = found.setdefault(row["name"], {"quantity": row["quantity"], "unit": row["unit"]})
+        line[f"{row['group']} ({row['n']})"] = row["mean_abs"]
+    return list(found.values())
 
 
 def draw(path: Path, checks: Sequence[SnapshotCheck], energy: Float64) -> None:

@@ -1,6 +1,7 @@
 """What a surrogate says of a structure: DOS, density, free energy and its terms, forces.  eV, Å, K.
 
-The grid is worked on in slabs, so that nothing but the density grows with it: descriptors wait in a file.
+The grid is worked on in slabs.  Besides the densities of T initialisations nothing grows with it: descriptors wait in
+a file, and the LDOS is predicted again where it would be too much to keep.
 """
 
 import math
@@ -32,6 +33,7 @@ from ..trainables.physics.free_energy import (
 from ..trainables.physics.local import density, density_response
 from ..trainables.physics.quadrature import Quadrature
 from ..trainables.physics.reciprocal import DensitySphere
+from ..trainables.physics.smearing import fermi_dirac
 from ..trainables.surrogate import predict_ldos, pull_back
 
 if TYPE_CHECKING:
@@ -41,7 +43,11 @@ Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Forces = Literal["none", "mean", "spread"]
 Progress = Callable[[str, int, int], None]  # what is computed, grid points done, of how many
-IN_MEMORY = 256 * 2**20  # bytes of descriptors that wait in memory; more of them wait in a file
+IN_MEMORY = 256 * 2**20  # bytes of descriptors that wait in memory and not in a file, and of LDOS that is kept
+SLAB_OF_FORCES = 4096  # grid points: a smaller slab ends sooner when the user stops, after three seconds
+# Occupation at the top of the energy grid: beyond the first, where some 6 meV/atom of aluminium lie above the grid, a
+# prediction carries a warning; beyond the second it is refused.
+OCCUPIED, TOO_OCCUPIED = 1e-3, 0.05
 NO_STATES = 0.01  # of the largest DOS: less than this around the Fermi level is a gap
 # Standard deviations beyond the range of the training from where on a prediction carries a warning.  Trained on 18
 # cells of 4 aluminium atoms: beyond, errors were 29 meV/atom and more in six cells of six; within, at most 13 in nine.
@@ -64,7 +70,8 @@ class Prediction:
     fermi_level [eV]; energy (n_energy,) [eV]; dos, dos_std (n_energy,) [1/eV]; gap: width of the range around the
     Fermi level without states [eV], 0 for a metal; density (nx, ny, nz) [1/Å³]; forces, forces_std (n_atoms, 3) [eV/Å]
     where asked for.  outside: share of grid points whose descriptors lie outside the range of the training; furthest:
-    by how many standard deviations the furthest of them does.  seconds: where the time went.
+    by how many standard deviations the furthest of them does.  top_occupation: f at the top of the energy grid.
+    seconds: where the time went.
     """
 
     n_atoms: int
@@ -83,6 +90,7 @@ class Prediction:
     gap: float
     outside: float
     furthest: float
+    top_occupation: float
     energy: Float64
     dos: Float64
     dos_std: Float64
@@ -97,8 +105,13 @@ class Prediction:
         found = []
         if self.furthest > FAR:
             found.append(
-                f"{100 * self.outside:.2g} % of the grid points have descriptors outside the range of the training, "
+                f"{100 * self.outside:.3g} % of the grid points have descriptors outside the range of the training, "
                 f"by up to {self.furthest:.1f} standard deviations: the network extrapolates"
+            )
+        if self.top_occupation > OCCUPIED:
+            found.append(
+                f"the energy grid of the model ends where the occupation is {self.top_occupation:.2g}: energies miss "
+                "what lies above"
             )
         if self.gap > 0:
             found.append(
@@ -145,9 +158,12 @@ def predict(
         progress: called after each slab.
 
     Raises:
-        ValueError: a predicted DOS cannot hold the electrons, or the grid not the plane waves of the density.
+        ValueError: a predicted DOS cannot hold the electrons, states at the top of the energy grid are occupied, or the
+            grid is too coarse for the plane waves of the density.
     """
-    with _Run(model, cell, positions, numbers, valences, temperature, grid, cpus, progress) as run:
+    largest = min(SLAB if forces == "none" else SLAB_OF_FORCES, math.ceil(math.prod(grid) / cpus))
+    parts = list(slabs(grid, largest))
+    with _Run(model, cell, positions, numbers, valences, temperature, grid, parts, cpus, progress) as run:
         run.describe()
         run.integrate(ldos, slopes=forces != "none")
         terms = run.terms()
@@ -163,6 +179,7 @@ def predict(
         gap=gap(run.dos.mean(axis=0), run.quadrature.energy, fermi_level=means["fermi_level"]),
         outside=run.n_outside / run.n_points,
         furthest=run.furthest,
+        top_occupation=run.top_occupation,
         energy=run.quadrature.energy,
         dos=run.dos.mean(axis=0),
         dos_std=run.dos.std(axis=0),
@@ -214,6 +231,7 @@ class _Run:
     valences: Float64
     temperature: float
     grid: tuple[int, int, int]
+    slabs: list[Slab]
     cpus: int
     progress: Progress
 
@@ -228,7 +246,6 @@ class _Run:
         self.n_outside, self.furthest = 0, 0.0
         self.energies: list[Energies] = []
         self.settings, self.dft = card.descriptors, card.dft
-        self._slabs: list[Slab] = list(slabs(self.grid, min(SLAB, math.ceil(self.n_points / self.cpus))))
         self._kept: dict[tuple[float, float, float], Float32] = {}  # by the slab's origin
         self._pool = ThreadPoolExecutor(self.cpus)
         self._waiting = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by __exit__)
@@ -263,7 +280,7 @@ class _Run:
         """Slab after slab what ``describe`` has computed, (n_points, n_components)."""
         self._waiting.seek(0)
         n_components = self.settings.n_components
-        for slab in self._slabs:
+        for slab in self.slabs:
             content = self._waiting.read(4 * math.prod(slab.grid) * n_components)
             yield slab, np.frombuffer(content, dtype=np.float32).reshape(-1, n_components)
 
@@ -280,10 +297,10 @@ class _Run:
         """First pass: descriptors, the DOS, and from it the energies."""
         tasks = (
             (self.cell, slab.shifted(self.cell, self.positions), self.numbers, slab.grid, self.settings)
-            for slab in self._slabs
+            for slab in self.slabs
         )
         done, found = 0, self._parallel(bispectrum, tasks)
-        for slab in self._slabs:
+        for slab in self.slabs:
             with self._clock("descriptors"):
                 values = next(found)
                 self._waiting.write(values.tobytes())
@@ -297,6 +314,13 @@ class _Run:
         with self._clock("physics"):
             at = {"electrons": self.electrons, "temperature": self.temperature}
             self.energies = [energies(dos, self.quadrature, **at) for dos in self.dos]
+        top, level = self.quadrature.energy[-1], max(e.fermi_level for e in self.energies)
+        self.top_occupation = float(fermi_dirac(top, fermi_level=level, temperature=self.temperature))
+        if self.top_occupation > TOO_OCCUPIED:
+            raise ValueError(
+                f"at {self.temperature:g} K the occupation is {self.top_occupation:.2g} at {top:g} eV, where the "
+                "energy grid of this model ends; choose a lower temperature or a less compressed cell"
+            )
 
     def integrate(self, ldos: Float32 | None, *, slopes: bool) -> None:
         """Second pass: the density, on request its answer ∂n/∂ε_F, and the mean LDOS into ``ldos``."""
@@ -372,7 +396,7 @@ class _Run:
         forces = self.ion_forces + (from_core if each else from_core.mean(axis=0, keepdims=True))
         found = self._parallel(bispectrum_forces, self._pulls(gradients, each))
         done = 0
-        for slab in self._slabs:
+        for slab in self.slabs:
             for t in range(len(forces)):
                 with self._clock("forces"):
                     forces[t] += next(found)

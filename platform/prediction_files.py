@@ -3,6 +3,7 @@
 Densities are in 1/Å³ (in 1/bohr³ in a cube, as its readers expect), LDOS in 1/(eV Å³).
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,15 +47,26 @@ def predict_to_files(
     Raises:
         InputError: as ``Model.predict``, or a file cannot be written.
     """
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
-    with _ldos_files([p for p in paths if ".ldos." in p.name], model, atoms) as ldos:
+    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in kinds}
+    if kinds:
+        _make(stem.parent)
+    with _ldos_files([paths[kind] for kind in kinds if kind.startswith("ldos.")], model, atoms) as ldos:
         prediction = model.predict(atoms, temperature=temperature, forces=forces, ldos=ldos, progress=progress)
-    for path in paths:
-        if ".density." in path.name:
+    for kind, path in paths.items():
+        if kind.startswith("density."):
             write_density(path, prediction, atoms)
-        elif path.name.endswith(".dos.png"):
+        elif kind == "dos.png":
             draw_dos(path, prediction)
-    return prediction, paths
+    return prediction, list(paths.values())
+
+
+def _make(folder: Path) -> None:
+    """A folder that can be written to: better known before the prediction than after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
 
 
 def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
@@ -93,15 +105,16 @@ def _ldos_files(paths: list[Path], model: Model, atoms: ase.Atoms) -> Iterator[N
         return
     check_structure(atoms, model.card.species)
     grid = model.grid(np.array(atoms.cell))
-    folder = paths[0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".ldos-")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
-    with scratch:
+    with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix=".ldos-") as scratch:
         shape = (*grid, model.card.energy_grid.n_energy)
-        values = open_memmap(Path(scratch.name) / "ldos.npy", mode="w+", dtype=np.float32, shape=shape)
+        scratch_file = Path(scratch) / "ldos.npy"
+        values = open_memmap(scratch_file, mode="w+", dtype=np.float32, shape=shape)
+        try:
+            # The room is taken now: a full disk would kill the process that writes to a mapped file.
+            with scratch_file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, scratch_file.stat().st_size)
+        except OSError as error:
+            raise InputError(f"{paths[0]}: cannot be written ({error.strerror}); it needs more room") from error
         yield values
         for path in paths:
             if path.suffix == ".arrow":

@@ -14,7 +14,8 @@ from ..trainables.errors import InputError
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 LONGEST_CELL = 1000.0  # [Å]
-UNSAFE = (".pckl", ".pkl", ".pickle", ".py", ".bundle")  # ASE's readers of some of them unpickle
+FLATTEST_CELL = 0.1  # [Å] between the planes of a cell; the search for near atoms would see too many images
+NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
 
 class StructureError(InputError):
@@ -34,22 +35,24 @@ def read_structures(path: str | Path, frames: str = "-1") -> list[ase.Atoms]:
     path = Path(path)
     if not path.is_file():
         raise StructureError(f"{path}: no such file")
-    if path.suffix in UNSAFE:
-        raise StructureError(f"{path}: files of this type are not read, for safety; convert it to extended XYZ or CIF")
     try:
         index = ase.io.formats.string2index(frames)
-        if not isinstance(index, (int, slice)):
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)  # empty, and not another frame, where there are fewer
+        if not isinstance(index, slice):
             raise ValueError(frames)
     except (ValueError, TypeError):
         raise StructureError(f"frames '{frames}': give a number as -1, or a range as : or 0:100:10") from None
     try:
-        found = ase.io.read(path, index=index)
+        kind = ase.io.formats.filetype(str(path))
+        found = [] if kind in NOT_FILES else ase.io.read(path, index, kind, do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's hundred readers raise whatever their parsing runs into
         raise StructureError(f"{path}: ASE cannot read it: {one_line(error) or type(error).__name__}") from error
-    structures = found if isinstance(found, list) else [found]
-    if not structures:
-        raise StructureError(f"{path}: has no frames {frames}")
-    return structures
+    if kind in NOT_FILES:
+        raise StructureError(f"{path}: {kind} is not read, for safety; convert it to extended XYZ or CIF")
+    if not found:
+        raise StructureError(f"{path}: has no frame {frames}")
+    return list(found)
 
 
 def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
@@ -72,6 +75,10 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
         raise StructureError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
     if not atoms.pbc.all() or abs(np.linalg.det(cell)) < 1e-3:
         raise StructureError("the structure is not periodic in three dimensions; give it a cell")
+    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+    flattest = abs(np.linalg.det(cell)) / areas.max()
+    if flattest < FLATTEST_CELL:
+        raise StructureError(f"the cell is only {flattest:.2g} Å thick; check its vectors")
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
     # Images of an atom count: a cell may be smaller than two atoms' distance.

@@ -45,6 +45,19 @@ def test_a_calculator_reads_a_model_folder_and_keeps_a_temperature(model, displa
     assert displaced.get_potential_energy() == model.predict(displaced, temperature=5000.0).free_energy
 
 
+def test_a_structure_unlike_the_training_is_warned_of(displaced):
+    displaced.set_cell(0.93 * displaced.cell, scale_atoms=True)
+    with pytest.warns(UserWarning, match="descriptors outside the range of the training"):
+        displaced.get_potential_energy()
+
+
+def test_the_temperature_is_checked_at_once_and_cannot_change(model):
+    with pytest.raises(ModelError, match="is below"):
+        dftune.Calculator(model, temperature=-5.0)
+    with pytest.raises(AttributeError):
+        dftune.Calculator(model).temperature = 300.0
+
+
 def test_a_model_without_free_energy_is_no_calculator(model):
     blind = dftune.Model(model.card.model_copy(update={"dft": None}), model.network, model.scaling)
     with pytest.raises(ModelError, match="no calculator without the free energy"):

@@ -208,12 +208,38 @@ def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar
     model = workplace / "quick.model"
     result = run("model", "predict", model, tmp_path / "md.traj", "--frames", "::2", "--forces", "--json")
     first, second = json.loads(result.stdout)
-    assert [first["structure"], second["structure"]] == ["md.traj 1/2", "md.traj 2/2"]
+    assert [first["structure"], second["structure"]] == [f"{tmp_path / 'md.traj'} {n}/2" for n in (1, 2)]
     assert np.shape(first["forces"]) == np.shape(first["forces_std"]) == (4, 3)
     assert first["free_energy"] != second["free_energy"]
     table = run("model", "predict", model, tmp_path / "md.traj", "--frames", ":").stdout.splitlines()
     assert re.match(r"structure +atoms +grid +free_energy \[eV\]", table[0])
     assert len(table) == 5
+
+
+def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, poscar, tmp_path):
+    model = workplace / "quick.model"
+    odd = tmp_path / "a.density.xyz"
+    ase.io.write(odd, ase.io.read(poscar), format="extxyz")
+    run("model", "predict", model, odd, "--output", tmp_path, "--save", "ldos.npy", "--save", "density.npy")
+    assert np.load(tmp_path / "a.density.xyz.ldos.npy").shape == (20, 20, 20, 37)
+    assert np.load(tmp_path / "a.density.xyz.density.npy").shape == (20, 20, 20)
+    (tmp_path / "b").mkdir()
+    shutil.copy(poscar, tmp_path / "b" / "POSCAR")
+    both = (poscar, tmp_path / "b" / "POSCAR")
+    line = refused("model", "predict", model, *both, "--save", "dos.png", "--output", tmp_path)
+    assert "two structures are named POSCAR: predict them apart" in line
+    names = [found["structure"] for found in json.loads(run("model", "predict", model, *both, "--json").stdout)]
+    assert names == list(map(str, both))
+
+
+def test_model_predict_keeps_what_was_finished_before_a_failure(workplace, poscar, tmp_path):
+    large = ase.io.read(poscar)
+    large.set_cell(40 * large.cell)
+    ase.io.write(tmp_path / "large.xyz", large, format="extxyz")
+    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "large.xyz", "--json", code=1)
+    (found,) = json.loads(result.stdout)
+    assert found["structure"] == str(poscar)
+    assert "large.xyz: a cell of 162.0 x 162.0 x 162.0 Å needs a grid of" in result.stderr
 
 
 def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):

@@ -11,10 +11,12 @@ import pytest
 import safetensors.numpy
 import torch
 
-from dftune import Model
+from dftune import Dataset, Model
 from dftune.platform.model import ModelError
 from dftune.trainables.bispectrum import bispectrum
-from dftune.trainables.errors import InputError
+from dftune.trainables.energy_grid import EnergyGrid
+from dftune.trainables.errors import DatasetError, InputError
+from dftune.trainables.kohn_sham import KohnSham
 from dftune.trainables.network import Network
 from dftune.trainables.physics.energies import energies
 from dftune.trainables.physics.reciprocal import DensitySphere
@@ -77,7 +79,6 @@ def test_the_grid_of_another_cell_is_no_coarser_and_friendly_to_the_fft(model):
     for length in (3.9, 4.05, 4.051, 5.3, 8.1, 11.17):
         n = model.grid(np.diag([length, 4.05, 4.05]))[0]
         assert length / n <= model.card.grid_spacing * (1 + 1e-6)
-        assert n == 2 ** round(np.log2(n / (m := odd_part(n)))) * m
         assert all(p in (3, 5) for p in factors(odd_part(n)))
     assert model.grid(np.diag([8.1, 4.05, 4.05])) == (40, 20, 20)
 
@@ -146,6 +147,12 @@ def test_a_model_folder_is_never_overwritten(model, folder):
         (lambda f: truncate(f / "weights.safetensors"), "damaged"),
         (lambda f: (f / "weights.safetensors").write_bytes(b"\x80\x04\x95pickle"), "damaged"),
         (lambda f: poison(f / "weights.safetensors"), "not finite"),
+        (lambda f: rescale(f, "ldos_scale", np.ones(3)), "damaged"),
+        (lambda f: rescale(f, "descriptor_min", np.zeros(3)), r"scaling of \(3,\) descriptor_min, the model has 30"),
+        (lambda f: rescale(f, "descriptor_max", np.full(30, np.nan)), "not finite"),
+        (lambda f: rescale(f, "descriptor_std", np.zeros(30)), "not finite"),
+        (lambda f: edit(f, n_initializations=10**12), "n_initializations: input should be less than or equal to 1000"),
+        (lambda f: edit(f, grid_spacing=float("inf")), "grid_spacing"),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(folder, damage, text):
@@ -169,6 +176,58 @@ def poison(path):
     tensors = safetensors.numpy.load_file(path)
     tensors["weights.0"][0, 0, 0] = np.nan
     safetensors.numpy.save_file(tensors, path)
+
+
+def rescale(folder, name, values):
+    tensors = safetensors.numpy.load_file(folder / "weights.safetensors")
+    tensors[f"scaling.{name}"] = values.astype(np.float32)
+    safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "temperature, text",
+    [
+        (20.0, "below the 58 K that the energy grid of this model resolves"),
+        (float("nan"), "nan K is none"),
+        (float("inf"), "inf K is none"),
+        (20_000.0, r"the occupation is 0\.\d+ at 12 eV, where the energy grid of this model ends"),
+    ],
+)
+def test_a_temperature_that_the_energy_grid_cannot_do_is_refused(model, al4, temperature, text):
+    with pytest.raises(ModelError, match=text):
+        model.predict(atoms_of(al4["009"]), temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    "grid, text",
+    [
+        ((20, 20), "three numbers of points"),
+        ((0, 20, 20), "three numbers of points"),
+        ((4000, 4000, 4000), r"more than 2,000,000"),
+        ((10, 20, 20), "cannot hold the plane waves"),
+    ],
+)
+def test_a_grid_that_will_not_do_is_refused(model, al4, grid, text):
+    with pytest.raises(ModelError, match=text):
+        model.predict(atoms_of(al4["009"]), grid=grid)
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"species": {"Al": 11.0}}, "Al has 11 valence electrons, and 3 in the model"),
+        ({"species": {"Be": 2.0}}, "has Be, which the model does not know"),
+        ({"dft": KohnSham(functional="pbe", density_cutoff=816.0)}, "its DFT is pbe, the model's lda-pz"),
+        (
+            {"energy_grid": EnergyGrid(minimum=-6, spacing=0.5, n_energy=36, kernel="gaussian", width=0.5)},
+            "another energy",
+        ),
+    ],
+)
+def test_a_dataset_of_another_dft_is_not_compared(model, al4, change, text):
+    other = Dataset(al4.path, al4.info.model_copy(update=change), al4.snapshots)
+    with pytest.raises(DatasetError, match=text):
+        model.unseen(other)
 
 
 def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):

@@ -1,5 +1,7 @@
 """From atoms to free energy and forces, by independent routes; the model of ``conftest`` has T = 2."""
 
+import re
+import time
 from dataclasses import replace
 
 import ase
@@ -148,11 +150,11 @@ def test_a_left_handed_cell_is_the_same_crystal(model, atoms):
 def test_a_structure_unlike_the_training_is_warned_of(model, atoms):
     assert model.predict(atoms).warnings == []
     squeezed = atoms.copy()
-    squeezed.set_cell(0.93 * np.array(atoms.cell), scale_atoms=True)
+    squeezed.set_cell(0.95 * np.array(atoms.cell), scale_atoms=True)
     found = model.predict(squeezed)
     assert found.furthest > 1
     (warning,) = found.warnings
-    assert f"{100 * found.outside:.2g} % of the grid points have descriptors outside the range" in warning
+    assert re.match(r"\d\d(\.\d)?|100 % of the grid points have descriptors outside the range", warning)
     assert f"by up to {found.furthest:.1f} standard deviations" in warning
 
 
@@ -164,6 +166,13 @@ def test_a_gap_is_the_range_without_states_around_the_fermi_level():
     assert gap(dos, energy, fermi_level=2.0) == 0
     assert gap(np.full(41, 2.0), energy, fermi_level=0.3) == 0
     assert gap(dos * (energy < 0), energy, fermi_level=0.3) == 0, "no upper end on this grid"
+
+
+def test_an_energy_grid_that_ends_too_early_is_warned_of(model, atoms):
+    hot = model.predict(atoms, temperature=8000.0)
+    level = hot.fermi_level
+    assert hot.top_occupation == pytest.approx(1 / (1 + np.exp((12 - level) / (8.617333e-5 * 8000))), rel=0.1)
+    assert any(w.startswith("the energy grid of the model ends where the occupation is 0.00") for w in hot.warnings)
 
 
 def test_a_gap_is_told_as_a_note(model, atoms):
@@ -187,6 +196,16 @@ def test_progress_counts_grid_points_of_both_passes(model, atoms):
     seen = []
     model.predict(atoms, forces="mean", cpus=2, progress=lambda *at: seen.append(at))
     assert seen == [(what, done, 8000) for what in ("descriptors", "forces") for done in (4000, 8000)]
+
+
+def test_a_failing_pass_ends_at_once_with_its_error(model, atoms):
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        model.predict(atoms.repeat((2, 2, 1)), forces="mean", progress=stop)
+    assert time.perf_counter() - started < 20
 
 
 def test_a_prediction_as_plain_values_has_all_but_the_density(model, atoms):

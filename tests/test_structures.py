@@ -37,6 +37,11 @@ def test_frames_of_a_trajectory_are_chosen_as_in_python(tmp_path, frames, expect
     assert [round((a.positions[0, 0]) / 0.01) for a in found] == list(expected)
 
 
+def test_an_at_sign_belongs_to_the_name(tmp_path):
+    ase.io.write(tmp_path / "md@300K.xyz", [displaced(1), displaced(2)], format="extxyz")
+    assert len(read_structures(tmp_path / "md@300K.xyz", ":")) == 2
+
+
 @pytest.mark.parametrize("frames", ["last", "1:2:3:4", "", "1.5", "a.xyz@1"])
 def test_frames_that_are_no_range_are_refused(tmp_path, frames):
     ase.io.write(tmp_path / "a.xyz", ALUMINIUM, format="extxyz")
@@ -44,7 +49,9 @@ def test_frames_that_are_no_range_are_refused(tmp_path, frames):
         read_structures(tmp_path / "a.xyz", frames)
 
 
-@pytest.mark.parametrize("frames, text", [("5:9", "has no frames 5:9"), ("7", "ASE cannot read it")])
+@pytest.mark.parametrize(
+    "frames, text", [("5:9", "has no frame 5:9"), ("7", "has no frame 7"), ("-9", "has no frame -9")]
+)
 def test_frames_that_do_not_exist_are_refused(tmp_path, frames, text):
     ase.io.write(tmp_path / "a.xyz", ALUMINIUM, format="extxyz")
     with pytest.raises(StructureError, match=text):
@@ -58,9 +65,10 @@ def test_frames_that_do_not_exist_are_refused(tmp_path, frames, text):
         ("a.cif", "nonsense", "ASE cannot read it"),
         ("a.traj", "whatever", "ASE cannot read it"),
         ("a.traj", "\x80\x04\x95pickle", "ASE cannot read it"),
-        ("a.pckl", "whatever", "not read, for safety"),
-        ("a.py", "print('run')", "not read, for safety"),
-        ("empty.xyz", "", "a.xyz|ASE cannot read it|has no frames"),
+        ("a.pckl", "whatever", "ASE cannot read it"),
+        ("a.py", "print('run')", "ASE cannot read it"),
+        ("a.db", "whatever", "db is not read, for safety"),
+        ("empty.xyz", "", "ASE cannot read it"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
@@ -83,6 +91,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
         (lambda a: a.set_cell(a.cell * 1e200), "check its unit"),
         (lambda a: (a.__delitem__(slice(1, None)), a.set_cell(0.2 * np.eye(3))), "or images of one, are 0.20 Å apart"),
         (lambda a: a.__delitem__(slice(None)), "has no atoms"),
+        (lambda a: a.set_cell([100, 100, 1e-3]), r"the cell is only 0\.001 Å thick"),
     ],
 )
 def test_a_structure_that_cannot_be_predicted_is_refused(change, text):

@@ -248,9 +248,9 @@ def _lammps(cell: Float64, positions: Float64, n_species: int) -> Iterator[tuple
             ]
         )
         yield lmp, atoms, rotation
-    except Exception as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # LAMMPS' own, by whatever name
         raise InputError(
             f"LAMMPS cannot compute descriptors of this structure: {' '.join(str(error).split())}"
         ) from error
