@@ -75,7 +75,8 @@ def connected(address: str | None = None) -> Iterator[None]:
             f"cannot {what}: {(str(error) or repr(error)).splitlines()[0]}; "
             "--address and RAY_ADDRESS take HOST:PORT of a running cluster"
         ) from error
-    for name in ("ray.tune", "ray.data", "ray.train"):
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
+    for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield

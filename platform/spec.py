@@ -39,6 +39,12 @@ class Resources(BaseModel):
         default=0.0, ge=0, le=64, allow_inf_nan=False, description="GPUs of a trial; a fraction shares one"
     )
     concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
+    memory: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="GB that a trial is given room for; default none set aside"
+    )
+    time_limit: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds until a trial is ended, as failed; default none"
+    )
 
     @field_validator("gpus")
     @classmethod

@@ -264,7 +264,7 @@ class Study:
             from .search import search
 
             resources = self.spec.resources
-            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent)
+            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent, memory=resources.memory)
             final_cpus = most_cpus(resources.cpus, resources.gpus)
 
             def described_one(done: int, total: int, text: str) -> None:
