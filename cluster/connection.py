@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..trainables.errors import InputError
+from .processes import MARK, end_orphans, mark
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -61,12 +62,17 @@ def connected(address: str | None = None) -> Iterator[None]:
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            end_orphans()
+            os.environ[MARK] = mark()
+            try:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+            finally:
+                del os.environ[MARK]  # what else this process starts is no part of Ray
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..cluster.processes import machine, started
 from ..trainables.errors import InputError
 
 STALE_SECONDS = 60.0  # a lease whose heartbeat is older may be taken over; NFS may show it 30 s late
@@ -162,7 +163,7 @@ class _Holder:
     @property
     def is_dead(self) -> bool:
         """Whether this machine can tell that the process has ended."""
-        return bool(self._machine) and self._machine == _machine() and _started(self._process) != self._started
+        return bool(self._machine) and self._machine == machine() and started(self._process) != self._started
 
     def __str__(self) -> str:
         return f"process {self._process} on {self._host} since {self._since}"
@@ -183,8 +184,8 @@ def _myself() -> dict[str, Any]:
     return {
         "process": mine,
         "host": socket.gethostname(),
-        "machine": _machine(),
-        "started": _started(mine),
+        "machine": machine(),
+        "started": started(mine),
         "since": time.time(),
     }
 
@@ -194,21 +195,3 @@ def _now(folder: Path) -> float:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".now-") as file:
         os.utime(file.fileno())
         return os.fstat(file.fileno()).st_mtime
-
-
-def _machine() -> str:
-    """This boot of this machine and its table of processes (a container has its own); empty where nothing says it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _started(process: int) -> str:
-    """When a process of this machine began, in ticks since its boot; empty for one that has ended."""
-    try:
-        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]
