@@ -167,7 +167,7 @@ def main() -> None:
             total.append(row)
             print(json.dumps(row), flush=True)
             n += 1
-    names = ("kills", "sessions", "finished", "lost", "duplicated", "left_over")
+    names = ("kills", "sessions", "finished", "lost", "duplicated", "half_written", "left_over")
     print(
         json.dumps(
             {"case": "soak, in all", **{name: sum(row[name] for row in total) for name in names}}
@@ -176,7 +176,9 @@ def main() -> None:
             | {"cpus": os.cpu_count()}
         )
     )
-    if any(row["lost"] or row["duplicated"] or row["left_over"] or not row["equal"] for row in total):
+    if any(
+        row["lost"] or row["duplicated"] or row["half_written"] or row["left_over"] or not row["equal"] for row in total
+    ):
         sys.exit(1)
 
 
@@ -210,6 +212,7 @@ def one(
         "finished": len(finished(found)),
         "lost": len(killed.lost | {t.number for t in expected[len(found) :]}),
         "duplicated": len(again),
+        "half_written": len([*(folder / "studies" / killed.name).rglob("*.part")]),
         "left_over": end_sessions(killed.sessions + whole.sessions),
         "best_equal": (ends[0].trial, ends[0].value, ends[0].config) == (ends[1].trial, ends[1].value, ends[1].config),
         "equal": [(t.config, t.state, t.value) for t in expected] == [(t.config, t.state, t.value) for t in found],

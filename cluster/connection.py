@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..trainables.errors import InputError
-from .processes import MARK, end_orphans, mark
+from .processes import MARK, end_left_over, mark
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -62,7 +62,7 @@ def connected(address: str | None = None) -> Iterator[None]:
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         if address is None:
-            end_orphans()
+            end_left_over()
             os.environ[MARK] = mark()
             try:
                 ray.init(
@@ -88,3 +88,5 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        if address is None:
+            end_left_over()

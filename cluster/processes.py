@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,23 +32,35 @@ def mark() -> str:
     return f"{os.getpid()} {started(os.getpid())} {machine()}"
 
 
-def end_orphans() -> int:
-    """Kill what is left of embedded Rays whose starter was killed; how many that were.
+def end_left_over() -> None:
+    """Kill what is left of embedded Rays whose starter was killed, and of those that this process started.
 
-    With the starter the kernel kills the raylet, but two agents of the raylet (Ray 2.60) stay for ever.
+    With its starter the kernel kills the raylet, and a raylet that takes long to end is killed by Ray; two agents of it
+    (Ray 2.60) then stay for ever.
     """
-    count = 0
+    for _ in range(5):  # one that is struck may just have started another
+        if not (left := [process for process, value in _marked() if value == mark() or _is_dead(value)]):
+            return
+        for process in left:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _marked() -> list[tuple[int, str]]:
+    """Processes with a MARK in their environment, and its value."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended, or is somebody else's
             continue
-        found = next((entry for entry in environment if entry.startswith(f"{MARK}=".encode())), None)
-        if found is None:
-            continue
-        starter, since, where = found.decode().partition("=")[2].split(" ", 2)
-        if where == machine() and started(int(starter)) != since:
-            with suppress(OSError):
-                os.kill(int(folder.name), signal.SIGKILL)
-                count += 1
-    return count
+        values = [entry.partition(b"=")[2] for entry in environment if entry.startswith(f"{MARK}=".encode())]
+        found += [(int(folder.name), value.decode()) for value in values]
+    return found
+
+
+def _is_dead(value: str) -> bool:
+    """Whether the process that a MARK names was one of this machine, and has ended."""
+    process, since, where = value.split(" ", 2)
+    return where == machine() and started(int(process)) != since

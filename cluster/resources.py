@@ -13,8 +13,9 @@ def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory:
     Raises:
         ClusterError: not even one fits on any node.
     """
-    count = sum(min(_fits(r, cpus, gpus), _rooms(r, memory)) for r in _nodes())
-    if count == 0 and sum(_fits(r, cpus, gpus) for r in _nodes()):
+    by_cpus = [_fits(r, cpus, gpus) for r in _nodes()]
+    count = sum(min(fitting, _rooms(r, memory)) for fitting, r in zip(by_cpus, _nodes(), strict=True))
+    if count == 0 and any(by_cpus):
         most = max(r.get("memory", 0) for r in _nodes()) / GB
         raise ClusterError(
             f"a trial asks for {memory:g} GB of memory, but no node has more than {most:.1f} GB beside its CPUs and "

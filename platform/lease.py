@@ -8,6 +8,7 @@ refuse N.
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
 import threading
@@ -143,6 +144,11 @@ def _take(folder: Path, say: Callable[[str], None]) -> Lease:
     for number in _leases(folder):
         if number <= last:
             (folder / f"lease-{number}").unlink(missing_ok=True)
+    for left in folder.glob(".*.part"):  # half written by one that was killed
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     if followed:
         say(f"{folder}: {followed}")
     return Lease(path, last + 1)

@@ -82,6 +82,15 @@ def test_a_holder_that_was_killed_here_is_followed_at_once(tmp_path):
     assert re.fullmatch(rf"{tmp_path}: taken over from process {other.pid} on .+, which has died", said[0])
 
 
+def test_what_a_killed_holder_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".model.12345678.part").mkdir()
+    (tmp_path / ".model.12345678.part" / "model.json").touch()
+    (tmp_path / ".scores.json.12345678.part").touch()
+    (tmp_path / "scores.json").touch()
+    with held(tmp_path):
+        assert leases(tmp_path) == ["lease-1", "scores.json"]
+
+
 def test_a_process_of_the_same_number_is_not_taken_for_the_holder(tmp_path):
     values = lease_module._myself() | {"started": "1"}
     (tmp_path / "lease-7").write_text(json.dumps(values))
