@@ -4,11 +4,14 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..trainables.errors import InputError
+from .processes import MARK, end_left_over, mark
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -27,6 +30,17 @@ SETTINGS = {
 
 class ClusterError(InputError):
     """The cluster cannot be reached, or does not have what was asked for."""
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep handlers of SIGTERM that were set before: ``ray.init`` puts its own in their place, which ends hard."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -60,24 +74,33 @@ def connected(address: str | None = None) -> Iterator[None]:
             # Ray itself would try for minutes, and fill the terminal meanwhile.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        else:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with _own_signals():
+            if address is None:
+                end_left_over()
+                os.environ[MARK] = mark()
+                try:
+                    ray.init(
+                        address="local",
+                        include_dashboard=False,
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                    )
+                finally:
+                    del os.environ[MARK]  # what else this process starts is no part of Ray
+            else:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         what = f"reach Ray at {address}" if address else "start Ray on this machine"
         raise ClusterError(
             f"cannot {what}: {(str(error) or repr(error)).splitlines()[0]}; "
             "--address and RAY_ADDRESS take HOST:PORT of a running cluster"
         ) from error
-    for name in ("ray.tune", "ray.data", "ray.train"):
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
+    for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+        if address is None:
+            end_left_over()

@@ -8,14 +8,23 @@ import ray
 
 from .connection import ClusterError
 
+GB = 1e9  # bytes
 
-def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None) -> int:
-    """Number of tasks with ``cpus`` CPUs and ``gpus`` GPUs each that fit on the nodes that are alive.
+
+def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory: float | None = None) -> int:
+    """Number of tasks with ``cpus`` CPUs, ``gpus`` GPUs and ``memory`` [GB] each that fit on the nodes that are alive.
 
     Raises:
         ClusterError: not even one fits on any node.
     """
-    count = sum(_fits(resources, cpus, gpus) for resources in _nodes())
+    by_cpus = [_fits(r, cpus, gpus) for r in _nodes()]
+    count = sum(min(fitting, _rooms(r, memory)) for fitting, r in zip(by_cpus, _nodes(), strict=True))
+    if count == 0 and any(by_cpus):
+        most = max(r.get("memory", 0) for r in _nodes()) / GB
+        raise ClusterError(
+            f"a trial asks for {memory:g} GB of memory, but no node has more than {most:.1f} GB beside its CPUs and "
+            "GPUs; lower [resources] memory"
+        )
     if count == 0:
         nodes = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in _nodes()) or "nothing"
         raise ClusterError(
@@ -92,6 +101,10 @@ def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("
 
 def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _rooms(resources: dict[str, float], memory: float | None) -> int:
+    return 2**31 if memory is None else int(resources.get("memory", 0) // (memory * GB))
 
 
 def _fits(resources: dict[str, float], cpus: float, gpus: float) -> int:

@@ -17,8 +17,8 @@ from ..searchers.space import Choice, Config, Range, active
 from ..trainables.dataset import Dataset
 from ..trainables.files import write_text
 from ..trainables.surrogate_config import SurrogateConfig
+from .lease import held
 from .ledger import LedgerTrial
-from .lock import held
 from .progress import Progress, Silent
 from .score_quality import ScoreQuality, score_quality
 from .spec import Budget, SpecError, StudySpec
@@ -167,7 +167,7 @@ class Comparison:
         self._refuse_another([spec for _, _, spec in every])
         self.folder.mkdir(parents=True, exist_ok=True)
         failures: dict[str, str] = {}
-        with held(self.folder / "lock"), closing(progress), connected(address):
+        with held(self.folder, progress.say) as lease, closing(progress), connected(address):
             for n, (method, seed, spec) in enumerate(every):
                 progress.say(f"{n + 1} of {len(every)}: {method}, seed {seed}")
                 try:
@@ -201,6 +201,7 @@ class Comparison:
                 left_out=self.left_out,
                 folder=self.folder,
             )
+            lease.check()
         write_text(self.folder / "comparison.json", json.dumps(asdict(compared), default=str, indent=1))
         write_report(compared)
         return compared

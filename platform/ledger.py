@@ -4,15 +4,18 @@ Every trial is one row, created in one write before it starts and ended in one w
 """
 
 import logging
+import os
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..searchers.optuna_search import distribution
@@ -20,10 +23,16 @@ from ..searchers.searcher import PastTrial
 from ..searchers.space import Config
 from ..trainables.errors import InputError
 from ..trainables.files import atomic
+from .lease import Lease, LeaseLost
 from .spec import SpecError, StudySpec
 
 VERSION = 2
 REPORT_SECONDS = 1.0  # a trial's epochs are recorded no more often than this
+LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
+RETRY_SECONDS = 60.0  # then, or when storage fails, it is tried again for so long, with a message
+_PASSING = ("is locked", "unable to open", "disk I/O error", "disk is full", "is not there")  # storage may come back
+_HOLDER = "dftune:lease"  # number of the lease of the process that may write
+T = TypeVar("T")
 
 State = Literal["running", "finished", "failed", "pruned", "stopped"]
 _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed"}
@@ -42,6 +51,7 @@ class LedgerTrial:
     ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
     value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
     ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
+    ``lost`` says why it was begun again: each time that its process or node was lost.
     """
 
     number: int
@@ -56,6 +66,7 @@ class LedgerTrial:
     result: dict[str, Any]
     started_at: float
     ended_at: float | None
+    lost: tuple[str, ...] = ()
 
     def reached(self, metric: str) -> float | None:
         """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
@@ -80,6 +91,8 @@ class Ledger:
         self._storage, self._study_id = storage, study_id
         self._ids = {t.number: t._trial_id for t in storage.get_all_trials(study_id, deepcopy=False)}
         self._reported: dict[int, float] = {}
+        self._say: Callable[[str], None] = lambda text: None
+        self._file = _identity(path)
 
     @classmethod
     def create(cls, path: Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
@@ -116,9 +129,9 @@ class Ledger:
             header = study.user_attrs["dftune"]
             version, values, dataset = header["version"], header["spec"], header["dataset_sha256"]
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            raise LedgerError(
-                f"{path}: the ledger cannot be read: {_cause(error)}; restore it from a backup"
-            ) from error
+            cause = _cause(error)
+            remedy = "try again" if any(p in cause for p in _PASSING) else "restore it from a backup"
+            raise LedgerError(f"{path}: the ledger cannot be read: {cause}; {remedy}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{path}: an Optuna storage, but not the ledger of one dftune study") from error
         if version != VERSION:
@@ -131,6 +144,65 @@ class Ledger:
         except SpecError as error:
             raise LedgerError(f"{path}: its study specification is not of this version: {error}") from error
         return cls(path, storage, study._study_id, spec, dataset)
+
+    def claim(self, lease: Lease, say: Callable[[str], None] = lambda text: None) -> None:
+        """Write as the holder of ``lease``: whoever holds an earlier one can write no more.
+
+        That is decided by the database, in the transaction of each write: between a look at the lease and the write
+        a process may be frozen for any time.
+
+        Args:
+            lease: of the folder.
+            say: told when the database is locked or away, and tried again.
+
+        Raises:
+            LeaseLost: a later one has been claimed.
+            LedgerError: it cannot be written.
+        """
+        self._say = say
+        attributes = self._again(lambda: self._storage.get_study_system_attrs(self._study_id))
+        if attributes.get(_HOLDER, 0) > lease.number:
+            raise LeaseLost(f"{self.path}: another process has taken the study over; nothing is written")
+        self._again(lambda: self._storage.set_study_system_attr(self._study_id, _HOLDER, lease.number))
+
+        @event.listens_for(self._storage.engine, "commit")
+        def refuse_if_lost(connection: Connection) -> None:
+            found = connection.execute(
+                text("SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = :key"),
+                {"study": self._study_id, "key": _HOLDER},
+            ).scalar()
+            if found is not None and int(found) > lease.number:
+                lease.check()  # says who, if it can be seen already
+                raise LeaseLost(f"{self.path}: another process has taken the study over; nothing more is written")
+
+    def _again(self, act: Callable[[], T]) -> T:
+        """Do ``act``; where the database is locked or away, again for RETRY_SECONDS."""
+        until: float | None = None
+        while True:
+            try:
+                found = _identity(self.path)
+                if found is None:  # SQLite would go on writing to a file that has no name any more
+                    raise sqlite3.OperationalError("the file is not there")
+                if found != self._file:
+                    raise LedgerError(f"{self.path}: has been replaced by another file meanwhile; resume the study")
+                result = act()
+            except (SQLAlchemyError, optuna.exceptions.OptunaError, sqlite3.OperationalError) as error:
+                cause, now = _cause(error), time.monotonic()
+                if not any(p in cause for p in _PASSING):
+                    raise LedgerError(f"{self.path}: cannot be written: {cause}") from error
+                if until is None:
+                    until = now + RETRY_SECONDS
+                    self._say(f"the ledger {self.path} cannot be used: {cause}; trying for {RETRY_SECONDS:.0f} s")
+                if now >= until:
+                    raise LedgerError(
+                        f"{self.path}: could not be used for {RETRY_SECONDS:.0f} s: {cause}; mend that, then "
+                        f"`dftune study resume {self.spec.name}`"
+                    ) from error
+                time.sleep(min(1.0, RETRY_SECONDS / 10))
+            else:
+                if until is not None:
+                    self._say(f"the ledger {self.path} can be used again")
+                return result
 
     def asked(self, trial: int, config: Config, *, seed: int, scores: Mapping[str, float]) -> None:
         """Create a trial, in one durable write, before it starts.
@@ -154,11 +226,8 @@ class Ledger:
             user_attrs=({} if seed is None else {"seed": seed})
             | {f"score:{name}": value for name, value in scores.items()},
         )
-        try:
-            trial_id = self._storage.create_new_trial(self._study_id, template)
-            number = self._storage.get_trial_number_from_id(trial_id)
-        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
+        trial_id = self._again(lambda: self._storage.create_new_trial(self._study_id, template))
+        number = self._again(lambda: self._storage.get_trial_number_from_id(trial_id))
         if number != trial:
             raise LedgerError(f"{self.path}: another process has added trials to this study; run one at a time")
         self._ids[trial] = trial_id
@@ -169,10 +238,13 @@ class Ledger:
         if now - self._reported.get(trial, -1e9) < REPORT_SECONDS:
             return
         self._reported[trial] = now
-        try:
-            self._storage.set_trial_intermediate_value(self._ids[trial], epoch, value)
-        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
+        self._again(lambda: self._storage.set_trial_intermediate_value(self._ids[trial], epoch, value))
+
+    def lost(self, trial: int, cause: str) -> None:
+        """Record that a trial is begun again, since its process or node was lost.  Errors as ``told``."""
+        trial_id = self._ids[trial]
+        known = self._again(lambda: self._storage.get_trial(trial_id)).user_attrs.get("lost", [])
+        self._again(lambda: self._storage.set_trial_user_attr(trial_id, "lost", [*known, cause]))
 
     def told(
         self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, *, stopped: bool = False
@@ -191,25 +263,24 @@ class Ledger:
         Raises:
             LedgerError: it cannot be written.
         """
-        trial_id = self._ids[trial]
-        try:
-            self._storage.set_trial_user_attr(trial_id, "result", dict(result))
-            if value is None:
-                self._storage.set_trial_user_attr(trial_id, "failure", failure or "unknown")
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            elif stopped:
-                self._storage.set_trial_intermediate_value(trial_id, int(result["epoch"]), value)
-                reached = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
-                self._storage.set_trial_state_values(trial_id, TrialState.PRUNED, reached)
-            else:
-                values = [value] if self.spec.cost is None else [value, float(result[self.spec.cost])]
-                self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
-        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
+        trial_id, storage = self._ids[trial], self._storage
+        self._again(lambda: storage.set_trial_user_attr(trial_id, "result", dict(result)))
+        state, values = TrialState.COMPLETE, None if value is None else [value]
+        if value is None:
+            self._again(lambda: storage.set_trial_user_attr(trial_id, "failure", failure or "unknown"))
+            state = TrialState.FAIL
+        elif stopped:
+            self._again(lambda: storage.set_trial_intermediate_value(trial_id, int(result["epoch"]), value))
+            state = TrialState.PRUNED
+            values = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
+        elif self.spec.cost is not None:
+            values = [value, float(result[self.spec.cost])]
+        self._again(lambda: storage.set_trial_state_values(trial_id, state, values))
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number."""
-        return [_from_optuna(t) for t in self._storage.get_all_trials(self._study_id, deepcopy=False)]
+        found = self._again(lambda: self._storage.get_all_trials(self._study_id, deepcopy=False))
+        return [_from_optuna(t) for t in found]
 
     def history(self) -> list[PastTrial]:
         """All trials as a method is told of them: a stopped one with the best value it had reached."""
@@ -227,14 +298,11 @@ class Ledger:
 
     def conclude(self, result: dict[str, Any]) -> None:
         """Record what the study came to."""
-        try:
-            self._storage.set_study_user_attr(self._study_id, "result", result)
-        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise LedgerError(f"{self.path}: cannot be written: {_cause(error)}") from error
+        self._again(lambda: self._storage.set_study_user_attr(self._study_id, "result", result))
 
     def conclusion(self) -> dict[str, Any] | None:
         """What the study came to, or None while it has not ended."""
-        return self._storage.get_study_user_attrs(self._study_id).get("result")
+        return self._again(lambda: self._storage.get_study_user_attrs(self._study_id)).get("result")
 
     def close(self) -> None:
         """Release the file."""
@@ -242,7 +310,16 @@ class Ledger:
 
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 30}})
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of the same name; None where there is none, or storage does not answer."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _close(storage: optuna.storages.RDBStorage) -> None:
@@ -270,6 +347,7 @@ def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
         result=attributes.get("result", {}),
         started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        lost=tuple(attributes.get("lost", ())),
     )
 
 

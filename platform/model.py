@@ -156,7 +156,8 @@ class Model:
         with atomic(path) as folder:
             folder.mkdir()
             (folder / "model.json").write_text(self.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
+            # Written by Python: an error of safetensors' own, on a full disk, is no OSError.
+            (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(tensors))
 
     @cached_property
     def energy(self) -> NDArray[np.float64]:

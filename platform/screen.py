@@ -17,7 +17,7 @@ from ..trainables.descriptor_screen import Sample, sample
 from ..trainables.errors import InputError
 from ..trainables.files import write_text
 from ..trainables.surrogate_config import SurrogateConfig
-from .lock import held
+from .lease import held
 from .progress import Progress, Silent
 from .score_quality import ScoreQuality, score_quality
 
@@ -198,12 +198,13 @@ def screen(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ScreenError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
-    with held(folder / "lock"):
+    with held(folder, progress.say) as lease:
         done = _read(folder / "screen.json", conditions)
         missing = [s for s in grid if s not in done]
         untrained = [s for s in grid if train and (s not in done or done[s].trained_error is None)]
 
         def keep(row: ScreenRow) -> None:
+            lease.check()
             done[row.settings] = row
             content = _File(conditions=conditions, rows=sorted(done.values(), key=_order))
             write_text(folder / "screen.json", content.model_dump_json(indent=1))

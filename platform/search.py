@@ -13,11 +13,12 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from ..cluster.resources import MemoryShare
+from ..cluster.resources import GB, MemoryShare
 from ..cluster.schedulers import asha, hyperband, median, pause_epochs
 from ..cluster.scoring import Architecture, ClusterScorer, architecture
 from ..cluster.study_data import StudyData
 from ..cluster.training import train_trial
+from ..cluster.trial_watch import TrialWatch, deaths_by_memory
 from ..searchers import SEARCHERS
 from ..searchers.searcher import SearchError, no_scores
 from ..searchers.space import Config
@@ -97,7 +98,7 @@ def search(
         def scored(done: int, total: int) -> None:
             if not method.goes_on:  # scores along the way are in the ledger
                 progress.update("scores", done, total)
-                if scorer is not None:
+                if scorer is not None and not interrupted():
                     saved.write(scorer.known, at_once=done == total)
                 if done == total:
                     progress.end("scores")
@@ -120,6 +121,7 @@ def search(
         return found
 
     scheduler, pauses = _scheduler(spec, concurrent)
+    watch = TrialWatch(spec.resources.time_limit)
     record = _Record(ledger, spec, scores_of, progress)
     searcher = TuneSearcher(
         spec.searcher(scorer or no_scores),
@@ -129,6 +131,7 @@ def search(
         record=record,
         history=ledger.history(),
         interrupted=interrupted,
+        death=watch.death,
         hold=lambda: record.hopeless or record.budget_used_up,
         package=lambda trial, config: {
             "config": {**spec.config, **config},
@@ -157,10 +160,11 @@ def search(
     try:
         cpus, gpus = spec.resources.cpus, spec.resources.gpus
         memory = MemoryShare.of_trials(spec.resources.memory, cpus, gpus, concurrent)
-        trainable = tune.with_resources(
-            tune.with_parameters(train_trial, data=data, memory=memory), {"CPU": cpus, "GPU": gpus}
-        )
-        tune.Tuner(
+        resources: dict[str, float] = {"CPU": cpus, "GPU": gpus}
+        if spec.resources.memory is not None:
+            resources["memory"] = spec.resources.memory * GB
+        trainable = tune.with_resources(tune.with_parameters(train_trial, data=data, memory=memory), resources)
+        tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -173,10 +177,18 @@ def search(
                 name=spec.name,
                 storage_path=scratch,
                 verbose=0,
+                callbacks=[watch],
                 stop=Stop(),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
-        ).fit()
+        )
+        with deaths_by_memory():
+            tuner.fit()
+    except OSError as error:
+        raise SearchStopped(
+            f"Ray Tune cannot write beside {scratch}: {error.strerror or error}; make room, or set TMPDIR to a folder "
+            f"that has it, then `dftune study resume {spec.name}`"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if scorer is not None:
@@ -267,6 +279,10 @@ class _Record:
             self._progress.say(said)
             self._said_streamed = True
         self._show(f"trial {trial}: epoch {result['epoch']}, loss {result['validation_loss']:.4g}")
+
+    def lost(self, trial: int, cause: str) -> None:
+        self._ledger.lost(trial, cause)
+        self._progress.say(f"trial {trial}: {cause}; it is begun again")
 
     def told(
         self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool

@@ -42,10 +42,13 @@ class Resources(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="GB that the grid points of a trial may take, on its GPU if it has one; where they do not fit they "
-        "are streamed; default the trial's share of half of the node or GPU",
+        description="GB set aside for a trial on its node, and for its grid points, on its GPU if it has one: what "
+        "does not fit is streamed; default its share of half of the node or GPU",
     )
     concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
+    time_limit: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds until a trial is ended, as failed; default none"
+    )
 
     @field_validator("gpus")
     @classmethod

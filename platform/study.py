@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from ..searchers.searcher import Explains
 from ..trainables.dataset import SPLITS, Dataset
 from ..trainables.errors import InputError
 from ..trainables.surrogate_config import SurrogateConfig
+from .lease import Lease, LeaseLost, held
 from .ledger import Ledger, LedgerTrial
-from .lock import held
 from .progress import Progress, Silent
 from .score_quality import ScoreQuality, qualities
 from .spec import StudySpec
@@ -118,18 +118,22 @@ class Study:
             raise StudyError(
                 f"{self.folder}: cannot be made ({error.strerror}); choose another --studies folder"
             ) from error
-        with held(self.folder / "lock"):
+        progress = progress or Silent()
+        with held(self.folder, progress.say) as lease:
             self._refuse_existing()
             with closing(Ledger.create(self._ledger_path, self.spec, dataset.fingerprint)) as ledger:
-                return self._run(ledger, dataset, address, progress or Silent())
+                ledger.claim(lease, progress.say)
+                return self._run(ledger, dataset, address, progress, lease)
 
     def resume(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
 
         Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.
         """
-        Ledger.open(self._ledger_path).close()  # a study that does not exist has no lock either
-        with held(self.folder / "lock"), closing(Ledger.open(self._ledger_path)) as ledger:
+        Ledger.open(self._ledger_path).close()  # a study that does not exist is held by nobody either
+        progress = progress or Silent()
+        with held(self.folder, progress.say) as lease, closing(Ledger.open(self._ledger_path)) as ledger:
+            ledger.claim(lease, progress.say)
             if (conclusion := ledger.conclusion()) is not None and (self.folder / "model").is_dir():
                 return Conclusion(**conclusion)
             dataset = self._check()
@@ -138,7 +142,7 @@ class Study:
                     f"{dataset.path}: has changed since this study began, whose values would not compare; "
                     "restore it or start a new study"
                 )
-            return self._run(ledger, dataset, address, progress or Silent())
+            return self._run(ledger, dataset, address, progress, lease)
 
     @property
     def _ledger_path(self) -> Path:
@@ -245,10 +249,12 @@ class Study:
             )
         return dataset
 
-    def _run(self, ledger: Ledger, dataset: Dataset, address: str | None, progress: Progress) -> "Conclusion":
+    def _run(
+        self, ledger: Ledger, dataset: Dataset, address: str | None, progress: Progress, lease: Lease
+    ) -> "Conclusion":
         started = time.perf_counter()
         progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.path}")
-        with closing(progress), _interruptible(self.spec.name, progress) as interrupted, connected(address):
+        with closing(progress), _interruptible(self.spec.name, progress, lease) as interrupted, connected(address):
             import ray
             from ray import tune
 
@@ -258,13 +264,13 @@ class Study:
             from .search import search
 
             resources = self.spec.resources
-            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent)
+            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent, memory=resources.memory)
             final_cpus = most_cpus(resources.cpus, resources.gpus)
 
             def described_one(done: int, total: int, text: str) -> None:
                 progress.update("descriptors", done, total, text)
-                if interrupted.is_set():
-                    raise _stopped(self.spec.name)
+                if interrupted():
+                    raise _stopped(self.spec.name, lease)
 
             keep = fits_object_store(dataset, self.spec.descriptors)
             if not keep:
@@ -280,15 +286,15 @@ class Study:
                     data,
                     concurrent,
                     scores=self.folder / "scores.json",
-                    interrupted=interrupted.is_set,
+                    interrupted=interrupted,
                     progress=progress,
                 )
-                if interrupted.is_set():
-                    raise _stopped(self.spec.name)
+                if interrupted():
+                    raise _stopped(self.spec.name, lease)
                 searched = time.perf_counter()
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
-                return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress)
+                return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress, lease)
             except (ray.exceptions.RayError, tune.TuneError) as error:
                 cause = " ".join(str(error).split())[:300]
                 raise StudyError(
@@ -323,8 +329,9 @@ class Study:
         data: "StudyData",
         seconds: dict[str, float],
         cpus: int,
-        interrupted: threading.Event,
+        interrupted: Callable[[], bool],
         progress: Progress,
+        lease: Lease,
     ) -> "Conclusion":
         """Retrain the best config T times, judge it on the test snapshots, save model and figures."""
         import ray
@@ -346,8 +353,8 @@ class Study:
             memory = MemoryShare(spec.resources.memory)  # no trial is beside it any more
             job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus, memory), None
             while not ray.wait([job], timeout=0.5)[0]:
-                if interrupted.is_set():
-                    raise _stopped(spec.name)
+                if interrupted():
+                    raise _stopped(spec.name, lease)
                 asked = asked or retrainer.progress.remote()
                 if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
                     done, loss = ray.get(asked)
@@ -366,6 +373,7 @@ class Study:
         progress.end("final")
 
         card = card_for(spec.name, config, list(found.seeds), dataset, spec.descriptors, found.accuracy)
+        lease.check()
         shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
         Model.assemble(card, found.weights, data.scaling).save(self.folder / "model")
         assert best.value is not None
@@ -414,16 +422,28 @@ def streamed(reports: Iterable[Mapping[str, Any]]) -> str | None:
     )
 
 
-def _stopped(name: str) -> StudyInterrupted:
+def _stopped(name: str, lease: Lease) -> StudyInterrupted:
+    lease.check()  # raises by itself where that is the reason
     return StudyInterrupted(f"stopped; finished trials are kept, go on with `dftune study resume {name}`")
 
 
 @contextmanager
-def _interruptible(name: str, progress: Progress) -> Iterator[threading.Event]:
-    """Ctrl-C sets the event; a second one ends the process at once, Ray's processes with it."""
+def _interruptible(name: str, progress: Progress, lease: Lease) -> Iterator[Callable[[], bool]]:
+    """Ask whether to stop: after Ctrl-C, or when the lease is lost.
+
+    A second Ctrl-C ends the process at once, Ray's processes with it.
+    """
     event = threading.Event()
+
+    def interrupted() -> bool:
+        try:
+            lease.check()
+        except LeaseLost:
+            return True
+        return event.is_set()
+
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield interrupted
         return
 
     def on_signal(number: int, frame: object) -> None:
@@ -435,7 +455,7 @@ def _interruptible(name: str, progress: Progress) -> Iterator[threading.Event]:
 
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield interrupted
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)

@@ -29,6 +29,8 @@ class Record(Protocol):
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None: ...
 
+    def lost(self, trial: int, cause: str) -> None: ...
+
     def told(
         self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool
     ) -> None: ...
@@ -44,6 +46,9 @@ class NoRecord:
         pass
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
+        pass
+
+    def lost(self, trial: int, cause: str) -> None:
         pass
 
     def told(
@@ -72,6 +77,8 @@ class TuneSearcher(tune.search.Searcher):
         history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
         interrupted: once True, no more is proposed, and trials that are cut off stay unfinished in the record, to be
             run again; so do those that an error in the method or the record cuts off.
+        death: says of a trial that ended with an error (by Ray's id) why, and whether it is worth another start, as one
+            is that was lost with its process or node.  It gets one.  By default none does.
         hold: while True, no new trial is proposed; the search ends if none under way changes that.
         package: what Ray Tune hands to the trainable for (trial number, config); by default the config.
     """
@@ -88,6 +95,7 @@ class TuneSearcher(tune.search.Searcher):
         history: Sequence[PastTrial] = (),
         package: Callable[[int, Config], dict[str, Any]] = lambda trial, config: config,
         interrupted: Callable[[], bool] = lambda: False,
+        death: Callable[[str], tuple[str, bool]] | None = None,
         hold: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
@@ -97,11 +105,12 @@ class TuneSearcher(tune.search.Searcher):
         self._max_trials = max_trials
         self._record: Record = record or NoRecord()
         self._package = package
-        self._numbers: dict[str, int] = {}  # Ray's trial id -> ours
+        self._begun: dict[str, tuple[int, Config]] = {}  # Ray's trial id -> ours
+        self._lost: set[int] = set()  # trials begun again since their process or node was lost
         self._unfinished = [(n, past.config) for n, past in enumerate(history) if not past.finished]
         self._asked = len(history)
         self._trained = sum(not past.pruned for past in history)
-        self._interrupted, self._hold = interrupted, hold
+        self._interrupted, self._death, self._hold = interrupted, death, hold
         self._running: set[str] = set()  # Ray's ids
         self._paused: set[str] = set()
         self._most: int | None = None  # trials at once
@@ -115,9 +124,10 @@ class TuneSearcher(tune.search.Searcher):
         except Exception as error:
             self.error = error
             return self.FINISHED
-        # Once told that all is proposed, Ray Tune would start a new process for each paused trial that goes on.
-        wait = answer == self.FINISHED and self._paused and not self._interrupted()
-        return None if wait else answer
+        # Once told that all is proposed, Ray Tune would start a new process for each paused trial that goes on, and
+        # never ask for one that is to be begun again.
+        more = self._paused or (self._death is not None and self._running)
+        return None if answer == self.FINISHED and more and not self._interrupted() else answer
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._interrupted():
@@ -141,7 +151,7 @@ class TuneSearcher(tune.search.Searcher):
             number, config = self._asked, answer
             self._record.asked(number, config)
             self._asked, self._trained = self._asked + 1, self._trained + 1
-        self._numbers[trial_id] = number
+        self._begun[trial_id] = number, config
         self._running.add(trial_id)
         return self._package(number, config)
 
@@ -162,26 +172,35 @@ class TuneSearcher(tune.search.Searcher):
         self._last[trial_id] = result
         try:
             if FAILURE not in result:
-                self._record.reported(self._numbers[trial_id], result)
+                self._record.reported(self._begun[trial_id][0], result)
         except Exception as error:
             self.error = error
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or self._last.get(trial_id, {})  # Ray Tune gives none for a paused trial
-        number = self._numbers[trial_id]
+        number, config = self._begun[trial_id]
         for ids in (self._running, self._paused):
             ids.discard(trial_id)
         self._last.pop(trial_id, None)
         if (self._interrupted() or self.error is not None) and not (result.get(COMPLETE) or FAILURE in result):
             return
-        failure = result.get(FAILURE)
-        if failure is None and error:
+        failure, again = result.get(FAILURE), False
+        if failure is None and error and COMPLETE not in result:
             failure = "its process died, or raised an error that Ray's log holds"
+            if self._death is not None:
+                failure, again = self._death(trial_id)
+            if again and number in self._lost:
+                failure, again = f"{failure}; for the second time", False
         for name in (self.metric, self._cost):
             if failure is None and name is not None and not _is_finite(result.get(name)):
                 failure = f"it reported no finite {name}"
         value = None if failure is not None else float(result[self.metric])
         try:
+            if again:
+                self._record.lost(number, str(failure))
+                self._lost.add(number)
+                self._unfinished.append((number, config))
+                return
             self._record.told(number, value, result, failure, failure is None and COMPLETE not in result)
             if value is not None and self.mode == "max":
                 value = -value

@@ -3,10 +3,12 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,11 +174,47 @@ def test_a_paused_trial_goes_on_where_it_was_and_ends_as_without_a_break(publish
         assert 1e-3 < metrics["inference_time"] < 10
 
 
+class PauseAndDamage(PauseTwice):
+    """Pauses the first trial, and damages its checkpoint before it goes on."""
+
+    def choose_trial_to_run(self, controller):
+        for trial in controller.get_trials():
+            if trial.status == "PAUSED" and trial.config["seed"] == 0:
+                Path(trial.checkpoint.path, "training.safetensors").write_bytes(b"torn")
+        return super().choose_trial_to_run(controller)
+
+    def on_trial_result(self, controller, trial, result):
+        return super().on_trial_result(controller, trial, result) if trial.config["seed"] == 0 else self.CONTINUE
+
+
+def test_a_trial_whose_checkpoint_is_damaged_fails_with_the_reason_and_alone(published, tmp_path):
+    task = {
+        "config": {"widths": [8], "epochs": 3, "batch_size": 1024}, "seed": tune.grid_search([0, 1]), "cpus": 1,
+        "complete_key": "complete", "failure_key": "failure", "pauses": (1,),
+    }  # fmt: skip
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(train_trial, data=published, memory=MemoryShare()), {"CPU": 1}),
+        param_space=task,
+        tune_config=tune.TuneConfig(scheduler=PauseAndDamage(), max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    damaged, whole = sorted(results, key=lambda result: result.config["seed"])
+    assert re.match(r"CheckpointError: .*training.safetensors: not a readable checkpoint", damaged.metrics["failure"])
+    assert "\n" not in damaged.metrics["failure"]
+    assert whole.metrics["complete"]
+
+
 def test_asking_for_more_than_any_node_has_is_refused_at_once():
     with pytest.raises(ClusterError, match=r"asks for 1000 CPUs and 0 GPUs, but the nodes have"):
         slots(1000)
     with pytest.raises(ClusterError, match=r"asks for 1 CPUs and 1 GPUs"):
         slots(1, 1)
+    with pytest.raises(
+        ClusterError, match=r"asks for 1e\+06 GB of memory, but no node has more than \d+\.\d GB beside"
+    ):
+        slots(1, memory=1e6)
+    room = ray.cluster_resources()["memory"] / 1e9
+    assert slots(1, memory=room / 1.5) == 1
     assert slots(1) == ray.cluster_resources()["CPU"]
     assert slots(1, at_most=1) == 1
     assert most_cpus(1, 0) == ray.cluster_resources()["CPU"]

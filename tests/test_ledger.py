@@ -1,13 +1,18 @@
 """The ledger: what is written comes back, whoever reads it, and errors are said."""
 
 import json
+import resource
+import shutil
 import sqlite3
+import threading
 import time
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from dftune.platform import ledger as ledger_module
+from dftune.platform.lease import Lease
 from dftune.platform.ledger import Ledger, LedgerError
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
@@ -243,3 +248,113 @@ def test_what_the_study_came_to_is_kept(ledger):
     assert ledger.conclusion() is None
     ledger.conclude({"trial": 3, "value": 0.25})
     assert again(ledger).conclusion() == {"trial": 3, "value": 0.25}
+
+
+# ---------------------------------------------------------------- a database that is locked, full or away
+
+
+@pytest.fixture
+def impatient(ledger, tmp_path, monkeypatch):
+    """The ledger as its holder has it, which waits less long; and what it says meanwhile."""
+    monkeypatch.setattr(ledger_module, "LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 2.0)
+    found, said = again(ledger), []
+    found.claim(Lease(tmp_path / "lease-1", 1), said.append)
+    ask(found, 0)
+    return found, said
+
+
+def while_locked(path, seconds):
+    """Lock the database, and let it go after some time."""
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(seconds, database.close)
+    timer.start()
+    return timer
+
+
+def test_a_database_that_is_locked_for_a_while_is_waited_for_with_a_message(impatient):
+    ledger, said = impatient
+    timer = while_locked(ledger.path, 1.0)
+    ledger.told(0, 0.25, REPORT, None)
+    timer.join()
+    assert said == [
+        f"the ledger {ledger.path} cannot be used: database is locked; trying for 2 s",
+        f"the ledger {ledger.path} can be used again",
+    ]
+    assert again(ledger).trials()[0].value == 0.25
+
+
+def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
+    ledger, said = impatient
+    timer = while_locked(ledger.path, 6.0)
+    with pytest.raises(LedgerError) as error:
+        ledger.told(0, 0.25, REPORT, None)
+    timer.cancel()
+    timer.function()
+    assert str(error.value) == (
+        f"{ledger.path}: could not be used for 2 s: database is locked; mend that, then `dftune study resume kept`"
+    )
+    assert len(said) == 1
+    assert again(ledger).trials()[0].state == "running"
+    ledger.told(0, 0.25, REPORT, None)
+    assert again(ledger).trials()[0].state == "finished"
+
+
+def test_a_file_that_is_away_for_a_while_is_waited_for(impatient):
+    ledger, said = impatient
+    away = ledger.path.with_name("away.db")
+    ledger.path.rename(away)
+    threading.Timer(0.8, lambda: away.rename(ledger.path)).start()
+    ledger.told(0, 0.25, REPORT, None)
+    assert said[0].endswith("cannot be used: the file is not there; trying for 2 s")
+    assert again(ledger).trials()[0].value == 0.25
+
+
+def test_a_file_that_was_removed_or_replaced_is_not_written_into_nothing(impatient, tmp_path):
+    ledger, _ = impatient
+    copy = tmp_path / "copy.db"
+    shutil.copy(ledger.path, copy)
+    ledger.path.unlink()
+    with pytest.raises(LedgerError, match="could not be used for 2 s: the file is not there; mend that"):
+        ledger.told(0, 0.25, REPORT, None)
+    copy.rename(ledger.path)
+    with pytest.raises(LedgerError, match="has been replaced by another file meanwhile; resume the study"):
+        ledger.told(0, 0.25, REPORT, None)
+
+
+def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
+    ledger, said = impatient
+    # A limit on the size of a file fails in the same place as a full disk: in the middle of a write.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.path.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(LedgerError, match=r"could not be used for 2 s: (disk I/O error|database or disk is full);"):
+            ledger.conclude({"much": "x" * 100_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(said) == 1
+    assert again(ledger).trials()[0].config == CONFIG
+    ledger.told(0, 0.25, REPORT, None)
+    assert again(ledger).trials()[0].value == 0.25
+
+
+def test_a_new_ledger_on_a_full_disk_leaves_nothing_behind(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        with pytest.raises(LedgerError, match="the ledger cannot be made: ") as error:
+            Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_why_a_trial_was_begun_again_is_kept(ledger):
+    ask(ledger, 0)
+    ledger.lost(0, "its node was lost")
+    ledger.lost(0, "its process died")
+    ledger.told(0, 0.25, REPORT, None)
+    (trial,) = again(ledger).trials()
+    assert (trial.state, trial.lost) == ("finished", ("its node was lost", "its process died"))

@@ -1,6 +1,7 @@
 """Model folders: saved and loaded whole, checked on the way in, and used to predict."""
 
 import json
+import resource
 from dataclasses import replace
 
 import ase
@@ -40,6 +41,18 @@ def test_a_saved_model_is_the_same_model(model, folder):
         assert torch.equal(loaded.network.state_dict()[name], weight)
     np.testing.assert_array_equal(loaded.scaling.ldos_mean, model.scaling.ldos_mean)
     assert {p.name for p in folder.iterdir()} == {"model.json", "weights.safetensors"}
+
+
+def test_a_model_on_a_full_disk_is_said_in_one_line_and_leaves_nothing(model, tmp_path):
+    # A limit on the size of a file fails in the same place as a full disk: in the middle of a write.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"m.model: cannot be written \(File too large\); choose a folder"):
+            model.save(tmp_path / "m.model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_prediction_is_the_network_on_the_descriptors_of_the_atoms(model, al4):

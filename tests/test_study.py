@@ -19,8 +19,8 @@ import pytest
 
 from dftune import Dataset, Model, Study
 from dftune.cluster.descriptors import compute_descriptors
+from dftune.platform.lease import Held, held
 from dftune.platform.ledger import Ledger
-from dftune.platform.lock import Held, held
 from dftune.platform.progress import Silent
 from dftune.platform.score_quality import score_quality
 from dftune.platform.study import StudyError
@@ -285,19 +285,12 @@ def test_a_healthy_trial_is_waited_for_however_many_others_failed(described, tmp
     assert study.trials()[study.conclusion().trial].config == {"learning_rate": 1e-3}
 
 
-def test_two_processes_cannot_hold_one_study(ended):
-    with held(ended.folder / "lock"):
-        code = (
-            "import sys; from pathlib import Path; from dftune.platform.lock import held\n"
-            "try:\n    with held(Path(sys.argv[1])): print('held')\n"
-            "except ValueError as error: print(error)\n"
-        )
-        out = subprocess.run(
-            [sys.executable, "-c", code, str(ended.folder / "lock")], capture_output=True, text=True, check=True
-        )
-    assert re.search(r"held by process \d+ on .+ since .+; wait for it or stop it", out.stdout)
-    with held(ended.folder / "lock"), pytest.raises(Held), held(ended.folder / "lock"):
-        pass
+def test_a_study_that_another_process_holds_is_neither_run_nor_resumed(ended):
+    with (
+        held(ended.folder),
+        pytest.raises(Held, match=rf"held by process {os.getpid()} on .+ since .+; stop it, or wait"),
+    ):
+        ended.resume()
 
 
 def test_kendalls_tau_and_its_error_against_their_definitions():

@@ -1,0 +1,66 @@
+"""Processes of this machine: which one is which, and what a killed process has left behind."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
+
+
+def machine() -> str:
+    """This boot of this machine and its table of processes (a container has its own); empty where nothing says it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def started(process: int) -> str:
+    """When a process of this machine began, in ticks since its boot; empty for one that has ended."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]
+
+
+def mark() -> str:
+    """The value of MARK that names this process."""
+    return f"{os.getpid()} {started(os.getpid())} {machine()}"
+
+
+def end_left_over() -> None:
+    """Kill what is left of embedded Rays whose starter was killed, and of those that this process started.
+
+    With its starter the kernel kills the raylet, and a raylet that takes long to end is killed by Ray; two agents of it
+    (Ray 2.60) then stay for ever.
+    """
+    for _ in range(5):  # one that is struck may just have started another
+        if not (left := [process for process, value in _marked() if value == mark() or _is_dead(value)]):
+            return
+        for process in left:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _marked() -> list[tuple[int, str]]:
+    """Processes with a MARK in their environment, and its value."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        values = [entry.partition(b"=")[2] for entry in environment if entry.startswith(f"{MARK}=".encode())]
+        found += [(int(folder.name), value.decode()) for value in values]
+    return found
+
+
+def _is_dead(value: str) -> bool:
+    """Whether the process that a MARK names was one of this machine, and has ended."""
+    process, since, where = value.split(" ", 2)
+    return where == machine() and started(int(process)) != since

@@ -1,0 +1,102 @@
+"""What becomes of the processes of trials: ended when they take too long, and why they died."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
+
+STEP_SECONDS = 5.0  # at most so much of the time between two looks is a trial's: more, and the driver was frozen
+
+
+class TrialWatch(tune.Callback):
+    """Ends the process of a trial that has run for longer than ``time_limit`` [s], pauses not counted.
+
+    From outside, since a trial that hangs can no longer end itself.
+    """
+
+    def __init__(self, time_limit: float | None = None) -> None:
+        self._time_limit = time_limit
+        self._trials: list[Any] = []  # Ray Tune's, all of them
+        self._running: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}
+        self._overdue: set[str] = set()
+        self._looked = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running[trial.trial_id] = trial
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        passed, self._looked, self._trials = min(now - self._looked, STEP_SECONDS), now, trials
+        if self._time_limit is None:
+            return
+        for name, trial in self._running.items():
+            if trial.status != trial.RUNNING:
+                continue
+            self._seconds[name] = self._seconds.get(name, 0.0) + passed
+            actor = trial.temporary_state.ray_actor
+            if self._seconds[name] > self._time_limit and name not in self._overdue and actor is not None:
+                self._overdue.add(name)
+                ray.kill(actor)
+
+    def death(self, trial_id: str) -> tuple[str, bool]:
+        """Why the process of a trial died, and whether the trial is worth another start."""
+        if trial_id in self._overdue:
+            return f"it took longer than its time limit of {self._time_limit:g} s ([resources] time_limit)", False
+        error = ""
+        with suppress(StopIteration, OSError, TypeError):  # Ray Tune has not come to write it
+            trial = next(t for t in self._trials if t.trial_id == trial_id)
+            error = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        return cause_of_death(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialWatch, ()  # Ray Tune pickles it into a folder that nobody reads
+
+
+@contextmanager
+def deaths_by_memory() -> Iterator[None]:
+    """Inside, a trial that Ray's memory monitor ends is a trial that failed.
+
+    Ray Tune 2.60 takes the error for one of its own and gives up the whole search: it asks for RayActorError, which
+    Ray's OutOfMemoryError is not.
+    """
+    modules = [actor_manager, tune_controller]
+    before = [module.RayActorError for module in modules]
+    try:
+        for module in modules:
+            module.RayActorError = (RayActorError, OutOfMemoryError)
+        yield
+    finally:
+        for module, error in zip(modules, before, strict=True):
+            module.RayActorError = error
+
+
+def cause_of_death(error: str) -> tuple[str, bool]:
+    """What an error of Ray's says in one line, and whether a trial that it struck is worth another start.
+
+    Args:
+        error: text of the error.
+    """
+    text = " ".join(error.split())
+    if "running low on memory" in text or "OutOfMemoryError" in text:
+        return "out of memory: Ray ended it when its node ran low; set [resources] memory, or fewer concurrent", False
+    if re.search(r"\bnode (has )?(died|is dead|was terminated|was preempted)|NodeDied", text):
+        return "its node was lost", True
+    if "actor died" in text or "actor is dead" in text or "worker" in text.lower():
+        return "its process died: killed, crashed, or ended by the system for want of memory", True
+    last = next((line.strip() for line in reversed(error.splitlines()) if line.strip()), "")
+    return f"it raised an error: {last[:300]}" if last else "its process died, and Ray does not say why", not last
