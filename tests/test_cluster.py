@@ -144,7 +144,7 @@ class PauseTwice(FIFOScheduler):
         if not trial.config["pauses"]:
             return TrialScheduler.CONTINUE
         self.results.append(result)
-        if result["epoch"] in trial.config["pauses"] and result["epoch"] not in self.paused:
+        if result.get("epoch") in trial.config["pauses"] and result["epoch"] not in self.paused:
             self.paused.append(result["epoch"])
             return TrialScheduler.PAUSE
         return TrialScheduler.CONTINUE
