@@ -30,22 +30,13 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
 
 def train_model(folder: Path) -> None:
     """A surrogate of the usual size, barely trained: neither time nor memory depend on its weights."""
-    from dftune.platform.model import Model, card_for
+    from surrogate import CONFIG, trained_on
+
     from dftune.trainables.bispectrum import BispectrumSettings
     from dftune.trainables.dataset import Dataset
-    from dftune.trainables.surrogate import judge
-    from dftune.trainables.surrogate_config import SurrogateConfig
-    from dftune.trainables.training import train
-    from dftune.trainables.training_data import read_split, read_training_data
 
-    dataset, settings = Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10)
-    data = read_training_data(dataset, settings)
-    config = SurrogateConfig(n_layers=2, width=256, activation="silu", learning_rate=1e-3, batch_size=256, epochs=1)
-    found = train(config, data, seeds=range(5))
-    accuracy = judge(found.network, data.scaling, data.energy_grid, read_split(dataset, settings, "test")).accuracy
-    weights = {name: w.numpy() for name, w in found.network.state_dict().items()}
-    card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
-    Model.assemble(card, weights, data.scaling).save(folder)
+    config = CONFIG.model_copy(update={"epochs": 1})
+    trained_on(Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10), config).save(folder)
 
 
 def measure(folder: Path, times: tuple[int, int, int], forces: str) -> dict[str, Any]:

@@ -36,19 +36,17 @@ CONFIG = SurrogateConfig(n_layers=2, width=256, activation="silu", learning_rate
 VALIDATION, TEST = ["006", "007", "008", "018", "019", "020"], ["009", "010", "011", "021", "022", "023"]
 
 
-def trained_on(dataset: Dataset, settings: BispectrumSettings) -> Model:
+def trained_on(dataset: Dataset, settings: BispectrumSettings, config: SurrogateConfig = CONFIG) -> Model:
     """A surrogate trained with five initialisations."""
     for s in dataset.without_descriptors(settings):
         dataset.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
     torch.set_num_threads(os.cpu_count() or 1)
     data = read_training_data(dataset, settings)
-    found = train(CONFIG, data, seeds=range(5))
+    found = train(config, data, seeds=range(5))
     test = read_split(dataset, settings, "test")
     accuracy = judge(found.network, data.scaling, data.energy_grid, test).accuracy
-    weights = {name: w.numpy() for name, w in found.network.state_dict().items()}
-    return Model.assemble(
-        card_for("benchmark", CONFIG, list(found.seeds), dataset, settings, accuracy), weights, data.scaling
-    )
+    card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
+    return Model.assemble(card, found.network.arrays(), data.scaling)
 
 
 def egg_box(model: Model, dataset: Dataset) -> dict[str, float]:

@@ -17,18 +17,19 @@ def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory:
     Raises:
         ClusterError: not even one fits on any node.
     """
-    by_cpus = [_fits(r, cpus, gpus) for r in _nodes()]
-    count = sum(min(fitting, _rooms(r, memory)) for fitting, r in zip(by_cpus, _nodes(), strict=True))
+    nodes = _nodes()
+    by_cpus = [_fits(r, cpus, gpus) for r in nodes]
+    count = sum(min(fitting, _rooms(r, memory)) for fitting, r in zip(by_cpus, nodes, strict=True))
     if count == 0 and any(by_cpus):
-        most = max(r.get("memory", 0) for r in _nodes()) / GB
+        most = max(r.get("memory", 0) for r in nodes) / GB
         raise ClusterError(
             f"a trial asks for {memory:g} GB of memory, but no node has more than {most:.1f} GB beside its CPUs and "
             "GPUs; lower [resources] memory"
         )
     if count == 0:
-        nodes = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in _nodes()) or "nothing"
+        have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in nodes) or "nothing"
         raise ClusterError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {nodes}; lower [resources]"
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; lower [resources]"
         )
     return count if at_most is None else min(count, max(at_most, 1))
 
@@ -68,7 +69,7 @@ class MemoryShare:
     def bytes(self, device: str) -> float:
         """Of this machine or its GPU: ``cpu``, ``cuda`` or ``cuda:N``."""
         if self.gigabytes is not None:
-            return 1e9 * self.gigabytes
+            return GB * self.gigabytes
         if device == "cpu":
             return 0.5 * self.of_node * host_memory()
         import torch

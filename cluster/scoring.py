@@ -7,20 +7,13 @@ from typing import Any
 
 import ray
 
-from ..trainables.surrogate_config import SurrogateConfig
+from ..trainables.surrogate_config import Architecture, SurrogateConfig
 from ..trainables.training_data import MiniBatch
 from .resources import slots
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
 AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
 BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rather than leave a slot idle for longer
-Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation: all that a score sees
-
-
-def architecture(config: Mapping[str, Any]) -> Architecture:
-    """What a training-free score sees of a config."""
-    full = SurrogateConfig.of(config)
-    return full.hidden, full.activation
 
 
 @ray.remote
@@ -105,7 +98,7 @@ class ClusterScorer:
     def _key(self, config: Mapping[str, Any]) -> Architecture:
         items = tuple(config.items())
         if items not in self._keys:
-            self._keys[items] = architecture({**self._constants, **config})
+            self._keys[items] = SurrogateConfig.of({**self._constants, **config}).architecture
         return self._keys[items]
 
     def _collect(self) -> None:

@@ -118,8 +118,7 @@ class Retrainer:
             report=report,
         )
         judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
-        weights = {name: value.numpy() for name, value in trained.network.state_dict().items()}
-        return Retrained(weights, judgement.accuracy, judgement.errors, judgement.dos, trained.seeds)
+        return Retrained(trained.network.arrays(), judgement.accuracy, judgement.errors, judgement.dos, trained.seeds)
 
 
 def _use_cpus(cpus: float) -> None:

@@ -249,13 +249,11 @@ def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, a
     from .progress import for_terminal
 
     opened, reference = Model.open(model), Dataset.open(dataset)
-    unseen, progress = opened.unseen(reference), for_terminal()
-    try:
+    unseen = opened.unseen(reference)
+    with closing(for_terminal()) as progress:
         checks = check_terms(
             opened, reference, unseen, forces=forces, progress=lambda *at: progress.update("snapshots", *at)
         )
-    finally:
-        progress.close()
     accuracy = opened.check(reference).accuracy
     same = reference.fingerprint == opened.card.dataset_sha256
     differences = opened.differences(accuracy) if same else []

@@ -150,7 +150,7 @@ class Model:
         path = Path(path).expanduser().absolute()
         if path.exists():
             raise ModelError(f"{path}: exists already; choose another name or remove it first")
-        tensors = {name: w.cpu().numpy() for name, w in self.network.state_dict().items()}
+        tensors = self.network.arrays()
         for name in Scaling.__annotations__:
             tensors[f"scaling.{name}"] = np.asarray(getattr(self.scaling, name), dtype=np.float32)
         with atomic(path) as folder:

@@ -12,7 +12,6 @@ from pathlib import Path
 import ase
 import ase.io.cube
 import numpy as np
-import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from ..trainables.errors import InputError
 from ..trainables.files import atomic
 from ..trainables.physics.units import BOHR
-from ..trainables.shards import POINTS_A_SHARD, to_batches, write
+from ..trainables.shards import to_batches, write
 from .figures import BLUE, ORANGE, save
 from .model import Model
 from .prediction import Forces, Prediction, Progress, quiet
@@ -118,18 +117,12 @@ def _ldos_files(paths: list[Path], model: Model, atoms: ase.Atoms) -> Iterator[N
         yield values
         for path in paths:
             if path.suffix == ".arrow":
-                _write_arrow(path, values, grid)
+                about = {
+                    "grid": str(grid),
+                    "axes": "grid point (C order), energy",
+                    "unit": "1/(eV Å³), both spins summed",
+                }
+                write(path, to_batches(values.reshape(-1, values.shape[-1]), "ldos", about))  # from the mapped file
             else:
                 with atomic(path) as temporary, temporary.open("wb") as file:
                     np.save(file, values)
-
-
-def _write_arrow(path: Path, values: NDArray[np.float32], grid: tuple[int, int, int]) -> None:
-    """Shard by shard: the whole LDOS may be larger than memory."""
-    flat = values.reshape(-1, values.shape[-1])
-    about = {"grid": str(grid), "axes": "grid point (C order), energy", "unit": "1/(eV Å³), both spins summed"}
-    first = to_batches(flat[:1], "ldos", about)[0]
-    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
-        for start in range(0, len(flat), POINTS_A_SHARD):
-            for batch in to_batches(flat[start : start + POINTS_A_SHARD], "ldos", about):
-                writer.write_batch(batch)

@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from ..cluster.resources import GB, MemoryShare
 from ..cluster.schedulers import asha, hyperband, median, pause_epochs
-from ..cluster.scoring import Architecture, ClusterScorer, architecture
+from ..cluster.scoring import ClusterScorer
 from ..cluster.study_data import StudyData
 from ..cluster.training import train_trial
 from ..cluster.trial_watch import TrialWatch, deaths_by_memory
@@ -26,7 +26,7 @@ from ..searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 from ..trainables.errors import InputError
 from ..trainables.files import write_text
 from ..trainables.scores import SCORES, TRIVIAL
-from ..trainables.surrogate_config import SurrogateConfig
+from ..trainables.surrogate_config import Architecture, SurrogateConfig
 from .ledger import Ledger, State
 from .progress import Progress
 from .spec import UNITS, StudySpec
@@ -90,7 +90,7 @@ def search(
     saved = _SavedScores(scores)
     if method.score is not None:
         known = saved.read() | {
-            architecture({**spec.config, **t.config}): t.scores[method.score]
+            SurrogateConfig.of({**spec.config, **t.config}).architecture: t.scores[method.score]
             for t in ledger.trials()
             if method.score in t.scores
         }

@@ -13,14 +13,13 @@ from typing import cast
 
 from ..searchers.searcher import CostSearcher, Pruned, Searcher, Wait
 from ..searchers.space import Config
+from ..trainables.surrogate_config import Architecture
 from .spec import Budget
 
 ASK_SECONDS = 0.03  # of the driver, for a trial that does nothing, ledger included (benchmarks/overhead.py)
 REPORT_SECONDS = 0.005  # of the driver, for each report of a trial: a guess until benchmarks/plan.py is run
 IDLE_SECONDS = 1.0  # Ray Tune sleeps as long after each ask while nothing runs, the one that brings a trial included
 SCORES_IN_FLIGHT = 4  # candidates that the scorer beside the trials has been given; the others can be withdrawn
-
-Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation: all that a score sees
 
 
 @dataclass(frozen=True)

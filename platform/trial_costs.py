@@ -15,9 +15,9 @@ from scipy.optimize import nnls
 from ..searchers import SEARCHERS
 from ..searchers.space import Choice, Config, Space
 from ..trainables.errors import InputError
-from ..trainables.surrogate_config import Activation, SurrogateConfig
+from ..trainables.surrogate_config import Activation, Architecture, SurrogateConfig
 from .ledger import LedgerTrial
-from .simulation import ASK_SECONDS, Architecture, Overhead, SimulatedScorer, TrialCost
+from .simulation import ASK_SECONDS, Overhead, SimulatedScorer, TrialCost
 from .spec import StudySpec
 from .study import Study
 
@@ -46,7 +46,11 @@ class Evidence:
         """
         trials, conclusion = study.trials(), study.conclusion()
         name = SEARCHERS[study.spec.method].score or ""
-        scores = {_architecture(study.spec, t.config): t.scores[name] for t in trials if name in t.scores}
+        scores = {
+            SurrogateConfig.of({**study.spec.config, **t.config}).architecture: t.scores[name]
+            for t in trials
+            if name in t.scores
+        }
         path = study.folder / "scores.json"
         try:
             rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -141,7 +145,7 @@ class Measured:
 
         return SimulatedScorer(
             score_of,
-            lambda config: _architecture(self.spec, config),
+            lambda config: SurrogateConfig.of({**self.spec.config, **config}).architecture,
             seconds=seconds,
             processes=slots * self.spec.resources.cpus,
             start=self.overhead.start,
@@ -249,12 +253,6 @@ def _refuse_another(spec: StudySpec, other: StudySpec) -> None:
             raise PlanError(
                 f"study '{other.name}' has another {name} than '{spec.name}', so that their trials do not compare"
             )
-
-
-def _architecture(spec: StudySpec, config: Config) -> Architecture:
-    """What a training-free score sees of a config."""
-    full = SurrogateConfig.of({**spec.config, **config})
-    return full.hidden, full.activation
 
 
 class _Interpolation:

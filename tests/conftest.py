@@ -56,5 +56,5 @@ def model(al4) -> Model:
     config = SurrogateConfig(n_layers=2, width=48, activation="silu", epochs=12, batch_size=128, learning_rate=2e-3)
     trained = train(config, data, seeds=[1, 2])
     accuracy = judge(trained.network, data.scaling, grid, data_of("test")).accuracy
-    weights = {name: w.numpy() for name, w in trained.network.state_dict().items()}
-    return Model.assemble(card_for("by hand", config, [1, 2], al4, settings, accuracy), weights, data.scaling)
+    card = card_for("by hand", config, [1, 2], al4, settings, accuracy)
+    return Model.assemble(card, trained.network.arrays(), data.scaling)

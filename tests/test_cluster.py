@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
-from dftune.cluster.scoring import ClusterScorer, architecture
+from dftune.cluster.scoring import ClusterScorer
 from dftune.cluster.study_data import fits_object_store, publish
 from dftune.cluster.training import train_trial
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
@@ -292,7 +292,7 @@ def test_scorer_actors_give_the_scores_of_the_function_without_waiting():
 
 def test_known_scores_are_not_computed_again():
     config = {"width": 8}
-    scorer = ClusterScorer("rfr", {}, {}, 0, known={architecture(config): 1.25})
+    scorer = ClusterScorer("rfr", {}, {}, 0, known={SurrogateConfig.of(config).architecture: 1.25})
     assert scorer([config]) == [1.25]
     assert scorer._actors == []
 

@@ -253,4 +253,4 @@ def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
 def test_weights_of_another_shape_do_not_make_a_model(model):
     network = Network(SurrogateConfig(width=9), 3, 4, [0])
     with pytest.raises(ModelError, match="do not fit the network"):
-        Model.assemble(model.card, {n: w.numpy() for n, w in network.state_dict().items()}, model.scaling)
+        Model.assemble(model.card, network.arrays(), model.scaling)

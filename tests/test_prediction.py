@@ -37,7 +37,7 @@ def atoms(al4) -> ase.Atoms:
 @pytest.fixture(scope="module")
 def single(model) -> Model:
     """The first initialisation alone."""
-    weights = {name: w[:1].numpy() for name, w in model.network.state_dict().items()}
+    weights = {name: w[:1] for name, w in model.network.arrays().items()}
     return Model.assemble(model.card.model_copy(update={"n_initializations": 1}), weights, model.scaling)
 
 

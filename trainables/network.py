@@ -6,7 +6,9 @@ Axes: (initialisation, grid point, component) in, (initialisation, grid point, e
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .surrogate_config import SurrogateConfig
@@ -51,6 +53,10 @@ class Network(nn.Module):
     def n_initializations(self) -> int:
         """T."""
         return self.weights[0].shape[0]
+
+    def arrays(self) -> dict[str, NDArray[np.floating]]:
+        """Weights and biases by name, for a file or another process; a copy only where they are on a GPU."""
+        return {name: weight.cpu().numpy() for name, weight in self.state_dict().items()}
 
     def hidden_layers(self, x: Tensor) -> list[Tensor]:
         """Activations of every hidden layer, each (T, n_points, width).

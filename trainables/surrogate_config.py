@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import InputError
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
+Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation
 MOST_LAYERS = 20
 OF_LAYER = re.compile(r"width_([1-9]|1\d|20)")  # the neurons of one layer, in place of ``width``
 
@@ -47,6 +48,11 @@ class SurrogateConfig(BaseModel):
     def hidden(self) -> tuple[int, ...]:
         """Neurons of each hidden layer."""
         return self.widths or (self.width,) * self.n_layers
+
+    @property
+    def architecture(self) -> Architecture:
+        """All that a training-free score sees of it."""
+        return self.hidden, self.activation
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "SurrogateConfig":
