@@ -193,11 +193,10 @@ def one(
         (folder / f"{soak.name}.toml").write_text(text)
     whole.session(folder / f"{whole.name}.toml", None)
     latest = time.monotonic() - started
-    while not killed.session(
-        folder / f"{killed.name}.toml", rng.uniform(EARLIEST, latest) if killed.kills < most else None
-    ):
-        for left in folder.glob("ray/session_*"):
-            shutil.rmtree(left, ignore_errors=True)
+    ended = False
+    while not ended:
+        seconds = rng.uniform(EARLIEST, latest) if killed.kills < most else None
+        ended = killed.session(folder / f"{killed.name}.toml", seconds)
     expected, found = whole.trials(), killed.trials()
     ends = [Study.open(soak.name, folder / "studies").conclusion() for soak in (whole, killed)]
     assert ends[0] is not None

@@ -9,9 +9,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..trainables.errors import InputError
-from .processes import MARK, end_left_over, mark
+from .processes import MARK, end_left_over, mark, mark_session
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -79,7 +80,7 @@ def connected(address: str | None = None) -> Iterator[None]:
                 end_left_over()
                 os.environ[MARK] = mark()
                 try:
-                    ray.init(
+                    context = ray.init(
                         address="local",
                         include_dashboard=False,
                         logging_level=logging.ERROR,
@@ -87,6 +88,7 @@ def connected(address: str | None = None) -> Iterator[None]:
                     )
                 finally:
                     del os.environ[MARK]  # what else this process starts is no part of Ray
+                mark_session(Path(context.address_info["session_dir"]))
             else:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -1,12 +1,15 @@
 """Processes of this machine: which one is which, and what a killed process has left behind."""
 
 import os
+import re
+import shutil
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
 MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
+MARK_FILE = "dftune"  # the same in the folder of its session: some of its processes write a title over their environment
 
 
 def machine() -> str:
@@ -32,6 +35,14 @@ def mark() -> str:
     return f"{os.getpid()} {started(os.getpid())} {machine()}"
 
 
+def mark_session(folder: Path) -> None:
+    """Say in the session folder of an embedded Ray who started it, and remove those beside it whose starter has ended."""
+    (folder / MARK_FILE).write_text(mark(), encoding="utf-8")
+    for other in folder.parent.glob("session_*"):
+        if other != folder and not other.is_symlink() and _is_dead(_mark_of(other)):
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def end_left_over() -> None:
     """Kill what is left of embedded Rays whose starter was killed, and of those that this process started.
 
@@ -39,7 +50,7 @@ def end_left_over() -> None:
     (Ray 2.60) then stay for ever.
     """
     for _ in range(5):  # one that is struck may just have started another
-        if not (left := [process for process, value in _marked() if value == mark() or _is_dead(value)]):
+        if not (left := {process for process, value in _marked() if value == mark() or _is_dead(value)}):
             return
         for process in left:
             with suppress(OSError):
@@ -48,19 +59,32 @@ def end_left_over() -> None:
 
 
 def _marked() -> list[tuple[int, str]]:
-    """Processes with a MARK in their environment, and its value."""
+    """Processes that belong to an embedded Ray, by their environment or the logs they have open, and its mark."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
+        if folder.name == str(os.getpid()):  # whose own logs of Ray are open, too
+            continue
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
+            files = [os.readlink(file) for file in (folder / "fd").iterdir()]
         except OSError:  # it has ended, or is somebody else's
             continue
-        values = [entry.partition(b"=")[2] for entry in environment if entry.startswith(f"{MARK}=".encode())]
-        found += [(int(folder.name), value.decode()) for value in values]
+        values = {entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(f"{MARK}=".encode())}
+        sessions = {match[1] for file in files if (match := re.match(r"(/.*/session_[^/]+)/logs/", file))}
+        values |= {_mark_of(Path(session)) for session in sessions}
+        found += [(int(folder.name), value) for value in values if value]
     return found
 
 
+def _mark_of(session: Path) -> str:
+    """The mark of an embedded Ray's session folder; empty for any other's."""
+    try:
+        return (session / MARK_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def _is_dead(value: str) -> bool:
-    """Whether the process that a MARK names was one of this machine, and has ended."""
-    process, since, where = value.split(" ", 2)
-    return where == machine() and started(int(process)) != since
+    """Whether the process that a mark names was one of this machine, and has ended."""
+    process, since, where = value.split(" ", 2) if value.count(" ") >= 2 else ("0", "", "")
+    return where != "" and where == machine() and started(int(process)) != since

@@ -16,7 +16,7 @@ import pytest
 
 from dftune import Study
 from dftune.cluster.descriptors import compute_descriptors
-from dftune.cluster.processes import MARK, end_left_over, machine, started
+from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, machine, mark, mark_session, started
 from dftune.platform.progress import Silent
 from dftune.trainables.bispectrum import BispectrumSettings
 
@@ -90,7 +90,7 @@ def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(described, tmp_path):
     assert f"trial 1 failed: {limit}" in said
 
 
-def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(monkeypatch):
+def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(tmp_path, monkeypatch):
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
@@ -106,17 +106,43 @@ def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(monkeyp
         name: subprocess.Popen(sleep, env=os.environ | ({} if value is None else {MARK: value}))
         for name, value in marks.items()
     }
+    for name, value in list(marks.items()):  # the same by the log that a process has open in a session of Ray
+        logs = tmp_path / f"session_{len(processes)}" / "logs"
+        logs.mkdir(parents=True)
+        if value is not None:
+            (logs.parent / MARK_FILE).write_text(value)
+        with (logs / "agent.log").open("w") as log:
+            processes[f"{name}, by its log"] = subprocess.Popen(sleep, stdout=log)
     monkeypatch.setattr("dftune.cluster.processes.mark", lambda: marks["ours"])  # this process's own Ray is in use
     time.sleep(0.2)
     end_left_over()
     try:
-        for name in ("orphan", "ours"):
-            assert processes[name].wait(10) == -signal.SIGKILL
-        assert [processes[name].poll() for name in ("a neighbour's", "elsewhere", "unmarked")] == [None] * 3
+        for name, process in processes.items():
+            if name.startswith(("orphan", "ours")):
+                assert process.wait(10) == -signal.SIGKILL
+            else:
+                assert process.poll() is None, name
     finally:
         for process in (starter, neighbour, *processes.values()):
             process.kill()
             process.wait()
+
+
+def test_session_folders_of_ray_are_removed_when_their_starter_has_ended_and_no_others(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    marks = {"dead": f"{gone.pid} 1 {machine()}", "elsewhere": f"{gone.pid} 1 another machine", "damaged": "x", "new": ""}
+    for name, value in marks.items():
+        folder = tmp_path / f"session_{name}"
+        folder.mkdir()
+        if value:
+            (folder / MARK_FILE).write_text(value)
+    (tmp_path / "session_raystart").mkdir()
+    mark_session(tmp_path / "session_new")
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "session_damaged", "session_elsewhere", "session_new", "session_raystart",
+    ]  # fmt: skip
+    assert (tmp_path / "session_new" / MARK_FILE).read_text() == mark()
 
 
 SPEC = """

@@ -1,0 +1,122 @@
+"""Claim: a study of 2,000 finished trials that is resumed starts its next trial within 10 s of the command.
+
+The trials are proposed by the method itself and written to the ledger with made-up values, as a search would have
+done; their training is what is left out.  Then `dftune study resume` is run as a user runs it, with an embedded local
+Ray and all descriptors there, until the ledger has a further trial; a study with four trials gives the share of that
+which has nothing to do with the number of trials.
+
+    python benchmarks/resume.py [trials=2000]
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from dftune import Study
+from dftune.platform.ledger import Ledger
+from dftune.platform.lease import held
+from dftune.platform.spec import StudySpec
+from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.dataset import Dataset
+from dftune.trainables.surrogate_config import SurrogateConfig
+
+ROOT = Path(__file__).parents[1]
+METHODS = {"random": {}, "optuna": {}, "optuna+rfr": {}}
+FEW = 4
+DESCRIPTORS = BispectrumSettings(cutoff=4.0, two_j_max=4)
+
+
+def fill(study: Study, n: int, dataset: Dataset) -> None:
+    """A ledger with ``n`` finished trials of the study's method."""
+    spec = study.spec
+
+    def scores(configs):
+        return [-1 / SurrogateConfig.of({**spec.config, **c}).hidden[0] for c in configs]  # any ranking will do
+
+    searcher, trained, trial = spec.searcher(scores), 0, 0
+    study.folder.mkdir(parents=True)
+    with (
+        held(study.folder) as lease,
+        closing(Ledger.create(study.folder / "ledger.db", spec, dataset.fingerprint)) as ledger,
+    ):
+        ledger.claim(lease)
+        while trained < n:
+            answer = searcher.ask(str(trial))
+            config = getattr(answer, "config", answer)
+            if config is not answer:
+                ledger.pruned(trial, config, scores={})
+            else:
+                value = 0.1 + abs(config["learning_rate"] - 2e-3) + 1 / config["width"]
+                ledger.asked(trial, config, seed=spec.trial_seed(trial), scores={})
+                ledger.told(trial, value, {"epoch": 1, "seconds": 1.0, "best_loss": value}, None)
+                searcher.tell(str(trial), value)
+                trained += 1
+            trial += 1
+
+
+def main() -> None:
+    n_trials = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    common = {"ray": version("ray"), "optuna": version("optuna"), "cpus": os.cpu_count()}
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="resume-") as scratch:
+        folder = Path(scratch)
+        shutil.copytree(ROOT / "examples" / "al4", folder / "al4", ignore=shutil.ignore_patterns("descriptors"))
+        dataset = Dataset.open(folder / "al4")
+        for s in dataset.snapshots:
+            values = bispectrum(s.cell, s.positions, s.numbers, s.grid, DESCRIPTORS)
+            dataset.write_descriptors(s, DESCRIPTORS, values)
+        for method, options in METHODS.items():
+            seconds = {}
+            for n in (FEW, n_trials):
+                seconds[n] = resumed(Study.from_spec(spec_of(method, options, n, folder), folder), n, dataset)
+            row = {"case": "resume", "method": method, "trials": n_trials, "first_trial_s": seconds[n_trials]}
+            print(json.dumps(row | {f"first_trial_s_with_{FEW}": seconds[FEW]} | common), flush=True)
+
+
+def spec_of(method: str, options: dict, n: int, folder: Path) -> StudySpec:
+    return StudySpec.of(
+        {
+            "name": f"{method.replace('+', '-')}-{n}",
+            "dataset": folder / "al4",
+            "method": method,
+            "options": options,
+            "trials": max(n + 1, 20),  # some methods need so many
+            "descriptors": DESCRIPTORS.model_dump(),
+            "space": {
+                "width": {"type": "int", "low": 4, "high": 64, "log": True},
+                "activation": {"type": "choice", "values": ["relu", "silu", "tanh"]},
+                "learning_rate": {"type": "float", "low": 3e-4, "high": 1e-2, "log": True},
+            },
+            "config": {"n_layers": 1, "epochs": 200, "patience": 1000},
+        }
+    )
+
+
+def resumed(study: Study, n: int, dataset: Dataset) -> float:
+    """Seconds from the command to the first new trial."""
+    fill(study, n, dataset)
+    begun = time.time()
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "dftune.platform.cli", "study", "resume", study.spec.name, "--studies", study.folder.parent],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    known = len(study.trials())
+    try:
+        while driver.poll() is None:
+            if new := [t for t in study.trials()[known:] if t.state == "running"]:
+                return new[0].started_at - begun
+            time.sleep(0.5)
+        raise SystemExit(f"the study ended before a new trial began: {driver.communicate()[1][-2000:]}")
+    finally:
+        driver.kill()
+        driver.communicate()
+
+
+if __name__ == "__main__":
+    main()
