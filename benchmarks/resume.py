@@ -11,6 +11,7 @@ which has nothing to do with the number of trials.
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dftune import Study
-from dftune.platform.ledger import Ledger
 from dftune.platform.lease import held
+from dftune.platform.ledger import Ledger
 from dftune.platform.spec import StudySpec
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.dataset import Dataset
@@ -102,16 +103,18 @@ def resumed(study: Study, n: int, dataset: Dataset) -> float:
     """Seconds from the command to the first new trial."""
     fill(study, n, dataset)
     begun = time.time()
+    command = [sys.executable, "-m", "dftune.platform.cli", "study", "resume", study.spec.name]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "dftune.platform.cli", "study", "resume", study.spec.name, "--studies", study.folder.parent],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    known = len(study.trials())
+        [*command, "--studies", study.folder.parent], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    with closing(sqlite3.connect(study.folder / "ledger.db")) as ledger:  # all trials at each look would cost time
+        running = "SELECT count(*) FROM trials WHERE state = 'RUNNING'"
+        while driver.poll() is None and not ledger.execute(running).fetchone()[0]:
+            time.sleep(0.1)
+    seconds = time.time() - begun
     try:
-        while driver.poll() is None:
-            if new := [t for t in study.trials()[known:] if t.state == "running"]:
-                return new[0].started_at - begun
-            time.sleep(0.5)
+        if driver.poll() is None:
+            return seconds
         raise SystemExit(f"the study ended before a new trial began: {driver.communicate()[1][-2000:]}")
     finally:
         driver.kill()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
-MARK_FILE = "dftune"  # the same in the folder of its session: some of its processes write a title over their environment
+MARK_FILE = "dftune"  # the same in the folder of its session: some processes write a title over their environment
 
 
 def machine() -> str:
@@ -36,7 +36,7 @@ def mark() -> str:
 
 
 def mark_session(folder: Path) -> None:
-    """Say in the session folder of an embedded Ray who started it, and remove those beside it whose starter has ended."""
+    """Say in the session folder of an embedded Ray who started it, and remove those beside it whose starter is gone."""
     (folder / MARK_FILE).write_text(mark(), encoding="utf-8")
     for other in folder.parent.glob("session_*"):
         if other != folder and not other.is_symlink() and _is_dead(_mark_of(other)):

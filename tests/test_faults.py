@@ -131,7 +131,8 @@ def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(tmp_pat
 def test_session_folders_of_ray_are_removed_when_their_starter_has_ended_and_no_others(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
-    marks = {"dead": f"{gone.pid} 1 {machine()}", "elsewhere": f"{gone.pid} 1 another machine", "damaged": "x", "new": ""}
+    dead, elsewhere = f"{gone.pid} 1 {machine()}", f"{gone.pid} 1 another machine"
+    marks = {"dead": dead, "elsewhere": elsewhere, "damaged": "x", "new": ""}
     for name, value in marks.items():
         folder = tmp_path / f"session_{name}"
         folder.mkdir()
