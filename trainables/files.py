@@ -41,7 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror or error}); choose a folder you may write to, with room"
+                f"{path}: cannot be written ({os.strerror(error.errno) if error.errno else error}); choose a folder you "
+                "may write to, with room"
             ) from error
     finally:
         if temporary.is_dir():
