@@ -3,7 +3,10 @@
 Trials that do nothing but report once, two at a time, actors reused.  Ray's own side draws at random, without a
 searcher; ours writes every trial durably to the ledger.  Both sides alternate in one session.
 
-    python benchmarks/overhead.py [trials=150] [rounds=3] [long=1000]
+Growth: one long search; the time of a trial by tenths of it, and the driver's CPU time, which other work on the
+machine disturbs less; the two writes to the ledger; and by how much the driver has grown since the first tenth.
+
+    python benchmarks/overhead.py [trials=150] [rounds=3] [long=2000]
 """
 
 import json
@@ -12,8 +15,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +61,51 @@ def rays(n_trials: int, folder: str) -> float:
     )
 
 
-def ours(method: str, n_trials: int, folder: str, ends: list[float] | None = None) -> float:
-    """Seconds of ``n_trials`` of one of our methods; ``ends`` gets the moment at which each is in the ledger."""
+class Watched:
+    """What a search has cost by the end of each trial."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []  # of the clock
+        self.cpu: list[float] = []  # of the driver
+        self.memory: list[float] = []  # of the driver [MB]
+        self.ledger = 0.0  # seconds of writing
+
+    def timed(self, write: Callable[..., None], ends: bool) -> Callable[..., None]:
+        """``write``, watched; the end of a trial if ``ends``."""
+
+        def watched(*arguments: Any, **more: Any) -> None:
+            begun = time.perf_counter()
+            write(*arguments, **more)
+            self.ledger += time.perf_counter() - begun
+            if ends:
+                self.seconds.append(time.perf_counter())
+                self.cpu.append(time.process_time())
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                self.memory.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+        return watched
+
+    def row(self) -> dict[str, Any]:
+        """By tenths of the trials, and over all of them."""
+        n = len(self.seconds)
+        cuts = [round(i * (n - 1) / 10) for i in range(11)]
+
+        def per_trial(times: list[float]) -> list[float]:
+            return [round(1e3 * (times[b] - times[a]) / (b - a), 1) for a, b in pairwise(cuts)]
+
+        return {
+            "ms_per_trial_by_tenth": per_trial(self.seconds),
+            "driver_cpu_ms_by_tenth": per_trial(self.cpu),
+            "ledger_ms_per_trial": round(1e3 * self.ledger / n, 1),
+            "driver_mb_per_1000_trials": round(1e3 * (self.memory[-1] - self.memory[cuts[1]]) / (n - cuts[1]), 1),
+        }
+
+
+def ours(method: str, n_trials: int, folder: str, watched: Watched | None = None) -> float:
+    """Seconds of ``n_trials`` of one of our methods."""
     from ray import tune
 
+    from dftune.cluster.trial_watch import TrialWatch
     from dftune.platform.progress import Silent
     from dftune.platform.search import _Record
     from dftune.searchers.tune_searcher import TuneSearcher
@@ -68,9 +114,9 @@ def ours(method: str, n_trials: int, folder: str, ends: list[float] | None = Non
     spec = StudySpec.of({"name": name, "dataset": "nowhere", "method": method, "space": SPACE, "trials": n_trials})
     with closing(Ledger.create(Path(folder) / f"{name}.db", spec, "0" * 64)) as ledger:
         record = _Record(ledger, spec, lambda config: {}, Silent())
-        if ends is not None:
-            told = record.told
-            record.told = lambda *a: (told(*a), ends.append(time.perf_counter()))  # type: ignore[method-assign]
+        if watched is not None:
+            record.asked = watched.timed(record.asked, ends=False)  # type: ignore[method-assign]
+            record.told = watched.timed(record.told, ends=True)  # type: ignore[method-assign]
         searcher = TuneSearcher(spec.searcher(), metric="best_loss", max_trials=n_trials, record=record)
         seconds = fitted(
             tune.Tuner(
@@ -78,7 +124,7 @@ def ours(method: str, n_trials: int, folder: str, ends: list[float] | None = Non
                 tune_config=tune.TuneConfig(
                     search_alg=searcher, num_samples=-1, max_concurrent_trials=2, reuse_actors=True
                 ),
-                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[TrialWatch()]),
             )
         )
         assert [t.state for t in ledger.trials()] == ["finished"] * n_trials
@@ -94,7 +140,7 @@ def fitted(tuner: Any) -> float:
 
 def main() -> None:
     n_trials, rounds, long = (
-        int(sys.argv[i]) if len(sys.argv) > i else default for i, default in enumerate((150, 3, 1000), start=1)
+        int(sys.argv[i]) if len(sys.argv) > i else default for i, default in enumerate((150, 3, 2000), start=1)
     )
     common = {"ray": version("ray"), "optuna": version("optuna"), "cpus": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder, connected():
@@ -112,14 +158,9 @@ def main() -> None:
                 json.dumps(row | {"ratio": statistics.median(ratios), "ms_per_trial": per_trial} | common), flush=True
             )
         for method in ("random", "optuna"):
-            ends: list[float] = []
-            ours(method, long, folder, ends)
-            tenth = long // 10
-            row = {"case": "growth", "method": method, "trials": long, "seconds": ends[-1] - ends[0]}
-            row["ms_per_trial_by_tenth"] = [
-                round(1e3 * (ends[(i + 1) * tenth - 1] - ends[i * tenth]) / (tenth - 1), 1) for i in range(10)
-            ]
-            print(json.dumps(row | common), flush=True)
+            watched = Watched()
+            row = {"case": "growth", "method": method, "trials": long, "seconds": ours(method, long, folder, watched)}
+            print(json.dumps(row | watched.row() | common), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A disk that is full while something is being written: what was whole stays whole, and room is all it takes to go on."""
+"""A disk that is full while something is being written: what was whole stays whole, and with room it goes on."""
 
 import shutil
 import subprocess
@@ -63,7 +63,7 @@ def test_descriptors_that_find_no_room_keep_those_that_were_finished(al4, disk, 
     dataset, settings = Dataset.open(disk / "al4"), BispectrumSettings(**CHEAP)
     room = 4 * settings.n_components * dataset.snapshots[0].n_points
     filler = fill(disk, leave=int(4.5 * room))
-    with pytest.raises(InputError, match="cannot be written .No space left on device."):
+    with pytest.raises(InputError, match=r"cannot be written .No space left on device."):
         compute_descriptors(dataset, settings, actors=1)
     missing = dataset.without_descriptors(settings)
     assert 0 < len(missing) < len(dataset.snapshots)
@@ -111,7 +111,7 @@ def test_a_study_that_ended_on_a_full_disk_goes_on_where_it_was(al4, disk, local
     monkeypatch.setattr("dftune.platform.ledger.RETRY_SECONDS", 1.0)
     study, progress = study_on(disk, al4), Filling(disk, frees=False)
     with pytest.raises(
-        LedgerError, match="could not be used for 1 s.*disk is full; mend that, then `dftune study resume"
+        LedgerError, match=r"could not be used for 1 s.*disk is full; mend that, then `dftune study resume"
     ):
         study.run(progress=progress)
     before = {t.number: (t.value, t.ended_at) for t in study.trials() if t.state == "finished"}

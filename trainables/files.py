@@ -40,9 +40,9 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             _sync(path.parent)
         except OSError as error:
+            cause = os.strerror(error.errno) if error.errno else error
             raise InputError(
-                f"{path}: cannot be written ({os.strerror(error.errno) if error.errno else error}); choose a folder you "
-                "may write to, with room"
+                f"{path}: cannot be written ({cause}); choose a folder you may write to, with room"
             ) from error
     finally:
         if temporary.is_dir():
