@@ -85,6 +85,7 @@ class Trial:
     """What the watch looks at of Ray Tune's."""
 
     RUNNING, PAUSED = "RUNNING", "PAUSED"
+    metric_analysis, metric_n_steps = {"loss": {"max": 1.0}}, {"loss": {}}
 
     class temporary_state:
         ray_actor = "actor"
