@@ -127,7 +127,7 @@ def test_of_two_that_look_at_the_same_time_one_gets_it(tmp_path, monkeypatch):
 
 def test_a_lease_that_was_removed_is_lost(tmp_path, quick):
     with held(tmp_path) as mine:
-        mine.path.unlink()
+        (tmp_path / "lease-1").unlink()
         time.sleep(0.5)
         with pytest.raises(LeaseLost, match="its lease is gone; stopped, and nothing more is written"):
             mine.check()
@@ -193,7 +193,7 @@ def test_the_database_itself_refuses_an_earlier_holder(tmp_path):
     space = {"width": {"type": "int", "low": 4, "high": 64}}
     spec = StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": space, "method": "random"})
     Ledger.create(tmp_path / "ledger.db", spec, "0" * 64).close()
-    first, second = (lease_module.Lease(tmp_path / f"lease-{n}", n) for n in (1, 2))
+    first, second = (lease_module.Lease(lease_module.Folder(tmp_path), n) for n in (1, 2))
     with closing(Ledger.open(tmp_path / "ledger.db")) as old, closing(Ledger.open(tmp_path / "ledger.db")) as new:
         old.claim(first)
         old.asked(0, {"width": 5}, seed=0, scores={})
