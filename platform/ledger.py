@@ -22,7 +22,7 @@ from ..searchers.optuna_search import distribution
 from ..searchers.searcher import PastTrial
 from ..searchers.space import Config
 from .lease import Lease, LeaseLost
-from .ledger_places import Database, LedgerError, LedgerFile, Place, close
+from .ledger_places import Database, LedgerAway, LedgerError, LedgerFile, Place, close
 from .spec import SpecError, StudySpec
 
 VERSION = 2
@@ -37,10 +37,6 @@ _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
-class LedgerAway(LedgerError):
-    """The ledger could not be used for some time; it may come back."""
-
-
 class _Numbered(Exception):
     """The trial that is being written would not have the number it was given."""
 
@@ -52,7 +48,8 @@ class LedgerTrial:
     ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
     value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
     ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
-    ``lost`` says why it was begun again: each time that its process or node was lost.
+    ``lost`` says why it was begun again: each time that its process or node was lost.  ``reported`` is the last epoch
+    that was recorded, and the value it reached.
     """
 
     number: int
@@ -68,6 +65,7 @@ class LedgerTrial:
     started_at: float
     ended_at: float | None
     lost: tuple[str, ...] = ()
+    reported: tuple[int, float] | None = None
 
     def reached(self, metric: str) -> float | None:
         """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
@@ -150,8 +148,10 @@ class Ledger:
                 )
             return cls(place, storage, study_id, StudySpec.of(values), header)
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            remedy = "try again" if place.passes(error) else "restore it from a backup"
-            raise LedgerError(f"{place}: the ledger cannot be read: {place.cause(error)}; {remedy}") from error
+            cause = f"{place}: the ledger cannot be read: {place.cause(error)}"
+            if place.passes(error):
+                raise LedgerAway(f"{cause}; try again") from error
+            raise LedgerError(f"{cause}; restore it from a backup") from error
         except SpecError as error:
             raise LedgerError(f"{place}: its study specification is not of this version: {error}") from error
         except LedgerError:
@@ -387,4 +387,5 @@ def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
         started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         lost=tuple(attributes.get("lost", ())),
+        reported=max(trial.intermediate_values.items(), default=None),
     )

@@ -47,6 +47,10 @@ class LedgerError(InputError):
     """The ledger is missing, damaged, of another version, or cannot be written."""
 
 
+class LedgerAway(LedgerError):
+    """The ledger cannot be used now; it may come back."""
+
+
 class LedgerFile:
     """A SQLite file, which holds one study.
 
@@ -239,7 +243,9 @@ class Database:
         try:
             yield engine
         except SQLAlchemyError as error:
-            raise LedgerError(f"{self}: cannot be used: {self.cause(error)}") from error
+            raise (LedgerAway if self.passes(error) else LedgerError)(
+                f"{self}: cannot be used: {self.cause(error)}"
+            ) from error
         finally:
             engine.dispose()
 
