@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import optuna
 import pytest
@@ -15,6 +16,7 @@ from dftune.platform import ledger as ledger_module
 from dftune.platform import ledger_places as places
 from dftune.platform.lease import Folder, Lease
 from dftune.platform.ledger import Ledger, LedgerError
+from dftune.platform.ledger_places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
 
@@ -32,19 +34,43 @@ def spec(**settings):
     return StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": SPACE, "method": "optuna", **settings})
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    return Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
+@pytest.fixture(params=["file", "database"])
+def place(request, tmp_path):
+    """Where a ledger may be kept."""
+    return (
+        Database(request.getfixturevalue("database")) if request.param == "database" else LedgerFile(tmp_path / "l.db")
+    )
 
 
 @pytest.fixture
-def weighed(tmp_path):
+def ledger(place):
+    """A ledger in a file, then one in a database."""
+    with closing(Ledger.create(place, spec(), "0" * 64)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def weighed(place):
     """The ledger of a study with a cost."""
-    return Ledger.create(tmp_path / "weighed.db", spec(cost="n_parameters"), "0" * 64)
+    with closing(Ledger.create(place, spec(cost="n_parameters"), "0" * 64)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    with closing(Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)) as ledger:
+        yield ledger
 
 
 def again(ledger):
-    return Ledger.open(ledger.place.path)
+    return Ledger.open(ledger.place, ledger.spec.name)
+
+
+def url_of(place):
+    """As any Optuna tool takes it."""
+    if isinstance(place, LedgerFile):
+        return f"sqlite:///{place.path}"
+    return place._url.render_as_string(hide_password=False)
 
 
 def ask(ledger, *numbers, **scores):
@@ -160,7 +186,7 @@ def test_optuna_sees_states_reports_and_attributes(ledger):
     ledger.told(1, None, {}, "diverged")
     ledger.told(2, 0.4, REPORT, None, stopped=True)
     ledger.pruned(4, CONFIG, scores={"rfr": -9.0})
-    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{ledger.place.path}")
+    study = optuna.load_study(study_name="kept", storage=url_of(ledger.place))
     assert [t.state for t in study.trials] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING, TrialState.PRUNED
     ]  # fmt: skip
@@ -178,7 +204,7 @@ def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
     for number, (value, size) in enumerate(found):
         weighed.told(number, value, {"n_parameters": size}, None)
     weighed.pruned(len(found), CONFIG, scores={})
-    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{weighed.place.path}")
+    study = optuna.load_study(study_name="kept", storage=url_of(weighed.place))
     assert study.metric_names == ["validation_loss", "n_parameters"]
     assert {t.number for t in study.best_trials} == {0, 1, 3, 4}
     assert [t.values for t in study.trials[:2]] == [[0.5, 100.0], [0.4, 200.0]]
@@ -191,9 +217,9 @@ def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
         ({"cost": "inference_time"}, ["validation_loss", "inference_time"]),
     ],
 )
-def test_objectives_have_their_names(tmp_path, settings, names):
-    Ledger.create(tmp_path / "named.db", spec(**settings), "0" * 64)
-    assert optuna.load_study(study_name="kept", storage=f"sqlite:///{tmp_path / 'named.db'}").metric_names == names
+def test_objectives_have_their_names(place, settings, names):
+    Ledger.create(place, spec(**settings), "0" * 64).close()
+    assert optuna.load_study(study_name="kept", storage=url_of(place)).metric_names == names
 
 
 # ---------------------------------------------------------------- refusals
@@ -210,13 +236,13 @@ def test_a_second_writer_is_noticed_and_writes_nothing(ledger):
     assert [t.state for t in again(ledger).trials()] == ["running", "pruned"]
 
 
-def test_a_ledger_of_another_version_is_refused(ledger):
-    with sqlite3.connect(ledger.place.path) as database:
+def test_a_ledger_of_another_version_is_refused(in_file):
+    with sqlite3.connect(in_file.place.path) as database:
         (text,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'dftune'").fetchone()
         changed = json.dumps(json.loads(text) | {"version": 99})
         database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'dftune'", (changed,))
     with pytest.raises(LedgerError, match=r"ledger of another version \(99, this dftune writes \d+\); use the dftune"):
-        again(ledger)
+        again(in_file)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +265,12 @@ def test_an_optuna_study_of_somebody_else_is_refused(tmp_path):
         Ledger.open(tmp_path / "ledger.db")
 
 
-def test_a_ledger_that_cannot_be_written_is_said_in_one_line(ledger):
-    ask(ledger, 0)
-    with sqlite3.connect(ledger.place.path) as database:
+def test_a_ledger_that_cannot_be_written_is_said_in_one_line(in_file):
+    ask(in_file, 0)
+    with sqlite3.connect(in_file.place.path) as database:
         database.execute("DROP TABLE trial_user_attributes")
     with pytest.raises(LedgerError, match=r"cannot be written: no such table: trial_user_attributes$"):
-        ledger.told(0, 1.0, REPORT, None)
+        in_file.told(0, 1.0, REPORT, None)
 
 
 def test_what_the_study_came_to_is_kept(ledger):
@@ -257,11 +283,11 @@ def test_what_the_study_came_to_is_kept(ledger):
 
 
 @pytest.fixture
-def impatient(ledger, tmp_path, monkeypatch):
+def impatient(in_file, tmp_path, monkeypatch):
     """The ledger as its holder has it, which waits less long; and what it says meanwhile."""
     monkeypatch.setattr(places, "LOCKED_SECONDS", 0.1)
     monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 2.0)
-    found, said = again(ledger), []
+    found, said = again(in_file), []
     found.claim(Lease(Folder(tmp_path), 1), said.append)
     ask(found, 0)
     return found, said
