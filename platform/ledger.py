@@ -98,12 +98,12 @@ class Ledger:
         self._storage, self._study_id = storage, study_id
         self._reader = optuna.storages._CachedStorage(storage)  # reads a trial that has ended once
         self._guard = place.guard()
-        self._ids = {t.number: t._trial_id for t in self._reader.get_all_trials(study_id, deepcopy=False)}
         self._reported: dict[int, float] = {}
         self._say: Callable[[str], None] = lambda text: None
         self._lease: Lease | None = None
         self._asking: int | None = None  # number of the trial that is being written
         event.listen(storage.engine, "commit", self._refuse)
+        self._ids = {t.number: t._trial_id for t in self._reader.get_all_trials(study_id, deepcopy=False)}
 
     @classmethod
     def create(cls, place: Place | Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
@@ -195,6 +195,7 @@ class Ledger:
         if self._again(number_of_the_latest) > lease.number:
             raise LeaseLost(f"{self.place}: another process has taken the study over; nothing is written")
         self._lease = lease
+        self._ids = {t.number: t._trial_id for t in self._frozen()}  # an earlier holder may just have added one
 
     def _refuse(self, connection: Connection) -> None:
         """Before each commit, in its transaction: refuse what somebody else may write, or what has a wrong number."""
