@@ -72,7 +72,7 @@ bin={shlex.quote(bin_folder)}
 [[ -r $study_file ]] || {{ echo "$study_file: no such file on $HOSTNAME" >&2; exit 2; }}
 name=$("${{bin}}python" -c 'import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])' "$study_file") \\
     || exit 2
-if [[ -e $studies/$name/ledger.db ]]; then
+if [[ -e $studies/$name/ledger.db || -e $studies/$name/study.json ]]; then  # its ledger, or where that is
     command=("${{bin}}dftune" study resume --studies "$studies" -- "$name")
 else
     command=("${{bin}}dftune" study run --studies "$studies" -- "$study_file")

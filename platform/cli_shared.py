@@ -1,6 +1,7 @@
 """What the commands share: arguments, options, and how results are printed."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,28 @@ def studies_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         help="Folder that holds the studies.",
     )(command)
+
+
+def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the ledgers of the studies are."""
+    return click.option(
+        "--ledger",
+        metavar="URL",
+        envvar="DFTUNE_LEDGER",
+        show_envvar=True,
+        callback=_without_password,
+        help="PostgreSQL database of the studies, postgresql://USER@HOST/DATABASE; by default a file in each folder.",
+    )(command)
+
+
+def _without_password(ctx: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
+    """A password in an argument can be read by all users of the machine."""
+    typed = ctx.get_parameter_source(parameter.name or "") == click.core.ParameterSource.COMMANDLINE
+    if url and typed and re.search(r"://[^/@]*:[^/]*@|[?&]password=", url):
+        raise click.BadParameter(
+            "all users of this machine see a password there; put it into ~/.pgpass, or the URL into DFTUNE_LEDGER"
+        )
+    return url or None
 
 
 def address_option(command: Callable[..., Any]) -> Callable[..., Any]:

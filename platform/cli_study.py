@@ -1,5 +1,6 @@
-"""`dftune study`: run, resume, look at, take out."""
+"""`dftune study`: run, resume, watch, stop, look at, take out."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ from .cli_shared import (
     address_option,
     folder_argument,
     json_option,
+    ledger_option,
     print_json,
     print_table,
     show_accuracy,
@@ -18,14 +20,24 @@ from .cli_shared import (
 
 if TYPE_CHECKING:
     from .ledger import LedgerTrial
+    from .progress import Progress
     from .spec import StudySpec
     from .study import Conclusion, Study
+    from .watch import Event, View
 
 
 def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    import os
+
+    from ..trainables.errors import InputError
     from .study import Study
 
-    return [n for n in Study.names(Path(ctx.params.get("studies") or "studies")) if n.startswith(incomplete)]
+    studies = Path(ctx.params.get("studies") or os.environ.get("DFTUNE_STUDIES") or "studies")
+    try:
+        names = Study.names(studies, ctx.params.get("ledger") or os.environ.get("DFTUNE_LEDGER") or None)
+    except InputError:
+        return []
+    return [n for n in names if n.startswith(incomplete)]
 
 
 study_argument = click.argument("name", shell_complete=_study_names)
@@ -39,9 +51,10 @@ def study() -> None:
 @study.command("run")
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
 @studies_option
+@ledger_option
 @address_option
 @json_option
-def study_run(spec: Path, studies: Path, address: str | None, as_json: bool) -> None:
+def study_run(spec: Path, studies: Path, ledger: str | None, address: str | None, as_json: bool) -> None:
     """Run the study that the TOML file SPEC describes, to its end.
 
     Descriptors are computed where missing, configs chosen and trained, the best one trained again with several
@@ -55,16 +68,17 @@ def study_run(spec: Path, studies: Path, address: str | None, as_json: bool) -> 
     from .spec import StudySpec
     from .study import Study
 
-    found = Study.from_spec(StudySpec.read(spec), studies)
+    found = Study.from_spec(StudySpec.read(spec), studies, ledger)
     _conclude(found, found.run(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("resume")
 @study_argument
 @studies_option
+@ledger_option
 @address_option
 @json_option
-def study_resume(name: str, studies: Path, address: str | None, as_json: bool) -> None:
+def study_resume(name: str, studies: Path, ledger: str | None, address: str | None, as_json: bool) -> None:
     """Go on with study NAME after it was stopped or killed.
 
     Finished trials stay as they are; those that were running start again.
@@ -76,56 +90,131 @@ def study_resume(name: str, studies: Path, address: str | None, as_json: bool) -
     from .progress import for_terminal
     from .study import Study
 
-    found = Study.open(name, studies)
+    found = Study.open(name, studies, ledger)
     _conclude(found, found.resume(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("list")
 @studies_option
+@ledger_option
 @json_option
-def study_list(studies: Path, as_json: bool) -> None:
-    """List the studies there are.
+def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
+    """List the studies there are, and who runs them.
+
+    running: a process holds it; stopped: none does; died: its process was killed, or has given no sign of life for
+    long; ended: it has come to its result.
 
     \b
-    Example:
+    Examples:
       dftune study list
+      DFTUNE_LEDGER=postgresql://ada@db.example.org/dftune dftune study list
     """
+    from datetime import UTC, datetime
+
     from ..trainables.errors import InputError
     from .study import Study
 
     rows: list[dict[str, Any]] = []
-    for name in Study.names(studies):
+    for name in Study.names(studies, ledger):
         try:
-            found = Study.open(name, studies)
-            trials, conclusion = found.trials(), found.conclusion()
+            found = Study.open(name, studies, ledger)
+            view = found.look()
         except InputError as error:
             click.echo(f"warning: {error}", err=True)
             continue
-        best = min((t.value for t in trials if t.value is not None), default=None)
+        at = view.last_sign
         rows.append(
             {
                 "name": name,
-                "state": "ended" if conclusion else "unfinished",
+                "state": view.state,
                 "method": found.spec.method,
                 "dataset": found.spec.dataset.name,
-                "trials": len(trials),
-                "best": best,
+                "trials": len(view.trials),
+                "best": None if view.best is None else view.best.value,
                 "minimizes": found.spec.minimize,
+                "holder": view.holder if view.state in ("running", "died") else None,
+                "last_sign": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
             }
         )
     if as_json:
         return print_json(rows)
     if rows:
-        print_table(rows)
+        print_table([row | {"last_sign": _ago(row["last_sign"])} for row in rows])
     else:
-        click.echo(f"no study in {studies}; start one with `dftune study run`")
+        click.echo(f"no study in {studies if ledger is None else 'this ledger'}; start one with `dftune study run`")
+
+
+@study.command("watch")
+@study_argument
+@click.option(
+    "--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between two looks."
+)
+@studies_option
+@ledger_option
+@json_option
+def study_watch(name: str, interval: float, studies: Path, ledger: str | None, as_json: bool) -> None:
+    """Follow study NAME, which another process runs, on this host or another, until it has ended.
+
+    Only reads.  Ctrl-C stops watching, and the study goes on.  Exit code 0 when the study has ended, 1 when nobody runs
+    it.  With --json, one object a line for each event.
+
+    \b
+    Example:
+      dftune study watch al4
+    """
+    from .progress import for_terminal
+    from .study import Study
+
+    found, end = Study.open(name, studies, ledger), None
+    progress = for_terminal()
+    try:
+        for event in found.watch(interval):
+            if as_json:
+                click.echo(json.dumps(_values(event), ensure_ascii=False))
+            else:
+                _say(event, found, progress)
+            end = event
+    except KeyboardInterrupt:
+        progress.close()
+        return click.echo("no longer watched; the study goes on", err=True)
+    finally:
+        progress.close()
+    if end is not None and end.view.state != "ended":
+        raise click.ClickException(f"study {name} {_left(end.view)}; go on with `dftune study resume {name}`")
+    if not as_json:
+        _show_study(found, found.conclusion())
+
+
+@study.command("stop")
+@study_argument
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait until it is done.",
+)
+@studies_option
+@ledger_option
+def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> None:
+    """Stop study NAME, whoever runs it, on this host or another, as Ctrl-C there does; and wait until that is done.
+
+    \b
+    Example:
+      dftune study stop al4
+    """
+    from .progress import for_terminal
+    from .study import Study
+
+    click.echo(Study.open(name, studies, ledger).stop(timeout=timeout, progress=for_terminal()))
 
 
 @study.command("show")
 @study_argument
 @studies_option
+@ledger_option
 @json_option
-def study_show(name: str, studies: Path, as_json: bool) -> None:
+def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> None:
     """Show the trials of study NAME, how far its score is to be trusted, and what it came to.
 
     \b
@@ -136,7 +225,7 @@ def study_show(name: str, studies: Path, as_json: bool) -> None:
 
     from .study import Study
 
-    found = Study.open(name, studies)
+    found = Study.open(name, studies, ledger)
     trials, conclusion = found.trials(), found.conclusion()
     if as_json:
         return print_json(
@@ -167,7 +256,10 @@ def study_show(name: str, studies: Path, as_json: bool) -> None:
     help="PNG files, one HTML page, or both.",
 )
 @studies_option
-def study_plot(name: str, output: Path | None, form: Literal["png", "html", "both"], studies: Path) -> None:
+@ledger_option
+def study_plot(
+    name: str, output: Path | None, form: Literal["png", "html", "both"], studies: Path, ledger: str | None
+) -> None:
     """Draw the figures of study NAME, also while it runs: PNG files, and a page on which hovering shows each trial.
 
     History, value against compute, score against value, importance of the hyperparameters, configs side by side, and
@@ -179,7 +271,7 @@ def study_plot(name: str, output: Path | None, form: Literal["png", "html", "bot
     """
     from .study import Study
 
-    drawn = Study.open(name, studies).plot(output, form)
+    drawn = Study.open(name, studies, ledger).plot(output, form)
     for path in drawn.paths:
         click.echo(path)
     for figure, reason in drawn.left_out.items():
@@ -190,7 +282,8 @@ def study_plot(name: str, output: Path | None, form: Literal["png", "html", "bot
 @study_argument
 @folder_argument("destination")
 @studies_option
-def study_export(name: str, destination: Path, studies: Path) -> None:
+@ledger_option
+def study_export(name: str, destination: Path, studies: Path, ledger: str | None) -> None:
     """Write the surrogate of study NAME to the folder DESTINATION.
 
     \b
@@ -199,7 +292,7 @@ def study_export(name: str, destination: Path, studies: Path) -> None:
     """
     from .study import Study
 
-    Study.open(name, studies).export(destination)
+    Study.open(name, studies, ledger).export(destination)
     click.echo(f"model in {destination}; try `dftune model show {destination}`")
 
 
@@ -209,6 +302,88 @@ def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
     if as_json:
         return print_json(asdict(conclusion))
     _show_study(found, conclusion)
+
+
+def _ago(time: str | None) -> str | None:
+    """How long ago a time in ISO format was."""
+    from datetime import UTC, datetime
+
+    if time is None:
+        return None
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def _left(view: "View") -> str:
+    """In what state nobody runs a study any more."""
+    if view.state == "stopped":
+        return "was stopped"
+    silent = "" if view.age is None else f", last sign of life {view.age:.0f} s ago"
+    return f"has died: {view.holder or 'its process'}{silent}"
+
+
+def _say(event: "Event", found: "Study", progress: "Progress") -> None:
+    """An event, for people."""
+    from .study import ending
+
+    view, best = event.view, event.view.best
+    if event.kind == "study":
+        progress.say(f"study {found.spec.name}: method {found.spec.method}, dataset {found.spec.dataset}")
+        if view.trials:
+            progress.say(f"so far: {_counted(view)}{'' if best is None else f', best is trial {best.number}'}")
+    if event.kind in ("study", "holder") and view.state == "running":
+        asked = "" if view.stop is None else f"; asked to stop by {view.stop}"
+        progress.say(f"held by {view.holder or 'a process that is just starting'}{asked}")
+    if event.kind in ("away", "back"):
+        progress.say(f"{event.cause}; waiting for it" if event.cause else "the ledger can be used again")
+    if event.trial is not None:
+        trial = event.trial
+        if trial.state == "pruned":
+            progress.say(f"candidate {trial.number} pruned by its score")
+        else:
+            value = trial.reached(found.spec.metric)
+            stopped = trial.state == "stopped"
+            progress.say(ending(trial.number, found.spec, value, trial.result, trial.failure, stopped=stopped))
+    if event.kind == "progress":
+        ended = sum(t.state not in ("running", "pruned") for t in view.trials)
+        reports = [
+            f"trial {t.number}: epoch {t.reported[0]}" for t in view.trials if t.state == "running" and t.reported
+        ]
+        best_said = [] if best is None else [f"best {best.value:.4g} of trial {best.number}"]
+        left = [] if view.seconds_left is None else [f"at most {view.seconds_left / 60:.0f} min of trials left"]
+        beat = [] if view.age is None else [f"heartbeat {view.age:.0f} s ago"]
+        progress.update("trials", ended, None, "; ".join([_counted(view), *best_said, *reports[-1:], *left, *beat]))
+
+
+def _counted(view: "View") -> str:
+    return ", ".join(f"{n} {state}" for state, n in view.counts.items()) or "no trials"
+
+
+def _values(event: "Event") -> dict[str, Any]:
+    """An event, for programs."""
+    from dataclasses import asdict
+
+    view, best = event.view, event.view.best
+    values = {
+        "event": event.kind,
+        "state": view.state,
+        "holder": view.holder,
+        "heartbeat_age": view.age,
+        "stop": view.stop,
+        "trials": view.counts,
+        "best": None if best is None else {"trial": best.number, "value": best.value},
+        "seconds_left": view.seconds_left,
+    }
+    if event.trial is not None:
+        values["trial"] = asdict(event.trial)
+    if event.cause is not None:
+        values["cause"] = event.cause
+    if event.kind == "end":
+        values["conclusion"] = view.conclusion
+    return values
 
 
 def _show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
@@ -259,6 +434,6 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     show_accuracy(Accuracy(**conclusion.accuracy))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     click.echo(f"\ntime: {spent}")
-    click.echo(
-        f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}\nledger:  {found.folder / 'ledger.db'}"
-    )
+    if (found.folder / "model").is_dir():
+        click.echo(f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}")
+    click.echo(f"ledger:  {found.place}")

@@ -4,9 +4,9 @@ Every trial is one row, created in one write before it starts and ended in one w
 """
 
 import logging
-import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..searchers.optuna_search import distribution
 from ..searchers.searcher import PastTrial
 from ..searchers.space import Config
-from ..trainables.errors import InputError
-from ..trainables.files import atomic
 from .lease import Lease, LeaseLost
+from .ledger_places import Database, LedgerAway, LedgerError, LedgerFile, Place, close
 from .spec import SpecError, StudySpec
 
 VERSION = 2
 REPORT_SECONDS = 1.0  # a trial's epochs are recorded no more often than this
-LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
-RETRY_SECONDS = 60.0  # then, or when storage fails, it is tried again for so long, with a message
-_PASSING = ("is locked", "unable to open", "disk I/O error", "disk is full", "is not there")  # storage may come back
-_HOLDER = "dftune:lease"  # number of the lease of the process that may write
+RETRY_SECONDS = 60.0  # a ledger that is locked, full or away is tried again for so long, with a message
+_LEASE = "dftune:lease"  # number of the lease of the process that may write
 T = TypeVar("T")
 
 State = Literal["running", "finished", "failed", "pruned", "stopped"]
@@ -40,8 +37,8 @@ _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
-class LedgerError(InputError):
-    """The ledger is missing, damaged, of another version, or cannot be written."""
+class _Numbered(Exception):
+    """The trial that is being written would not have the number it was given."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class LedgerTrial:
     ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
     value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
     ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
-    ``lost`` says why it was begun again: each time that its process or node was lost.
+    ``lost`` says why it was begun again: each time that its process or node was lost.  ``reported`` is the last epoch
+    that was recorded, and the value it reached.
     """
 
     number: int
@@ -67,6 +65,7 @@ class LedgerTrial:
     started_at: float
     ended_at: float | None
     lost: tuple[str, ...] = ()
+    reported: tuple[int, float] | None = None
 
     def reached(self, metric: str) -> float | None:
         """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
@@ -77,73 +76,88 @@ class Ledger:
     """The record of one study.
 
     Args:
-        path: SQLite file.
+        place: where it is kept.
         storage: the open Optuna storage.
         study_id: of the study in it.
         spec: what the study is.
-        dataset_sha256: fingerprint of the dataset it is on.
+        header: what else was written down when it began: ``dataset_sha256``, the fingerprint of the dataset it is on,
+            and ``id``, which no other study has.
     """
 
     def __init__(
-        self, path: Path, storage: optuna.storages.RDBStorage, study_id: int, spec: StudySpec, dataset_sha256: str
+        self,
+        place: Place,
+        storage: optuna.storages.RDBStorage,
+        study_id: int,
+        spec: StudySpec,
+        header: Mapping[str, Any],
     ) -> None:
-        self.path, self.spec, self.dataset_sha256 = path, spec, dataset_sha256
+        self.place, self.spec = place, spec
+        self.dataset_sha256, self.id = str(header["dataset_sha256"]), str(header.get("id", ""))
+        self.patience = RETRY_SECONDS  # s, for a place that is locked or away
         self._storage, self._study_id = storage, study_id
-        self._ids = {t.number: t._trial_id for t in storage.get_all_trials(study_id, deepcopy=False)}
+        self._reader = optuna.storages._CachedStorage(storage)  # reads a trial that has ended once
+        self._guard = place.guard()
         self._reported: dict[int, float] = {}
         self._say: Callable[[str], None] = lambda text: None
-        self._file = _identity(path)
+        self._lease: Lease | None = None
+        self._asking: int | None = None  # number of the trial that is being written
+        event.listen(storage.engine, "commit", self._refuse)
+        self._ids = {t.number: t._trial_id for t in self._reader.get_all_trials(study_id, deepcopy=False)}
 
     @classmethod
-    def create(cls, path: Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
+    def create(cls, place: Place | Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
         """Make the ledger of a new study on the dataset of the given fingerprint.
 
         Raises:
-            LedgerError: the file cannot be written.
+            LedgerError: the place cannot be written, or the database has a study of this name.
         """
-        header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256}
+        place = LedgerFile(place) if isinstance(place, Path) else place
+        header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256, "id": uuid.uuid4().hex}
         try:
-            with atomic(path) as temporary:
-                storage = _storage(temporary)
+            with place.creating(spec.name) as (storage, name):
                 objectives = [spec.minimize, *([spec.cost] if spec.cost else [])]
-                study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), spec.name)
+                study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), name)
                 storage.set_study_system_attr(study_id, "study:metric_names", objectives)  # as Study.set_metric_names
+                storage.set_study_system_attr(study_id, _LEASE, 0)
                 storage.set_study_user_attr(study_id, "dftune", {**header, "version": VERSION})
-                _close(storage)
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            raise LedgerError(f"{path}: the ledger cannot be made: {_cause(error)}") from error
-        return cls.open(path)
+            raise LedgerError(f"{place}: the ledger cannot be made: {place.cause(error)}") from error
+        return cls.open(place, spec.name)
 
     @classmethod
-    def open(cls, path: Path) -> "Ledger":
+    def open(cls, place: Place | Path, name: str | None = None) -> "Ledger":
         """Open the ledger of a study.
+
+        Args:
+            place: where it is kept.
+            name: of the study, where there may be many.
 
         Raises:
             LedgerError: missing, damaged, or written by another version.
         """
-        if not path.is_file():
-            raise LedgerError(f"{path}: no ledger; `dftune study list` shows the studies there are")
+        place = LedgerFile(place) if isinstance(place, Path) else place
         try:
-            storage = _storage(path)
-            (study,) = storage.get_all_studies()
-            header = study.user_attrs["dftune"]
-            version, values, dataset = header["version"], header["spec"], header["dataset_sha256"]
+            storage, study_id = place.open(name)
+            header = storage.get_study_user_attrs(study_id)["dftune"]
+            version, values = header["version"], header["spec"]
+            if version != VERSION:
+                raise LedgerError(
+                    f"{place}: ledger of another version ({version}, this dftune writes {VERSION}); "
+                    "use the dftune that wrote it, or start a new study"
+                )
+            return cls(place, storage, study_id, StudySpec.of(values), header)
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            cause = _cause(error)
-            remedy = "try again" if any(p in cause for p in _PASSING) else "restore it from a backup"
-            raise LedgerError(f"{path}: the ledger cannot be read: {cause}; {remedy}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{path}: an Optuna storage, but not the ledger of one dftune study") from error
-        if version != VERSION:
-            raise LedgerError(
-                f"{path}: ledger of another version ({version}, this dftune writes {VERSION}); "
-                "use the dftune that wrote it, or start a new study"
-            )
-        try:
-            spec = StudySpec.of(values)
+            cause = f"{place}: the ledger cannot be read: {place.cause(error)}"
+            if place.passes(error):
+                raise LedgerAway(f"{cause}; try again") from error
+            raise LedgerError(f"{cause}; restore it from a backup") from error
         except SpecError as error:
-            raise LedgerError(f"{path}: its study specification is not of this version: {error}") from error
-        return cls(path, storage, study._study_id, spec, dataset)
+            raise LedgerError(f"{place}: its study specification is not of this version: {error}") from error
+        except LedgerError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"{place}: an Optuna storage, but not the ledger of one dftune study") from error
 
     def claim(self, lease: Lease, say: Callable[[str], None] = lambda text: None) -> None:
         """Write as the holder of ``lease``: whoever holds an earlier one can write no more.
@@ -152,7 +166,7 @@ class Ledger:
         a process may be frozen for any time.
 
         Args:
-            lease: of the folder.
+            lease: of the study.
             say: told when the database is locked or away, and tried again.
 
         Raises:
@@ -160,48 +174,67 @@ class Ledger:
             LedgerError: it cannot be written.
         """
         self._say = say
-        attributes = self._again(lambda: self._storage.get_study_system_attrs(self._study_id))
-        if attributes.get(_HOLDER, 0) > lease.number:
-            raise LeaseLost(f"{self.path}: another process has taken the study over; nothing is written")
-        self._again(lambda: self._storage.set_study_system_attr(self._study_id, _HOLDER, lease.number))
+        key = {"study": self._study_id, "key": _LEASE, "number": lease.number}
+        where = "WHERE study_id = :study AND key = :key"
 
-        @event.listens_for(self._storage.engine, "commit")
-        def refuse_if_lost(connection: Connection) -> None:
-            found = connection.execute(
-                text("SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = :key"),
-                {"study": self._study_id, "key": _HOLDER},
-            ).scalar()
-            if found is not None and int(found) > lease.number:
-                lease.check()  # says who, if it can be seen already
-                raise LeaseLost(f"{self.path}: another process has taken the study over; nothing more is written")
+        def number_of_the_latest() -> int:
+            with self._storage.engine.begin() as connection:
+                connection.execute(
+                    text(
+                        f"UPDATE study_system_attributes SET value_json = CAST(:number AS VARCHAR) {where} "
+                        "AND CAST(value_json AS INTEGER) < :number"
+                    ),
+                    key,
+                )
+                return int(
+                    connection.execute(
+                        text(f"SELECT value_json FROM study_system_attributes {where}"), key
+                    ).scalar_one()
+                )
+
+        if self._again(number_of_the_latest) > lease.number:
+            raise LeaseLost(f"{self.place}: another process has taken the study over; nothing is written")
+        self._lease = lease
+        self._ids = {t.number: t._trial_id for t in self._frozen()}  # an earlier holder may just have added one
+
+    def _refuse(self, connection: Connection) -> None:
+        """Before each commit, in its transaction: refuse what somebody else may write, or what has a wrong number."""
+        key = {"study": self._study_id, "key": _LEASE}
+        if self._lease is not None:
+            # PostgreSQL lets writers look at the same time, and makes a claim wait for them, and them for it.
+            lock = " FOR SHARE" if isinstance(self.place, Database) else ""
+            query = f"SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = :key{lock}"
+            if int(connection.execute(text(query), key).scalar_one()) > self._lease.number:
+                self._lease.check()  # says who, if it can be seen already
+                raise LeaseLost(f"{self.place}: another process has taken the study over; nothing more is written")
+        if self._asking is not None:
+            query = "SELECT number FROM trials WHERE study_id = :study ORDER BY trial_id DESC LIMIT 1"
+            if connection.execute(text(query), {"study": self._study_id}).scalar_one() != self._asking:
+                raise _Numbered
 
     def _again(self, act: Callable[[], T]) -> T:
-        """Do ``act``; where the database is locked or away, again for RETRY_SECONDS."""
+        """Do ``act``; where the place is locked or away, again for ``patience`` seconds."""
         until: float | None = None
         while True:
             try:
-                found = _identity(self.path)
-                if found is None:  # SQLite would go on writing to a file that has no name any more
-                    raise sqlite3.OperationalError("the file is not there")
-                if found != self._file:
-                    raise LedgerError(f"{self.path}: has been replaced by another file meanwhile; resume the study")
+                self._guard()
                 result = act()
             except (SQLAlchemyError, optuna.exceptions.OptunaError, sqlite3.OperationalError) as error:
-                cause, now = _cause(error), time.monotonic()
-                if not any(p in cause for p in _PASSING):
-                    raise LedgerError(f"{self.path}: cannot be written: {cause}") from error
+                cause, now = self.place.cause(error), time.monotonic()
+                if not self.place.passes(error):
+                    raise LedgerError(f"{self.place}: cannot be written: {cause}") from error
                 if until is None:
-                    until = now + RETRY_SECONDS
-                    self._say(f"the ledger {self.path} cannot be used: {cause}; trying for {RETRY_SECONDS:.0f} s")
+                    until = now + self.patience
+                    self._say(f"the ledger {self.place} cannot be used: {cause}; trying for {self.patience:.0f} s")
                 if now >= until:
-                    raise LedgerError(
-                        f"{self.path}: could not be used for {RETRY_SECONDS:.0f} s: {cause}; mend that, then "
+                    raise LedgerAway(
+                        f"{self.place}: could not be used for {self.patience:.0f} s: {cause}; mend that, then "
                         f"`dftune study resume {self.spec.name}`"
                     ) from error
-                time.sleep(min(1.0, RETRY_SECONDS / 10))
+                time.sleep(min(1.0, self.patience / 10))
             else:
                 if until is not None:
-                    self._say(f"the ledger {self.path} can be used again")
+                    self._say(f"the ledger {self.place} can be used again")
                 return result
 
     def asked(self, trial: int, config: Config, *, seed: int, scores: Mapping[str, float]) -> None:
@@ -226,11 +259,24 @@ class Ledger:
             user_attrs=({} if seed is None else {"seed": seed})
             | {f"score:{name}": value for name, value in scores.items()},
         )
-        trial_id = self._again(lambda: self._storage.create_new_trial(self._study_id, template))
-        number = self._again(lambda: self._storage.get_trial_number_from_id(trial_id))
-        if number != trial:
-            raise LedgerError(f"{self.path}: another process has added trials to this study; run one at a time")
-        self._ids[trial] = trial_id
+
+        def create() -> int:
+            self._asking = trial
+            try:
+                return self._storage.create_new_trial(self._study_id, template)
+            finally:
+                self._asking = None
+
+        try:
+            self._ids[trial] = self._again(create)
+        except _Numbered as error:
+            # Perhaps an earlier attempt of ours came through, and only the answer was lost with the connection.
+            found = next((t for t in self._frozen() if t.number == trial), None)
+            if found is None or found.datetime_start != template.datetime_start or found.params != template.params:
+                raise LedgerError(
+                    f"{self.place}: another process has added trials to this study; run one at a time"
+                ) from error
+            self._ids[trial] = found._trial_id
 
     def reported(self, trial: int, epoch: int, value: float) -> None:
         """Record the value an epoch reached, at most once a second."""
@@ -275,12 +321,24 @@ class Ledger:
             values = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
         elif self.spec.cost is not None:
             values = [value, float(result[self.spec.cost])]
-        self._again(lambda: storage.set_trial_state_values(trial_id, state, values))
+
+        def end() -> None:
+            try:
+                storage.set_trial_state_values(trial_id, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                # An earlier attempt came through, and only the answer was lost with the connection.
+                found = storage.get_trial(trial_id)
+                if (found.state, found.values) != (state, values):
+                    raise
+
+        self._again(end)
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number."""
-        found = self._again(lambda: self._storage.get_all_trials(self._study_id, deepcopy=False))
-        return [_from_optuna(t) for t in found]
+        return [_from_optuna(t) for t in self._frozen()]
+
+    def _frozen(self) -> list[FrozenTrial]:
+        return self._again(lambda: self._reader.get_all_trials(self._study_id, deepcopy=False))
 
     def history(self) -> list[PastTrial]:
         """All trials as a method is told of them: a stopped one with the best value it had reached."""
@@ -305,26 +363,8 @@ class Ledger:
         return self._again(lambda: self._storage.get_study_user_attrs(self._study_id)).get("result")
 
     def close(self) -> None:
-        """Release the file."""
-        _close(self._storage)
-
-
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of the same name; None where there is none, or storage does not answer."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _close(storage: optuna.storages.RDBStorage) -> None:
-    storage.remove_session()
-    storage.engine.dispose()
+        """Release the file or the connections."""
+        close(self._storage)
 
 
 def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
@@ -348,12 +388,5 @@ def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
         started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         lost=tuple(attributes.get("lost", ())),
+        reported=max(trial.intermediate_values.items(), default=None),
     )
-
-
-def _cause(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's."""
-    inner: BaseException = error
-    while inner.__cause__ is not None:
-        inner = inner.__cause__
-    return " ".join(str(getattr(inner, "orig", None) or inner).split())

@@ -29,8 +29,8 @@ from ..trainables.scores import SCORES, TRIVIAL
 from ..trainables.surrogate_config import Architecture, SurrogateConfig
 from .ledger import Ledger, State
 from .progress import Progress
-from .spec import UNITS, StudySpec
-from .study import StudyError, streamed
+from .spec import StudySpec
+from .study import StudyError, ending, streamed
 
 HOPELESS = 3  # this many failed trials and no finished one end a study
 KEPT = (  # of a trial's last report
@@ -292,13 +292,8 @@ class _Record:
         self._ledger.told(trial, value, numbers, failure, stopped=stopped)
         self._states[trial] = "failed" if value is None else "stopped" if stopped else "finished"
         self._reports[trial] = numbers
-        if failure is not None:
-            self._progress.say(f"trial {trial} failed: {failure}")
-        elif value is not None:
-            reached = f"{self._spec.minimize} {value:.4g}{UNITS[self._spec.minimize]}"
-            seconds = result.get("seconds", float("nan"))
-            early = f", stopped after epoch {result['epoch']}" if stopped else ""
-            self._progress.say(f"trial {trial}: {reached} in {seconds:.1f} s{early}")
+        if value is not None or failure is not None:
+            self._progress.say(ending(trial, self._spec, value, result, failure, stopped=stopped))
         self._show("")
 
     def _show(self, text: str) -> None:

@@ -1,5 +1,6 @@
 """A study: from a specification and a dataset to a chosen, trained, checked and saved surrogate."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,19 +18,23 @@ from ..searchers import SEARCHERS
 from ..searchers.searcher import Explains
 from ..trainables.dataset import SPLITS, Dataset
 from ..trainables.errors import InputError
+from ..trainables.files import write_text
 from ..trainables.surrogate_config import SurrogateConfig
-from .lease import Lease, LeaseLost, held
+from .lease import Lease, LeaseLost, held, remove_half_written
 from .ledger import Ledger, LedgerTrial
+from .ledger_places import Database, LedgerFile, Place
 from .progress import Progress, Silent
 from .score_quality import ScoreQuality, qualities
-from .spec import StudySpec
+from .spec import UNITS, StudySpec
 
 if TYPE_CHECKING:
     from ..cluster.study_data import StudyData
     from .model import Model
     from .plots import Drawn, Form
+    from .watch import Event, View
 
 STUDIES = Path("studies")
+OWNER = "study.json"  # in the folder of a study whose ledger is elsewhere: where that is
 
 
 class StudyError(InputError):
@@ -52,37 +57,47 @@ class Conclusion:
 
 
 class Study:
-    """A study in a folder: ledger, model and figures.
+    """A study: a ledger, and a folder with model and figures.
 
     Args:
         name: of the study and of its folder.
         dataset: folder or open dataset.
         studies: folder that holds the studies' folders.
+        ledger: URL of a PostgreSQL database that holds the ledgers of many studies; by default it is the file
+            ``ledger.db`` in the study's folder.
         **settings: further keys of a study file, as ``StudySpec``: method, minimize, seed, trials, space, ...
 
     Raises:
         SpecError: a setting is unknown or wrong.
+        LedgerError: ``ledger`` is not such a URL.
     """
 
     def __init__(
-        self, name: str, dataset: str | Path | Dataset, *, studies: str | Path = STUDIES, **settings: Any
+        self,
+        name: str,
+        dataset: str | Path | Dataset,
+        *,
+        studies: str | Path = STUDIES,
+        ledger: str | None = None,
+        **settings: Any,
     ) -> None:
         path = dataset.path if isinstance(dataset, Dataset) else Path(dataset).expanduser().resolve()
-        self._setup(StudySpec.of({"name": name, "dataset": path, **settings}), studies)
+        self._setup(StudySpec.of({"name": name, "dataset": path, **settings}), studies, ledger)
 
-    def _setup(self, spec: StudySpec, studies: str | Path) -> None:
+    def _setup(self, spec: StudySpec, studies: str | Path, ledger: str | None) -> None:
         self.spec = spec
         self.folder = Path(studies).expanduser().resolve() / spec.name
+        self.place = _place(self.folder, ledger)
 
     @classmethod
-    def from_spec(cls, spec: StudySpec, studies: str | Path = STUDIES) -> "Study":
+    def from_spec(cls, spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = None) -> "Study":
         """The study of a specification, which need not have been run."""
         study = cls.__new__(cls)
-        study._setup(spec, studies)
+        study._setup(spec, studies, ledger)
         return study
 
     @classmethod
-    def open(cls, name: str, studies: str | Path = STUDIES) -> "Study":
+    def open(cls, name: str, studies: str | Path = STUDIES, ledger: str | None = None) -> "Study":
         """A study that has been run, or is running.
 
         Raises:
@@ -90,12 +105,22 @@ class Study:
         """
         if Path(name).name != name:
             raise StudyError(f"'{name}' is not the name of a study; `dftune study list` shows those there are")
-        with closing(Ledger.open(Path(studies).expanduser().resolve() / name / "ledger.db")) as ledger:
-            return cls.from_spec(ledger.spec, studies)
+        folder = Path(studies).expanduser().resolve() / name
+        place = _place(folder, ledger)
+        if isinstance(place, LedgerFile) and not place.holds(name):
+            _refuse_folder_of_another(folder, place, None)
+        with closing(Ledger.open(place, name)) as found:
+            return cls.from_spec(found.spec, studies, ledger)
 
     @staticmethod
-    def names(studies: str | Path = STUDIES) -> list[str]:
-        """Names of the studies in a folder."""
+    def names(studies: str | Path = STUDIES, ledger: str | None = None) -> list[str]:
+        """Names of the studies in a folder, or in a PostgreSQL database.
+
+        Raises:
+            LedgerError: ``ledger`` is not a URL of one, or it cannot be read.
+        """
+        if ledger is not None:
+            return Database(ledger).names()
         return sorted(path.parent.name for path in Path(studies).expanduser().glob("*/ledger.db"))
 
     def run(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
@@ -112,28 +137,25 @@ class Study:
         """
         self._refuse_existing()
         dataset = self._check()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(
-                f"{self.folder}: cannot be made ({error.strerror}); choose another --studies folder"
-            ) from error
         progress = progress or Silent()
-        with held(self.folder, progress.say) as lease:
+        with self._held(progress) as lease:
             self._refuse_existing()
-            with closing(Ledger.create(self._ledger_path, self.spec, dataset.fingerprint)) as ledger:
+            with closing(Ledger.create(self.place, self.spec, dataset.fingerprint)) as ledger:
                 ledger.claim(lease, progress.say)
+                self._own_folder(ledger)
                 return self._run(ledger, dataset, address, progress, lease)
 
     def resume(self, *, address: str | None = None, progress: Progress | None = None) -> "Conclusion":
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
 
-        Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.
+        Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.  With its
+        ledger in a database it can go on in another folder, on another host.
         """
-        Ledger.open(self._ledger_path).close()  # a study that does not exist is held by nobody either
+        self._opened().close()  # a study that does not exist is held by nobody either
         progress = progress or Silent()
-        with held(self.folder, progress.say) as lease, closing(Ledger.open(self._ledger_path)) as ledger:
+        with self._held(progress) as lease, closing(self._opened()) as ledger:
             ledger.claim(lease, progress.say)
+            self._own_folder(ledger)
             if (conclusion := ledger.conclusion()) is not None and (self.folder / "model").is_dir():
                 return Conclusion(**conclusion)
             dataset = self._check()
@@ -144,42 +166,114 @@ class Study:
                 )
             return self._run(ledger, dataset, address, progress, lease)
 
-    @property
-    def _ledger_path(self) -> Path:
-        return self.folder / "ledger.db"
+    def _opened(self) -> Ledger:
+        return Ledger.open(self.place, self.spec.name)
 
     @property
     def begun(self) -> bool:
         """Whether it has been run, or is running: it has a ledger."""
-        return self._ledger_path.exists()
+        return self.place.holds(self.spec.name)
 
     def _refuse_existing(self) -> None:
-        if self.begun:
+        if isinstance(self.place, LedgerFile) and self.begun:
             raise StudyError(
                 f"{self.folder}: a study of this name exists; go on with `dftune study resume {self.spec.name}`, "
                 "choose another name, or remove the folder"
             )
+        if isinstance(self.place, Database) and self.begun:
+            raise StudyError(
+                f"{self.place}: a study '{self.spec.name}' exists; go on with `dftune study resume {self.spec.name}`, "
+                "or choose another name"
+            )
+        _refuse_folder_of_another(self.folder, self.place, None)
+
+    @contextmanager
+    def _held(self, progress: Progress) -> Iterator[Lease]:
+        """Hold the study, in a folder that is there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"{self.folder}: cannot be made ({error.strerror}); choose another --studies folder"
+            ) from error
+        with closing(self.place.home(self.spec.name)) as home, held(home, progress.say) as lease:
+            yield lease
+
+    def _own_folder(self, ledger: Ledger) -> None:
+        """With the ledger elsewhere: say in the folder whose it is, and refuse that of another study."""
+        if isinstance(self.place, Database):
+            _refuse_folder_of_another(self.folder, self.place, ledger.id)
+            remove_half_written(self.folder)
+            write_text(self.folder / OWNER, json.dumps({"ledger": str(self.place), "id": ledger.id}))
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number.  Errors as ``open``."""
-        with closing(Ledger.open(self._ledger_path)) as ledger:
+        with closing(self._opened()) as ledger:
             return ledger.trials()
 
     def conclusion(self) -> Conclusion | None:
         """What it came to, or None while it has not ended.  Errors as ``open``."""
-        with closing(Ledger.open(self._ledger_path)) as ledger:
+        with closing(self._opened()) as ledger:
             found = ledger.conclusion()
         return None if found is None else Conclusion(**found)
+
+    def look(self) -> "View":
+        """How it stands at this moment, whoever runs it.  Errors as ``open``."""
+        from .watch import Viewer
+
+        with closing(Viewer(self)) as viewer:
+            return viewer.look()
+
+    def watch(self, interval: float = 5.0) -> "Iterator[Event]":
+        """What happens to it, wherever it runs, until it has ended or nobody holds it any more.
+
+        Args:
+            interval: between two looks [s].
+
+        Yields:
+            Events; the first says how it stands, the last, ``end``, as what it was left.
+
+        Raises:
+            LedgerError: as ``open``; a ledger that goes away later is waited for.
+        """
+        from .watch import watch
+
+        return watch(self, interval)
+
+    def stop(self, *, timeout: float = 600.0, progress: Progress | None = None) -> str:
+        """Ask whoever runs it, on whatever host, to stop as Ctrl-C does, and wait until that is done.
+
+        Args:
+            timeout: how long to wait [s].
+            progress: where to say what is waited for.
+
+        Returns:
+            What came of it; also that it was not running.
+
+        Raises:
+            StudyError: it was not done in time, or another process went on with the study.
+            LedgerError: the ledger cannot be read or written.
+        """
+        from .watch import stop
+
+        return stop(self, timeout, progress or Silent())
 
     def model(self) -> "Model":
         """The surrogate it found.
 
         Raises:
-            StudyError: it has not ended.
+            StudyError: it has not ended, or its folder is not here.
         """
         from .model import Model
 
-        if self.conclusion() is None or not (self.folder / "model").is_dir():
+        ended = self.conclusion() is not None
+        if isinstance(self.place, Database) and _owner(self.folder) is None:
+            again = f", or make it again with `dftune study resume {self.spec.name}`" if ended else ""
+            raise StudyError(
+                f"{self.folder}: the folder of study '{self.spec.name}', which holds its model, is not here; give that "
+                f"of the host where it ran with --studies{again}"
+            )
+        if not ended or not (self.folder / "model").is_dir():
             raise StudyError(
                 f"study '{self.spec.name}' has no model yet; `dftune study resume {self.spec.name}` ends it"
             )
@@ -199,11 +293,13 @@ class Study:
             form: NAME.png for each figure, one page ``plots.html`` with all, or both.
 
         Raises:
-            StudyError: no trial has a value yet.
+            StudyError: no trial has a value yet, or there is no such folder.
         """
         from .plots import draw
 
         trials = self.trials()
+        if output is None and not self.folder.is_dir():
+            raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
         drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
         if not drawn.paths:
             states = ", ".join(f"{n} {state}" for state, n in Counter(t.state for t in trials).items())
@@ -227,7 +323,7 @@ class Study:
 
     def explanation(self) -> list[str]:
         """What the method has to say about its trials, in lines for people.  Errors as ``open``."""
-        with closing(Ledger.open(self._ledger_path)) as ledger:
+        with closing(self._opened()) as ledger:
             trials, history = ledger.trials(), ledger.history()
         score = SEARCHERS[self.spec.method].score
         known = {tuple(t.config.items()): t.scores.get(score or "") for t in trials}
@@ -411,6 +507,26 @@ def describe(config: Mapping[str, Any]) -> str:
     )
 
 
+def ending(
+    trial: int, spec: StudySpec, value: float | None, result: Mapping[str, Any], failure: str | None, *, stopped: bool
+) -> str:
+    """How a trial ended, in one line.
+
+    Args:
+        trial: its number.
+        spec: of the study.
+        value: what it reached, None if it failed.
+        result: its last report.
+        failure: why it failed.
+        stopped: a scheduler stopped it.
+    """
+    if value is None:
+        return f"trial {trial} failed: {failure}"
+    early = f", stopped after epoch {result['epoch']}" if stopped else ""
+    reached = f"{spec.minimize} {value:.4g}{UNITS[spec.minimize]}"
+    return f"trial {trial}: {reached} in {result.get('seconds', float('nan')):.1f} s{early}"
+
+
 def streamed(reports: Iterable[Mapping[str, Any]]) -> str | None:
     """What to say of trials that held a part of the training points at a time, by their reports; None if none did."""
     share = min((report.get("share_in_memory", 1.0) for report in reports), default=1.0)
@@ -422,6 +538,41 @@ def streamed(reports: Iterable[Mapping[str, Any]]) -> str | None:
     )
 
 
+def _place(folder: Path, ledger: str | None) -> Place:
+    return LedgerFile(folder / "ledger.db") if ledger is None else Database(ledger)
+
+
+def _refuse_folder_of_another(folder: Path, place: Place, identity: str | None) -> None:
+    """Refuse a folder with the files of another study: its scores and its model would be taken for this one's.
+
+    Args:
+        folder: of the study.
+        place: of its ledger.
+        identity: of the study; None for a new one.
+    """
+    owner = _owner(folder)
+    if owner is not None and (identity is None or owner["id"] != identity):
+        raise StudyError(
+            f"{folder}: belongs to a study whose ledger is {owner['ledger']}; give that as DFTUNE_LEDGER or --ledger, "
+            "or choose another name or --studies folder"
+        )
+    if isinstance(place, Database) and (folder / "ledger.db").exists():
+        raise StudyError(
+            f"{folder}: belongs to a study with a ledger of its own; choose another name or --studies folder"
+        )
+
+
+def _owner(folder: Path) -> dict[str, str] | None:
+    """Whose folder it is, where the ledger is elsewhere."""
+    try:
+        found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return {key: str(found[key]) for key in ("ledger", "id")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{folder / OWNER}: damaged; remove the folder, or choose another") from error
+
+
 def _stopped(name: str, lease: Lease) -> StudyInterrupted:
     lease.check()  # raises by itself where that is the reason
     return StudyInterrupted(f"stopped; finished trials are kept, go on with `dftune study resume {name}`")
@@ -429,7 +580,7 @@ def _stopped(name: str, lease: Lease) -> StudyInterrupted:
 
 @contextmanager
 def _interruptible(name: str, progress: Progress, lease: Lease) -> Iterator[Callable[[], bool]]:
-    """Ask whether to stop: after Ctrl-C, or when the lease is lost.
+    """Ask whether to stop: after Ctrl-C, when somebody asked for it elsewhere, or when the lease is lost.
 
     A second Ctrl-C ends the process at once, Ray's processes with it.
     """
@@ -440,6 +591,9 @@ def _interruptible(name: str, progress: Progress, lease: Lease) -> Iterator[Call
             lease.check()
         except LeaseLost:
             return True
+        if lease.stop is not None and not event.is_set():
+            event.set()
+            progress.say(f"asked to stop by {lease.stop}: stopping (Ctrl-C to kill) ...")
         return event.is_set()
 
     if threading.current_thread() is not threading.main_thread():

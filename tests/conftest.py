@@ -1,6 +1,7 @@
 """What several test files share: one local Ray for the session, a dataset that is cheap to work on, and a model."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.platform.model import card_for
+from dftune.tests.postgresql_server import Server, programs
 from dftune.trainables.bispectrum import bispectrum
 from dftune.trainables.dataset import Dataset
 from dftune.trainables.surrogate import judge
@@ -23,6 +25,22 @@ def local_ray():
     """The embedded Ray that a user gets, shared by the session."""
     with connected():
         yield
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server for the session, that a test may kill and start again."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL server is installed")
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgresql) -> str:
+    """The URL of an empty database, with a password."""
+    return postgresql.new_database()
 
 
 @pytest.fixture(scope="session")

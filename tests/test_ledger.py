@@ -6,14 +6,17 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from dftune.platform import ledger as ledger_module
-from dftune.platform.lease import Lease
+from dftune.platform import ledger_places as places
+from dftune.platform.lease import Folder, Lease
 from dftune.platform.ledger import Ledger, LedgerError
+from dftune.platform.ledger_places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
 
@@ -31,19 +34,43 @@ def spec(**settings):
     return StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": SPACE, "method": "optuna", **settings})
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    return Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
+@pytest.fixture(params=["file", "database"])
+def place(request, tmp_path):
+    """Where a ledger may be kept."""
+    return (
+        Database(request.getfixturevalue("database")) if request.param == "database" else LedgerFile(tmp_path / "l.db")
+    )
 
 
 @pytest.fixture
-def weighed(tmp_path):
+def ledger(place):
+    """A ledger in a file, then one in a database."""
+    with closing(Ledger.create(place, spec(), "0" * 64)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def weighed(place):
     """The ledger of a study with a cost."""
-    return Ledger.create(tmp_path / "weighed.db", spec(cost="n_parameters"), "0" * 64)
+    with closing(Ledger.create(place, spec(cost="n_parameters"), "0" * 64)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    with closing(Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)) as ledger:
+        yield ledger
 
 
 def again(ledger):
-    return Ledger.open(ledger.path)
+    return Ledger.open(ledger.place, ledger.spec.name)
+
+
+def url_of(place):
+    """As any Optuna tool takes it."""
+    if isinstance(place, LedgerFile):
+        return f"sqlite:///{place.path}"
+    return place._url.render_as_string(hide_password=False)
 
 
 def ask(ledger, *numbers, **scores):
@@ -159,7 +186,7 @@ def test_optuna_sees_states_reports_and_attributes(ledger):
     ledger.told(1, None, {}, "diverged")
     ledger.told(2, 0.4, REPORT, None, stopped=True)
     ledger.pruned(4, CONFIG, scores={"rfr": -9.0})
-    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{ledger.path}")
+    study = optuna.load_study(study_name="kept", storage=url_of(ledger.place))
     assert [t.state for t in study.trials] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING, TrialState.PRUNED
     ]  # fmt: skip
@@ -177,7 +204,7 @@ def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
     for number, (value, size) in enumerate(found):
         weighed.told(number, value, {"n_parameters": size}, None)
     weighed.pruned(len(found), CONFIG, scores={})
-    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{weighed.path}")
+    study = optuna.load_study(study_name="kept", storage=url_of(weighed.place))
     assert study.metric_names == ["validation_loss", "n_parameters"]
     assert {t.number for t in study.best_trials} == {0, 1, 3, 4}
     assert [t.values for t in study.trials[:2]] == [[0.5, 100.0], [0.4, 200.0]]
@@ -190,30 +217,32 @@ def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
         ({"cost": "inference_time"}, ["validation_loss", "inference_time"]),
     ],
 )
-def test_objectives_have_their_names(tmp_path, settings, names):
-    Ledger.create(tmp_path / "named.db", spec(**settings), "0" * 64)
-    assert optuna.load_study(study_name="kept", storage=f"sqlite:///{tmp_path / 'named.db'}").metric_names == names
+def test_objectives_have_their_names(place, settings, names):
+    Ledger.create(place, spec(**settings), "0" * 64).close()
+    assert optuna.load_study(study_name="kept", storage=url_of(place)).metric_names == names
 
 
 # ---------------------------------------------------------------- refusals
 
 
-def test_a_second_writer_is_noticed(ledger):
+def test_a_second_writer_is_noticed_and_writes_nothing(ledger):
     ask(ledger, 0)
     with pytest.raises(LedgerError, match="another process has added trials"):
         ledger.asked(5, CONFIG, seed=3, scores={})
     other = again(ledger)
+    other.pruned(1, CONFIG, scores={})
     with pytest.raises(LedgerError, match="another process has added trials"):
-        other.pruned(1, CONFIG, scores={})  # the refused one took that number
+        ledger.asked(1, CONFIG, seed=1, scores={})
+    assert [t.state for t in again(ledger).trials()] == ["running", "pruned"]
 
 
-def test_a_ledger_of_another_version_is_refused(ledger):
-    with sqlite3.connect(ledger.path) as database:
+def test_a_ledger_of_another_version_is_refused(in_file):
+    with sqlite3.connect(in_file.place.path) as database:
         (text,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'dftune'").fetchone()
         changed = json.dumps(json.loads(text) | {"version": 99})
         database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'dftune'", (changed,))
     with pytest.raises(LedgerError, match=r"ledger of another version \(99, this dftune writes \d+\); use the dftune"):
-        again(ledger)
+        again(in_file)
 
 
 @pytest.mark.parametrize(
@@ -236,12 +265,12 @@ def test_an_optuna_study_of_somebody_else_is_refused(tmp_path):
         Ledger.open(tmp_path / "ledger.db")
 
 
-def test_a_ledger_that_cannot_be_written_is_said_in_one_line(ledger):
-    ask(ledger, 0)
-    with sqlite3.connect(ledger.path) as database:
+def test_a_ledger_that_cannot_be_written_is_said_in_one_line(in_file):
+    ask(in_file, 0)
+    with sqlite3.connect(in_file.place.path) as database:
         database.execute("DROP TABLE trial_user_attributes")
     with pytest.raises(LedgerError, match=r"cannot be written: no such table: trial_user_attributes$"):
-        ledger.told(0, 1.0, REPORT, None)
+        in_file.told(0, 1.0, REPORT, None)
 
 
 def test_what_the_study_came_to_is_kept(ledger):
@@ -254,12 +283,12 @@ def test_what_the_study_came_to_is_kept(ledger):
 
 
 @pytest.fixture
-def impatient(ledger, tmp_path, monkeypatch):
+def impatient(in_file, tmp_path, monkeypatch):
     """The ledger as its holder has it, which waits less long; and what it says meanwhile."""
-    monkeypatch.setattr(ledger_module, "LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(places, "LOCKED_SECONDS", 0.1)
     monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 2.0)
-    found, said = again(ledger), []
-    found.claim(Lease(tmp_path / "lease-1", 1), said.append)
+    found, said = again(in_file), []
+    found.claim(Lease(Folder(tmp_path), 1), said.append)
     ask(found, 0)
     return found, said
 
@@ -275,25 +304,25 @@ def while_locked(path, seconds):
 
 def test_a_database_that_is_locked_for_a_while_is_waited_for_with_a_message(impatient):
     ledger, said = impatient
-    timer = while_locked(ledger.path, 1.0)
+    timer = while_locked(ledger.place.path, 1.0)
     ledger.told(0, 0.25, REPORT, None)
     timer.join()
     assert said == [
-        f"the ledger {ledger.path} cannot be used: database is locked; trying for 2 s",
-        f"the ledger {ledger.path} can be used again",
+        f"the ledger {ledger.place.path} cannot be used: database is locked; trying for 2 s",
+        f"the ledger {ledger.place.path} can be used again",
     ]
     assert again(ledger).trials()[0].value == 0.25
 
 
 def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
     ledger, said = impatient
-    timer = while_locked(ledger.path, 6.0)
+    timer = while_locked(ledger.place.path, 6.0)
     with pytest.raises(LedgerError) as error:
         ledger.told(0, 0.25, REPORT, None)
     timer.cancel()
     timer.function()
     assert str(error.value) == (
-        f"{ledger.path}: could not be used for 2 s: database is locked; mend that, then `dftune study resume kept`"
+        f"{ledger.place}: could not be used for 2 s: database is locked; mend that, then `dftune study resume kept`"
     )
     assert len(said) == 1
     assert again(ledger).trials()[0].state == "running"
@@ -303,9 +332,9 @@ def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
 
 def test_a_file_that_is_away_for_a_while_is_waited_for(impatient):
     ledger, said = impatient
-    away = ledger.path.with_name("away.db")
-    ledger.path.rename(away)
-    threading.Timer(0.8, lambda: away.rename(ledger.path)).start()
+    away = ledger.place.path.with_name("away.db")
+    ledger.place.path.rename(away)
+    threading.Timer(0.8, lambda: away.rename(ledger.place.path)).start()
     ledger.told(0, 0.25, REPORT, None)
     assert said[0].endswith("cannot be used: the file is not there; trying for 2 s")
     assert again(ledger).trials()[0].value == 0.25
@@ -314,11 +343,11 @@ def test_a_file_that_is_away_for_a_while_is_waited_for(impatient):
 def test_a_file_that_was_removed_or_replaced_is_not_written_into_nothing(impatient, tmp_path):
     ledger, _ = impatient
     copy = tmp_path / "copy.db"
-    shutil.copy(ledger.path, copy)
-    ledger.path.unlink()
+    shutil.copy(ledger.place.path, copy)
+    ledger.place.path.unlink()
     with pytest.raises(LedgerError, match="could not be used for 2 s: the file is not there; mend that"):
         ledger.told(0, 0.25, REPORT, None)
-    copy.rename(ledger.path)
+    copy.rename(ledger.place.path)
     with pytest.raises(LedgerError, match="has been replaced by another file meanwhile; resume the study"):
         ledger.told(0, 0.25, REPORT, None)
 
@@ -327,7 +356,7 @@ def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
     ledger, said = impatient
     # A limit on the size of a file fails in the same place as a full disk: in the middle of a write.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.path.stat().st_size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.place.path.stat().st_size, limits[1]))
     try:
         with pytest.raises(LedgerError, match=r"could not be used for 2 s: (disk I/O error|database or disk is full);"):
             ledger.conclude({"much": "x" * 100_000})
