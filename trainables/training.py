@@ -168,8 +168,7 @@ def _steps(
 ) -> Tensor:
     """Take a step a mini-batch; the loss of each initialisation, summed over the grid points, (T,).
 
-    Nothing here asks the device for a number: it would have to come to rest at each step, which takes it less time than
-    Python needs to prepare one.
+    Nothing here asks the device for a number: it would run dry at every step while Python prepares the next one.
     """
     total = torch.zeros(network.n_initializations, device=network.weights[0].device)
     for (x, y), rate in zip(batches, rates, strict=True):
