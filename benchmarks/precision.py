@@ -100,7 +100,9 @@ def data() -> TrainingData:
 
     def described(split: Any, n: int) -> list[SnapshotData]:
         return [
-            SnapshotData(s, [bispectrum(s.cell, s.positions, s.numbers, s.grid, settings)], list(dataset.ldos(s).arrays()))
+            SnapshotData(
+                s, [bispectrum(s.cell, s.positions, s.numbers, s.grid, settings)], list(dataset.ldos(s).arrays())
+            )
             for s in dataset.split(split)[:n]
         ]
 
@@ -132,7 +134,9 @@ def main() -> None:
     configs = [draw(spec().space, rng) for _ in range(n_configs)]
     with ProcessPoolExecutor(processes) as pool:
         jobs = list(product(configs, CASES))
-        found = dict(zip([(i, case) for i in range(n_configs) for case in CASES], pool.map(partial(trained, epochs), jobs)))
+        found = dict(
+            zip([(i, case) for i in range(n_configs) for case in CASES], pool.map(partial(trained, epochs), jobs))
+        )
     losses = {case: np.array([found[i, case][0] for i in range(n_configs)]) for case in CASES}  # (config, seed)
     for case in list(CASES)[1:]:
         # Each initialisation as its counterpart in float32 ranks it.

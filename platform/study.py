@@ -25,6 +25,7 @@ from .score_quality import ScoreQuality, qualities
 from .spec import StudySpec
 
 if TYPE_CHECKING:
+    from ..cluster.gpu_packing import Placement
     from ..cluster.study_data import StudyData
     from .model import Model
     from .plots import Drawn, Form
@@ -171,6 +172,14 @@ class Study:
             found = ledger.conclusion()
         return None if found is None else Conclusion(**found)
 
+    def placement(self) -> dict[str, Any] | None:
+        """Where trials ran last: ``gpus`` of each, ``concurrent``, and ``explanation``; None before the first.
+
+        Errors as ``open``.
+        """
+        with closing(Ledger.open(self._ledger_path)) as ledger:
+            return ledger.placement()
+
     def model(self) -> "Model":
         """The surrogate it found.
 
@@ -264,8 +273,12 @@ class Study:
             from .search import search
 
             resources = self.spec.resources
-            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent, memory=resources.memory)
-            final_cpus = most_cpus(resources.cpus, resources.gpus)
+            placement = self._place(dataset)
+            concurrent = slots(resources.cpus, placement.gpus, resources.concurrent, memory=resources.memory)
+            progress.say(f"{concurrent} trials at once; {placement.explanation}")
+            ledger.placed({**asdict(placement), "concurrent": concurrent})
+            final_gpus = 1 if placement.gpus else 0  # no trial is beside it any more
+            final_cpus = most_cpus(resources.cpus, final_gpus)
 
             def described_one(done: int, total: int, text: str) -> None:
                 progress.update("descriptors", done, total, text)
@@ -285,6 +298,7 @@ class Study:
                     ledger,
                     data,
                     concurrent,
+                    gpus=placement.gpus,
                     scores=self.folder / "scores.json",
                     interrupted=interrupted,
                     progress=progress,
@@ -294,7 +308,9 @@ class Study:
                 searched = time.perf_counter()
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
-                return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress, lease)
+                return self._conclude(
+                    ledger, best, dataset, data, seconds, (final_cpus, final_gpus), interrupted, progress, lease
+                )
             except (ray.exceptions.RayError, tune.TuneError) as error:
                 cause = " ".join(str(error).split())[:300]
                 raise StudyError(
@@ -303,6 +319,22 @@ class Study:
                 ) from error
             finally:
                 descriptors.close()
+
+    def _place(self, dataset: Dataset) -> "Placement":
+        """Where trials run on the nodes there are."""
+        from ..cluster.gpu_packing import place_trials
+        from ..trainables.training_memory import TrainingMemory, training_memory
+
+        spec = self.spec
+        n_train, n_validation = (sum(s.n_points for s in dataset.split(name)) for name in ("train", "validation"))
+        sizes = spec.descriptors.n_components, dataset.info.energy_grid.n_energy
+
+        def need(config: SurrogateConfig) -> TrainingMemory:
+            return training_memory(config, *sizes, n_train=n_train, n_validation=n_validation)
+
+        config, resources = spec.largest(lambda config: need(config).network), spec.resources
+        network = f"{' x '.join(map(str, config.hidden))} {config.activation}, batch_size {config.batch_size}"
+        return place_trials(resources.gpus, resources.cpus, resources.memory, need(config), network)
 
     def _best(self, ledger: Ledger) -> LedgerTrial:
         trials = ledger.trials()
@@ -328,7 +360,7 @@ class Study:
         dataset: Dataset,
         data: "StudyData",
         seconds: dict[str, float],
-        cpus: int,
+        processors: tuple[int, int],
         interrupted: Callable[[], bool],
         progress: Progress,
         lease: Lease,
@@ -348,9 +380,10 @@ class Study:
         progress.say(
             f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
         )
-        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=spec.resources.gpus).remote()  # type: ignore[attr-defined]
+        cpus, gpus = processors
+        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=gpus).remote()  # type: ignore[attr-defined]
         try:
-            memory = MemoryShare(spec.resources.memory)  # no trial is beside it any more
+            memory = MemoryShare(spec.resources.memory)
             job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus, memory), None
             while not ray.wait([job], timeout=0.5)[0]:
                 if interrupted():

@@ -52,7 +52,7 @@ def peak(act: Callable[[], object]) -> int:
 def a_step(state, points, batch_size):
     x, y = next(points.chunks(N_TRAIN))
     rows = torch.arange(batch_size)
-    copies = ((x.index_select(0, rows), y.index_select(0, rows)) for _ in "1")  # as of a buffer that is streamed through
+    copies = ((x.index_select(0, rows), y.index_select(0, rows)) for _ in "1")  # as of a buffer with streamed points
     _steps(state.network, state.optimizer, copies, [1e-3])
 
 

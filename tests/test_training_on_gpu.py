@@ -18,9 +18,7 @@ def data():
     """Two snapshots of random numbers."""
     rng = np.random.default_rng(0)
     train, validation = (
-        SnapshotData(
-            SimpleNamespace(volume=1.0), *([rng.normal(size=(300, n)).astype(np.float32)] for n in (6, 4))
-        )
+        SnapshotData(SimpleNamespace(volume=1.0), *([rng.normal(size=(300, n)).astype(np.float32)] for n in (6, 4)))
         for _ in "12"
     )
     return TrainingData([train], [validation], None, Scaling.fit([train]))
