@@ -1,10 +1,18 @@
 """How many trials share a GPU, and where they run on nodes of several kinds."""
 
+import json
+import subprocess
+import sys
+import tempfile
+from types import SimpleNamespace
 
 import pytest
+import torch
+from click.testing import CliRunner
 
 from dftune.cluster.gpu_packing import MOST, NodeGpus, pack
-from dftune.cluster.resources import GB, fraction_of, trials_on_gpu
+from dftune.cluster.resources import GB, MemoryShare, fraction_of, trials_on_gpu
+from dftune.platform.cli import cli
 from dftune.trainables.training_memory import TrainingMemory
 
 NEED = TrainingMemory(weights=int(0.1 * GB), activations=int(0.4 * GB), points=int(1 * GB))  # with CUDA: 2 GB
@@ -73,3 +81,112 @@ def test_so_many_fractions_of_a_gpu_fit_on_it_as_ray_counts_them(n):
     assert trials_on_gpu(fraction_of(n)) == 10_000 // units
     assert n * units <= 10_000
     assert n > 50 or trials_on_gpu(fraction_of(n)) == n
+
+
+@pytest.mark.parametrize("gigabytes", [2.3, 4.5, 6.7, 9.0, 15.6, 40])
+def test_a_trial_keeps_all_its_points_where_it_was_packed_to_and_would_not_beside_one_more(gigabytes, monkeypatch):
+    whole = SimpleNamespace(total_memory=int(gigabytes * GB))  # no GPU is here to ask
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: whole)
+
+    def room(n):
+        share = MemoryShare(None, of_gpu=1 / trials_on_gpu(fraction_of(n)))
+        return share.bytes("cuda", NEED.network)
+
+    n = trials_on_gpu(pack([node(gigabytes)], 1, None, NEED, "").gpus)
+    assert room(n) >= NEED.points
+    assert n == MOST or room(n + 1) < NEED.points
+    assert MemoryShare(0.3, of_gpu=0.5).bytes("cuda", NEED.network) == 0.3 * GB
+    assert MemoryShare(None, of_gpu=0.01).bytes("cuda", NEED.network) == 0
+
+
+ON_THREE_NODES = """
+import json, os, sys, time
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from dftune.cluster import gpu_packing
+from dftune.cluster.connection import SETTINGS
+from dftune.cluster.resources import fraction_of, most_cpus, slots
+from dftune.platform.study import Study
+
+def where(config):
+    places, until = config["places"], time.time() + 100
+    visible, node = os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id()
+    with open(os.path.join(places, os.urandom(8).hex()), "w") as file:
+        json.dump([node, ray.get_gpu_ids(), visible], file)
+    while len(os.listdir(places)) < 6 and time.time() < until:  # all at once, or not at all
+        time.sleep(0.05)
+    tune.report({"done": True})
+
+def places(folder, nodes):
+    found = {"gpus": nodes, "nodes": [vars(node) for node in gpu_packing.gpus_of_nodes()]}
+    found["slots"] = [slots(1, gpus) for gpus in (0, 1, 0.5, fraction_of(3), fraction_of(7))]
+    found["most_cpus"] = most_cpus(1, 1)
+    places = os.path.join(folder, "places")
+    os.mkdir(places)
+    tune.Tuner(
+        tune.with_resources(where, {"CPU": 1, "GPU": 0.5}),
+        param_space={"places": places},
+        tune_config=tune.TuneConfig(num_samples=6, max_concurrent_trials=slots(1, 0.5), reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=folder, verbose=0),
+    ).fit()
+    return found | {"places": [json.load(open(os.path.join(places, name))) for name in os.listdir(places)]}
+
+def study(dataset):
+    # As on GPUs that torch can use; trials, which cannot, train on the CPUs.
+    gpu_packing.gpus_of_nodes = lambda: [gpu_packing.NodeGpus(n, 4, "X100", 15 * 10**8) for n in (2, 1)]
+    study = Study("packed", dataset, method="random", trials=7, initializations=1,
+        descriptors={"cutoff": 4.68, "two_j_max": 4}, config={"epochs": 1, "batch_size": 512})
+    study.run()
+    return [trial.state for trial in study.trials()]
+
+def main(folder, dataset):
+    os.environ.update(SETTINGS)
+    small = {"object_store_memory": 10**8, "num_cpus": 4}
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, "temp_dir": folder, **small})
+    nodes = {cluster.add_node(num_gpus=n, **small).node_id: n for n in (2, 1)}
+    ray.init(cluster.address, log_to_driver=False)
+    cluster.wait_for_nodes()
+    print(json.dumps(study(dataset) if dataset else places(folder, nodes)))
+    ray.shutdown()
+    cluster.shutdown()
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+def on_three_nodes(where, dataset=""):
+    """What the script prints, on nodes of 2, 1 and no logical GPUs with 4 CPUs each."""
+    (where / "script.py").write_text(ON_THREE_NODES)
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # Ray's sockets need a short path
+        arguments = [sys.executable, "script.py", folder, str(dataset)]
+        out = subprocess.run(arguments, cwd=where, capture_output=True, text=True, timeout=400)
+    assert out.returncode == 0, out.stderr[-3000:]
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def test_trials_share_the_gpus_of_several_nodes_and_leave_nodes_without_alone(tmp_path):
+    found = on_three_nodes(tmp_path)
+    assert found["slots"] == [12, 3, 6, 7, 8], "bounded by 4 CPUs a node where a GPU is cut finer"
+    assert found["most_cpus"] == 4
+    assert sorted((node["count"], node["cpus"]) for node in found["nodes"]) == [(1, 4), (2, 4)]
+    if not torch.cuda.is_available():
+        assert {node["problem"] for node in found["nodes"]} == {f"torch {torch.__version__} finds none"}
+    # Two on each GPU of each node that has some, none on the one that has not, and no trial sees another GPU.
+    assert sorted((node, *gpus) for node, gpus, _ in found["places"]) == sorted(
+        (name, gpu) for name, count in found["gpus"].items() for gpu in range(count) for _ in "12"
+    )
+    assert all(visible == str(gpus[0]) for _, gpus, visible in found["places"])
+
+
+@pytest.mark.slow
+def test_a_study_packs_its_trials_and_says_why_so_many(fresh_al4, tmp_path):
+    assert on_three_nodes(tmp_path, fresh_al4.path) == ["finished"] * 7
+    arguments = ["study", "show", "packed", "--studies", str(tmp_path / "studies")]
+    shown = CliRunner().invoke(cli, arguments).output
+    placement = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)["placement"]
+    assert (placement["gpus"], placement["concurrent"]) == (0.5, 6)
+    assert f"6 trials at once; {placement['explanation']}" in shown
+    assert "2 on each of 3 GPUs: the largest network (256 x 256 x 256 " in shown
+    assert "hold 2 such trials, its node has CPUs for 4, and more than 8 would wait for each other" in shown
