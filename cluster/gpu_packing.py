@@ -109,9 +109,7 @@ def gpus_of_nodes() -> list[NodeGpus]:
     """The nodes with GPUs, and what torch finds there."""
     nodes = [node for node in alive_nodes() if int(node["Resources"].get("GPU", 0))]
     probes = [
-        _probe.options(  # type: ignore[attr-defined]
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote()
+        _probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
         for node in nodes
     ]
     found = []

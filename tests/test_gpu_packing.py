@@ -6,6 +6,7 @@ import sys
 import tempfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,7 +14,10 @@ from click.testing import CliRunner
 from dftune.cluster.gpu_packing import MOST, NodeGpus, pack
 from dftune.cluster.resources import GB, MemoryShare, fraction_of, trials_on_gpu
 from dftune.platform.cli import cli
-from dftune.trainables.training_memory import TrainingMemory
+from dftune.platform.spec import SpecError, StudySpec
+from dftune.searchers.space import draw
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training_memory import TrainingMemory, training_memory
 
 NEED = TrainingMemory(weights=int(0.1 * GB), activations=int(0.4 * GB), points=int(1 * GB))  # with CUDA: 2 GB
 A_LOT = 1e6
@@ -81,6 +85,40 @@ def test_so_many_fractions_of_a_gpu_fit_on_it_as_ray_counts_them(n):
     assert trials_on_gpu(fraction_of(n)) == 10_000 // units
     assert n * units <= 10_000
     assert n > 50 or trials_on_gpu(fraction_of(n)) == n
+
+
+def test_a_fraction_of_a_gpu_never_spans_two():
+    assert [trials_on_gpu(fraction) for fraction in (1, 0.6, 0.5, 0.4, 0.2, 0.1)] == [1, 1, 2, 2, 5, 10]
+
+
+@pytest.mark.parametrize("gpus", [2, 1.5, -0.5, 0.001, True, "all", float("nan")])
+def test_a_trial_has_one_gpu_a_share_of_it_or_none(gpus):
+    with pytest.raises(
+        SpecError, match=r'gpus\': needs "auto", 0, or 0.01 to 1: a trial trains on one GPU or shares it'
+    ):
+        StudySpec.of({"name": "a", "dataset": "al4", "resources": {"gpus": gpus}})
+    assert StudySpec.of({"name": "a", "dataset": "al4", "resources": {"gpus": 0.25}}).resources.gpus == 0.25
+    assert StudySpec.of({"name": "a", "dataset": "al4"}).resources.gpus == "auto"
+
+
+def test_the_largest_network_of_a_space_is_found_without_trying_all():
+    space = {
+        "optimizer": {"type": "choice", "values": ["sgd", "adam"]},
+        "n_layers": {"type": "choice", "values": [3, 1, 2]},
+        "width": {"type": "int", "low": 4, "high": 32},
+        "width_3": {"type": "int", "low": 4, "high": 64, "when": {"n_layers": [3]}},
+        "activation": {"type": "choice", "values": ["tanh", "gelu", "relu"]},
+        "batch_size": {"type": "choice", "values": [64, 4096]},
+    }
+    spec = StudySpec.of({"name": "a", "dataset": "al4", "space": space, "config": {"epochs": 3}})
+
+    def size(config):
+        return training_memory(config, 30, 37, n_train=10_000, n_validation=1000).network
+
+    found = spec.largest(size)
+    everywhere = (draw(spec.space, np.random.default_rng(seed)) for seed in range(300))
+    assert size(found) >= max(size(SurrogateConfig.of(config)) for config in everywhere)
+    assert (found.hidden, found.optimizer, found.epochs) == ((32, 32, 64), "adam", 3)
 
 
 @pytest.mark.parametrize("gigabytes", [2.3, 4.5, 6.7, 9.0, 15.6, 40])
