@@ -1,6 +1,7 @@
 """Where trials run: on CPUs, or how many of them on each GPU, from what a training takes in memory.  Bytes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class Placement:
 
 
 def place_trials(
-    gpus: float | Literal["auto"], cpus: int, memory: float | None, need: TrainingMemory, network: str
+    gpus: float | Literal["auto"], cpus: int, memory: float | None, wanted: int, need: TrainingMemory, network: str
 ) -> Placement:
     """What ``gpus`` of [resources] comes to on the nodes that are alive.
 
@@ -53,6 +54,7 @@ def place_trials(
         gpus: share of a GPU of each trial, or "auto".
         cpus: of each trial.
         memory: GB that its grid points may take at most; None for all there is.
+        wanted: most trials that will run at once.
         need: of the largest network that may be trained.
         network: that network, in words.
     """
@@ -60,7 +62,7 @@ def place_trials(
         return Placement(0.0, "trials run on CPUs, as [resources] gpus = 0 says")
     found = gpus_of_nodes()
     if gpus == "auto":
-        return pack(found, cpus, memory, need, network)
+        return pack(found, cpus, memory, wanted, need, network)
     count = sum(node.count for node in found)
     text = f"each trial has {gpus:g} of one of {count} GPUs, as [resources] gpus says"
     usable = [node for node in found if not node.problem]
@@ -74,15 +76,17 @@ def place_trials(
     return Placement(gpus, text + _problems(found, "trials there train on the CPUs"))
 
 
-def pack(found: Sequence[NodeGpus], cpus: int, memory: float | None, need: TrainingMemory, network: str) -> Placement:
+def pack(
+    found: Sequence[NodeGpus], cpus: int, memory: float | None, wanted: int, need: TrainingMemory, network: str
+) -> Placement:
     """The share of a GPU with which most trials run at once, each with all its grid points on the GPU.
 
-    As many share a GPU as fit into its memory, as have CPUs of their own, and as MOST says.  Where not even one holds
-    its grid points, one has the GPU to itself and streams them.
+    As many share a GPU as fit into its memory, as have CPUs of their own, as there are trials, and as MOST says.  Where
+    not even one holds its grid points, one has the GPU to itself and streams them.
 
     Args:
         found: the nodes with GPUs.
-        cpus, memory, need, network: as ``place_trials``.
+        cpus, memory, wanted, need, network: as ``place_trials``.
     """
     usable = [node for node in found if not node.problem]
     if not usable:
@@ -92,12 +96,14 @@ def pack(found: Sequence[NodeGpus], cpus: int, memory: float | None, need: Train
     room = USABLE * smallest.bytes
     takes = CONTEXT + need.network + _points(need, memory)
     by_memory, by_cpus = int(room // takes), int(max(node.cpus // (cpus * node.count) for node in usable))
-    n = max(1, min(by_memory, by_cpus, MOST))
     count = sum(node.count for node in usable)
+    # Ray fills one GPU before it takes the next: fractions finer than needed would leave some without a trial.
+    by_trials = math.ceil(wanted / count)
+    n = max(1, min(by_memory, by_cpus, by_trials, MOST))
     text = (
         f"{n} on each of {count} GPUs: {_amounts(need, memory, network)}, {takes / GB:.2f} GB in all; {USABLE:.0%} of "
         f"the {smallest.bytes / GB:.1f} GB of {smallest.name} hold {by_memory} such trials, its node has CPUs for "
-        f"{by_cpus}, and more than {MOST} would wait for each other"
+        f"{by_cpus}, {wanted} trials make {by_trials} for each GPU, and more than {MOST} would wait for each other"
     )
     if by_memory == 0:
         streams = CONTEXT + need.network < room
@@ -114,7 +120,10 @@ def gpus_of_nodes() -> list[NodeGpus]:
     ]
     found = []
     for node, probe in zip(nodes, probes, strict=True):
-        name, size, problem = ray.get(probe)
+        try:
+            name, size, problem = ray.get(probe, timeout=2 * PROBE_SECONDS)
+        except ray.exceptions.RayError as error:  # the node may be gone already
+            name, size, problem = "", 0, f"nothing could be asked ({type(error).__name__})"
         resources = node["Resources"]
         found.append(NodeGpus(int(resources["GPU"]), resources.get("CPU", 0), name, size, problem))
     return found

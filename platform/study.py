@@ -334,7 +334,8 @@ class Study:
 
         config, resources = spec.largest(lambda config: need(config).network), spec.resources
         network = f"{' x '.join(map(str, config.hidden))} {config.activation}, batch_size {config.batch_size}"
-        return place_trials(resources.gpus, resources.cpus, resources.memory, need(config), network)
+        wanted = min(spec.trials, resources.concurrent or spec.trials)
+        return place_trials(resources.gpus, resources.cpus, resources.memory, wanted, need(config), network)
 
     def _best(self, ledger: Ledger) -> LedgerTrial:
         trials = ledger.trials()

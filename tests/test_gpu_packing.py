@@ -47,32 +47,40 @@ def node(gigabytes, *, count=1, cpus=A_LOT, name="X100"):
     ],
 )
 def test_as_many_trials_share_a_gpu_as_have_memory_and_cpus_and_no_more_than_make_sense(nodes, cpus, memory, n):
-    placement = pack(nodes, cpus, memory, NEED, "64 x 64 gelu")
+    placement = pack(nodes, cpus, memory, 1000, NEED, "64 x 64 gelu")
     assert trials_on_gpu(placement.gpus) == n
     assert f"{n} on each of {sum(node.count for node in nodes)} GPUs: " in placement.explanation
 
 
 def test_the_choice_says_what_it_rests_on():
-    found = pack([node(10, count=2, cpus=16), node(40, name="Y200")], 1, None, NEED, "64 x 64 gelu, batch_size 128")
+    found = pack(
+        [node(10, count=2, cpus=16), node(40, name="Y200")], 1, None, 1000, NEED, "64 x 64 gelu, batch_size 128"
+    )
     assert found.explanation == (
         "4 on each of 3 GPUs: the largest network (64 x 64 gelu, batch_size 128) takes 0.100 GB for weights and "
         "optimizer, 0.40 for activations, 1.00 for grid points, and CUDA 0.5 (assumed), 2.00 GB in all; 90% of the "
-        "10.0 GB of X100 hold 4 such trials, its node has CPUs for 1000000, and more than 8 would wait for each other"
+        "10.0 GB of X100 hold 4 such trials, its node has CPUs for 1000000, 1000 trials make 334 for each GPU, and "
+        "more than 8 would wait for each other"
     )
-    assert pack([node(1.2)], 1, None, NEED, "").explanation.endswith("; grid points that do not fit are streamed")
-    assert pack([node(0.8)], 1, None, NEED, "").explanation.endswith("; so large a network will fail")
+    assert pack([node(1.2)], 1, None, 1000, NEED, "").explanation.endswith("; grid points that do not fit are streamed")
+    assert pack([node(0.8)], 1, None, 1000, NEED, "").explanation.endswith("; so large a network will fail")
+
+
+@pytest.mark.parametrize("wanted, n", [(1, 1), (3, 1), (4, 2), (7, 3), (100, MOST)])
+def test_no_gpu_is_cut_finer_than_the_trials_need_that_would_else_leave_others_idle(wanted, n):
+    assert trials_on_gpu(pack([node(80), node(80, count=2)], 1, None, wanted, NEED, "").gpus) == n
 
 
 def test_gpus_that_torch_cannot_use_are_left_alone_and_said():
     blind = NodeGpus(4, 16, problem="torch 2.13.0+cpu finds none")
-    assert pack([], 1, None, NEED, "").gpus == 0
-    assert pack([], 1, None, NEED, "").explanation == "trials run on CPUs: no node has a GPU"
-    alone = pack([blind], 1, None, NEED, "")
+    assert pack([], 1, None, 1000, NEED, "").gpus == 0
+    assert pack([], 1, None, 1000, NEED, "").explanation == "trials run on CPUs: no node has a GPU"
+    alone = pack([blind], 1, None, 1000, NEED, "")
     assert alone.gpus == 0
     assert alone.explanation == (
         "trials run on CPUs: no node has a GPU that torch can use; Ray counts 4 GPUs where torch 2.13.0+cpu finds none"
     )
-    beside = pack([blind, node(6.7)], 1, None, NEED, "")
+    beside = pack([blind, node(6.7)], 1, None, 1000, NEED, "")
     assert trials_on_gpu(beside.gpus) == 3
     assert beside.explanation.endswith(
         "; Ray counts 4 GPUs where torch 2.13.0+cpu finds none: trials there train on the CPUs"
@@ -130,7 +138,7 @@ def test_a_trial_keeps_all_its_points_where_it_was_packed_to_and_would_not_besid
         share = MemoryShare(None, of_gpu=1 / trials_on_gpu(fraction_of(n)))
         return share.bytes("cuda", NEED.network)
 
-    n = trials_on_gpu(pack([node(gigabytes)], 1, None, NEED, "").gpus)
+    n = trials_on_gpu(pack([node(gigabytes)], 1, None, 1000, NEED, "").gpus)
     assert room(n) >= NEED.points
     assert n == MOST or room(n + 1) < NEED.points
     assert MemoryShare(0.3, of_gpu=0.5).bytes("cuda", NEED.network) == 0.3 * GB
@@ -227,4 +235,7 @@ def test_a_study_packs_its_trials_and_says_why_so_many(fresh_al4, tmp_path):
     assert (placement["gpus"], placement["concurrent"]) == (0.5, 6)
     assert f"6 trials at once; {placement['explanation']}" in shown
     assert "2 on each of 3 GPUs: the largest network (256 x 256 x 256 " in shown
-    assert "hold 2 such trials, its node has CPUs for 4, and more than 8 would wait for each other" in shown
+    assert (
+        "hold 2 such trials, its node has CPUs for 4, 7 trials make 3 for each GPU, and more than 8 would wait for"
+        in shown
+    )
