@@ -3,16 +3,20 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from .connection import ClusterError
 
 GB = 1e9  # bytes
+CONTEXT = 0.5 * GB  # that CUDA takes of a GPU for each process, before its first tensor: assumed, not measured
+USABLE = 0.9  # share of a GPU's memory that is counted on: torch's allocator leaves gaps
+GPU_UNITS = 10_000  # the smallest share of a GPU that Ray knows is one of so many
 
 
 def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory: float | None = None) -> int:
-    """Number of tasks with ``cpus`` CPUs, ``gpus`` GPUs and ``memory`` [GB] each that fit on the nodes that are alive.
+    """Number of tasks with ``cpus`` CPUs, ``gpus`` of a GPU and ``memory`` [GB] each that fit on the nodes alive.
 
     Raises:
         ClusterError: not even one fits on any node.
@@ -47,13 +51,13 @@ def object_store() -> float:
 
 @dataclass(frozen=True)
 class MemoryShare:
-    """Memory for the grid points of a trial: so much, or its share of half of what there is where it runs.
+    """Memory for the grid points of a trial: so much, or its share of half of the node's, or of its GPU's.
 
-    The other half is for Ray's object store (0.3 by default), networks and their activations.  Shares are of what the
-    machine has and not of what is free, so that equal studies stream equally.
+    The other half of a node is for Ray's object store (0.3 by default), networks and their activations.  Shares are of
+    what the machine has and not of what is free, so that equal studies stream equally.
 
     gigabytes: given by the user, 10⁹ bytes each.
-    of_node, of_gpu: share of a trial.
+    of_node, of_gpu: share of a trial.  Of a GPU's share, what else a training takes there is left out.
     """
 
     gigabytes: float | None = None
@@ -64,17 +68,23 @@ class MemoryShare:
     def of_trials(cls, gigabytes: float | None, cpus: float, gpus: float, concurrent: int) -> "MemoryShare":
         """Of a trial with so many CPUs and GPUs, beside all the others that run on its node at the same time."""
         on_node = min(concurrent, max(_fits(resources, cpus, gpus) for resources in _nodes()))
-        return cls(gigabytes, 1 / max(on_node, 1), min(gpus, 1.0) or 1.0)
+        return cls(gigabytes, 1 / max(on_node, 1), 1 / trials_on_gpu(gpus) if gpus else 1.0)
 
-    def bytes(self, device: str) -> float:
-        """Of this machine or its GPU: ``cpu``, ``cuda`` or ``cuda:N``."""
+    def bytes(self, device: str, beside: float = 0.0) -> float:
+        """Of this machine or its GPU.
+
+        Args:
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
+            beside: bytes that the training takes besides grid points.
+        """
         if self.gigabytes is not None:
             return GB * self.gigabytes
         if device == "cpu":
             return 0.5 * self.of_node * host_memory()
         import torch
 
-        return 0.5 * self.of_gpu * float(torch.cuda.get_device_properties(device).total_memory)
+        whole = torch.cuda.get_device_properties(device).total_memory
+        return max(USABLE * self.of_gpu * whole - CONTEXT - beside, 0.0)
 
 
 def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
@@ -100,8 +110,23 @@ def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("
     return most
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's own description of each node that is alive."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def fraction_of(n: int) -> float:
+    """What each of ``n`` trials on a GPU asks for of it; Ray rounds it, so that 7 times 1/7 would be more than one."""
+    return GPU_UNITS // n / GPU_UNITS
+
+
+def trials_on_gpu(fraction: float) -> int:
+    """How many trials that ask for a ``fraction`` of a GPU fit on one: a fraction never spans two."""
+    return GPU_UNITS // round(GPU_UNITS * fraction)
+
+
 def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in alive_nodes()]
 
 
 def _rooms(resources: dict[str, float], memory: float | None) -> int:
@@ -112,6 +137,4 @@ def _fits(resources: dict[str, float], cpus: float, gpus: float) -> int:
     by_cpus = int(resources.get("CPU", 0) // cpus)
     if not gpus:
         return by_cpus
-    free = int(resources.get("GPU", 0))
-    # A fraction never spans two GPUs; 1 / 0.2 must not come out as 4.
-    return min(by_cpus, int(free // gpus) if gpus >= 1 else free * int(1 / gpus + 1e-9))
+    return min(by_cpus, int(resources.get("GPU", 0)) * trials_on_gpu(gpus))

@@ -12,6 +12,7 @@ from ray import tune
 
 from ..trainables.accuracy import Accuracy, SnapshotError
 from ..trainables.surrogate_config import SurrogateConfig
+from ..trainables.training_data import TrainingData
 from .resources import MemoryShare
 from .study_data import StudyData
 
@@ -55,7 +56,8 @@ def train_trial(task: dict[str, Any], data: StudyData, memory: MemoryShare) -> N
                 training_data,
                 seeds=[task["seed"]],
                 device=device,
-                memory=memory.bytes(device),
+                memory=memory.bytes(device, _beside(config, training_data, 1)),
+                tf32=True,  # ranks configs as float32 does: benchmarks/precision.py
                 report=report,
                 checkpoint=Path(folder) / "training.safetensors",
                 checkpoint_epochs=task["pauses"],
@@ -109,12 +111,13 @@ class Retrainer:
 
         _use_cpus(cpus)
         device = _device()
+        chosen, training_data = SurrogateConfig.of(config), data.training_data()
         trained = train(
-            SurrogateConfig.of(config),
-            data.training_data(),
+            chosen,
+            training_data,
             seeds=seeds,
             device=device,
-            memory=memory.bytes(device),
+            memory=memory.bytes(device, _beside(chosen, training_data, len(seeds))),
             report=report,
         )
         judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
@@ -125,6 +128,23 @@ def _use_cpus(cpus: float) -> None:
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
+
+
+def _beside(config: SurrogateConfig, data: TrainingData, n_initializations: int) -> int:
+    """Bytes that a training takes besides grid points."""
+    from ..trainables.training_memory import training_memory
+
+    n_train, n_validation = (
+        sum(len(shard) for d in part for shard in d.ldos) for part in (data.train, data.validation)
+    )
+    return training_memory(
+        config,
+        len(data.scaling.descriptor_mean),
+        len(data.scaling.ldos_mean),
+        n_train=n_train,
+        n_validation=n_validation,
+        n_initializations=n_initializations,
+    ).network
 
 
 def _device() -> str:

@@ -231,6 +231,7 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
         return print_json(
             {
                 "spec": found.spec.model_dump(mode="json"),
+                "placement": found.placement(),
                 "trials": [asdict(t) for t in trials],
                 "scores": [asdict(q) for q in found.score_qualities()],
                 "conclusion": None if conclusion is None else asdict(conclusion),
@@ -409,6 +410,8 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     from .spec import UNITS
     from .study import describe, streamed
 
+    if placement := found.placement():
+        click.echo(f"\n{placement['concurrent']} trials at once; {placement['explanation']}")
     if said := streamed(t.result for t in found.trials()):
         click.echo(f"\n{said}")
     qualities = found.score_qualities()

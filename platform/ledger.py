@@ -354,6 +354,14 @@ class Ledger:
             for t in self.trials()
         ]
 
+    def placed(self, placement: dict[str, Any]) -> None:
+        """Record where trials run from now on; errors as ``told``."""
+        self._again(lambda: self._storage.set_study_user_attr(self._study_id, "placement", placement))
+
+    def placement(self) -> dict[str, Any] | None:
+        """Where trials ran last, or None before the first."""
+        return self._again(lambda: self._storage.get_study_user_attrs(self._study_id)).get("placement")
+
     def conclude(self, result: dict[str, Any]) -> None:
         """Record what the study came to."""
         self._again(lambda: self._storage.set_study_user_attr(self._study_id, "result", result))

@@ -85,11 +85,11 @@ def plan(
                 raise PlanError(f"{name}: {error}") from error
             left_out[name] = str(error)
     progress.end("plan")
-    resources, seconds = spec.resources, measured.trial_seconds
+    cpus, gpus, seconds = spec.resources.cpus, evidence[0].gpus, measured.trial_seconds
     return Plan(
         study=spec.name,
-        slot=f"{resources.cpus} CPU" + (f", {resources.gpus:g} GPU" if resources.gpus else ""),
-        gpus=resources.gpus,
+        slot=f"{cpus} CPU" + (f", {gpus:g} GPU" if gpus else ""),
+        gpus=gpus,
         n_measured=len(seconds),
         trial_seconds=(min(seconds), float(np.median(seconds)), max(seconds)),
         error=measured.error,

@@ -59,6 +59,7 @@ def search(
     data: StudyData,
     concurrent: int,
     *,
+    gpus: float,
     scores: Path,
     interrupted: Callable[[], bool],
     progress: Progress,
@@ -70,6 +71,7 @@ def search(
         ledger: of the study; its trials are the history the method starts from.
         data: to train and score with.
         concurrent: most trials at once.
+        gpus: share of a GPU of each.
         scores: JSON file of the scores known so far, kept so that a study killed now does not compute them again.
         interrupted: once True, trials are cut off and stay unfinished.
         progress: where to say how far it is.
@@ -158,7 +160,7 @@ def search(
         shutil.rmtree(left, ignore_errors=True)
     scratch = tempfile.mkdtemp(prefix=".tune-", dir=scores.parent) if pauses else tempfile.mkdtemp(prefix="dftune-")
     try:
-        cpus, gpus = spec.resources.cpus, spec.resources.gpus
+        cpus = spec.resources.cpus
         memory = MemoryShare.of_trials(spec.resources.memory, cpus, gpus, concurrent)
         resources: dict[str, float] = {"CPU": cpus, "GPU": gpus}
         if spec.resources.memory is not None:

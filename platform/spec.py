@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..searchers import SEARCHERS
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
-from ..searchers.space import Choice, Float, Int, Space, checked, probes
+from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
 from ..trainables.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
 from ..trainables.surrogate_config import SurrogateConfig
@@ -35,26 +36,30 @@ class Resources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpus: int = Field(default=1, ge=1, description="CPUs of a trial")
-    gpus: float = Field(
-        default=0.0, ge=0, le=64, allow_inf_nan=False, description="GPUs of a trial; a fraction shares one"
+    gpus: float | Literal["auto"] = Field(
+        default="auto",
+        description="share of a GPU of a trial, 0 to 1; auto: as many trials on each as its memory holds, none without",
     )
     memory: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
         description="GB set aside for a trial on its node, and for its grid points, on its GPU if it has one: what "
-        "does not fit is streamed; default its share of half of the node or GPU",
+        "does not fit is streamed; default its share of half of the node, or of the GPU what the network leaves",
     )
     concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
     time_limit: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="seconds until a trial is ended, as failed; default none"
     )
 
-    @field_validator("gpus")
+    @field_validator("gpus", mode="before")
     @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError("more than one GPU must be a whole number")
+    def _share_of_one(cls, gpus: Any) -> Any:
+        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
+        if gpus != "auto" and not (number and (gpus == 0 or 0.01 <= gpus <= 1)):
+            raise ValueError(
+                'needs "auto", 0, or 0.01 to 1: a trial trains on one GPU or shares it, and more GPUs train more trials'
+            )
         return gpus
 
 
@@ -218,6 +223,14 @@ class StudySpec(BaseModel):
     def metric(self) -> str:
         """The reported number that is minimised: that of the weights kept, not of the last epoch."""
         return {"validation_loss": "best_loss", "band_energy_mae": "best_band_energy_mae"}[self.minimize]
+
+    def largest(self, size: Callable[[SurrogateConfig], float]) -> SurrogateConfig:
+        """The config of the space that is largest by ``size``, as far as each hyperparameter alone decides."""
+
+        def of(config: Config) -> SurrogateConfig:
+            return SurrogateConfig.of({**self.config, **config})
+
+        return of(largest(self.space, lambda config: size(of(config))))
 
     def trial_seed(self, trial: int) -> int:
         """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""

@@ -28,6 +28,7 @@ from .score_quality import ScoreQuality, qualities
 from .spec import UNITS, StudySpec
 
 if TYPE_CHECKING:
+    from ..cluster.gpu_packing import Placement
     from ..cluster.study_data import StudyData
     from .model import Model
     from .plots import Drawn, Form
@@ -258,6 +259,14 @@ class Study:
 
         return stop(self, timeout, progress or Silent())
 
+    def placement(self) -> dict[str, Any] | None:
+        """Where trials ran last: ``gpus`` of each, ``concurrent``, and ``explanation``; None before the first.
+
+        Errors as ``open``.
+        """
+        with closing(self._opened()) as ledger:
+            return ledger.placement()
+
     def model(self) -> "Model":
         """The surrogate it found.
 
@@ -360,8 +369,12 @@ class Study:
             from .search import search
 
             resources = self.spec.resources
-            concurrent = slots(resources.cpus, resources.gpus, resources.concurrent, memory=resources.memory)
-            final_cpus = most_cpus(resources.cpus, resources.gpus)
+            placement = self._place(dataset)
+            concurrent = slots(resources.cpus, placement.gpus, resources.concurrent, memory=resources.memory)
+            progress.say(f"{concurrent} trials at once; {placement.explanation}")
+            ledger.placed({**asdict(placement), "concurrent": concurrent})
+            final_gpus = 1 if placement.gpus else 0  # no trial is beside it any more
+            final_cpus = most_cpus(resources.cpus, final_gpus)
 
             def described_one(done: int, total: int, text: str) -> None:
                 progress.update("descriptors", done, total, text)
@@ -381,6 +394,7 @@ class Study:
                     ledger,
                     data,
                     concurrent,
+                    gpus=placement.gpus,
                     scores=self.folder / "scores.json",
                     interrupted=interrupted,
                     progress=progress,
@@ -390,7 +404,9 @@ class Study:
                 searched = time.perf_counter()
                 best = self._best(ledger)
                 seconds = {"descriptors": described - started, "scores": scoring, "search": searched - described}
-                return self._conclude(ledger, best, dataset, data, seconds, final_cpus, interrupted, progress, lease)
+                return self._conclude(
+                    ledger, best, dataset, data, seconds, (final_cpus, final_gpus), interrupted, progress, lease
+                )
             except (ray.exceptions.RayError, tune.TuneError) as error:
                 cause = " ".join(str(error).split())[:300]
                 raise StudyError(
@@ -399,6 +415,23 @@ class Study:
                 ) from error
             finally:
                 descriptors.close()
+
+    def _place(self, dataset: Dataset) -> "Placement":
+        """Where trials run on the nodes there are."""
+        from ..cluster.gpu_packing import place_trials
+        from ..trainables.training_memory import TrainingMemory, training_memory
+
+        spec = self.spec
+        n_train, n_validation = (sum(s.n_points for s in dataset.split(name)) for name in ("train", "validation"))
+        sizes = spec.descriptors.n_components, dataset.info.energy_grid.n_energy
+
+        def need(config: SurrogateConfig) -> TrainingMemory:
+            return training_memory(config, *sizes, n_train=n_train, n_validation=n_validation)
+
+        config, resources = spec.largest(lambda config: need(config).network), spec.resources
+        network = f"{' x '.join(map(str, config.hidden))} {config.activation}, batch_size {config.batch_size}"
+        wanted = min(spec.trials, resources.concurrent or spec.trials)
+        return place_trials(resources.gpus, resources.cpus, resources.memory, wanted, need(config), network)
 
     def _best(self, ledger: Ledger) -> LedgerTrial:
         trials = ledger.trials()
@@ -424,7 +457,7 @@ class Study:
         dataset: Dataset,
         data: "StudyData",
         seconds: dict[str, float],
-        cpus: int,
+        processors: tuple[int, int],
         interrupted: Callable[[], bool],
         progress: Progress,
         lease: Lease,
@@ -444,9 +477,10 @@ class Study:
         progress.say(
             f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
         )
-        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=spec.resources.gpus).remote()  # type: ignore[attr-defined]
+        cpus, gpus = processors
+        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=gpus).remote()  # type: ignore[attr-defined]
         try:
-            memory = MemoryShare(spec.resources.memory)  # no trial is beside it any more
+            memory = MemoryShare(spec.resources.memory)
             job, asked = retrainer.run.remote(config.model_dump(), data, seeds, cpus, memory), None
             while not ray.wait([job], timeout=0.5)[0]:
                 if interrupted():

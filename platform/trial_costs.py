@@ -30,12 +30,16 @@ class PlanError(InputError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study has measured: its trials, the scores of its candidates, and where its time went if it has ended."""
+    """What a study has measured: its trials, the scores of its candidates, and where its time went if it has ended.
+
+    ``gpus`` is the share of a GPU that each trial had.
+    """
 
     spec: StudySpec
     trials: Sequence[LedgerTrial]
     scores: Mapping[Architecture, float]
     seconds: Mapping[str, float]
+    gpus: float = 0.0
 
     @classmethod
     def of(cls, study: Study) -> "Evidence":
@@ -57,7 +61,8 @@ class Evidence:
             scores |= {(tuple(row["hidden"]), row["activation"]): float(row["score"]) for row in rows}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PlanError(f"{path}: cannot be read ({error}); remove it and plan from the trials alone") from error
-        return cls(study.spec, trials, scores, conclusion.seconds if conclusion else {})
+        placement = study.placement() or {"gpus": 0.0}  # there is one before the first trial
+        return cls(study.spec, trials, scores, conclusion.seconds if conclusion else {}, placement["gpus"])
 
 
 class Measured:

@@ -7,7 +7,7 @@ lacks the names that do not exist in it; a *point* has a value for every name of
 import difflib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -233,6 +233,15 @@ def probes(space: Space) -> Iterator[Config]:
         for n, some in conditions.items():
             for condition in some:
                 yield active(space, first | {n: condition})
+
+
+def largest(space: Space, size: Callable[[Config], float]) -> Config:
+    """The config of the largest ``size``, where each hyperparameter raises or lowers it whatever the others are."""
+    point: Config = {name: _some(values)[0] for name, values in space.items()}
+    for _ in "12":  # a second time for what exists only beside what has been chosen since
+        for name, values in space.items():
+            point[name] = max(_some(values), key=lambda value: size(active(space, point | {name: value})))
+    return active(space, point)
 
 
 def _some(values: Range) -> Sequence[Value]:

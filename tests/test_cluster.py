@@ -1,6 +1,5 @@
 """Descriptor actors, scorer actors, resources: on a real local Ray."""
 
-import json
 import os
 import pickle
 import re
@@ -260,17 +259,6 @@ def test_data_that_are_not_kept_in_the_object_store_are_read_from_the_dataset(al
     for ours, theirs in pairs:
         for a, b in zip([*ours.descriptors, *ours.ldos], [*theirs.descriptors, *theirs.ldos], strict=True):
             np.testing.assert_array_equal(a[:], b)
-
-
-def test_fractions_of_logical_gpus_make_slots(tmp_path):
-    code = """
-import json, ray
-from dftune.cluster.resources import most_cpus, slots
-ray.init(address="local", num_cpus=64, num_gpus=4, include_dashboard=False, log_to_driver=False)
-print(json.dumps([slots(1, g) for g in (0.5, 0.4, 0.2, 0.1, 1, 2, 4)] + [slots(32, 1), most_cpus(1, 2)]))
-"""
-    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(out.stdout.splitlines()[-1]) == [8, 8, 20, 40, 4, 2, 1, 2, 64]
 
 
 def test_scorer_actors_give_the_scores_of_the_function_without_waiting():

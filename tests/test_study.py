@@ -16,9 +16,11 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from dftune import Dataset, Model, Study
 from dftune.cluster.descriptors import compute_descriptors
+from dftune.cluster.resources import slots
 from dftune.platform.lease import Held, held
 from dftune.platform.ledger import Ledger
 from dftune.platform.progress import Silent
@@ -110,6 +112,14 @@ def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_sa
     assert alone.best_loss[0] == pytest.approx(trials[1].value, rel=1e-3)
     accuracy = study.model().check(described).accuracy
     assert accuracy.ldos_r2 == pytest.approx(conclusion.accuracy["ldos_r2"], abs=1e-6)
+
+
+def test_a_study_says_where_its_trials_ran(ended):
+    placement = ended.placement()
+    if not ray.cluster_resources().get("GPU"):
+        assert placement["explanation"] == "trials run on CPUs: no node has a GPU"
+        assert placement["gpus"] == 0
+    assert placement["concurrent"] == slots(ended.spec.resources.cpus, placement["gpus"])
 
 
 def test_the_ledger_is_an_optuna_study_that_optuna_tools_can_open(ended):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dftune.trainables import training
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from dftune.trainables.network import Network
@@ -144,6 +145,23 @@ def test_a_second_training_is_the_first_bit_for_bit(data):
     assert runs[0][0] == runs[1][0]
     assert runs[0][1] == runs[1][1]
     assert all(torch.equal(a, b) for a, b in zip(runs[0][2], runs[1][2], strict=True))
+
+
+def test_a_gpu_multiplies_in_tf32_in_the_steps_of_a_training_that_may_and_nowhere_else(data, monkeypatch):
+    matmul, seen = torch.backends.cuda.matmul, []
+    before = matmul.fp32_precision
+    for part in (training._steps, training._validation_sums):
+
+        def watched(*arguments, part=part):
+            seen.append((part.__name__, matmul.fp32_precision))
+            return part(*arguments)
+
+        monkeypatch.setattr(training, part.__name__, watched)
+    reduced, full = (weights(train(config(epochs=1), data, seeds=[1], tf32=tf32)) for tf32 in (True, False))
+    assert seen == [("_steps", "tf32"), ("_validation_sums", before), ("_steps", "ieee"), ("_validation_sums", before)]
+    assert before != "tf32"
+    assert matmul.fp32_precision == before
+    assert all(torch.equal(a, b) for a, b in zip(reduced, full, strict=True)), "a CPU always multiplies in float32"
 
 
 def test_shards_do_not_matter(data):

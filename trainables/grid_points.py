@@ -55,7 +55,8 @@ class Resident:
         """Each point once, in mini-batches of ``size``, in the random order of this epoch."""
         if self._shuffled is None:
             self._shuffled = torch.empty_like(self._all[0]), torch.empty_like(self._all[1])
-        order = torch.randperm(len(self), generator=_generator(epoch)).to(self._all[0].device)
+        device = self._all[0].device
+        order = _at_hand(torch.randperm(len(self), generator=_generator(epoch)), device).to(device, non_blocking=True)
         for values, out in zip(self._all, self._shuffled, strict=True):
             torch.index_select(values, 0, order, out=out)
         x, y = self._shuffled
@@ -101,7 +102,8 @@ class Streamed:
         generator, rng = _generator(epoch), np.random.default_rng([SEED, epoch])
         room = len(self) if self._room >= len(self) else self._room // size * size  # of whole mini-batches
         for x, y in self._filled(pieces(len(self), room, rng)):
-            for rows in torch.randperm(len(x), generator=generator).to(x.device).split(size):
+            order = _at_hand(torch.randperm(len(x), generator=generator), x.device).to(x.device, non_blocking=True)
+            for rows in order.split(size):
                 yield x.index_select(0, rows), y.index_select(0, rows)
 
     def _filled(self, parts: Iterable[Sequence[Piece]]) -> Iterator[Batch]:
@@ -186,10 +188,19 @@ class _Source:
                 rows = slice(start - first, min(stop, end, start + BLOCK) - first)
                 n = rows.stop - rows.start
                 descriptors, ldos = self._shards[k]
-                x[done : done + n] = torch.from_numpy(self._scaling.descriptors(descriptors[rows]))
-                y[done : done + n] = torch.from_numpy(self._scaling.ldos(ldos[rows]))
+                scaled = self._scaling.descriptors(descriptors[rows]), self._scaling.ldos(ldos[rows])
+                for out, values in zip(room, scaled, strict=True):
+                    out[done : done + n].copy_(_at_hand(torch.from_numpy(values), out.device), non_blocking=True)
                 start, done = start + n, done + n
         return x[:done], y[:done]
+
+
+def _at_hand(values: Tensor, device: torch.device) -> Tensor:
+    """The values where a device takes them by itself: a GPU from pinned memory, which torch keeps until it has.
+
+    Neither side then waits for the other, and whatever the GPU is told to do next finds them there.
+    """
+    return values.pin_memory() if device.type == "cuda" else values
 
 
 def _room(n: int, scaling: Scaling, device: str) -> Batch:

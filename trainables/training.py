@@ -4,7 +4,8 @@ import hashlib
 import math
 import resource
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .accuracy import SnapshotError, snapshot_error
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from .grid_points import Points, place
+from .grid_points import Batch, Points, place
 from .network import Network
 from .surrogate import CHUNK
 from .surrogate_config import SurrogateConfig
@@ -72,6 +73,7 @@ def train(
     seeds: Sequence[int],
     device: str = "cpu",
     memory: float = math.inf,
+    tf32: bool = False,
     report: Callable[[EpochReport], None] = lambda epoch: None,
     checkpoint: Path | None = None,
     checkpoint_epochs: Collection[int] | None = None,
@@ -88,6 +90,8 @@ def train(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         memory: that scaled grid points may take on the device [bytes].  Where all do not fit they are streamed from
             their shards, in another random order.
+        tf32: a GPU may round the factors of the training's products to TF32 (11 significant bits; sums, weights and
+            validation stay float32).
         report: called after each epoch.
         checkpoint: file that holds the state after an epoch, written before that epoch is reported.  Where it exists
             already the training goes on from it, and on the same machine, with the same ``memory``, ends bit for bit
@@ -118,18 +122,14 @@ def train(
             break
         epoch_started = time.perf_counter()
         # A function of the epoch alone: nothing to save, and the same for every seed, so that T at once equal T alone.
-        batches = points.shuffled(epoch, config.batch_size)
-        total = torch.zeros(len(seeds), device=device)
-        for step, (batch_x, batch_y) in enumerate(batches, start=(epoch - 1) * n_batches):
-            for group in state.optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(config, step / (config.epochs * n_batches))
-            loss = (state.network(batch_x) - batch_y).square().mean(dim=(1, 2))
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            state.optimizer.step()
-            total += loss.detach() * len(batch_x)
+        batches, steps = points.shuffled(epoch, config.batch_size), range((epoch - 1) * n_batches, epoch * n_batches)
+        rates = (config.learning_rate * _schedule(config, step / (config.epochs * n_batches)) for step in steps)
+        with _multiplied(tf32):
+            total = _steps(state.network, state.optimizer, batches, rates)
+        # All is handed to the device before the first number is asked back.
+        sums = _validation_sums(state.network, judges)
         train_loss = (total / n).cpu().numpy().astype(float)
-        validation_loss, band, rmse = _validate(state.network, judges, scaling)
+        validation_loss, band, rmse = _validation(sums.cpu().numpy(), judges, scaling)
         failed = state.alive & ~(np.isfinite(train_loss) & (validation_loss < DIVERGED))
         for t in np.flatnonzero(failed):
             what = (
@@ -163,6 +163,36 @@ def train(
     return state.trained(scaling)
 
 
+def _steps(
+    network: Network, optimizer: torch.optim.Optimizer, batches: Iterable[Batch], rates: Iterable[float]
+) -> Tensor:
+    """Take a step a mini-batch; the loss of each initialisation, summed over the grid points, (T,).
+
+    Nothing here asks the device for a number: it would run dry at every step while Python prepares the next one.
+    """
+    total = torch.zeros(network.n_initializations, device=network.weights[0].device)
+    for (x, y), rate in zip(batches, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = (network(x) - y).square().mean(dim=(1, 2))
+        optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        optimizer.step()
+        total += loss.detach() * len(x)
+    return total
+
+
+@contextmanager
+def _multiplied(tf32: bool) -> Iterator[None]:
+    """Inside, products on a GPU are in TF32, or in float32 as outside."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 class _State:
     """What changes from epoch to epoch, all of which a checkpoint holds.
 
@@ -193,9 +223,9 @@ class _State:
         self.alive &= ~failed
         better = self.alive & (loss < self.best_loss)
         if better.any():
-            mask = torch.from_numpy(better).to(self._best[0].device)
+            rows = torch.from_numpy(np.flatnonzero(better)).to(self._best[0].device)
             for kept, p in zip(self._best, self._parameters, strict=True):
-                kept[mask] = p.detach()[mask]
+                kept.index_copy_(0, rows, p.detach().index_select(0, rows))
             self.best_loss[better], self.best_band[better], self.best_epoch[better] = loss[better], band[better], epoch
         self.alive &= epoch - self.best_epoch < self._config.patience
 
@@ -283,7 +313,8 @@ class _Judge:
         self.points, self.snapshot, self.grid = points, data.snapshot, training.energy_grid
         self.true_dos = data.dos()
 
-    def error(self, network: Network, scaling: Scaling) -> SnapshotError:
+    def sums(self, network: Network) -> Tensor:
+        """Over all grid points, (T, n_energy + 1) on the device: the prediction, and last its squared error, scaled."""
         total, squares = 0.0, 0.0
         for x, y in self.points.chunks(CHUNK):
             predicted = network(x)
@@ -291,22 +322,31 @@ class _Judge:
             squares = squares + (predicted - y).square().sum(dim=(1, 2), dtype=torch.float64)
         assert isinstance(total, Tensor)
         assert isinstance(squares, Tensor)
-        mean = (total / len(self.points)).cpu().numpy() * scaling.ldos_scale + scaling.ldos_mean
+        return torch.cat([total, squares[:, None]], dim=1)
+
+    def error(self, sums: np.ndarray, scaling: Scaling) -> SnapshotError:
+        """From the ``sums``."""
+        mean = (sums[:, :-1] / len(self.points)) * scaling.ldos_scale + scaling.ldos_mean
         return snapshot_error(
             self.snapshot,
             self.grid,
             predicted_dos=mean * self.snapshot.volume,
             true_dos=self.true_dos,
-            squared_error=squares.cpu().numpy() * scaling.ldos_scale**2,
+            squared_error=sums[:, -1] * scaling.ldos_scale**2,
         )
 
 
-def _validate(
-    network: Network, judges: Sequence[_Judge], scaling: Scaling
+def _validation_sums(network: Network, judges: Sequence[_Judge]) -> Tensor:
+    """The sums of each validation snapshot, (snapshot, T, n_energy + 1), on the device."""
+    with torch.no_grad():
+        return torch.stack([judge.sums(network) for judge in judges])
+
+
+def _validation(
+    sums: np.ndarray, judges: Sequence[_Judge], scaling: Scaling
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Validation loss, |band-energy error| [meV/atom] and DOS RMSE [1/(eV atom)] of each initialisation."""
-    with torch.no_grad():
-        errors = [judge.error(network, scaling) for judge in judges]
+    errors = [judge.error(some, scaling) for judge, some in zip(judges, sums, strict=True)]
     count = sum(len(judge.points) for judge in judges) * len(scaling.ldos_mean)
     loss = np.sum([e.squared_error for e in errors], axis=0) / scaling.ldos_scale**2 / count
     band = np.abs([e.band_energy for e in errors]).mean(axis=0)
