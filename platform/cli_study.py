@@ -91,6 +91,7 @@ def study_list(studies: Path, as_json: bool) -> None:
       dftune study list
     """
     from ..trainables.errors import InputError
+    from ..trainables.mirror import name_of
     from .study import Study
 
     rows: list[dict[str, Any]] = []
@@ -107,7 +108,7 @@ def study_list(studies: Path, as_json: bool) -> None:
                 "name": name,
                 "state": "ended" if conclusion else "unfinished",
                 "method": found.spec.method,
-                "dataset": found.spec.dataset.name,
+                "dataset": name_of(found.spec.dataset),
                 "trials": len(trials),
                 "best": best,
                 "minimizes": found.spec.minimize,
