@@ -15,6 +15,7 @@ from .cli_shared import (
     show_accuracy,
     studies_option,
 )
+from .cli_submit import study_submit
 
 if TYPE_CHECKING:
     from .ledger import LedgerTrial
@@ -34,6 +35,9 @@ study_argument = click.argument("name", shell_complete=_study_names)
 @click.group()
 def study() -> None:
     """Studies: search for a surrogate, look at the search, take the surrogate out."""
+
+
+study.add_command(study_submit)
 
 
 @study.command("run")
@@ -56,7 +60,7 @@ def study_run(spec: Path, studies: Path, address: str | None, as_json: bool) -> 
     from .study import Study
 
     found = Study.from_spec(StudySpec.read(spec), studies)
-    _conclude(found, found.run(address=address, progress=for_terminal()), as_json)
+    show_conclusion(found, found.run(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("resume")
@@ -77,7 +81,7 @@ def study_resume(name: str, studies: Path, address: str | None, as_json: bool) -
     from .study import Study
 
     found = Study.open(name, studies)
-    _conclude(found, found.resume(address=address, progress=for_terminal()), as_json)
+    show_conclusion(found, found.resume(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("list")
@@ -204,7 +208,8 @@ def study_export(name: str, destination: Path, studies: Path) -> None:
     click.echo(f"model in {destination}; try `dftune model show {destination}`")
 
 
-def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
+def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
+    """The result of a study, for people or programs."""
     from dataclasses import asdict
 
     if as_json:
