@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..trainables.bispectrum import BispectrumSettings, bispectrum
 from ..trainables.dataset import Dataset, Snapshot, one_line
 from ..trainables.errors import DatasetError, InputError
+from ..trainables.mirror import cache
 from ..trainables.shards import POINTS_A_SHARD
 from .resources import slots
 
@@ -101,17 +102,20 @@ class DescriptorShards:
 def describe_here(dataset: Dataset, settings: BispectrumSettings) -> None:
     """Have descriptors on this machine that no other could give it: those of storage to which nobody may write.
 
-    In a process of its own: LAMMPS would take this one's threads.
+    In a process of its own, as LAMMPS would take this one's threads.
     """
-    missing = dataset.without_descriptors(settings)
-    if missing:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = DescriptorActor.options(num_cpus=0, scheduling_strategy=here).remote(dataset.location, settings)  # type: ignore[attr-defined]
-        try:
-            for snapshot in missing:
-                ray.get(actor.compute.remote(snapshot.id))
-        finally:
-            ray.kill(actor)
+    if not (missing := dataset.without_descriptors(settings)):
+        return
+    actor = DescriptorActor.options(  # type: ignore[attr-defined]
+        num_cpus=0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        runtime_env={"env_vars": {"DFTUNE_CACHE": str(cache())}},  # which Ray may have been started without
+    ).remote(dataset.location, settings)
+    try:
+        for snapshot in missing:
+            ray.get(actor.compute.remote(snapshot.id))
+    finally:
+        ray.kill(actor)
 
 
 def compute_descriptors(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
+import aiohttp
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -66,8 +67,8 @@ class Cluster:
                 f"'{address}' is not the address of a Ray dashboard; --address takes http://HOST:8265, as `ray start` "
                 "prints it"
             )
-        for name in ("dashboard_sdk", "job.sdk"):
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # which Ray would take instead of the argument
         with self._asking():
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -205,11 +206,8 @@ class Job:
                     asyncio.run(self._listen(progress, result, checks_only))
                 if checks_only and self._part > 1:
                     return 0
-                found = self.cluster.details(self.id)
-                if found.status not in RAY_RUNS:
-                    return self._ended(found, progress)
-                lost = None
-            except (OSError, RuntimeError, SubmissionError) as error:
+                found, lost = self.cluster.details(self.id), None
+            except (OSError, RuntimeError, aiohttp.ClientError, SubmissionError) as error:
                 if isinstance(error, SubmissionError) and "does not exist" in str(error):
                     raise SubmissionError(f"{self.cluster.address}: knows no job {self.id} any more") from error
                 if lost is None:
@@ -220,6 +218,9 @@ class Job:
                         f"{self.cluster.address} has been out of reach for {AWAY / 60:.0f} min; submit the study again "
                         "to follow it"
                     ) from error
+            else:
+                if found.status not in RAY_RUNS:
+                    return self._ended(found, progress)
             time.sleep(1)
 
     async def _listen(self, progress: TextIO, result: TextIO, checks_only: bool) -> None:

@@ -41,8 +41,8 @@ def name_of(location: str) -> str:
 
 
 def cache() -> Path:
-    """Folder of the mirrors on this machine: DFTUNE_CACHE, or ~/.cache/dftune."""
-    return Path(os.environ.get("DFTUNE_CACHE") or "~/.cache/dftune").expanduser() / "datasets"
+    """Folder that holds the mirrors of this machine: DFTUNE_CACHE, or ~/.cache/dftune."""
+    return Path(os.environ.get("DFTUNE_CACHE") or "~/.cache/dftune").expanduser().resolve()
 
 
 class Mirror:
@@ -68,7 +68,7 @@ class Mirror:
                 f"{url}: not a dataset (no dataset.json or no snapshots.parquet); put one there with `dftune data copy`"
             ) from error
         key = hashlib.sha256(b"\0".join([url.encode(), *heads.values()])).hexdigest()[:16]
-        self.folder = cache() / key
+        self.folder = cache() / "datasets" / key
         for name, content in heads.items():
             if not (self.folder / name).exists():
                 with atomic(self.folder / name) as temporary:
