@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .study import Study
 
-MARK = "\x1e"  # ASCII's record separator, on a line of its own
+MARK = "\x1e"  # ASCII's record separator
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Order:
 def main(path: str) -> int:
     """Check the cluster and run the study of the order in the file ``path``, or go on with it; its exit code."""
     order = Order(**json.loads(Path(path).read_text(encoding="utf-8")))
-    print(MARK, flush=True)
+    print(MARK, end="", flush=True)
     if sys.version_info < (3, 11):  # noqa: UP036  (the cluster's Python, not the one that dftune is installed in)
         return _failed(f"Python {sys.version.split()[0]} runs on the cluster; dftune needs 3.11 or later")
     try:
@@ -69,9 +69,9 @@ def _run(order: Order) -> None:
     with connected():
         for note in _check(study, order.requirements):
             progress.say(note)
-        print(MARK, flush=True)
+        print(MARK, end="", flush=True)
         conclusion = study.resume(progress=progress) if study.begun else study.run(progress=progress)
-    print(MARK, flush=True)
+    print(MARK, end="", flush=True)
     show_conclusion(study, conclusion, order.as_json)
 
 

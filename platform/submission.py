@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -236,7 +235,7 @@ class Job:
             self._pass_on(fresh, progress, result)
 
     def _pass_on(self, text: str, progress: TextIO, result: TextIO) -> None:
-        for n, part in enumerate(re.split(f"{MARK}\n?", text)):
+        for n, part in enumerate(text.split(MARK)):
             self._part += n > 0
             if self._part == 0:
                 self._before += part  # Ray's own words, of no use unless nothing else follows
