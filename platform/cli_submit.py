@@ -71,9 +71,9 @@ def study_submit(
         sys.exit(1)
     if no_follow and code == 0:
         return _say(f"the study has begun: {again}")
-    where = f"--ledger {ledger}" if ledger else f"--studies {folder}"
-    if code == 0:
-        _say(f"on the cluster: `dftune study show {found.name} {where}`, where that can be reached")
+    if code == 0:  # a URL may hold a password
+        where = "" if ledger else f" --studies {folder}"
+        _say(f"on the cluster: `dftune study show {found.name}{where}`, where that can be reached")
     sys.exit(code)
 
 

@@ -68,8 +68,7 @@ class Cluster:
             )
         for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
             logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
-        os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # which Ray would take instead of the argument
-        with self._asking():
+        with self._asking(), _address_in_environment(self.address):
             port = parts.port or (443 if parts.scheme == "https" else 80)
             socket.create_connection((parts.hostname, port), timeout=10).close()  # Ray's own has no time limit
             self._client = JobSubmissionClient(self.address)
@@ -271,6 +270,21 @@ def staged_package(folder: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     return target
+
+
+@contextmanager
+def _address_in_environment(address: str) -> Iterator[None]:
+    """Where Ray looks first: an address of the environment, RAY_ADDRESS too, counts for more than an argument."""
+    name = "RAY_API_SERVER_ADDRESS"
+    before = os.environ.get(name)
+    os.environ[name] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _requirements() -> list[str]:
