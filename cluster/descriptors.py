@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..trainables.bispectrum import BispectrumSettings, bispectrum
 from ..trainables.dataset import Dataset, Snapshot, one_line
 from ..trainables.errors import DatasetError, InputError
+from ..trainables.mirror import cache
 from ..trainables.shards import POINTS_A_SHARD
 from .resources import slots
 
@@ -23,7 +24,7 @@ IN_FLIGHT = 2  # snapshots an actor has before it: one being computed, one waiti
 class DescriptorActor:
     """Computes descriptors of one snapshot after another, and writes them to the dataset."""
 
-    def __init__(self, dataset: Path, settings: BispectrumSettings) -> None:
+    def __init__(self, dataset: str, settings: BispectrumSettings) -> None:
         self._dataset = Dataset.open(dataset)
         self._settings = settings
 
@@ -49,7 +50,7 @@ class ShardRegistry:
     """Submits the calls and so owns the shards: they outlive the actors that made them."""
 
     def __init__(
-        self, dataset: Path, settings: BispectrumSettings, snapshots: Sequence[Snapshot], n_actors: int, keep: bool
+        self, dataset: str, settings: BispectrumSettings, snapshots: Sequence[Snapshot], n_actors: int, keep: bool
     ) -> None:
         make = DescriptorActor.options(num_cpus=1, scheduling_strategy="SPREAD")  # type: ignore[attr-defined]
         self._actors: list[ActorHandle] = [make.remote(dataset, settings) for _ in range(n_actors)]
@@ -98,6 +99,25 @@ class DescriptorShards:
         ray.kill(self._registry)
 
 
+def describe_here(dataset: Dataset, settings: BispectrumSettings) -> None:
+    """Have descriptors on this machine that no other could give it: those of storage to which nobody may write.
+
+    In a process of its own, as LAMMPS would take this one's threads.
+    """
+    if not (missing := dataset.without_descriptors(settings)):
+        return
+    actor = DescriptorActor.options(  # type: ignore[attr-defined]
+        num_cpus=0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        runtime_env={"env_vars": {"DFTUNE_CACHE": str(cache())}},  # which Ray may have been started without
+    ).remote(dataset.location, settings)
+    try:
+        for snapshot in missing:
+            ray.get(actor.compute.remote(snapshot.id))
+    finally:
+        ray.kill(actor)
+
+
 def compute_descriptors(
     dataset: Dataset,
     settings: BispectrumSettings,
@@ -109,7 +129,7 @@ def compute_descriptors(
     """Compute the descriptors of every snapshot that does not have them, and write them to the dataset.
 
     Args:
-        dataset: its folder must be visible to the nodes under the same path.
+        dataset: its folder must be visible to the nodes under the same path, or its URL be read by them.
         settings: of the descriptors.
         actors: number of actors; by default one a CPU slot, no more than there are snapshots to compute.
         keep: bring all descriptors into the object store, too.
@@ -121,7 +141,7 @@ def compute_descriptors(
     """
     missing = dataset.without_descriptors(settings)
     n_actors = slots(1, at_most=actors or max(len(missing), 1))
-    registry = ShardRegistry.remote(dataset.path, settings, dataset.snapshots, n_actors, keep)  # type: ignore[attr-defined]
+    registry = ShardRegistry.remote(dataset.location, settings, dataset.snapshots, n_actors, keep)  # type: ignore[attr-defined]
     progress(0, len(dataset.snapshots), f"{len(missing)} to compute")
     done = 0
     try:
@@ -141,7 +161,11 @@ def compute_descriptors(
                 cause = cause.cause
             if isinstance(cause, InputError):
                 raise type(cause)(str(cause)) from error
-            raise InputError(f"{dataset.path}: descriptors failed after {done} snapshots: {one_line(cause)}") from error
+            raise InputError(
+                f"{dataset.location}: descriptors failed after {done} snapshots: {one_line(cause)}"
+            ) from error
         if isinstance(error, RayActorError):
-            raise InputError(f"{dataset.path}: a descriptor actor died ({one_line(error)}); run it again") from error
+            raise InputError(
+                f"{dataset.location}: a descriptor actor died ({one_line(error)}); run it again"
+            ) from error
         raise

@@ -1,7 +1,6 @@
 """The descriptor screen on the cluster: one Ray task a setting, small results back as they come."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,7 +36,7 @@ def train_settings(
     The descriptors must be in the dataset.  Errors as ``score_settings``.
     """
     share = MemoryShare.of_trials(None, 1, 0, slots(1))
-    yield from _as_done(_train, [(s, (dataset.path, s, config, list(seeds), share)) for s in settings])
+    yield from _as_done(_train, [(s, (dataset.location, s, config, list(seeds), share)) for s in settings])
 
 
 @ray.remote(num_cpus=1)
@@ -47,7 +46,7 @@ def _score(settings: BispectrumSettings, sampled: Sample) -> SettingScores:
 
 @ray.remote(num_cpus=1)
 def _train(
-    dataset: Path, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int], share: MemoryShare
+    dataset: str, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int], share: MemoryShare
 ) -> list[float] | str:
     import torch
 

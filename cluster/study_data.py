@@ -11,7 +11,7 @@ from ..trainables.dataset import SPLITS, Dataset, Snapshot, Split
 from ..trainables.energy_grid import EnergyGrid
 from ..trainables.shards import to_numpy
 from ..trainables.training_data import Scaling, SnapshotData, TrainingData, read_split
-from .descriptors import DescriptorShards
+from .descriptors import DescriptorShards, describe_here
 from .resources import object_store
 
 OBJECT_STORE = 0.5  # the share that grid points may take: what does not fit is spilled to disk, or ends the study
@@ -35,14 +35,29 @@ class SnapshotRefs:
 
 
 @dataclass(frozen=True, eq=False)
+class SplitFiles:
+    """A split that stays in the files of a dataset, which is opened where it is read: each node has its own mirror."""
+
+    location: str
+    settings: BispectrumSettings
+    split: Split
+
+    def fetch(self) -> list[SnapshotData]:
+        """The snapshots, their shards to be read from files of this machine."""
+        dataset = Dataset.open(self.location)
+        describe_here(dataset.only(dataset.split(self.split)), self.settings)
+        return read_split(dataset, self.settings, self.split)
+
+
+@dataclass(frozen=True, eq=False)
 class StudyData:
-    """All splits of a dataset as references to the object store, or to places in its files.
+    """All splits of a dataset as references to the object store, or to its files.
 
     It is small enough to send to any worker; ``key`` tells one from another.
     """
 
     key: str
-    splits: dict[Split, Sequence[SnapshotRefs | SnapshotData]]
+    splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles]
     energy_grid: EnergyGrid
     scaling: Scaling
 
@@ -79,7 +94,7 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
         DatasetError: a split is empty, or a file missing or damaged.
     """
     dataset.verify()
-    splits: dict[Split, Sequence[SnapshotRefs | SnapshotData]] = {}
+    splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles] = {}
     for name in SPLITS:
         if descriptors.shards:
             splits[name] = [
@@ -87,9 +102,9 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
                 for s in dataset.split(name)
             ]
         else:
-            splits[name] = read_split(dataset, settings, name)
+            splits[name] = SplitFiles(dataset.location, settings, name)
     return StudyData(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
 
 
-def _fetched(split: Sequence[SnapshotRefs | SnapshotData]) -> list[SnapshotData]:
-    return [s.fetch() if isinstance(s, SnapshotRefs) else s for s in split]
+def _fetched(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:
+    return split.fetch() if isinstance(split, SplitFiles) else [s.fetch() for s in split]

@@ -1,11 +1,11 @@
-"""`dftune data`: import, look at, check datasets."""
+"""`dftune data`: import, copy, look at, check datasets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .cli_shared import folder_argument, json_option, print_json, print_table
+from .cli_shared import dataset_argument, dataset_type, folder_argument, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from ..trainables.dataset import DatasetInfo
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Datasets of DFT snapshots: import, look at, check."""
+    """Datasets of DFT snapshots: import, copy, look at, check."""
 
 
 @data.command("import")
@@ -69,10 +69,28 @@ def _ids(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+@data.command("copy")
+@click.argument("source", type=dataset_type)
+@click.argument("destination", type=dataset_type)
+def data_copy(source: str, destination: str) -> None:
+    """Copy the dataset SOURCE to DESTINATION; each is a folder or a URL (s3://, gs://, abfs://, hdfs://, file://).
+
+    Descriptors come along.  The copy is a dataset only once all of it is there.
+
+    \b
+    Example:
+      dftune data copy al4 s3://bucket/al4
+      dftune data copy al4 "s3://bucket/al4?endpoint_override=minio.example.org:9000"
+    """
+    from ..trainables.mirror import copy_dataset
+
+    click.echo(f"{copy_dataset(source, destination)} files in {destination}")
+
+
 @data.command("show")
-@folder_argument("dataset")
+@dataset_argument
 @json_option
-def data_show(dataset: Path, as_json: bool) -> None:
+def data_show(dataset: str, as_json: bool) -> None:
     """Show what DATASET holds.
 
     \b
@@ -97,13 +115,13 @@ def data_show(dataset: Path, as_json: bool) -> None:
         }
         for s in opened.snapshots
     ]
-    settings = [path.name for path in sorted((opened.path / "descriptors").glob("*")) if path.is_dir()]
+    settings = opened.described()
     if as_json:
         return print_json(
-            {"path": str(opened.path), **opened.info.model_dump(), "snapshots": rows, "descriptors": settings}
+            {"path": opened.location, **opened.info.model_dump(), "snapshots": rows, "descriptors": settings}
         )
     grid = opened.info.energy_grid
-    click.echo(f"{opened.path}: {opened.info.source}")
+    click.echo(f"{opened.location}: {opened.info.source}")
     species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in opened.info.species.items())
     click.echo(
         f"species {species}; {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV, "
@@ -128,9 +146,9 @@ def _free_energies(info: "DatasetInfo") -> str:
 
 
 @data.command("check")
-@folder_argument("dataset")
+@dataset_argument
 @json_option
-def data_check(dataset: Path, as_json: bool) -> None:
+def data_check(dataset: str, as_json: bool) -> None:
     """Read every file of DATASET: checksums, finite values, electron counts, band energies against DFT.
 
     \b

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .cli_shared import address_option, folder_argument, json_option, print_json, print_table
+from .cli_shared import address_option, dataset_argument, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from .screen import Screen
@@ -19,13 +19,13 @@ def descriptors() -> None:
 
 
 @descriptors.command("compute")
-@folder_argument("dataset")
+@dataset_argument
 @click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
 @click.option(
     "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
 )
 @address_option
-def descriptors_compute(dataset: Path, cutoff: float, two_j_max: int, address: str | None) -> None:
+def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, address: str | None) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
     Snapshots that have descriptors of these settings are left as they are, so an interrupted run goes on where it was.
@@ -45,7 +45,7 @@ def descriptors_compute(dataset: Path, cutoff: float, two_j_max: int, address: s
         raise click.UsageError(one_line(error)) from error
     opened = Dataset.open(dataset)
     missing = opened.without_descriptors(settings)
-    place = opened.path / "descriptors" / settings.key
+    place = f"{opened.location}/descriptors/{settings.key}"
     if missing:
         from ..cluster.connection import connected
         from ..cluster.descriptors import compute_descriptors
@@ -57,6 +57,8 @@ def descriptors_compute(dataset: Path, cutoff: float, two_j_max: int, address: s
                 opened, settings, progress=lambda done, total, text: progress.update("descriptors", done, total, text)
             ).close()
             progress.end("descriptors")
+            if said := opened.not_stored(settings):
+                progress.say(said)
     click.echo(f"{settings}: {len(missing)} computed, {len(opened.snapshots) - len(missing)} there already, in {place}")
 
 
@@ -79,7 +81,7 @@ class _Numbers(click.ParamType):
 
 
 @descriptors.command("screen")
-@folder_argument("dataset")
+@dataset_argument
 @click.option(
     "--cutoffs",
     type=_Numbers(float),
@@ -125,7 +127,7 @@ class _Numbers(click.ParamType):
 @address_option
 @json_option
 def descriptors_screen(
-    dataset: Path,
+    dataset: str,
     cutoffs: list[float],
     two_j_max: list[int],
     score: Literal["kernel-ridge", "acsd"],

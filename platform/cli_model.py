@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import folder_argument, json_option, print_json, print_table, show_accuracy
+from .cli_shared import dataset_argument, folder_argument, json_option, print_json, print_table, show_accuracy
 
 if TYPE_CHECKING:
     import ase
@@ -225,11 +225,11 @@ def _print_found(found: list[_Found], as_json: bool) -> None:
 
 @model.command("check")
 @folder_argument("model")
-@folder_argument("dataset")
+@dataset_argument
 @click.option("--forces", is_flag=True, help="Also forces; four times slower.")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Draw it to this PNG file.")
 @json_option
-def model_check(model: Path, dataset: Path, forces: bool, figure: Path | None, as_json: bool) -> None:
+def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as_json: bool) -> None:
     """Compare MODEL with the DFT of DATASET, term by term, and recompute its stated accuracy.
 
     On the dataset the model was trained on, its test snapshots are predicted, and the stated accuracy must come out

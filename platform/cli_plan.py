@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import json_option, print_json, print_table, studies_option
+from .cli_shared import json_option, ledger_option, print_json, print_table, studies_option
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -34,9 +34,16 @@ def _slots(ctx: click.Context, parameter: click.Parameter, text: str) -> list[in
 @click.option("--methods", metavar="M,M,...", help="By default all that can be planned.")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
 @studies_option
+@ledger_option
 @json_option
 def plan(
-    names: tuple[str, ...], slots: list[int], methods: str | None, figure: Path | None, studies: Path, as_json: bool
+    names: tuple[str, ...],
+    slots: list[int],
+    methods: str | None,
+    figure: Path | None,
+    studies: Path,
+    ledger: str | None,
+    as_json: bool,
 ) -> None:
     """Foretell how long study NAME takes with each method on 1 to 1,024 slots, and the slot-hours that it reserves.
 
@@ -57,7 +64,7 @@ def plan(
 
     with closing(for_terminal()) as progress:
         found = foretell(
-            [Study.open(name, studies) for name in names],
+            [Study.open(name, studies, ledger) for name in names],
             methods=None if methods is None else [name.strip() for name in methods.split(",")],
             slots=slots,
             progress=progress,

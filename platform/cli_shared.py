@@ -17,6 +17,21 @@ def folder_argument(name: str) -> Callable[..., Any]:
     return click.argument(name, type=click.Path(path_type=Path, file_okay=False))
 
 
+class _Location(click.Path):
+    """A folder, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in value else super().convert(value, param, ctx)
+
+
+dataset_type = _Location(file_okay=False)
+
+
+def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An argument that is a dataset: a folder, or a URL of one."""
+    return click.argument("dataset", type=dataset_type)(command)
+
+
 def studies_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where studies lie."""
     return click.option(

@@ -17,6 +17,7 @@ from .cli_shared import (
     show_accuracy,
     studies_option,
 )
+from .cli_submit import study_submit
 
 if TYPE_CHECKING:
     from .ledger import LedgerTrial
@@ -48,6 +49,9 @@ def study() -> None:
     """Studies: search for a surrogate, look at the search, take the surrogate out."""
 
 
+study.add_command(study_submit)
+
+
 @study.command("run")
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
 @studies_option
@@ -69,7 +73,7 @@ def study_run(spec: Path, studies: Path, ledger: str | None, address: str | None
     from .study import Study
 
     found = Study.from_spec(StudySpec.read(spec), studies, ledger)
-    _conclude(found, found.run(address=address, progress=for_terminal()), as_json)
+    show_conclusion(found, found.run(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("resume")
@@ -91,7 +95,7 @@ def study_resume(name: str, studies: Path, ledger: str | None, address: str | No
     from .study import Study
 
     found = Study.open(name, studies, ledger)
-    _conclude(found, found.resume(address=address, progress=for_terminal()), as_json)
+    show_conclusion(found, found.resume(address=address, progress=for_terminal()), as_json)
 
 
 @study.command("list")
@@ -112,6 +116,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from ..trainables.errors import InputError
+    from ..trainables.mirror import name_of
     from .study import Study
 
     rows: list[dict[str, Any]] = []
@@ -128,7 +133,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
                 "name": name,
                 "state": view.state,
                 "method": found.spec.method,
-                "dataset": found.spec.dataset.name,
+                "dataset": name_of(found.spec.dataset),
                 "trials": len(view.trials),
                 "best": None if view.best is None else view.best.value,
                 "minimizes": found.spec.minimize,
@@ -297,7 +302,8 @@ def study_export(name: str, destination: Path, studies: Path, ledger: str | None
     click.echo(f"model in {destination}; try `dftune model show {destination}`")
 
 
-def _conclude(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
+def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
+    """The result of a study, for people or programs."""
     from dataclasses import asdict
 
     if as_json:

@@ -191,7 +191,7 @@ class Comparison:
             data = read_training_data(self._dataset, self.spec.descriptors)
             compared = Compared(
                 name=self.spec.name,
-                dataset=str(self.spec.dataset),
+                dataset=self.spec.dataset,
                 minimize=self.spec.minimize,
                 budget=self.budget,
                 outcomes=outcomes[: len(self.studies)],

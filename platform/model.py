@@ -256,19 +256,19 @@ class Model:
             DatasetError: no test snapshot, or another energy grid or species than the model's.
         """
         if dataset.info.energy_grid != self.card.energy_grid:
-            raise DatasetError(f"{dataset.path}: has another energy grid than the model; they cannot be compared")
+            raise DatasetError(f"{dataset.location}: has another energy grid than the model; they cannot be compared")
         if unknown := sorted(set(dataset.info.species) - set(self.card.species)):
-            raise DatasetError(f"{dataset.path}: has {', '.join(unknown)}, which the model does not know")
+            raise DatasetError(f"{dataset.location}: has {', '.join(unknown)}, which the model does not know")
         for symbol, valence in dataset.info.species.items():
             if valence != (known := self.card.species[symbol]):
                 raise DatasetError(
-                    f"{dataset.path}: {symbol} has {valence:g} valence electrons, and {known:g} in the model; "
+                    f"{dataset.location}: {symbol} has {valence:g} valence electrons, and {known:g} in the model; "
                     "they cannot be compared"
                 )
         ours, theirs = self.card.dft, dataset.info.dft
         if ours is not None and theirs is not None and ours.functional != theirs.functional:
             raise DatasetError(
-                f"{dataset.path}: its DFT is {theirs.functional}, the model's {ours.functional}; "
+                f"{dataset.location}: its DFT is {theirs.functional}, the model's {ours.functional}; "
                 "they cannot be compared"
             )
         return dataset.split("test") if dataset.fingerprint == self.card.dataset_sha256 else dataset.snapshots
@@ -324,7 +324,7 @@ def card_for(
         dft=dataset.info.dft,
         grid_spacing=spacing,
         temperature=float(np.mean([s.temperature for s in train])),
-        dataset=dataset.path.name,
+        dataset=dataset.name,
         dataset_sha256=dataset.fingerprint,
         accuracy=accuracy,
         versions={"dftune": __version__, "python": ".".join(map(str, sys.version_info[:3]))}

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from ..trainables.files import write_text
+from ..trainables.mirror import name_of
 from .figures import BLUE, GREY, ORANGE
 from .ledger import LedgerTrial
 from .plots import (
@@ -80,7 +81,7 @@ def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:
         counts[trial.state] = counts.get(trial.state, 0) + 1
     facts = {
         "method": spec.method,
-        "dataset": spec.dataset.name,
+        "dataset": name_of(spec.dataset),
         "minimises": VALUE_LABELS[spec.minimize],
         "trials": f"{len(trials)}: " + ", ".join(f"{n} {state}" for state, n in counts.items()),
     }

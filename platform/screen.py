@@ -182,7 +182,7 @@ def screen(
     progress = progress or Silent()
     grid = _grid(cutoffs, two_j_max)
     _check(score, variant, snapshots, points)
-    folder = Path(output if output is not None else Path("screens") / dataset.path.name).expanduser().resolve()
+    folder = Path(output if output is not None else Path("screens") / dataset.name).expanduser().resolve()
 
     sampled = sample(dataset, snapshots=snapshots, points=points, seed=seed)
     chosen = [p.snapshot.id for p in (*sampled.train, *sampled.validation)]
@@ -247,7 +247,7 @@ def _train(
     from ..cluster.descriptors import compute_descriptors
     from ..cluster.screening import train_settings
 
-    used = Dataset(dataset.path, dataset.info, [s for s in dataset.snapshots if s.split != "test"])
+    used = dataset.only([s for s in dataset.snapshots if s.split != "test"])
     total = len(settings) * len(used.snapshots)
     for n, setting in enumerate(settings):
         before = n * len(used.snapshots)

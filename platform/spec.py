@@ -14,6 +14,7 @@ from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
 from ..trainables.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
+from ..trainables.mirror import absolute
 from ..trainables.surrogate_config import SurrogateConfig
 
 Objective = Literal["validation_loss", "band_energy_mae"]
@@ -147,7 +148,7 @@ class StudySpec(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, dot, dash, underscore"
     )
-    dataset: Path = Field(description="dataset folder, relative to the study file")
+    dataset: str = Field(min_length=1, description="dataset folder, relative to the study file, or URL of one")
     method: str = Field(default="rfr", description="how configs are chosen")
     minimize: Objective = Field(default="validation_loss", description="value of a trial, on the validation snapshots")
     cost: Cost | None = Field(
@@ -170,6 +171,11 @@ class StudySpec(BaseModel):
     scheduler: Scheduler | None = Field(default=None, description="early end of trials that fall behind; default none")
     resources: Resources = Resources()
     compare: Compare = Compare()
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _text(cls, dataset: object) -> object:
+        return str(dataset) if isinstance(dataset, Path) else dataset
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -269,7 +275,7 @@ class StudySpec(BaseModel):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SpecError(f"{path}: not a readable TOML file: {error}") from error
         if isinstance(values.get("dataset"), str):
-            values["dataset"] = str((path.parent / Path(values["dataset"]).expanduser()).resolve())
+            values["dataset"] = absolute(values["dataset"], path.parent)
         try:
             return cls.of(values)
         except SpecError as error:

@@ -19,6 +19,7 @@ from ..searchers.searcher import Explains
 from ..trainables.dataset import SPLITS, Dataset
 from ..trainables.errors import InputError
 from ..trainables.files import write_text
+from ..trainables.mirror import absolute
 from ..trainables.surrogate_config import SurrogateConfig
 from .lease import Lease, LeaseLost, held, remove_half_written
 from .ledger import Ledger, LedgerTrial
@@ -62,7 +63,7 @@ class Study:
 
     Args:
         name: of the study and of its folder.
-        dataset: folder or open dataset.
+        dataset: folder, URL or open dataset.
         studies: folder that holds the studies' folders.
         ledger: URL of a PostgreSQL database that holds the ledgers of many studies; by default it is the file
             ``ledger.db`` in the study's folder.
@@ -82,8 +83,8 @@ class Study:
         ledger: str | None = None,
         **settings: Any,
     ) -> None:
-        path = dataset.path if isinstance(dataset, Dataset) else Path(dataset).expanduser().resolve()
-        self._setup(StudySpec.of({"name": name, "dataset": path, **settings}), studies, ledger)
+        location = dataset.location if isinstance(dataset, Dataset) else absolute(dataset)
+        self._setup(StudySpec.of({"name": name, "dataset": location, **settings}), studies, ledger)
 
     def _setup(self, spec: StudySpec, studies: str | Path, ledger: str | None) -> None:
         self.spec = spec
@@ -162,7 +163,7 @@ class Study:
             dataset = self._check()
             if dataset.fingerprint != ledger.dataset_sha256:
                 raise StudyError(
-                    f"{dataset.path}: has changed since this study began, whose values would not compare; "
+                    f"{dataset.location}: has changed since this study began, whose values would not compare; "
                     "restore it or start a new study"
                 )
             return self._run(ledger, dataset, address, progress, lease)
@@ -350,7 +351,7 @@ class Study:
             dataset.split(name)
         if self.spec.minimize == "band_energy_mae" and any(s.band_energy is None for s in dataset.split("validation")):
             raise StudyError(
-                f"{dataset.path}: has no reference band energies to minimize; use minimize = 'validation_loss'"
+                f"{dataset.location}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
         return dataset
 
@@ -358,7 +359,7 @@ class Study:
         self, ledger: Ledger, dataset: Dataset, address: str | None, progress: Progress, lease: Lease
     ) -> "Conclusion":
         started = time.perf_counter()
-        progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.path}")
+        progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.location}")
         with closing(progress), _interruptible(self.spec.name, progress, lease) as interrupted, connected(address):
             import ray
             from ray import tune
@@ -386,6 +387,8 @@ class Study:
                 progress.say("the grid points do not fit into Ray's object store: workers read them from the dataset")
             descriptors = compute_descriptors(dataset, self.spec.descriptors, keep=keep, progress=described_one)
             progress.end("descriptors")
+            if said := dataset.not_stored(self.spec.descriptors):
+                progress.say(said)
             described = time.perf_counter()
             try:
                 data = publish(dataset, self.spec.descriptors, descriptors)

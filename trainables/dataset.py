@@ -26,6 +26,7 @@ from .energy_grid import EnergyGrid
 from .errors import DatasetError
 from .files import sha256
 from .kohn_sham import KohnSham
+from .mirror import Mirror, is_url, name_of
 from .physics.energies import Energies, energies
 from .physics.energies import n_electrons as count_electrons
 from .physics.local import dos
@@ -160,21 +161,29 @@ class Dataset:
         path: the folder.
         info: its dataset.json.
         snapshots: its rows, in table order.
+        mirror: where the folder mirrors a URL, what brings its files; those it does not have yet come when asked for.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, snapshots: Sequence[Snapshot]) -> None:
+    def __init__(
+        self, path: Path, info: DatasetInfo, snapshots: Sequence[Snapshot], mirror: Mirror | None = None
+    ) -> None:
         self.path = path
         self.info = info
         self.snapshots = list(snapshots)
+        self._mirror = mirror
 
     @classmethod
-    def open(cls, path: str | Path) -> "Dataset":
-        """Open a dataset folder.
+    def open(cls, location: str | Path) -> "Dataset":
+        """Open a dataset.
+
+        Args:
+            location: folder, or URL of one (``mirror.py`` says which URLs there are).
 
         Raises:
             DatasetError: it is missing, incomplete, damaged, or of another format version.
         """
-        path = Path(path).expanduser().resolve()
+        mirror = Mirror(str(location)) if is_url(location) else None
+        path = Path(location).expanduser().resolve() if mirror is None else mirror.folder
         if not (path / "dataset.json").is_file():
             raise DatasetError(f"{path}: not a dataset (no dataset.json); make one with `dftune data import`")
         try:
@@ -192,14 +201,41 @@ class Dataset:
         snapshots = [Snapshot.from_row(row) for row in rows]
         if not snapshots:
             raise DatasetError(f"{table_path}: holds no snapshot; import the dataset again")
-        return cls(path, info, snapshots)
+        return cls(path, info, snapshots, mirror)
+
+    @property
+    def location(self) -> str:
+        """Where any process of any machine opens it: the folder, or the URL that the folder mirrors."""
+        return str(self.path) if self._mirror is None else self._mirror.url
+
+    @property
+    def name(self) -> str:
+        """The last part of its location."""
+        return name_of(self.location)
+
+    def only(self, snapshots: Sequence[Snapshot]) -> "Dataset":
+        """The same dataset with some of its snapshots."""
+        return Dataset(self.path, self.info, snapshots, self._mirror)
+
+    def _file(self, name: str, sha256: str | None = None) -> Path:
+        """Where a file of the dataset is on this machine; there is none where the dataset has none.
+
+        Raises:
+            DatasetError: it cannot be brought here, or is another one than ``sha256`` says.
+        """
+        return self.path / name if self._mirror is None else self._mirror.fetch(name, sha256)
+
+    def _finished(self, name: str) -> None:
+        """A file has been written: from now on, it is there for all."""
+        if self._mirror is not None:
+            self._mirror.push(name)
 
     def __getitem__(self, snapshot: str) -> Snapshot:
         for candidate in self.snapshots:
             if candidate.id == snapshot:
                 return candidate
         raise DatasetError(
-            f"{self.path}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}"
+            f"{self.location}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}"
         )
 
     def split(self, name: Split) -> list[Snapshot]:
@@ -211,7 +247,7 @@ class Dataset:
         chosen = [s for s in self.snapshots if s.split == name]
         if not chosen:
             raise DatasetError(
-                f"{self.path}: has no {name} snapshot; import it again with --validation and --test snapshots"
+                f"{self.location}: has no {name} snapshot; import it again with --validation and --test snapshots"
             )
         return chosen
 
@@ -231,21 +267,21 @@ class Dataset:
             DatasetError: missing, damaged or of another shape.
         """
         return ShardFile(
-            self.path / "ldos" / f"{snapshot.id}.arrow",
+            self._file(f"ldos/{snapshot.id}.arrow", snapshot.ldos_sha256),
             "ldos",
             n_points=snapshot.n_points,
             n=self.info.energy_grid.n_energy,
-            remedy="import the dataset again",
+            remedy=self._remedy,
         )
 
     def density(self, snapshot: Snapshot) -> ShardFile:
         """Reference electron density of a snapshot, shape (n_points,) [1/Å³].  Errors as ``ldos``."""
         return ShardFile(
-            self.path / "density" / f"{snapshot.id}.arrow",
+            self._file(f"density/{snapshot.id}.arrow", snapshot.density_sha256),
             "density",
             n_points=snapshot.n_points,
             n=0,
-            remedy="import the dataset again",
+            remedy=self._remedy,
         )
 
     def descriptors(self, snapshot: Snapshot, settings: BispectrumSettings) -> ShardFile:
@@ -254,9 +290,9 @@ class Dataset:
         Raises:
             DatasetError: not computed, damaged, or of another setting or structure.
         """
-        path = descriptor_path(self.path, settings, snapshot.id)
+        path = self._file(_descriptor_name(snapshot, settings))
         options = f"--cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}"
-        remedy = f"run `dftune descriptors compute {self.path} {options}`"
+        remedy = f"run `dftune descriptors compute {self.location} {options}`"
         file = ShardFile(path, "descriptor", n_points=snapshot.n_points, n=settings.n_components, remedy=remedy)
         if file.metadata.get("settings") != settings.model_dump_json():
             raise DatasetError(
@@ -268,9 +304,16 @@ class Dataset:
         return file
 
     def without_descriptors(self, settings: BispectrumSettings) -> list[Snapshot]:
-        """Snapshots whose descriptors are missing or damaged: what `descriptors compute` has to do."""
+        """Snapshots whose descriptors are missing or damaged: what `descriptors compute` has to do.
+
+        Of those behind a URL that are not here yet, only whether they are there is looked at.
+        """
+        there = set() if self._mirror is None else self._mirror.names(f"descriptors/{settings.key}")
 
         def usable(snapshot: Snapshot) -> bool:
+            path = descriptor_path(self.path, settings, snapshot.id)
+            if path.name in there and not path.exists():
+                return True
             try:
                 self.descriptors(snapshot, settings)
             except DatasetError:
@@ -289,6 +332,32 @@ class Dataset:
             "structure": snapshot.structure_hash,
         }
         write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
+        self._finished(_descriptor_name(snapshot, settings))
+
+    def not_stored(self, settings: BispectrumSettings) -> str | None:
+        """What to say where descriptors could not be stored at the URL; None where all are, and of a folder."""
+        if self._mirror is None:
+            return None
+        there = self._mirror.names(f"descriptors/{settings.key}")
+        left = sum(f"{s.id}.arrow" not in there for s in self.snapshots)
+        if left == 0:
+            return None
+        return (
+            f"{self.location}: cannot be written, so the descriptors of {left} snapshots stay in {self.path} of the "
+            "machines that computed them, and are computed again where they are needed"
+        )
+
+    def described(self) -> list[str]:
+        """Keys of the descriptor settings that it has a folder of."""
+        if self._mirror is not None:
+            return sorted(self._mirror.names("descriptors"))
+        return [path.name for path in sorted((self.path / "descriptors").glob("*")) if path.is_dir()]
+
+    @property
+    def _remedy(self) -> str:
+        if self._mirror is None:
+            return "import the dataset again"
+        return "remove this file to have it fetched again, and where that does not help, upload the dataset again"
 
     def dos(self, snapshot: Snapshot) -> NDArray[np.float64]:
         """Reference DOS of a snapshot, from its LDOS, shape (n_energy,) [1/eV]."""
@@ -311,10 +380,10 @@ class Dataset:
             for kind, expected in (("ldos", snapshot.ldos_sha256), ("density", snapshot.density_sha256)):
                 if expected is None:
                     continue
-                path = self.path / kind / f"{snapshot.id}.arrow"
-                getattr(self, kind)(snapshot)  # missing, truncated and misshapen files have their own words
+                # Missing, truncated and misshapen files have their own words.
+                path = getattr(self, kind)(snapshot).path
                 if sha256(path) != expected:
-                    raise DatasetError(f"{path}: its SHA-256 differs from the table's; import the dataset again")
+                    raise DatasetError(f"{path}: its SHA-256 differs from the table's; {self._remedy}")
 
     def check(self) -> Iterator[SnapshotReport]:
         """Read every file once: checksums, finite values, electron count, band energy.
@@ -325,6 +394,10 @@ class Dataset:
         self.verify()
         for snapshot in self.snapshots:
             yield check_ldos(self.ldos(snapshot).array(), snapshot, self.info.energy_grid, where=snapshot.id)
+
+
+def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:
+    return descriptor_path(Path(), settings, snapshot.id).as_posix()
 
 
 def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
