@@ -6,6 +6,8 @@ The training snapshots of aluminium (examples/al4, 2J_max = 10) stand 8, 32 and 
 memory: one epoch of a streamed training with 64 MB for its grid points, under a limit of the kernel (RLIMIT_DATA, which
     counts what a process allocates) 100 MB above that; ``grown_mb`` is the growth of its largest resident set since
     torch was imported, which holds mapped files, too, were there any.  In memory the same training ends at the limit.
+scoring: under the same limit the scaling of all training snapshots, the scores of eight networks by rfr and NASWOT, and
+    the judgement of a network on all of them.
 speed: grid points trained per second of one epoch, in memory and streamed in turn, the best of 3 each; ``cold`` streams
     after the files were dropped from the page cache.
 
@@ -18,6 +20,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +29,10 @@ import torch
 
 from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.dataset import Dataset
+from dftune.trainables.network import Network
+from dftune.trainables.scores import SCORES
 from dftune.trainables.shards import ShardFile, to_batches, write
+from dftune.trainables.surrogate import judge
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training import train
 from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
@@ -77,9 +83,7 @@ def resident_set() -> float:
 def peak(folder: Path, repeats: int, memory: float) -> dict[str, object]:
     """One epoch under the limit."""
     train(CONFIG, training_data(folder, 1), seeds=[0], memory=1e6)  # what torch takes at its first use
-    before = resident_set()
-    data = int(next(r for r in Path("/proc/self/status").read_text().splitlines() if "VmData" in r).split()[1]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (int(data + MEMORY + ABOVE),) * 2)
+    before = limited(MEMORY + ABOVE)
     given = training_data(folder, repeats)
     n_points = sum(d.snapshot.n_points for d in given.train)
     row: dict[str, object] = {"grid_points": n_points, "all_mb": 2 * 4 * (91 + 37) * n_points / 1e6}
@@ -88,6 +92,34 @@ def peak(folder: Path, repeats: int, memory: float) -> dict[str, object]:
     except (MemoryError, RuntimeError) as error:
         return row | {"ended": " ".join(str(error).split())[:80]}
     return row | {"grown_mb": resident_set() - before, "share_in_memory": epoch.share_in_memory}
+
+
+def scoring(folder: Path, repeats: int, memory: float) -> dict[str, object]:
+    """What a study does with the grid points besides training, under the limit."""
+    configs = [CONFIG.model_copy(update={"width": width}) for width in (16, 24, 32, 48, 64, 96, 128, 192)]
+    work(training_data(folder, 1), configs)  # what torch takes at its first use
+    before = limited(memory + ABOVE)
+    given = training_data(folder, repeats)
+    n_points = sum(d.snapshot.n_points for d in given.train)
+    work(given, configs)
+    return {"grid_points": n_points, "all_mb": 4 * (91 + 37) * n_points / 1e6, "grown_mb": resident_set() - before}
+
+
+def work(data: TrainingData, configs: list[SurrogateConfig]) -> None:
+    """Scale, score and judge."""
+    data = replace(data, scaling=Scaling.fit(data.train))
+    for name in ("rfr", "naswot"):
+        batch = data.sample(SCORES[name].n_points, np.random.default_rng(0))
+        assert np.isfinite(SCORES[name].function(configs, batch, 0)).all()
+    network = Network(CONFIG, len(data.scaling.descriptor_mean), len(data.scaling.ldos_mean), seeds=[0])
+    assert judge(network, data.scaling, data.energy_grid, data.train).accuracy.ldos_r2 < 1
+
+
+def limited(size: float) -> float:
+    """Allow this process ``size`` more bytes than it has; its largest resident set so far [MB]."""
+    data = int(next(r for r in Path("/proc/self/status").read_text().splitlines() if "VmData" in r).split()[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (int(data + size),) * 2)
+    return resident_set()
 
 
 def speed(folder: Path) -> dict[str, object]:
@@ -109,13 +141,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) > 1:
         folder, case, repeats, memory = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-        found = speed(folder) if case == "speed" else peak(folder, repeats, memory)
+        measure = {"speed": lambda *_: speed(folder), "scoring": scoring}.get(case, peak)
+        found = measure(folder, repeats, memory)
         about = {name: version(name) for name in ("torch", "numpy")} | {"cpus": os.cpu_count()}
         print(json.dumps({"case": case} | found | about), flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         written(Path(folder))
-        cases = [("memory", REPEATS * n, MEMORY) for n in (1, 4, 8)]
+        cases = [(case, REPEATS * n, MEMORY) for case in ("memory", "scoring") for n in (1, 4, 8)]
         for case in (*cases, ("in memory", REPEATS, np.inf), ("speed", REPEATS, MEMORY)):
             subprocess.run([sys.executable, __file__, folder, *map(str, case)], check=True)
 
