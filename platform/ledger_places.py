@@ -169,7 +169,7 @@ class Database:
     @contextmanager
     def creating(self, name: str) -> Iterator[tuple[optuna.storages.RDBStorage, str]]:
         """As of a file; the study has a name of its own until it is whole."""
-        with self._asked() as engine, engine.connect() as connection:
+        with self._asked() as engine, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _TABLES})
             storage = self._storage()  # makes Optuna's tables where they are missing, which two at once could not
         temporary = f".{name}.{secrets.token_hex(4)}"

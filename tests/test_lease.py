@@ -15,7 +15,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dftune.platform import lease as lease_module
-from dftune.platform import ledger_places as places
 from dftune.platform.lease import Folder, Held, Lease, LeaseLost, held
 from dftune.platform.ledger import Ledger
 from dftune.platform.ledger_places import Database, LedgerFile
@@ -287,10 +286,12 @@ def test_a_claim_waits_for_a_write_under_way_and_refuses_the_next(database):
     second.close()
 
 
-def test_a_holder_frozen_amid_a_write_does_not_keep_the_ledger_locked(database, monkeypatch):
-    monkeypatch.setattr(places, "_SETTINGS", ("SET idle_in_transaction_session_timeout = '500ms'",))
+def test_a_holder_frozen_amid_a_write_does_not_keep_the_ledger_locked(database):
     first, second, later = begun(database)
     connection = first._storage.engine.connect()
+    found = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar()
+    assert found == "30s", "earlier than its lease may be taken over"
+    connection.execute(text("SET idle_in_transaction_session_timeout = '500ms'"))
     first._refuse(connection)  # it freezes here, with the lock
     second.claim(later)
     with pytest.raises(DBAPIError):
