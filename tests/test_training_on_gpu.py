@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dftune.trainables.grid_points import Resident
+from dftune.trainables.grid_points import place
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training import _Judge, _State, _steps, _validation_sums
 from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
@@ -24,12 +24,16 @@ def data():
     return TrainingData([train], [validation], None, Scaling.fit([train]))
 
 
-def an_epoch(data, device, **values):
+IN_MEMORY, STREAMED = float("inf"), 4 * 10 * 200  # bytes: of all points, of two buffers of 100
+
+
+def an_epoch(data, device, memory=IN_MEMORY, **values):
     """What an epoch hands to the device before the first number is asked back: loss and validation sums."""
     config = SurrogateConfig.of({"widths": (8, 8), "batch_size": 64, **values})
     state = _State(config, data, (1, 2), device)
-    points, unseen = (Resident(part, data.scaling, device) for part in (data.train, data.validation))
-    judge = _Judge(data.validation[0], unseen, data)
+    points, unseen = place(data, 64, device, memory)
+    assert points.share == (1 if memory == IN_MEMORY else 1 / 3)
+    judge = _Judge(data.validation[0], unseen[0], data)
     total = _steps(state.network, state.optimizer, points.shuffled(1, 64), [1e-3] * 5)
     return total, _validation_sums(state.network, [judge])
 
@@ -64,9 +68,10 @@ def test_a_number_asked_for_would_be_seen(wait):
         wait(torch.arange(3.0))
 
 
-def test_an_epoch_copies_nothing_back_to_the_host(data):
+@pytest.mark.parametrize("memory", [IN_MEMORY, STREAMED])
+def test_an_epoch_copies_nothing_back_to_the_host(data, memory):
     # Tensors on torch's "meta" device have shapes and no numbers, so that a copy to the host is an error.
-    total, sums = an_epoch(data, "meta", optimizer="sgd")
+    total, sums = an_epoch(data, "meta", memory, optimizer="sgd")
     assert (total.device.type, sums.device.type) == ("meta", "meta")
     assert (total.shape, sums.shape) == ((2,), (1, 2, 5))
     with pytest.raises(NotImplementedError, match="meta"):
