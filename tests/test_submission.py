@@ -136,7 +136,7 @@ def test_the_same_command_joins_a_study_that_runs_and_ctrl_c_ends_the_following_
     spec = spec_file(tmp_path, al4, "joined", epochs=40)
     both = [head.submit(spec, "--studies", studies, "--no-follow") for _ in range(2)]  # which of them is faster
     said = [begun.communicate(timeout=150)[1] for begun in both]
-    assert [begun.returncode for begun in both] == [0, 0]
+    assert [begun.returncode for begun in both] == [0, 0], said
     assert all("the study has begun: follow it with the same command" in text for text in said)
     assert sorted(text.splitlines()[0] for text in said) == [
         "job dftune-joined-1 submitted",
