@@ -11,8 +11,18 @@ from .connection import ClusterError
 GB = 1e9  # bytes
 
 
-def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory: float | None = None) -> int:
+def slots(
+    cpus: float,
+    gpus: float = 0.0,
+    at_most: int | None = None,
+    *,
+    memory: float | None = None,
+    what: str = "a trial",
+    remedy: str = "lower [resources]",
+) -> int:
     """Number of tasks with ``cpus`` CPUs, ``gpus`` GPUs and ``memory`` [GB] each that fit on the nodes that are alive.
+
+    ``what`` the tasks are, and the ``remedy`` where none fits, are words of the error.
 
     Raises:
         ClusterError: not even one fits on any node.
@@ -29,7 +39,7 @@ def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory:
     if count == 0:
         have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in nodes) or "nothing"
         raise ClusterError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; lower [resources]"
+            f"{what} asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; {remedy}"
         )
     return count if at_most is None else min(count, max(at_most, 1))
 

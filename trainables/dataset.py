@@ -9,6 +9,7 @@ descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_compon
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,7 @@ from .kohn_sham import KohnSham
 from .physics.energies import Energies, energies
 from .physics.energies import n_electrons as count_electrons
 from .physics.local import dos
-from .shards import ShardFile, to_batches, write
+from .shards import ShardFile, in_shards, to_batches, write
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -254,10 +255,15 @@ class Dataset:
         Raises:
             DatasetError: not computed, damaged, or of another setting or structure.
         """
-        path = descriptor_path(self.path, settings, snapshot.id)
+        return self._descriptor_file(descriptor_path(self.path, settings, snapshot.id), snapshot, settings)
+
+    def _descriptor_file(
+        self, path: Path, snapshot: Snapshot, settings: BispectrumSettings, n_points: int | None = None
+    ) -> ShardFile:
         options = f"--cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}"
         remedy = f"run `dftune descriptors compute {self.path} {options}`"
-        file = ShardFile(path, "descriptor", n_points=snapshot.n_points, n=settings.n_components, remedy=remedy)
+        n_points = snapshot.n_points if n_points is None else n_points
+        file = ShardFile(path, "descriptor", n_points=n_points, n=settings.n_components, remedy=remedy)
         if file.metadata.get("settings") != settings.model_dump_json():
             raise DatasetError(
                 f"{path}: descriptors of another setting, {file.metadata.get('settings')}, "
@@ -281,14 +287,34 @@ class Dataset:
 
     def write_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]) -> None:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
-        metadata = {
-            "snapshot": snapshot.id,
-            "grid": str(snapshot.grid),
-            "unit": "1",
-            "settings": settings.model_dump_json(),
-            "structure": snapshot.structure_hash,
-        }
+        metadata = _descriptor_metadata(snapshot, settings)
         write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
+
+    def piece_of_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> ShardFile:
+        """Descriptors of some grid points, kept until those of the whole snapshot are joined.  Errors as ``descriptors``."""
+        return self._descriptor_file(self._piece(snapshot, settings, points), snapshot, settings, len(points))
+
+    def write_piece_of_descriptors(
+        self, snapshot: Snapshot, settings: BispectrumSettings, points: range, values: NDArray[np.float32]
+    ) -> None:
+        """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
+        metadata = _descriptor_metadata(snapshot, settings)
+        write(self._piece(snapshot, settings, points), to_batches(values, "descriptor", metadata))
+
+    def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
+        """Store the descriptors of a snapshot, whole or not at all, from pieces in grid order, which are then removed.
+
+        No more than a piece and a shard are held at once.  Errors as ``descriptors``.
+        """
+        metadata = _descriptor_metadata(snapshot, settings)
+        arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
+        shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
+        write(descriptor_path(self.path, settings, snapshot.id), shards)
+        shutil.rmtree(self._piece(snapshot, settings, pieces[0]).parent, ignore_errors=True)
+
+    def _piece(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> Path:
+        folder = descriptor_path(self.path, settings, snapshot.id).parent / f".{snapshot.id}.pieces"
+        return folder / f"{points.start}-{points.stop}.arrow"
 
     def dos(self, snapshot: Snapshot) -> NDArray[np.float64]:
         """Reference DOS of a snapshot, from its LDOS, shape (n_energy,) [1/eV]."""
@@ -325,6 +351,16 @@ class Dataset:
         self.verify()
         for snapshot in self.snapshots:
             yield check_ldos(self.ldos(snapshot).array(), snapshot, self.info.energy_grid, where=snapshot.id)
+
+
+def _descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> dict[str, str]:
+    return {
+        "snapshot": snapshot.id,
+        "grid": str(snapshot.grid),
+        "unit": "1",
+        "settings": settings.model_dump_json(),
+        "structure": snapshot.structure_hash,
+    }
 
 
 def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
