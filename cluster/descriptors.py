@@ -1,8 +1,8 @@
 """Descriptors of a dataset by Ray actors, one a CPU slot, and their shards in the object store.
 
-A snapshot is a row of pieces, consecutive grid points of it, and a task of an actor is one piece: neither its memory nor
-its time grow with the grid.  An actor writes what it has computed to the dataset before it says so; the pieces of a
-snapshot are then joined, in grid order.  What was written is never computed again, whoever dies.
+A snapshot is a row of pieces, consecutive grid points of it, and a task of an actor is one piece: neither its memory
+nor its time grows with the grid.  An actor writes what it has computed to the dataset before it says so; the pieces of
+a snapshot are then joined, in grid order.  What was written is never computed again, whoever dies.
 """
 
 from collections import Counter, deque
@@ -295,5 +295,5 @@ def compute_descriptors(
 
 def _slots(ranks: int, at_most: int) -> int:
     if ranks == 1:
-        return slots(1, at_most=at_most, what="an actor for descriptors", remedy="have a node with a CPU")
+        return slots(1, at_most=at_most, what="an actor for descriptors", remedy="connect to a cluster that has some")
     return slots(ranks, at_most=at_most, what=f"a group of {ranks} MPI ranks", remedy="lower --ranks")

@@ -1,9 +1,9 @@
 """LAMMPS on several MPI ranks of one node: a persistent ``mpiexec`` child of an actor.
 
-`python -m dftune.cluster.mpi_group` is a rank.  The first one reads work from its input and writes answers to its output:
-two lengths (``<II``), so many bytes of JSON, so many bytes of numbers; nothing but zeros is a heartbeat.  Ranks end with
-their input, and when no heartbeat has come for a while; the others with the first one.  So nothing stays when the actor,
-its raylet or mpiexec is killed, in whatever state.
+`python -m dftune.cluster.mpi_group` is a rank.  The first one reads work from its input and writes answers to its
+output: two lengths, so many bytes of JSON, so many bytes of numbers; two zeros are a heartbeat.  It ends with its
+input, or when no heartbeat has come for a while, and the others end with it.  So nothing stays when the actor, its
+raylet or mpiexec is killed or frozen.
 """
 
 import json
@@ -31,7 +31,7 @@ SILENCE = 15.0  # seconds without one, after which ranks end
 GRACE = 1.0  # seconds to end in good order
 LENGTHS = struct.Struct("<II")
 SAYS = "dftune: "  # a line of a rank's stderr that says why it ended
-# In the environment of an actor these would tell mpiexec, or the ranks, that they are part of another MPI or Slurm step.
+# In an actor's environment these would tell mpiexec, or the ranks, that they are part of another MPI or Slurm step.
 FOREIGN = ("PMI", "HYDRA", "MPI_LOCAL", "SLURM_", "OMPI_")
 
 
@@ -45,7 +45,7 @@ class MpiGroup:
 
     def __init__(self, ranks: int, silence: float = SILENCE) -> None:
         self._ranks, self._silence = ranks, silence
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # of mpiexec; and the file of what it and the ranks say
         self._errors: Any = None
         self._writing = threading.Lock()
 
@@ -66,7 +66,6 @@ class MpiGroup:
         """
         if self._process is None:
             self._start()
-        assert self._process is not None
         header = {"grid": grid, "settings": settings.model_dump(), "points": [points.start, points.stop]}
         arrays = (np.asarray(cell, "<f8"), np.asarray(positions, "<f8"), np.asarray(numbers, "<i8"))
         try:
@@ -114,7 +113,6 @@ class MpiGroup:
     def _died(self) -> str:
         """Why the ranks have ended, in one line; the next call starts others."""
         process = self._process
-        assert process is not None
         self.close()
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
@@ -123,7 +121,7 @@ class MpiGroup:
         if said:
             return said[0]
         detail = f" ({' '.join(lines)[:200]})" if lines else ""
-        return f"{self._ranks} MPI ranks ended with code {process.returncode}{detail}: killed, perhaps for want of memory; run it again"
+        return f"{self._ranks} MPI ranks ended with code {process.returncode}{detail}; run it again"
 
 
 def _send(stream: Any, header: Any, body: bytes = b"") -> None:
@@ -185,7 +183,7 @@ def _rank(silence: float) -> None:
     """Compute what the first rank is sent until its input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints something, it is no answer
-    world = mpi_world()
+    world = mpi_world(alone=False)
     first = np.array([os.getpid()])
     incoming = _Input(sys.stdin.buffer, silence) if world.rank == 0 else None
     world.Bcast(first)
@@ -227,4 +225,4 @@ if __name__ == "__main__":
         if not isinstance(problem, InputError):
             text = f"an MPI rank failed: {type(problem).__name__}: {text}"
         print(f"{SAYS}{text}", file=sys.stderr, flush=True)
-        mpi_world().Abort(1)
+        mpi_world(alone=False).Abort(1)

@@ -38,9 +38,7 @@ def slots(
         )
     if count == 0:
         have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in nodes) or "nothing"
-        raise ClusterError(
-            f"{what} asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; {remedy}"
-        )
+        raise ClusterError(f"{what} asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; {remedy}")
     return count if at_most is None else min(count, max(at_most, 1))
 
 

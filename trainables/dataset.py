@@ -291,7 +291,7 @@ class Dataset:
         write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
 
     def piece_of_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> ShardFile:
-        """Descriptors of some grid points, kept until those of the whole snapshot are joined.  Errors as ``descriptors``."""
+        """Descriptors of some grid points, kept until they are joined with the others.  Errors as ``descriptors``."""
         return self._descriptor_file(self._piece(snapshot, settings, points), snapshot, settings, len(points))
 
     def write_piece_of_descriptors(

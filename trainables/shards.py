@@ -62,11 +62,11 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
 def write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all."""
     batches = iter(batches)
-    batch = next(batches, None)
-    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
-        while batch is not None:
+    first = next(batches)
+    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
             writer.write_batch(batch)
-            batch = next(batches, None)
 
 
 @dataclass(frozen=True)
