@@ -198,18 +198,18 @@ class ShardRegistry:
         if self._deaths[struck] >= DEATHS:
             over = f"{struck}: processes died over it" if struck else "processes died before they began"
             raise InputError(f"{self._dataset.path}: {over}, {DEATHS} in a row ({one_line(error)[:300]})")
-        return f"a process died; {len(tasks)} of its pieces are given to others"
+        return f"a process died; what lay before it ({len(tasks)}) is given to others"
 
-    def publish(self) -> dict[str, list[ray.ObjectRef]]:
+    def publish(self, snapshots: list[str]) -> dict[str, list[ray.ObjectRef]]:
         """Snapshot -> references to its shards, in grid order, read into the object store, a copy each.
 
         Raises:
             DatasetError: descriptors are missing or damaged.
         """
         running: list[ray.ObjectRef] = []
-        for snapshot in self._dataset.snapshots:
-            file = self._dataset.descriptors(snapshot, self._settings)
-            refs = self._shards[snapshot.id] = []
+        for name in snapshots:
+            file = self._dataset.descriptors(self._dataset[name], self._settings)
+            refs = self._shards[name] = []
             for shard in file.stored():
                 if len(running) >= READS_A_NODE * sum(node["Alive"] for node in ray.nodes()):
                     _, running = ray.wait(running, num_returns=1, fetch_local=False)
@@ -277,7 +277,7 @@ def compute_descriptors(
         while (step := wait(registry.step.remote())) is not None:
             done = there + step[0]
             progress(done, total, step[1])
-        shards = wait(registry.publish.remote()) if keep else {}
+        shards = wait(registry.publish.remote([s.id for s in dataset.snapshots])) if keep else {}
         return DescriptorShards(registry, shards, wait(registry.counts.remote()))
     except BaseException as error:
         ray.kill(registry)  # and with it its actors, whose CPUs they held

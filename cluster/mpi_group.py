@@ -79,7 +79,8 @@ class MpiGroup:
     def close(self) -> None:
         """End the ranks."""
         if self._process is not None:
-            self._process.stdin.close()
+            with suppress(OSError):  # what was written last could not be sent any more
+                self._process.stdin.close()
             try:
                 self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
