@@ -15,8 +15,18 @@ USABLE = 0.9  # share of a GPU's memory that is counted on: torch's allocator le
 GPU_UNITS = 10_000  # the smallest share of a GPU that Ray knows is one of so many
 
 
-def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory: float | None = None) -> int:
+def slots(
+    cpus: float,
+    gpus: float = 0.0,
+    at_most: int | None = None,
+    *,
+    memory: float | None = None,
+    what: str = "a trial",
+    remedy: str = "lower [resources]",
+) -> int:
     """Number of tasks with ``cpus`` CPUs, ``gpus`` of a GPU and ``memory`` [GB] each that fit on the nodes alive.
+
+    ``what`` the tasks are, and the ``remedy`` where none fits, are words of the error.
 
     Raises:
         ClusterError: not even one fits on any node.
@@ -32,9 +42,7 @@ def slots(cpus: float, gpus: float = 0.0, at_most: int | None = None, *, memory:
         )
     if count == 0:
         have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in nodes) or "nothing"
-        raise ClusterError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; lower [resources]"
-        )
+        raise ClusterError(f"{what} asks for {cpus:g} CPUs and {gpus:g} GPUs, but the nodes have {have}; {remedy}")
     return count if at_most is None else min(count, max(at_most, 1))
 
 

@@ -24,15 +24,26 @@ def descriptors() -> None:
 @click.option(
     "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
 )
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPUs of one node that share each piece of a snapshot, as MPI ranks.",
+)
 @address_option
-def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, address: str | None) -> None:
+def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int, address: str | None) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
+
+    Each CPU computes one piece of a snapshot after another, of some 16,000 grid points.  Only where there are fewer
+    pieces than CPUs, as for one cell of moderate size on a large node, are they faster together: --ranks.
 
     Snapshots that have descriptors of these settings are left as they are, so an interrupted run goes on where it was.
 
     \b
     Example:
       dftune descriptors compute examples/al4 --cutoff 4.68 --two-j-max 10
+      dftune descriptors compute al256 --ranks 16
     """
     from pydantic import ValidationError
 
@@ -54,7 +65,10 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, address: st
         progress = for_terminal()
         with closing(progress), connected(address):
             compute_descriptors(
-                opened, settings, progress=lambda done, total, text: progress.update("descriptors", done, total, text)
+                opened,
+                settings,
+                ranks=ranks,
+                progress=lambda done, total, text: progress.update("descriptors", done, total, text),
             ).close()
             progress.end("descriptors")
             if said := opened.not_stored(settings):

@@ -382,8 +382,9 @@ class Study:
                 if interrupted():
                     raise _stopped(self.spec.name, lease)
 
-            keep = fits_object_store(dataset, self.spec.descriptors)
-            if not keep:
+            fits = fits_object_store(dataset, self.spec.descriptors)
+            keep = fits and not dataset.is_mirrored  # whose files are on every node anyway
+            if not fits:
                 progress.say("the grid points do not fit into Ray's object store: workers read them from the dataset")
             descriptors = compute_descriptors(dataset, self.spec.descriptors, keep=keep, progress=described_one)
             progress.end("descriptors")

@@ -1,3 +1,4 @@
+import math
 from itertools import permutations, product
 from math import cos, pi
 from pathlib import Path
@@ -8,10 +9,13 @@ from pydantic import ValidationError
 from scipy.special import factorial
 
 from dftune.trainables.bispectrum import (
+    LARGEST_PLANE,
+    SLAB,
     BispectrumSettings,
     bispectrum,
     bispectrum_forces,
     descriptor_path,
+    pieces,
     slabs,
     structure_hash,
 )
@@ -192,6 +196,29 @@ def test_slabs_of_a_grid_together_are_the_grid(reference, largest):
         values = bispectrum(TRICLINIC, slab.shifted(TRICLINIC, POSITIONS), ALUMINIUM, slab.grid, CHEAP)
         found[slab.index] = values.reshape(*slab.grid, -1)
     np.testing.assert_allclose(found.reshape(reference.shape), reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(5, 6, 4), (40, 40, 40), (25, 25, 37), (200, 200, 200), (3, 400, 300), (7, 1, 9999)])
+def test_pieces_are_consecutive_whole_planes_or_rows_and_bounded(grid):
+    found, (nx, ny, nz) = pieces(grid), grid
+    assert [p for piece in found for p in (piece.start, piece.stop)][1:-1:2] == [piece.start for piece in found[1:]]
+    assert (found[0].start, found[-1].stop) == (0, nx * ny * nz)
+    for piece in found:
+        planes = piece.start % (ny * nz) == 0 and len(piece) % (ny * nz) == 0
+        rows = piece.start // (ny * nz) == (piece.stop - 1) // (ny * nz) and piece.start % nz == len(piece) % nz == 0
+        assert planes or rows
+        assert len(piece) <= (SLAB if rows and not planes else max(SLAB, ny * nz)) <= LARGEST_PLANE
+
+
+@pytest.mark.parametrize("cell", [TRICLINIC, TRICLINIC[[1, 0, 2]]], ids=["right-handed", "left-handed"])
+def test_planes_and_rows_of_a_grid_are_those_of_the_whole(cell):
+    reference = bispectrum(cell, POSITIONS, ALUMINIUM, GRID, CHEAP)
+    (_, ny, nz), n = GRID, math.prod(GRID)
+    planes = [range(start, start + ny * nz) for start in range(0, n, ny * nz)]
+    for points in (*planes, range(ny * nz, n), range(nz, 4 * nz), range(n - nz, n)):
+        found = bispectrum(cell, POSITIONS, ALUMINIUM, GRID, CHEAP, points=points)
+        expected = reference[points.start : points.stop]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(reference).max())
 
 
 @pytest.mark.parametrize("cell", [TRICLINIC, TRICLINIC[[1, 0, 2]]], ids=["right-handed", "left-handed"])

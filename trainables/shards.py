@@ -5,7 +5,7 @@ batch k of two files of one snapshot is the same grid points.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +42,29 @@ def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
     return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)
 
 
-def write(path: Path, batches: list[pa.RecordBatch]) -> None:
-    """Write shards to an Arrow IPC file, whole or not at all."""
-    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), batches[0].schema) as writer:
+def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
+    """The rows of arrays of any lengths as arrays of POINTS_A_SHARD; each is overwritten when the next is asked for."""
+    shard, filled = np.empty(0), 0
+    for array in arrays:
+        if len(shard) == 0:
+            shard = np.empty((POINTS_A_SHARD, *array.shape[1:]), dtype=array.dtype)
+        while len(array):
+            taken = min(len(array), POINTS_A_SHARD - filled)
+            shard[filled : filled + taken] = array[:taken]
+            array, filled = array[taken:], filled + taken
+            if filled == POINTS_A_SHARD:
+                yield shard
+                filled = 0
+    if filled:
+        yield shard[:filled]
+
+
+def write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all."""
+    batches = iter(batches)
+    first = next(batches)
+    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
+        writer.write_batch(first)
         for batch in batches:
             writer.write_batch(batch)
 
