@@ -16,9 +16,9 @@ AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothin
 BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rather than leave a slot idle for longer
 
 
-@ray.remote
+@ray.remote(max_restarts=3, max_task_retries=3)
 class ScorerActor:
-    """Scores batches of configs on mini-batches it was given once."""
+    """Scores batches of configs on mini-batches it was given once; started again, elsewhere, when it dies."""
 
     def __init__(self, batches: Mapping[str, MiniBatch], constants: Mapping[str, Any], seed: int) -> None:
         import torch

@@ -100,6 +100,8 @@ def cause_of_death(error: str) -> tuple[str, bool]:
         return "out of memory: Ray ended it when its node ran low; set [resources] memory, or fewer concurrent", False
     if re.search(r"\bnode (has )?(died|is dead|was terminated|was preempted)|NodeDied", text):
         return "its node was lost", True
+    if "ActorUnavailableError" in text or re.search(r"\bactor \w+ is unavailable", text):
+        return "its process or node could not be reached any more", True
     if "actor died" in text or "actor is dead" in text or "worker" in text.lower():
         return "its process died: killed, crashed, or ended by the system for want of memory", True
     last = next((line.strip() for line in reversed(error.splitlines()) if line.strip()), "")

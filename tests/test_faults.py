@@ -12,13 +12,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dftune import Study
 from dftune.cluster.descriptors import compute_descriptors
 from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, machine, mark, mark_session, started
+from dftune.cluster.scoring import ClusterScorer
 from dftune.platform.progress import Silent
 from dftune.trainables.bispectrum import BispectrumSettings
+from dftune.trainables.scores import SCORES
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training_data import MiniBatch
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 SPACE = {"width": {"type": "int", "low": 4, "high": 32, "log": True}}
@@ -31,13 +36,13 @@ def described(al4, local_ray):
     return al4
 
 
-def trainers():
-    """Processes that train trials for this process's Ray."""
+def workers(kind):
+    """Processes of this process's Ray that run actors of a kind."""
     parents, found = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if (folder / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc"):
+            if (folder / "cmdline").read_bytes().startswith(f"ray::{kind}".encode()):
                 found.append(int(folder.name))
         except OSError:
             continue
@@ -55,7 +60,7 @@ class Strike(Silent):
 
     def update(self, stage, done, total, text=""):
         for trial in [t for t in self.signals if text.startswith(f"trial {t}: epoch ")]:
-            (process,) = trainers()
+            (process,) = workers("ImplicitFunc")  # that train trials
             os.kill(process, self.signals.pop(trial))
 
 
@@ -78,6 +83,23 @@ def test_a_trial_whose_worker_is_killed_is_begun_again_and_comes_to_its_end(desc
     assert [t.lost for t in trials] == [(), (killed,), ()]
     assert trials[1].result["epoch"] == 6
     assert f"trial 1: {killed}; it is begun again" in said
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_killed_scorer_costs_no_score():
+    rng = np.random.default_rng(0)
+    batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
+    configs = [{"width": width} for width in range(8, 208)]
+    scorer, killed, deadline = ClusterScorer("rfr", {"rfr": batch}, {}, 7), [], time.monotonic() + 60
+    while None in (scores := scorer(configs)) and time.monotonic() < deadline:
+        if not killed and scores.count(None) < len(configs):
+            killed = workers("ScorerActor")
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+    assert killed
+    expected = SCORES["rfr"].function([SurrogateConfig.of(c) for c in configs], batch, 7)
+    assert scores == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow

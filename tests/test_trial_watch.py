@@ -140,6 +140,7 @@ def test_a_trial_that_has_ended_is_not_watched(watched):
         ("1 worker(s) were killed due to the node running low on memory. Memory", "out of mem", False),
         ("The actor died.\nThe actor is dead because its node has died. Node Id: 8f", "its node was", True),
         ("The actor died.\nThe actor is dead because its worker process has died.", "its process died: killed", True),
+        ("The actor 10ac is unavailable: The actor is temporarily unavailable: RpcError", "its process or", True),
         ("Traceback\n  File x\nKeyError: 'y'\n", "it raised an error: KeyError: 'y'", False),
         ("", "its process died, and Ray does not say why", True),
     ],
