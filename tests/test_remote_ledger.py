@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -193,6 +194,20 @@ def test_a_study_is_stopped_from_elsewhere_and_both_sides_say_so(where, quick):
         assert said[-1].view.state == "stopped"
     for state in ("nobody runs study kept; go on with", "nobody runs study kept; go on with"):
         assert state in run("study", "stop", "kept", *options(where), url=where[1]).stdout
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_study(tmp_path, quick):
+    with Runner((tmp_path, None)) as runner:
+        command = ["study", "watch", "kept", "--json", "--interval", "0.2", "--studies", str(tmp_path)]
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "dftune.platform.cli", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert json.loads(watching.stdout.readline())["event"] == "study"
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=30)
+        assert (watching.returncode, err) == (0, "no longer watched; the study goes on\n")
+        assert runner.study.look().state == "running"
 
 
 def test_a_study_that_ended_cannot_be_stopped(where, quick):
