@@ -258,7 +258,7 @@ def test_a_ledger_that_is_away_is_waited_for_by_who_watches(database_only, postg
                 postgresql.kill()
                 threading.Timer(1.0, postgresql.start).start()
             if event.kind == "away":
-                assert re.search(r"could not be used|kept' in postgresql://", event.cause)
+                assert re.match(r"(study 'kept' in )?postgresql://ada@\S+: (cannot be used: )?\S", event.cause)
             if "back" in kinds and event.kind == "trial":
                 break
         assert kinds.count("away") == kinds.count("back") == 1
