@@ -109,7 +109,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
     long; ended: it has come to its result.
 
     \b
-    Examples:
+    Example:
       dftune study list
       DFTUNE_LEDGER=postgresql://ada@db.example.org/dftune dftune study list
     """

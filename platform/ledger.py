@@ -226,6 +226,8 @@ class Ledger:
                 if until is None:
                     until = now + self.patience
                     self._say(f"the ledger {self.place} cannot be used: {cause}; trying for {self.patience:.0f} s")
+                if now >= until and self._lease is None:
+                    raise LedgerAway(f"{self.place}: cannot be used: {cause}") from error
                 if now >= until:
                     raise LedgerAway(
                         f"{self.place}: could not be used for {self.patience:.0f} s: {cause}; mend that, then "

@@ -192,6 +192,7 @@ def test_optuna_sees_states_reports_and_attributes(ledger):
     ]  # fmt: skip
     assert (study.best_value, study.best_trial.number, study.best_params) == (0.25, 0, CONFIG)
     assert study.trials[0].intermediate_values == {3: 0.5}
+    assert [t.reported for t in again(ledger).trials()[:2]] == [(3, 0.5), None]
     assert study.trials[0].user_attrs == {"seed": 0, "score:rfr": -1.5, "result": REPORT}
     assert study.trials[4].user_attrs == {"score:rfr": -9.0}
     assert study.metric_names == ["validation_loss"]
