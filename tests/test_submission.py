@@ -133,7 +133,7 @@ def test_a_study_is_handed_over_and_followed_to_its_result(head, tmp_path, al4, 
 
 @pytest.mark.slow
 def test_the_same_command_joins_a_study_that_runs_and_ctrl_c_ends_the_following_only(head, tmp_path, al4, studies):
-    spec = spec_file(tmp_path, al4, "joined", epochs=40)
+    spec = spec_file(tmp_path, al4, "joined", epochs=20)
     both = [head.submit(spec, "--studies", studies, "--no-follow") for _ in range(2)]  # which of them is faster
     said = [begun.communicate(timeout=150)[1] for begun in both]
     assert [begun.returncode for begun in both] == [0, 0], said
@@ -206,7 +206,7 @@ class Proxy:
 @pytest.mark.slow
 def test_a_connection_that_is_lost_is_made_again_and_nothing_is_said_twice(head, tmp_path, al4, studies):
     proxy = Proxy(int(head.address.rpartition(":")[2]))
-    spec = spec_file(tmp_path, al4, "cut", epochs=30)
+    spec = spec_file(tmp_path, al4, "cut", epochs=12)
     submitted = head.submit(spec, "--studies", studies, address=f"http://127.0.0.1:{proxy.port}")
     lines = []
     for line in submitted.stderr:
@@ -226,7 +226,7 @@ def test_a_connection_that_is_lost_is_made_again_and_nothing_is_said_twice(head,
 
 @pytest.mark.slow
 def test_a_stopped_job_ends_cleanly_and_the_same_command_goes_on(head, tmp_path, al4, studies):
-    spec = spec_file(tmp_path, al4, "halt", epochs=60)
+    spec = spec_file(tmp_path, al4, "halt", epochs=15)
     first = head.submit(spec, "--studies", studies)
     for line in first.stderr:
         if "trial 0: epoch" in line:
