@@ -224,6 +224,6 @@ if __name__ == "__main__":
     except Exception as problem:
         text = " ".join(str(problem).split())
         if not isinstance(problem, InputError):
-            text = f"an MPI rank failed: {type(problem).__name__}: {text}"
+            text = f"an MPI rank failed ({type(problem).__name__}: {text}); run it again"
         print(f"{SAYS}{text}", file=sys.stderr, flush=True)
         mpi_world(alone=False).Abort(1)

@@ -35,8 +35,8 @@ def descriptors() -> None:
 def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int, address: str | None) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
-    Each CPU computes one piece of a snapshot after another, of some 16,000 grid points.  Only where there are fewer
-    pieces than CPUs, as for one cell of moderate size on a large node, are they faster together: --ranks.
+    Each CPU computes one piece of a snapshot after another, of some 16,000 grid points.  With --ranks several share
+    each piece, which can only be faster where there are fewer pieces than idle CPUs.
 
     Snapshots that have descriptors of these settings are left as they are, so an interrupted run goes on where it was.
 
