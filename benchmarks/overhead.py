@@ -105,6 +105,7 @@ def ours(method: str, n_trials: int, folder: str, watched: Watched | None = None
     """Seconds of ``n_trials`` of one of our methods."""
     from ray import tune
 
+    from dftune.cluster.schedulers import InOrder
     from dftune.cluster.trial_watch import TrialWatch
     from dftune.platform.progress import Silent
     from dftune.platform.search import _Record
@@ -122,7 +123,11 @@ def ours(method: str, n_trials: int, folder: str, watched: Watched | None = None
             tune.Tuner(
                 tune.with_resources(nothing, {"CPU": 1}),
                 tune_config=tune.TuneConfig(
-                    search_alg=searcher, num_samples=-1, max_concurrent_trials=2, reuse_actors=True
+                    search_alg=searcher,
+                    scheduler=InOrder(),
+                    num_samples=-1,
+                    max_concurrent_trials=2,
+                    reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[TrialWatch()]),
             )

@@ -15,6 +15,24 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 IDLE = 0.5  # seconds without a trial to run after which a method is taken to wait for the paused ones
 
 
+class InOrder(FIFOScheduler):
+    """Trials in the order in which they were asked for.
+
+    As Ray Tune's own, which looks through all trials there ever were, three times for each: 2 ms after 2,000.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: list[Trial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._live.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        self._live = [trial for trial in self._live if not trial.is_finished()]
+        return next((trial for trial in self._live if trial.status == Trial.PENDING), None)
+
+
 def asha(metric: str, epochs: int, *, grace_epochs: int, reduction_factor: int) -> TrialScheduler:
     """Asynchronous successive halving (Li et al., MLSys 2 (2020)).
 

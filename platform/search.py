@@ -5,6 +5,7 @@ import math
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from ..cluster.resources import GB, MemoryShare
-from ..cluster.schedulers import asha, hyperband, median, pause_epochs
+from ..cluster.schedulers import InOrder, asha, hyperband, median, pause_epochs
 from ..cluster.scoring import ClusterScorer
 from ..cluster.study_data import StudyData
 from ..cluster.training import train_trial
@@ -205,11 +206,11 @@ def search(
     return 0.0 if scorer is None else scorer.seconds
 
 
-def _scheduler(spec: StudySpec, concurrent: int) -> tuple[TrialScheduler | None, list[int]]:
+def _scheduler(spec: StudySpec, concurrent: int) -> tuple[TrialScheduler, list[int]]:
     """The scheduler, and the epochs after which it may pause a trial."""
     options, metric, epochs = spec.scheduler, spec.metric, spec.epochs
     if options is None:
-        return None, []
+        return InOrder(), []
     grace, factor = options.grace_epochs or max(1, epochs // 8), options.reduction_factor or 3
     if options.type == "asha":
         return asha(metric, epochs, grace_epochs=grace, reduction_factor=factor), []
@@ -249,33 +250,45 @@ class _Record:
     ) -> None:
         self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
         self._states: dict[int, State] = {t.number: t.state for t in ledger.trials()}
-        self._reports = {t.number: t.result for t in ledger.trials()}  # the latest of each trial
+        self._counts = Counter(self._states.values())
+        self._reports: dict[int, dict[str, Any]] = {}  # the latest of each trial
+        self._spent = {"grid_points": 0.0, "seconds": 0.0}  # by all trials, as they reported
+        for trial in ledger.trials():
+            self._keep(trial.number, trial.result)
         self._said_streamed = False
 
     @property
     def hopeless(self) -> bool:
-        states = list(self._states.values())
-        return states.count("failed") >= HOPELESS and not {"finished", "stopped"} & set(states)
+        return self._counts["failed"] >= HOPELESS and not self._counts["finished"] + self._counts["stopped"]
 
     @property
     def budget_used_up(self) -> bool:
-        budget = self._spec.budget
-        if budget is None:
-            return False
-        points, seconds = (sum(r.get(name, 0) for r in self._reports.values()) for name in ("grid_points", "seconds"))
-        return points >= (budget.grid_points or math.inf) or seconds >= (budget.seconds or math.inf)
+        limits = self._spec.budget.model_dump() if self._spec.budget is not None else {}
+        return any(limit is not None and self._spent[name] >= limit for name, limit in limits.items())
+
+    def _keep(self, trial: int, report: dict[str, Any]) -> None:
+        before = self._reports.get(trial, {})
+        for name in self._spent:
+            self._spent[name] += report.get(name, 0) - before.get(name, 0)
+        self._reports[trial] = report
+
+    def _is_now(self, trial: int, state: State) -> None:
+        if trial in self._states:
+            self._counts[self._states[trial]] -= 1
+        self._states[trial] = state
+        self._counts[state] += 1
 
     def asked(self, trial: int, config: Config) -> None:
         self._ledger.asked(trial, config, seed=self._spec.trial_seed(trial), scores=self._scores_of(config))
-        self._states[trial] = "running"
+        self._is_now(trial, "running")
 
     def pruned(self, trial: int, config: Config) -> None:
         self._ledger.pruned(trial, config, scores=self._scores_of(config))
-        self._states[trial] = "pruned"
+        self._is_now(trial, "pruned")
         self._show(f"candidate {trial} pruned by its score")
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> None:
-        self._reports[trial] = _kept(result)
+        self._keep(trial, _kept(result))
         self._ledger.reported(trial, result["epoch"], result[self._spec.metric])
         if not self._said_streamed and (said := streamed([self._reports[trial]])):
             self._progress.say(said)
@@ -292,14 +305,14 @@ class _Record:
         # Of a trial that failed the last report says no more than why: what it has cost stands in the one before.
         numbers = self._reports.get(trial, {}) | _kept(result)
         self._ledger.told(trial, value, numbers, failure, stopped=stopped)
-        self._states[trial] = "failed" if value is None else "stopped" if stopped else "finished"
-        self._reports[trial] = numbers
+        self._is_now(trial, "failed" if value is None else "stopped" if stopped else "finished")
+        self._keep(trial, numbers)
         if value is not None or failure is not None:
             self._progress.say(ending(trial, self._spec, value, result, failure, stopped=stopped))
         self._show("")
 
     def _show(self, text: str) -> None:
-        ended = sum(s not in ("running", "pruned") for s in self._states.values())
+        ended = len(self._states) - self._counts["running"] - self._counts["pruned"]
         self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
 
 
