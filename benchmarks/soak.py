@@ -195,7 +195,8 @@ def one(
     latest = time.monotonic() - started
     ended = False
     while not ended:
-        seconds = rng.uniform(EARLIEST, latest) if killed.kills < most else None
+        # Any moment of a whole session, early ones more often: late ones alone would leave few kills to a study.
+        seconds = rng.uniform(EARLIEST, rng.uniform(EARLIEST, latest)) if killed.kills < most else None
         ended = killed.session(folder / f"{killed.name}.toml", seconds)
     expected, found = whole.trials(), killed.trials()
     ends = [Study.open(soak.name, folder / "studies").conclusion() for soak in (whole, killed)]

@@ -605,7 +605,7 @@ def _owner(folder: Path) -> dict[str, str] | None:
     try:
         found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         return {key: str(found[key]) for key in ("ledger", "id")}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{folder / OWNER}: damaged; remove the folder, or choose another") from error
