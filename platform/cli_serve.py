@@ -74,7 +74,8 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
         )
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends it, also where a shell has had SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with closing(for_terminal()) as progress:
         try:
             with served(settings, host=host, port=port, address=address, say=progress.say) as (card, check):
