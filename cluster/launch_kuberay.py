@@ -1,4 +1,4 @@
-"""Manifests for the KubeRay operator: a cluster to work on, or one that runs a study and goes away."""
+"""Manifests for the KubeRay operator: a cluster to work on, one that runs a study and goes away, or one that serves."""
 
 import importlib.metadata
 from typing import Annotated, Any, Self
@@ -12,7 +12,7 @@ _SCRIPTS = "/etc/dftune"
 
 
 class KubeRay(Nodes):
-    """A RayCluster, or with a study a RayJob; nodes are pods."""
+    """A RayCluster, with a study a RayJob, with a model a RayService; nodes are pods."""
 
     image: Annotated[str, matching(r"[a-z0-9][A-Za-z0-9._:/@-]{0,255}", "the name of an image")] = Field(
         description="container image with dftune, and python and ray on PATH"
@@ -23,6 +23,7 @@ class KubeRay(Nodes):
     mount: AbsolutePath = Field(default="/shared", description="where the claim is mounted in every pod")
     namespace: Name | None = Field(default=None, description="default that of kubectl's context")
     study: AbsolutePath | None = Field(default=None, description="study file in the pods; default a cluster for many")
+    serve: AbsolutePath | None = Field(default=None, description="model in the pods, to be served")
     studies: AbsolutePath = Field(default="/shared/studies", description="folder of the studies in the pods")
     hours: float | None = Field(
         default=None, ge=0.1, le=8760, allow_inf_nan=False, description="time limit of a study [h]; default none"
@@ -34,18 +35,30 @@ class KubeRay(Nodes):
 
     @model_validator(mode="after")
     def _files_lie_on_the_claim(self) -> Self:
-        for what, path in (("study", self.study), ("studies", self.studies)):
+        for what, path in (("study", self.study), ("studies", self.studies), ("model", self.serve)):
             if path is not None and (not path.startswith(self.mount.rstrip("/") + "/") or ".." in path.split("/")):
                 raise PydanticCustomError(
                     "place", f"{what} {path} is not below {self.mount}, where the claim is mounted"
                 )
         if self.study is None and self.hours is not None:
             raise PydanticCustomError("unused", "hours is the time limit of a study, and none is given")
+        if self.study is not None and self.serve is not None:
+            raise PydanticCustomError("both", "a manifest runs a study or serves a model; make one for each")
         return self
 
 
 def kuberay_manifest(spec: KubeRay) -> str:
-    """The manifest for ``kubectl apply -f``: a RayCluster, or a ConfigMap and a RayJob."""
+    """The manifest for ``kubectl apply -f``: a RayCluster, a ConfigMap and a RayJob, or a RayService."""
+    if spec.serve is not None:
+        secret = _secret(spec)
+        namespace = "" if spec.namespace is None else f" --namespace {spec.namespace}"
+        service = {"serveConfigV2": to_yaml(_serve_config(spec)), "rayClusterConfig": _cluster(spec)}
+        return (
+            "# A model of dftune as an HTTP endpoint.  Once, the token that it asks for:\n"
+            f"#   kubectl create secret generic {secret}{namespace} --from-literal=token=$(openssl rand -hex 32)\n"
+            "# then kubectl apply -f FILE; with another model or other limits again, while it serves.\n"
+            f"{to_yaml(_resource(spec, 'RayService', service))}"
+        )
     if spec.study is None:
         return f"# Ray for dftune.  kubectl apply -f FILE\n{to_yaml(_resource(spec, 'RayCluster', _cluster(spec)))}"
     scripts = {
@@ -69,6 +82,29 @@ def kuberay_manifest(spec: KubeRay) -> str:
         "# A study of dftune.  kubectl apply -f FILE; a retry goes on where the study was.\n"
         f"{to_yaml(scripts)}---\n{to_yaml(_resource(spec, 'RayJob', job))}"
     )
+
+
+def _secret(spec: KubeRay) -> str:
+    return f"{spec.name}-endpoint"  # the Secret called as the cluster is KubeRay's own
+
+
+def _serve_config(spec: KubeRay) -> dict[str, Any]:
+    """What Ray Serve is told: a replica for each GPU, or for each node, that takes all CPUs there are for it."""
+    on_node = max(spec.gpus, 1)
+    limits = {"cpus": max(spec.cpus // on_node, 1), "gpus": min(spec.gpus, 1)}
+    return {
+        "proxy_location": "EveryNode",
+        # The pods' own network: whoever reaches it needs the token.
+        "http_options": {"host": "0.0.0.0", "port": 8000, "request_timeout_s": 130},
+        "applications": [
+            {
+                "name": "dftune",
+                "route_prefix": "/",
+                "import_path": "dftune.platform.endpoint:application",
+                "args": {"model": spec.serve, "replicas": on_node * spec.nodes, **limits},
+            }
+        ],
+    }
 
 
 def _resource(spec: KubeRay, kind: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +144,10 @@ def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
     if spec.study is not None and container == "ray-head":
         volumes.append({"name": "scripts", "configMap": {"name": f"{spec.name}-scripts"}})
         mounts.append({"name": "scripts", "mountPath": _SCRIPTS, "readOnly": True})
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings().items()]
+    if spec.serve is not None:
+        source = {"secretKeyRef": {"name": _secret(spec), "key": "token"}}
+        env.append({"name": "DFTUNE_TOKEN", "valueFrom": source})
     return {
         "spec": {
             "automountServiceAccountToken": False,
@@ -115,7 +155,7 @@ def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
                 {
                     "name": container,
                     "image": spec.image,
-                    "env": [{"name": name, "value": value} for name, value in settings().items()],
+                    "env": env,
                     "resources": {"requests": amounts, "limits": dict(amounts)},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,

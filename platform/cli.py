@@ -13,6 +13,7 @@ from .cli_compare import compare
 from .cli_data import data
 from .cli_descriptors import descriptors
 from .cli_model import model
+from .cli_serve import serve
 from .cli_study import study
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -50,7 +51,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, study, compare, model, cluster):
+for group in (data, descriptors, study, compare, model, serve, cluster):
     cli.add_command(group)
 
 

@@ -76,6 +76,7 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @click.option("--image", required=True, help="Container image with dftune.")
 @click.option("--claim", required=True, help="Volume claim (ReadWriteMany) with datasets and studies.")
 @_nodes_options
+@click.option("--serve", metavar="MODEL", help="Serve the model in this folder of the pods; no STUDY then.")
 @click.option("--mount", default="/shared", show_default=True, help="Where every pod sees the claim.")
 @click.option("--studies", default="/shared/studies", show_default=True, help="Folder of the studies in the pods.")
 @click.option("--hours", type=float, help="Time limit of the study; by default none.")
@@ -86,6 +87,8 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 def cluster_kuberay(output: Path | None, **options: Any) -> None:
     """Print a manifest for the KubeRay operator (1.5.1 or later): a RayJob for STUDY, else a RayCluster for many.
 
+    With --serve it is a RayService: the endpoint of `dftune serve`, a replica for each GPU, or for each node.
+
     STUDY is the path of the study file in the pods, on the claim.  A RayJob starts a cluster, runs the study or goes on
     with it, and removes the cluster; a failed one is retried in a new cluster.
 
@@ -93,6 +96,7 @@ def cluster_kuberay(output: Path | None, **options: Any) -> None:
     Example:
       dftune cluster kuberay /shared/al4.toml --image registry.example.org/dftune:0.1 --claim studies > al4.yaml
       kubectl apply -f al4.yaml
+      dftune cluster kuberay --serve /shared/al4.model --image registry.example.org/dftune:0.1 --claim studies
     """
     from ..cluster.launch_kuberay import KubeRay, kuberay_manifest
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ from ..trainables.physics.local import density, density_response
 from ..trainables.physics.quadrature import Quadrature
 from ..trainables.physics.reciprocal import DensitySphere
 from ..trainables.physics.smearing import fermi_dirac
+from ..trainables.shards import to_batches
 from ..trainables.surrogate import predict_ldos, pull_back
 
 if TYPE_CHECKING:
@@ -125,6 +127,23 @@ class Prediction:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "density"}
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
         return plain | {"warnings": self.warnings}
+
+
+def density_batches(prediction: Prediction) -> list[pa.RecordBatch]:
+    """The density as Arrow record batches: one column in C order of the grid [1/Å³]."""
+    about = {"grid": str(prediction.grid), "axes": "grid point (C order)", "unit": "1/Å³"}
+    return to_batches(prediction.density.reshape(-1), "density", about)
+
+
+def ldos_batches(ldos: Float32) -> list[pa.RecordBatch]:
+    """An LDOS (nx, ny, nz, n_energy) as Arrow record batches: a list of energies a grid point [1/(eV Å³)]."""
+    nx, ny, nz, n_energy = ldos.shape
+    about = {
+        "grid": str((nx, ny, nz)),
+        "axes": "grid point (C order), energy",
+        "unit": "1/(eV Å³), both spins summed",
+    }
+    return to_batches(ldos.reshape(-1, n_energy), "ldos", about)
 
 
 def predict(

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ..trainables.errors import InputError
 from ..trainables.files import atomic
 from ..trainables.physics.units import BOHR
-from ..trainables.shards import to_batches, write
+from ..trainables.shards import write
 from .figures import BLUE, ORANGE, save
 from .model import Model
-from .prediction import Forces, Prediction, Progress, quiet
+from .prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from .structures import check_structure
 
 
@@ -72,8 +72,7 @@ def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
     """Write the density as the suffix says: .cube, .npy (nx, ny, nz), or .arrow (a column in C order of the grid)."""
     density = prediction.density
     if path.suffix == ".arrow":
-        about = {"grid": str(prediction.grid), "axes": "grid point (C order)", "unit": "1/Å³"}
-        return write(path, to_batches(density.reshape(-1), "density", about))
+        return write(path, density_batches(prediction))
     with atomic(path) as temporary:
         if path.suffix == ".cube":
             with temporary.open("w", encoding="ascii") as file:
@@ -117,12 +116,7 @@ def _ldos_files(paths: list[Path], model: Model, atoms: ase.Atoms) -> Iterator[N
         yield values
         for path in paths:
             if path.suffix == ".arrow":
-                about = {
-                    "grid": str(grid),
-                    "axes": "grid point (C order), energy",
-                    "unit": "1/(eV Å³), both spins summed",
-                }
-                write(path, to_batches(values.reshape(-1, values.shape[-1]), "ldos", about))  # from the mapped file
+                write(path, ldos_batches(values))  # from the mapped file
             else:
                 with atomic(path) as temporary, temporary.open("wb") as file:
                     np.save(file, values)

@@ -1,5 +1,6 @@
 """Atomic structures from users: read from files, and checked before anything is computed.  Lengths in Å."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import ase
 import ase.io
 import ase.io.formats
 import numpy as np
+from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 
 from ..trainables.dataset import one_line
@@ -55,6 +57,49 @@ def read_structures(path: str | Path, frames: str = "-1") -> list[ase.Atoms]:
     return list(found)
 
 
+def read_extended_xyz(text: str) -> ase.Atoms:
+    """The one configuration of an extended XYZ text, from whoever sends it: species and positions, nothing else.
+
+    ASE's reader takes as much memory as the text tells it to.
+
+    Raises:
+        StructureError: not such a text, or more than one configuration.
+    """
+    lines = text.splitlines()
+    if len(lines) < 2 or not re.fullmatch(r"\s*\d{1,9}\s*", lines[0]):
+        raise StructureError('extended XYZ begins with the number of atoms on a line and a line with Lattice="..."')
+    n_atoms, about = int(lines[0]), lines[1]
+    rows, rest = lines[2 : 2 + n_atoms], lines[2 + n_atoms :]
+    if len(rows) < n_atoms or any(line.strip() for line in rest):
+        raise StructureError(f"the first line says {n_atoms} atoms, but {len(lines) - 2} lines follow; give one frame")
+    lattice = re.search(r"""\bLattice\s*=\s*["']([^"']*)["']""", about, re.IGNORECASE)
+    named = re.search(r"""\bProperties\s*=\s*["']?([^\s"']+)""", about, re.IGNORECASE)
+    try:
+        cell = np.array((lattice[1] if lattice else "").split(), dtype=float).reshape(3, 3)
+    except ValueError:
+        raise StructureError('the second line has no Lattice="..." of nine numbers; the cell is needed') from None
+    fields = (named[1] if named else "species:S:1:pos:R:3").split(":")
+    columns, column = {}, 0
+    for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if not re.fullmatch(r"\d{1,3}", count):
+            raise StructureError(f"Properties of extended XYZ give {name[:20]} {count[:20]} columns; 999 at most")
+        columns[f"{name}:{kind}:{count}"] = column
+        column += int(count)
+    if not {"species:S:1", "pos:R:3"} <= set(columns):
+        raise StructureError("Properties of extended XYZ must hold species:S:1 and pos:R:3")
+    species, first = columns["species:S:1"], columns["pos:R:3"]
+    words = [line.split() for line in rows]
+    for number, row in enumerate(words, 3):
+        if len(row) != column:
+            raise StructureError(f"line {number} has {len(row)} columns; its Properties say {column}")
+    try:
+        positions = np.array([row[first : first + 3] for row in words], dtype=float).reshape(-1, 3)
+        numbers = [atomic_numbers[row[species]] for row in words]
+    except (ValueError, KeyError, IndexError) as error:
+        raise StructureError(f"an atom that is none: {one_line(error)}") from None
+    return ase.Atoms(numbers, positions, cell=cell, pbc=True)
+
+
 def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
     """Refuse what cannot be predicted.
 
@@ -81,6 +126,13 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
         raise StructureError(f"the cell is only {flattest:.2g} Å thick; check its vectors")
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
+    # Atoms in one small box are found first: the search below would take memory for each pair of thousands of them.
+    box = NEAREST_ATOMS / 2
+    if len(np.unique(np.floor(atoms.get_positions(wrap=True) / box), axis=0)) < len(atoms):
+        raise StructureError(
+            f"two atoms are less than {np.sqrt(3) * box:.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
+            "check positions and cell"
+        )
     # Images of an atom count: a cell may be smaller than two atoms' distance.
     too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
     if len(too_close):

@@ -1,5 +1,7 @@
 """Launch files: Slurm scripts run under stand-ins for Slurm, manifests by KubeRay's fields, `ray up` by Ray itself."""
 
+import hashlib
+import importlib
 import os
 import shutil
 import signal
@@ -22,6 +24,7 @@ from dftune.cluster.launch_kuberay import KubeRay, kuberay_manifest
 from dftune.cluster.launch_ray_up import Machines, ray_up_config
 from dftune.cluster.launch_slurm import SlurmJob, slurm_script
 from dftune.platform.cli import cli
+from dftune.platform.endpoint_settings import EndpointError
 
 BIN = Path(sys.prefix) / "bin"
 NASTY = 'it\'s "$(touch pwned)" `touch pwned` ; touch pwned #é'
@@ -382,11 +385,12 @@ TEXT, WHOLE, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"typ
 QUANTITIES = {"type": "object", "additionalProperties": {"type": "string", "pattern": r"^[0-9]+(Gi)?$"}}
 LABEL = {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"}
 METADATA = closed(["name"], name=LABEL, namespace=LABEL)
+FROM = closed(["secretKeyRef"], secretKeyRef=closed(["name", "key"], name=LABEL, key=TEXT))
 CONTAINER = closed(
     ["name", "image", "resources"],
     name=LABEL,
     image=TEXT,
-    env={"type": "array", "items": closed(["name", "value"], name=TEXT, value=TEXT)},
+    env={"type": "array", "items": closed(["name"], name=TEXT, value=TEXT, valueFrom=FROM)},
     resources=closed(["requests", "limits"], requests=QUANTITIES, limits=QUANTITIES),
     securityContext=closed(
         [],
@@ -441,6 +445,7 @@ JOB = closed(
     ttlSecondsAfterFinished=WHOLE,
     rayClusterSpec=CLUSTER,
 )
+SERVICE = closed(["rayClusterConfig"], rayClusterConfig=CLUSTER, serveConfigV2=TEXT)
 RAY_V1 = {"const": "ray.io/v1"}
 KINDS = {
     kind: closed(
@@ -450,7 +455,7 @@ KINDS = {
         metadata=METADATA,
         spec=spec,
     )
-    for kind, spec in {"RayCluster": CLUSTER, "RayJob": JOB}.items()
+    for kind, spec in {"RayCluster": CLUSTER, "RayJob": JOB, "RayService": SERVICE}.items()
 } | {
     "ConfigMap": closed(
         ["apiVersion", "kind", "metadata", "data"],
@@ -473,6 +478,7 @@ def kuberay(**changes) -> KubeRay:
         (kuberay(nodes=1, gpus=4, namespace="physics", name="al4"), ["RayCluster"]),
         (kuberay(study="/shared/al4.toml"), ["ConfigMap", "RayJob"]),
         (kuberay(study=f"/shared/{NASTY}", hours=1.5, retries=0, gpus=1, nodes=9), ["ConfigMap", "RayJob"]),
+        (kuberay(serve=f"/shared/{NASTY}", nodes=3, namespace="physics"), ["RayService"]),
     ],
 )
 def test_kuberay_manifests_have_the_fields_that_kuberay_knows(spec, kinds):
@@ -482,7 +488,7 @@ def test_kuberay_manifests_have_the_fields_that_kuberay_knows(spec, kinds):
         jsonschema.validate(document, KINDS[document["kind"]])
         assert document["metadata"].get("namespace") == spec.namespace
     last = documents[-1]["spec"]
-    cluster = last if kinds == ["RayCluster"] else last["rayClusterSpec"]
+    cluster = last.get("rayClusterSpec") or last.get("rayClusterConfig") or last
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["enableInTreeAutoscaling"] is False
     groups = cluster.get("workerGroupSpecs", [])
@@ -493,9 +499,37 @@ def test_kuberay_manifests_have_the_fields_that_kuberay_knows(spec, kinds):
         (container,) = pod_spec["containers"]
         wanted = {"cpu": "8", "memory": "32Gi", **({"nvidia.com/gpu": str(spec.gpus)} if spec.gpus else {})}
         assert container["resources"] == {"requests": wanted, "limits": wanted}
-        assert {e["name"]: e["value"] for e in container["env"]} == settings()
+        assert {e["name"]: e["value"] for e in container["env"] if "value" in e} == settings()
         assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod_spec["volumes"]}
         assert {"name": "shared", "mountPath": "/shared"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize("gpus, replicas, cpus, share", [(0, 3, 8, 0), (1, 3, 8, 1), (4, 12, 2, 1)])
+def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, replicas, cpus, share):
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+    from ray.serve.schema import ServeDeploySchema
+
+    text = kuberay_manifest(kuberay(serve="/shared/al4.model", nodes=3, gpus=gpus))
+    spec = yaml.safe_load(text)["spec"]
+    config = ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"]))
+    (served,) = config.applications
+    assert (config.http_options.host, config.http_options.port) == ("0.0.0.0", 8000)
+    module, _, name = served.import_path.partition(":")
+    builder = getattr(importlib.import_module(module), name)
+    with pytest.raises(EndpointError, match="asks for a token"):
+        call_user_app_builder_with_args_if_necessary(builder, served.args)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DFTUNE_TOKEN", "x" * 32)
+        deployment = call_user_app_builder_with_args_if_necessary(builder, served.args)._bound_deployment
+    (settings_,) = deployment.init_args
+    assert settings_.model == "/shared/al4.model"
+    assert settings_.token_sha256 == hashlib.sha256(b"x" * 32).hexdigest()
+    assert (deployment.num_replicas, settings_.cpus, settings_.gpus) == (replicas, cpus, share)
+    assert deployment.ray_actor_options["num_gpus"] == share
+    secret = {"name": "DFTUNE_TOKEN", "valueFrom": {"secretKeyRef": {"name": "dftune-endpoint", "key": "token"}}}
+    for pod in (spec["rayClusterConfig"]["headGroupSpec"], *spec["rayClusterConfig"]["workerGroupSpecs"]):
+        assert secret in pod["template"]["spec"]["containers"][0]["env"]
+    assert "kubectl create secret generic dftune-endpoint --from-literal=token=" in text
 
 
 def test_the_schema_of_the_test_refuses_what_kuberay_would():
@@ -532,6 +566,8 @@ def test_the_job_of_a_ray_job_runs_the_study_and_a_retry_goes_on_with_it(stand_i
         ({"study": "/home/me/al4.toml"}, "not below /shared"),
         ({"study": "/shared/../etc/al4.toml"}, "not below /shared"),
         ({"hours": 3}, "time limit of a study"),
+        ({"serve": "/home/me/al4.model"}, "not below /shared"),
+        ({"serve": "/shared/al4.model", "study": "/shared/al4.toml"}, "a study or serves a model"),
         ({"image": "x y"}, "not the name of an image"),
         ({"claim": "a: b"}, "not the name of a volume claim"),
         ({"namespace": "a\nb"}, "lower-case letters"),
@@ -623,11 +659,15 @@ MACHINES = {"head": "10.0.0.1", "user": "ada"}
             kuberay_manifest(KubeRay(study="/shared/x.toml", image="a", claim="c")),
         ),
         (
+            ["kuberay", "--serve", "/shared/x.model", "--image", "a", "--claim", "c"],
+            kuberay_manifest(KubeRay(serve="/shared/x.model", image="a", claim="c")),
+        ),
+        (
             ["ray-up", "--head", "10.0.0.1", "--user", "ada", "--worker", "b", "--worker", "c"],
             ray_up_config(Machines(**MACHINES, workers=("b", "c"), venv=sys.prefix)),
         ),
     ],
-    ids=["slurm", "kuberay", "kuberay-study", "ray-up"],
+    ids=["slurm", "kuberay", "kuberay-study", "kuberay-serve", "ray-up"],
 )
 def test_a_command_prints_what_the_function_gives_with_the_same_defaults(arguments, text, tmp_path):
     assert run(*arguments).stdout == text

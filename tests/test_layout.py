@@ -23,6 +23,10 @@ ALLOWED = {
     "cluster": {"ray", "torch"},
     "platform": set(),
     "platform/cli": {"click"},
+    "platform/endpoint": {"ray"},  # the application and its server
+    "platform/endpoint.py": {"ray", "torch"},
+    "platform/endpoint_settings.py": set(),
+    "platform/endpoint_web.py": set(),
     "platform/ledger": {"optuna", "sqlalchemy"},  # and its places
     "platform/model.py": {"torch"},
     "platform/plots.py": {"optuna"},
