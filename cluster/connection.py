@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..trainables.errors import InputError
-from .processes import MARK, end_left_over, mark, mark_session
+from .processes import KEEP_ENVIRONMENT, MARK, end_left_over, mark, mark_session
 
 # Read by Ray when it is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -78,7 +78,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         with _own_signals():
             if address is None:
                 end_left_over()
-                os.environ[MARK] = mark()
+                os.environ |= {MARK: mark(), KEEP_ENVIRONMENT: "1"}
                 try:
                     context = ray.init(
                         address="local",
@@ -87,7 +87,8 @@ def connected(address: str | None = None) -> Iterator[None]:
                         log_to_driver=False,
                     )
                 finally:
-                    del os.environ[MARK]  # what else this process starts is no part of Ray
+                    for name in (MARK, KEEP_ENVIRONMENT):  # what else this process starts is no part of Ray
+                        del os.environ[name]
                 mark_session(Path(context.address_info["session_dir"]))
             else:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)

@@ -1,7 +1,6 @@
 """Processes of this machine: which one is which, and what a killed process has left behind."""
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -9,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
-MARK_FILE = "dftune"  # the same in the folder of its session: some processes write a title over their environment
+MARK_FILE = "dftune"  # the same in the folder of its session
+KEEP_ENVIRONMENT = "SPT_NOENV"  # set, Ray's processes do not write their titles over the environment that they show
 
 
 def machine() -> str:
@@ -50,7 +50,7 @@ def end_left_over() -> None:
     (Ray 2.60) then stay for ever.
     """
     for _ in range(5):  # one that is struck may just have started another
-        if not (left := {process for process, value in _marked() if value == mark() or _is_dead(value)}):
+        if not (left := [process for process, value in _marked() if value == mark() or _is_dead(value)]):
             return
         for process in left:
             with suppress(OSError):
@@ -59,20 +59,15 @@ def end_left_over() -> None:
 
 
 def _marked() -> list[tuple[int, str]]:
-    """Processes that belong to an embedded Ray, by their environment or the logs they have open, and its mark."""
+    """Processes with a MARK in their environment, and its value."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        if folder.name == str(os.getpid()):  # whose own logs of Ray are open, too
-            continue
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
-            files = [os.readlink(file) for file in (folder / "fd").iterdir()]
         except OSError:  # it has ended, or is somebody else's
             continue
-        values = {entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(f"{MARK}=".encode())}
-        sessions = {match[1] for file in files if (match := re.match(r"(/.*/session_[^/]+)/logs/", file))}
-        values |= {_mark_of(Path(session)) for session in sessions}
-        found += [(int(folder.name), value) for value in values if value]
+        values = [entry.partition(b"=")[2] for entry in environment if entry.startswith(f"{MARK}=".encode())]
+        found += [(int(folder.name), value.decode()) for value in values]
     return found
 
 

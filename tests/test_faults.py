@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,24 @@ def test_a_killed_scorer_costs_no_score():
     assert scores == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_all_processes_of_an_embedded_ray_can_be_known():
+    ours, theirs = [], {os.getpid()}
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    while found := {p for p, parent in parents.items() if parent in theirs} - theirs:
+        theirs |= found
+    for process in theirs - {os.getpid()}:
+        with suppress(OSError):
+            title = Path(f"/proc/{process}/cmdline").read_bytes()
+            if b"ray" in title and not title.startswith(b"/bin/sh"):
+                ours.append((title[:40], f"{MARK}={mark()}".encode() in Path(f"/proc/{process}/environ").read_bytes()))
+    assert any(title.startswith(b"ray::DashboardAgent") for title, _ in ours)
+    assert [title for title, marked in ours if not marked] == []
+
+
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(described, tmp_path):
     trials, said = struck(described, tmp_path, {1: signal.SIGSTOP}, time_limit=10.0)
@@ -112,7 +131,7 @@ def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(described, tmp_path):
     assert f"trial 1 failed: {limit}" in said
 
 
-def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(tmp_path, monkeypatch):
+def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(monkeypatch):
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
@@ -128,13 +147,6 @@ def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(tmp_pat
         name: subprocess.Popen(sleep, env=os.environ | ({} if value is None else {MARK: value}))
         for name, value in marks.items()
     }
-    for name, value in list(marks.items()):  # the same by the log that a process has open in a session of Ray
-        logs = tmp_path / f"session_{len(processes)}" / "logs"
-        logs.mkdir(parents=True)
-        if value is not None:
-            (logs.parent / MARK_FILE).write_text(value)
-        with (logs / "agent.log").open("w") as log:
-            processes[f"{name}, by its log"] = subprocess.Popen(sleep, stdout=log)
     monkeypatch.setattr("dftune.cluster.processes.mark", lambda: marks["ours"])  # this process's own Ray is in use
     time.sleep(0.2)
     end_left_over()
