@@ -1,6 +1,7 @@
 """What several test files share: one local Ray for the session, a dataset that is cheap to work on, and a model."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from dftune.trainables.training import train
 from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
 
 ROOT = Path(__file__).parents[1]
+
+# A shell that runs the tests in the background has Ctrl-C ignored, by every process that they start, too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
