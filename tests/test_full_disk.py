@@ -59,7 +59,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(disk):
 
 
 def test_descriptors_that_find_no_room_keep_those_that_were_finished(al4, disk, local_ray):
-    shutil.copytree(al4.path, disk / "al4")
+    shutil.copytree(al4.path, disk / "al4", ignore=shutil.ignore_patterns("descriptors"))  # of other tests
     dataset, settings = Dataset.open(disk / "al4"), BispectrumSettings(**CHEAP)
     room = 4 * settings.n_components * dataset.snapshots[0].n_points
     filler = fill(disk, leave=int(4.5 * room))
