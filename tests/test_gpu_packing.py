@@ -212,6 +212,7 @@ def on_three_nodes(where, dataset=""):
     return json.loads(out.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_trials_share_the_gpus_of_several_nodes_and_leave_nodes_without_alone(tmp_path):
     found = on_three_nodes(tmp_path)
     assert found["slots"] == [12, 3, 6, 7, 8], "bounded by 4 CPUs a node where a GPU is cut finer"

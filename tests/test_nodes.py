@@ -67,6 +67,7 @@ def described(al4, local_ray):
     return al4
 
 
+@pytest.mark.slow
 def test_a_node_lost_in_the_search_costs_only_the_trial_that_ran_there(described, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", STUDY, described.path, tmp_path, json.dumps(CHEAP)],

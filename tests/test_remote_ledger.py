@@ -490,6 +490,7 @@ class Lines(Silent):
         self.act(text)
 
 
+@pytest.mark.slow
 def test_a_study_in_a_database_whose_server_is_killed_is_the_study_in_a_file(described, database, postgresql, tmp_path):
     killed = []
 
