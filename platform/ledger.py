@@ -103,7 +103,7 @@ class Ledger:
         self._lease: Lease | None = None
         self._asking: int | None = None  # number of the trial that is being written
         event.listen(storage.engine, "commit", self._refuse)
-        self._ids = {t.number: t._trial_id for t in self._reader.get_all_trials(study_id, deepcopy=False)}
+        self._ids: dict[int, int] = {}  # of the storage, by the trial's number
 
     @classmethod
     def create(cls, place: Place | Path, spec: StudySpec, dataset_sha256: str) -> "Ledger":
@@ -195,7 +195,7 @@ class Ledger:
         if self._again(number_of_the_latest) > lease.number:
             raise LeaseLost(f"{self.place}: another process has taken the study over; nothing is written")
         self._lease = lease
-        self._ids = {t.number: t._trial_id for t in self._frozen()}  # an earlier holder may just have added one
+        self._ids = {}  # an earlier holder may just have added one
 
     def _refuse(self, connection: Connection) -> None:
         """Before each commit, in its transaction: refuse what somebody else may write, or what has a wrong number."""
@@ -280,17 +280,23 @@ class Ledger:
                 ) from error
             self._ids[trial] = found._trial_id
 
+    def _id(self, trial: int) -> int:
+        if trial not in self._ids:  # it is of an earlier session
+            self._ids = {t.number: t._trial_id for t in self._frozen()}
+        return self._ids[trial]
+
     def reported(self, trial: int, epoch: int, value: float) -> None:
         """Record the value an epoch reached, at most once a second."""
         now = time.monotonic()
         if now - self._reported.get(trial, -1e9) < REPORT_SECONDS:
             return
         self._reported[trial] = now
-        self._again(lambda: self._storage.set_trial_intermediate_value(self._ids[trial], epoch, value))
+        trial_id = self._id(trial)
+        self._again(lambda: self._storage.set_trial_intermediate_value(trial_id, epoch, value))
 
     def lost(self, trial: int, cause: str) -> None:
         """Record that a trial is begun again, since its process or node was lost.  Errors as ``told``."""
-        trial_id = self._ids[trial]
+        trial_id = self._id(trial)
         known = self._again(lambda: self._storage.get_trial(trial_id)).user_attrs.get("lost", [])
         self._again(lambda: self._storage.set_trial_user_attr(trial_id, "lost", [*known, cause]))
 
@@ -311,7 +317,7 @@ class Ledger:
         Raises:
             LedgerError: it cannot be written.
         """
-        trial_id, storage = self._ids[trial], self._storage
+        trial_id, storage = self._id(trial), self._storage
         self._again(lambda: storage.set_trial_user_attr(trial_id, "result", dict(result)))
         state, values = TrialState.COMPLETE, None if value is None else [value]
         if value is None:
