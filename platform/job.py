@@ -66,10 +66,11 @@ def _run(order: Order) -> None:
     from .spec import StudySpec
     from .study import Study
 
-    study = Study.from_spec(StudySpec.of(order.spec), order.studies, os.environ.get("DFTUNE_LEDGER"))
+    ledger = os.environ.get("DFTUNE_LEDGER")
+    study = Study.from_spec(StudySpec.of(order.spec), order.studies, ledger)
     progress = for_terminal()
     with connected():
-        for note in _check(study, order.requirements):
+        for note in _check(study, ledger, order.requirements):
             progress.say(note)
         print(MARK, end="", flush=True)
         conclusion = study.resume(progress=progress) if study.begun else study.run(progress=progress)
@@ -77,7 +78,7 @@ def _run(order: Order) -> None:
     show_conclusion(study, conclusion, order.as_json)
 
 
-def _check(study: "Study", requirements: list[str]) -> list[str]:
+def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[str]:
     """Refuse what cannot come to an end, and say what may surprise."""
     from ..cluster.node_check import ask_nodes, check_dataset
     from ..cluster.resources import slots
@@ -94,7 +95,7 @@ def _check(study: "Study", requirements: list[str]) -> list[str]:
     gpus = 0.0 if resources.gpus == "auto" else resources.gpus
     slots(resources.cpus, gpus, resources.concurrent, memory=resources.memory)
     if study.begun:
-        begun = Study.open(spec.name, study.folder.parent, os.environ.get("DFTUNE_LEDGER"))
+        begun = Study.open(spec.name, study.folder.parent, ledger)
         before, now = (s.model_dump(mode="json") for s in (begun.spec, spec))
         if changed := [key for key in now if now[key] != before[key]]:
             raise SpecError(

@@ -195,7 +195,6 @@ class Ledger:
         if self._again(number_of_the_latest) > lease.number:
             raise LeaseLost(f"{self.place}: another process has taken the study over; nothing is written")
         self._lease = lease
-        self._ids = {}  # an earlier holder may just have added one
 
     def _refuse(self, connection: Connection) -> None:
         """Before each commit, in its transaction: refuse what somebody else may write, or what has a wrong number."""
