@@ -244,7 +244,6 @@ class Lease:
         self._lost = LeaseLost(f"{self.home}: {why}; stopped, and nothing more is written")
 
     def _release(self) -> None:
-        self._ended.set()
         if self._lost is None:
             with suppress(OSError):
                 self.home.free(self.number)
@@ -273,8 +272,9 @@ def held(home: Home | Path, say: Callable[[str], None] = lambda text: None) -> I
     try:
         yield lease
     finally:
+        lease._ended.set()
+        thread.join()  # a heartbeat that came later would take back what is let go
         lease._release()
-        thread.join(timeout=BEAT_SECONDS)
 
 
 def _take(home: Home, say: Callable[[str], None]) -> Lease:

@@ -99,6 +99,21 @@ def test_one_that_is_let_go_is_free_at_once_and_its_number_is_never_used_again(h
     assert said == []
 
 
+def test_a_heartbeat_under_way_does_not_take_back_what_is_let_go(home, quick, monkeypatch):
+    beat, under_way = home.beat, threading.Event()
+
+    def slow(number):
+        under_way.set()
+        time.sleep(0.5)
+        return beat(number)
+
+    monkeypatch.setattr(home, "beat", slow)
+    with held(home):
+        assert under_way.wait(5)
+    time.sleep(0.6)
+    assert home.look().free
+
+
 def test_a_holder_that_was_killed_here_is_followed_at_once(place, home):
     other, said = holder(place), []
     other.kill()

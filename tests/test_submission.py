@@ -44,7 +44,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray head, and where it lets us in."""
+    """A Ray head, and an environment of processes that it lets in."""
 
     address: str
     environment: dict[str, str]
@@ -52,7 +52,7 @@ class Head:
     def dftune(self, *words, **options) -> subprocess.Popen:
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [BIN / "dftune", *map(str, words)]
-        return subprocess.Popen(command, **{**pipe, "env": os.environ | self.environment, **options})
+        return subprocess.Popen(command, **{**pipe, "env": self.environment, **options})
 
     def submit(self, *words, address=None) -> subprocess.Popen:
         return self.dftune("study", "submit", *words, "--address", address or self.address)
@@ -65,7 +65,9 @@ def head():
     token, port = folder / "token", free_port()
     token.touch(0o600)
     token.write_text(secrets.token_hex(32))
-    access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    # The Ray of the test session has put its own token into this process's environment, where it would come first.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    access = {**outside, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     options = {
         **{"temp-dir": folder / "ray", "port": free_port(), "ray-client-server-port": free_port(), "num-cpus": 2},
         **{"dashboard-host": "127.0.0.1", "dashboard-port": port, "include-dashboard": "true"},
@@ -75,7 +77,7 @@ def head():
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [BIN / "ray", "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())],
-            env={**os.environ, **access, "PATH": "/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**access, "PATH": "/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"},
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -231,7 +233,7 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_goes_on(head, tmp_path,
         if "trial 0: epoch" in line:
             break
     stop = [BIN / "ray", "job", "stop", "--address", head.address, "dftune-halt-1"]
-    subprocess.run(stop, env=os.environ | head.environment, check=True, capture_output=True)
+    subprocess.run(stop, env=head.environment, check=True, capture_output=True)
     _, err = first.communicate(timeout=100)
     assert first.returncode == 1
     assert "stopped; finished trials are kept, go on with" in err  # the study's own words: it was not killed
@@ -302,13 +304,12 @@ while client.get_job_status(job) in ("PENDING", "RUNNING"):
 print(client.get_job_logs(job))
 """
     # Ray reads its token when it is imported, so in a process of its own.
-    environment = os.environ | head.environment
-    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/")
+    out = subprocess.run([sys.executable, "-c", code], env=head.environment, capture_output=True, text=True, cwd="/")
     assert re.search(r"shipped .*py_modules_files/.*/dftune/__init__.py", out.stdout), out.stderr
 
 
 def test_where_there_is_no_cluster_or_no_right_to_use_it_the_command_says_so(head, tmp_path, al4):
-    stranger = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "not the one"}
+    stranger = head.environment | {"RAY_AUTH_TOKEN": "not the one"}
     refused = Head(head.address, stranger).submit(spec_file(tmp_path, al4))
     assert "asks for another token than this one; set RAY_AUTH_MODE=token" in refused.communicate(timeout=60)[1]
     assert refused.returncode == 1
