@@ -7,7 +7,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,13 +46,14 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
+def connected(address: str | None = None, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     Inside a process that is connected already, that connection is used and left as it is.
 
     Args:
         address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
+        meanwhile: done in a thread while Ray starts, if it has to; its errors are raised here.
 
     Raises:
         ClusterError: no cluster answers at the address.
@@ -75,7 +77,8 @@ def connected(address: str | None = None) -> Iterator[None]:
             # Ray itself would try for minutes, and fill the terminal meanwhile.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        with _own_signals():
+        with _own_signals(), ThreadPoolExecutor(1) as aside:
+            done = aside.submit(meanwhile)
             if address is None:
                 end_left_over()
                 os.environ |= {MARK: mark(), KEEP_ENVIRONMENT: "1"}
@@ -102,6 +105,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
+        done.result()
         yield
     finally:
         ray.shutdown()

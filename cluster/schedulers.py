@@ -1,8 +1,8 @@
 """Ray Tune schedulers, which end trials early that fall behind others at the same epoch; smaller values are better.
 
-All compare what trials report as ``epoch`` and as the metric.  Two of them are Ray's own.  HyperBand is ours, with the
-brackets of its paper, because Ray's waits for ever for a trial that ended by itself, and cannot halve a bracket that a
-method leaves incomplete while it waits for values.
+All compare what trials report as ``epoch`` and as the metric.  Two of them decide as Ray's own.  HyperBand is ours,
+with the brackets of its paper, because Ray's waits for ever for a trial that ended by itself, and cannot halve a
+bracket that a method leaves incomplete while it waits for values.
 """
 
 import math
@@ -21,16 +21,25 @@ class InOrder(FIFOScheduler):
     As Ray Tune's own, which looks through all trials there ever were, three times for each: 2 ms after 2,000.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._live: list[Trial] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
         self._live.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         self._live = [trial for trial in self._live if not trial.is_finished()]
         return next((trial for trial in self._live if trial.status == Trial.PENDING), None)
+
+
+class _Asha(InOrder, ASHAScheduler):
+    pass
+
+
+class _Median(InOrder, MedianStoppingRule):
+    pass
 
 
 def asha(metric: str, epochs: int, *, grace_epochs: int, reduction_factor: int) -> TrialScheduler:
@@ -42,7 +51,7 @@ def asha(metric: str, epochs: int, *, grace_epochs: int, reduction_factor: int) 
         grace_epochs: epochs before the first comparison.
         reduction_factor: of those that come to a comparison one in so many goes on, to so many times the epochs.
     """
-    inner = ASHAScheduler(
+    inner = _Asha(
         time_attr="epoch",
         metric=metric,
         mode="min",
@@ -60,9 +69,7 @@ def median(metric: str, epochs: int, *, grace_epochs: int) -> TrialScheduler:
     Arguments as ``asha``.
     """
     # Without enough others to compare with Ray's would pause a trial, after which it would begin again.
-    inner = MedianStoppingRule(
-        time_attr="epoch", metric=metric, mode="min", grace_period=grace_epochs, min_time_slice=math.inf
-    )
+    inner = _Median(time_attr="epoch", metric=metric, mode="min", grace_period=grace_epochs, min_time_slice=math.inf)
     return Comparing(inner, metric, epochs)
 
 

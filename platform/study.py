@@ -360,7 +360,18 @@ class Study:
     ) -> "Conclusion":
         started = time.perf_counter()
         progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {dataset.location}")
-        with closing(progress), _interruptible(self.spec.name, progress, lease) as interrupted, connected(address):
+
+        def get_ready() -> None:
+            """Import what takes seconds to import, and read the trials there are."""
+            from . import search  # noqa: F401
+
+            ledger.trials()
+
+        with (
+            closing(progress),
+            _interruptible(self.spec.name, progress, lease) as interrupted,
+            connected(address, meanwhile=get_ready),
+        ):
             import ray
             from ray import tune
 

@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import subprocess
+import sys
 from contextlib import suppress
 from itertools import pairwise
 
@@ -402,3 +404,36 @@ def test_a_damaged_checkpoint_is_refused_and_kept(data, tmp_path):
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         train(config(epochs=1), data, seeds=[1], checkpoint=path)
     assert path.read_bytes() == before
+
+
+STEPS = """
+import sys, torch
+from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.training import _optimizer
+
+common = {"lr": 0.01, "weight_decay": 0.1}
+def end_of(make):
+    p = torch.nn.Parameter(torch.linspace(-1, 1, 7))
+    optimizer = make([p])
+    for _ in range(5):
+        optimizer.zero_grad(set_to_none=True)
+        (p**3).sum().backward()
+        optimizer.step()
+    return p.detach()
+
+configs = {n: SurrogateConfig.of({"optimizer": n, "learning_rate": 0.01, "weight_decay": 0.1}) for n in sys.argv[1:]}
+ours = [end_of(lambda p: _optimizer(config, p)) for config in configs.values()]
+print("torch._dynamo" in sys.modules)
+own = {
+    "adam": lambda p: torch.optim.Adam(p, fused=True, **common),
+    "adamw": lambda p: torch.optim.AdamW(p, fused=True, **common),
+    "sgd": lambda p: torch.optim.SGD(p, momentum=0.9, **common),
+}
+print([torch.equal(mine, end_of(own[name])) for name, mine in zip(configs, ours)])
+"""
+
+
+def test_optimizers_step_as_torchs_own_and_import_no_compiler():
+    command = [sys.executable, "-c", STEPS, "adam", "adamw", "sgd"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.split("\n")[:2] == ["False", "[True, True, True]"]
