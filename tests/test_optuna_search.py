@@ -172,7 +172,7 @@ def test_reading_the_list_of_methods_does_not_import_optuna():
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsgaii"])
 def test_value_and_cost_are_weighed_together(sampler):
     # Where only width counts: the value wants 90 neurons, the cost few; all of 16 to 90 is the Pareto front.
     space = {"width": Int(low=16, high=256, log=True), "useless": Float(low=0, high=1)}
