@@ -275,9 +275,8 @@ def test_a_dataset_that_changed_since_is_not_resumed_on(fresh_al4, tmp_path):
 
 def test_studies_of_other_descriptors_in_one_process_do_not_share_their_data(ended, described, tmp_path):
     other = QUICK | {"descriptors": {"cutoff": 3.0, "two_j_max": 6}, "initializations": 1}
-    study = Study(
-        "other", described, studies=tmp_path, method="rfr", options={"candidates": 3, "top": 1, "calibration": 0}, **other
-    )
+    options = {"candidates": 3, "top": 1, "calibration": 0}
+    study = Study("other", described, studies=tmp_path, method="rfr", options=options, **other)
     study.run()
     (trial,) = study.trials()
     data = read_training_data(described, study.spec.descriptors)
