@@ -25,6 +25,9 @@ class KubeRay(Nodes):
     study: AbsolutePath | None = Field(default=None, description="study file in the pods; default a cluster for many")
     serve: AbsolutePath | None = Field(default=None, description="model in the pods, to be served")
     studies: AbsolutePath = Field(default="/shared/studies", description="folder of the studies in the pods")
+    ledger_secret: Name | None = Field(
+        default=None, description="Secret whose key url is the URL of the study's PostgreSQL ledger"
+    )
     hours: float | None = Field(
         default=None, ge=0.1, le=8760, allow_inf_nan=False, description="time limit of a study [h]; default none"
     )
@@ -42,6 +45,8 @@ class KubeRay(Nodes):
                 )
         if self.study is None and self.hours is not None:
             raise PydanticCustomError("unused", "hours is the time limit of a study, and none is given")
+        if self.study is None and self.ledger_secret is not None:
+            raise PydanticCustomError("unused", "ledger_secret has the ledger of a study, and none is given")
         if self.study is not None and self.serve is not None:
             raise PydanticCustomError("both", "a manifest runs a study or serves a model; make one for each")
         return self
@@ -135,6 +140,10 @@ def _cluster(spec: KubeRay) -> dict[str, Any]:
     }
 
 
+def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
 def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
     amounts: dict[str, Any] = {"cpu": str(spec.cpus), "memory": f"{spec.memory}Gi"}
     if spec.gpus:
@@ -146,8 +155,9 @@ def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
         mounts.append({"name": "scripts", "mountPath": _SCRIPTS, "readOnly": True})
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings().items()]
     if spec.serve is not None:
-        source = {"secretKeyRef": {"name": _secret(spec), "key": "token"}}
-        env.append({"name": "DFTUNE_TOKEN", "valueFrom": source})
+        env.append(_from_secret("DFTUNE_TOKEN", _secret(spec), "token"))
+    if spec.ledger_secret is not None and container == "ray-head":  # where the study itself runs
+        env.append(_from_secret("DFTUNE_LEDGER", spec.ledger_secret, "url"))
     return {
         "spec": {
             "automountServiceAccountToken": False,

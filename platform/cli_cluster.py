@@ -79,6 +79,7 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @click.option("--serve", metavar="MODEL", help="Serve the model in this folder of the pods; no STUDY then.")
 @click.option("--mount", default="/shared", show_default=True, help="Where every pod sees the claim.")
 @click.option("--studies", default="/shared/studies", show_default=True, help="Folder of the studies in the pods.")
+@click.option("--ledger-secret", metavar="NAME", help="Secret with the URL of a PostgreSQL ledger under the key url.")
 @click.option("--hours", type=float, help="Time limit of the study; by default none.")
 @click.option("--retries", type=int, default=2, show_default=True, help="How often a failed study goes on.")
 @click.option("--namespace", help="Kubernetes namespace; by default that of your context.")

@@ -9,6 +9,7 @@ import pytest
 
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
+from dftune.cluster.descriptors import compute_descriptors
 from dftune.platform.model import card_for
 from dftune.tests.postgresql_server import Server, programs
 from dftune.trainables.bispectrum import bispectrum
@@ -54,6 +55,13 @@ def al4(tmp_path_factory) -> Dataset:
     path = tmp_path_factory.mktemp("data") / "al4"
     shutil.copytree(ROOT / "examples" / "al4", path, ignore=shutil.ignore_patterns("descriptors"))
     return Dataset.open(path)
+
+
+@pytest.fixture(scope="session")
+def described(al4, local_ray) -> Dataset:
+    """The same, with cheap descriptors: a cutoff of 4 Å and 2J = 4."""
+    compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4)).close()
+    return al4
 
 
 @pytest.fixture

@@ -127,18 +127,6 @@ def test_rows_are_ordered_by_test_error_and_average_over_seeds(compared):
     assert row["test 1 - R²"].startswith(f"{2 * best.test_loss:.4f} ± ")
 
 
-def test_a_comparison_that_has_ended_trains_nothing_again(compared, al4):
-    def trials():
-        for outcome in compared.outcomes:
-            with closing(Ledger.open(compared.folder / outcome.study / "ledger.db")) as ledger:
-                yield ledger.trials()
-
-    before = list(trials())
-    again = Comparison(spec_of(al4), compared.folder.parent).run()
-    assert [o.value for o in again.outcomes] == [o.value for o in compared.outcomes]
-    assert list(trials()) == before
-
-
 def test_a_comparison_whose_studies_cannot_begin_says_so(al4, compared, tmp_path, monkeypatch):
     def refuse(study):
         raise StudyError(f"{study.spec.method} may not")
@@ -197,7 +185,13 @@ def test_busy_time_is_the_length_of_the_union_up_to_each_moment():
         assert busy_seconds(intervals, moments) == [sum(t < moment for t in seconds) for moment in moments]
 
 
-def test_the_command_prints_tables_and_the_report(compared, al4, monkeypatch, tmp_path):
+def test_the_command_prints_tables_and_trains_nothing_again_where_all_has_ended(compared, al4, tmp_path):
+    def trials():
+        for outcome in compared.outcomes:
+            with closing(Ledger.open(compared.folder / outcome.study / "ledger.db")) as ledger:
+                yield ledger.trials()
+
+    before = list(trials())
     toml = tmp_path / "small.toml"
     toml.write_text(
         f'name = "small"\ndataset = "{al4.path}"\ninitializations = 2\n[descriptors]\ncutoff = 4.0\ntwo_j_max = 4\n'
@@ -212,3 +206,6 @@ def test_the_command_prints_tables_and_the_report(compared, al4, monkeypatch, tm
     assert result.exit_code == 0, result.output
     assert "kernel ridge" in result.stdout
     assert str(Path(compared.folder) / "report.html") in result.stdout
+    assert list(trials()) == before
+    again = json.loads((compared.folder / "comparison.json").read_text())["outcomes"]
+    assert [o["value"] for o in again] == [o.value for o in compared.outcomes]

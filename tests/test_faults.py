@@ -17,24 +17,15 @@ import numpy as np
 import pytest
 
 from dftune import Study
-from dftune.cluster.descriptors import compute_descriptors
 from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, machine, mark, mark_session, started
 from dftune.cluster.scoring import ClusterScorer
 from dftune.platform.progress import Silent
-from dftune.trainables.bispectrum import BispectrumSettings
 from dftune.trainables.scores import SCORES
 from dftune.trainables.surrogate_config import SurrogateConfig
 from dftune.trainables.training_data import MiniBatch
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 SPACE = {"width": {"type": "int", "low": 4, "high": 32, "log": True}}
-
-
-@pytest.fixture(scope="module")
-def described(al4, local_ray):
-    """The dataset with cheap descriptors."""
-    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
-    return al4
 
 
 def workers(kind):

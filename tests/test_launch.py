@@ -477,6 +477,7 @@ def kuberay(**changes) -> KubeRay:
         (kuberay(), ["RayCluster"]),
         (kuberay(nodes=1, gpus=4, namespace="physics", name="al4"), ["RayCluster"]),
         (kuberay(study="/shared/al4.toml"), ["ConfigMap", "RayJob"]),
+        (kuberay(study="/shared/al4.toml", ledger_secret="ledger"), ["ConfigMap", "RayJob"]),
         (kuberay(study=f"/shared/{NASTY}", hours=1.5, retries=0, gpus=1, nodes=9), ["ConfigMap", "RayJob"]),
         (kuberay(serve=f"/shared/{NASTY}", nodes=3, namespace="physics"), ["RayService"]),
     ],
@@ -532,6 +533,17 @@ def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, repli
     assert "kubectl create secret generic dftune-endpoint --from-literal=token=" in text
 
 
+def test_the_url_of_a_ledger_comes_from_a_secret_and_reaches_the_study_alone():
+    _, job = yaml.safe_load_all(kuberay_manifest(kuberay(study="/shared/al4.toml", ledger_secret="ledger")))
+    cluster = job["spec"]["rayClusterSpec"]
+    head, worker = (
+        pod["template"]["spec"]["containers"][0]["env"]
+        for pod in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    )
+    (variable,) = (e for e in head if e not in worker)
+    assert variable == {"name": "DFTUNE_LEDGER", "valueFrom": {"secretKeyRef": {"name": "ledger", "key": "url"}}}
+
+
 def test_the_schema_of_the_test_refuses_what_kuberay_would():
     document = yaml.safe_load(kuberay_manifest(kuberay()))
     document["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["cpus"] = 8
@@ -566,6 +578,7 @@ def test_the_job_of_a_ray_job_runs_the_study_and_a_retry_goes_on_with_it(stand_i
         ({"study": "/home/me/al4.toml"}, "not below /shared"),
         ({"study": "/shared/../etc/al4.toml"}, "not below /shared"),
         ({"hours": 3}, "time limit of a study"),
+        ({"ledger_secret": "ledger"}, "the ledger of a study"),
         ({"serve": "/home/me/al4.model"}, "not below /shared"),
         ({"serve": "/shared/al4.model", "study": "/shared/al4.toml"}, "a study or serves a model"),
         ({"image": "x y"}, "not the name of an image"),

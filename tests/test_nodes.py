@@ -10,9 +10,6 @@ import sys
 
 import pytest
 
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.trainables.bispectrum import BispectrumSettings
-
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 
 STUDY = """
@@ -58,13 +55,6 @@ print(json.dumps({
     "values": [t.value for t in trials], "trial": study.conclusion().trial,
 }))
 """
-
-
-@pytest.fixture(scope="module")
-def described(al4, local_ray):
-    """The dataset with cheap descriptors."""
-    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
-    return al4
 
 
 @pytest.mark.slow

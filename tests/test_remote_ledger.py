@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from dftune import Study
-from dftune.cluster.descriptors import compute_descriptors
 from dftune.platform import lease as lease_module
 from dftune.platform import ledger as ledger_module
 from dftune.platform.cli import cli
@@ -28,7 +27,6 @@ from dftune.platform.progress import Silent
 from dftune.platform.spec import StudySpec
 from dftune.platform.study import StudyError, StudyInterrupted
 from dftune.tests.postgresql_server import PASSWORD
-from dftune.trainables.bispectrum import BispectrumSettings
 
 SPACE = {"width": {"type": "int", "low": 4, "high": 64}}
 SPEC = StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": SPACE, "method": "random", "trials": 40})
@@ -463,13 +461,6 @@ def test_a_server_that_stays_away_is_given_up_in_one_line(claimed, postgresql, m
 
 
 # ---------------------------------------------------------------- real studies
-
-
-@pytest.fixture(scope="module")
-def described(al4, local_ray):
-    """The dataset with cheap descriptors."""
-    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
-    return al4
 
 
 def small(described, where, **changes):

@@ -135,9 +135,10 @@ def fit(method, scheduler, folder, *, pauses=(), ending=lambda trial: "", log=""
     return notebook
 
 
-# Median stopping asks of a method no more than ASHA does: most of its pairs are slow tests.
+# Median stopping asks of a method no more than ASHA does, and HyperBand the same of many: those pairs are slow tests.
+QUICK = {"asha": SEARCHERS, "median": ("random", "oat"), "hyperband": ("random", "oat", "direct", "optuna+rfr")}
 PAIRS = [
-    pytest.param(name, scheduler, marks=[pytest.mark.slow] * (scheduler == "median" and name not in ("random", "oat")))
+    pytest.param(name, scheduler, marks=[] if name in QUICK[scheduler] else pytest.mark.slow)
     for name in SEARCHERS
     for scheduler in SCHEDULERS
 ]

@@ -6,15 +6,13 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from dftune import Dataset, Study
-from dftune.cluster.descriptors import compute_descriptors
+from dftune import Study
 from dftune.platform.cli import cli
 from dftune.platform.ledger import Ledger
 from dftune.platform.search import SearchStopped
 from dftune.platform.study import chosen_of
 from dftune.searchers import SEARCHERS
 from dftune.searchers.pruned_search import learnt_bar
-from dftune.trainables.bispectrum import BispectrumSettings
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 QUICK = {
@@ -28,13 +26,6 @@ QUICK = {
     "initializations": 1,
 }
 POINTS = 6 * 8000 * 2  # grid points x epochs of a trial
-
-
-@pytest.fixture(scope="module")
-def described(al4, local_ray) -> Dataset:
-    """The dataset with cheap descriptors."""
-    compute_descriptors(al4, BispectrumSettings(**CHEAP)).close()
-    return al4
 
 
 @pytest.fixture(scope="module")
