@@ -48,6 +48,15 @@ def _own_signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
+def _forget_token() -> None:
+    """So that a cluster to which this process connects next is asked with its own, as Ray reads one and keeps it."""
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        os.environ.pop(name, None)
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 @contextmanager
 def connected(address: str | None = None, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Be connected to Ray inside the block.
@@ -64,7 +73,8 @@ def connected(address: str | None = None, meanwhile: Callable[[], object] = lamb
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
-    if address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+    own_token = address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ)
+    if own_token:
         # Ray listens on all interfaces even when local, and asks for a token: one of this run alone, not the one
         # that Ray would write to ~/.ray for everybody on the machine to read.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -114,3 +124,5 @@ def connected(address: str | None = None, meanwhile: Callable[[], object] = lamb
         ray.shutdown()
         if address is None:
             end_left_over()
+        if own_token:
+            _forget_token()

@@ -44,9 +44,10 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray head, and an environment of processes that it lets in."""
+    """A Ray head: its dashboard, itself, and an environment of processes that it lets in."""
 
     address: str
+    ray: str
     environment: dict[str, str]
 
     def dftune(self, *words, **options) -> subprocess.Popen:
@@ -62,14 +63,14 @@ class Head:
 def head():
     """A head of its own in a process of its own, with a token, started without `python` of its environment on PATH."""
     folder = Path(tempfile.mkdtemp(prefix="rj", dir="/tmp"))  # short: the names of Ray's sockets are bounded
-    token, port = folder / "token", free_port()
+    token, port, ray = folder / "token", free_port(), free_port()
     token.touch(0o600)
     token.write_text(secrets.token_hex(32))
     # The Ray of the test session has put its own token into this process's environment, where it would come first.
     outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     access = {**outside, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     options = {
-        **{"temp-dir": folder / "ray", "port": free_port(), "ray-client-server-port": free_port(), "num-cpus": 2},
+        **{"temp-dir": folder / "ray", "port": ray, "ray-client-server-port": free_port(), "num-cpus": 2},
         **{"dashboard-host": "127.0.0.1", "dashboard-port": port, "include-dashboard": "true"},
         **{"min-worker-port": 0, "max-worker-port": 0, "dashboard-agent-listen-port": 0},
         **{"object-store-memory": 200_000_000},
@@ -94,7 +95,7 @@ def head():
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline, (folder / "log").read_text()
                 time.sleep(0.2)
-        yield Head(f"http://127.0.0.1:{port}", access)
+        yield Head(f"http://127.0.0.1:{port}", f"127.0.0.1:{ray}", access)
     finally:
         process.terminate()
         try:
@@ -308,9 +309,30 @@ print(client.get_job_logs(job))
     assert re.search(r"shipped .*py_modules_files/.*/dftune/__init__.py", out.stdout), out.stderr
 
 
+@pytest.mark.slow
+def test_one_process_works_on_this_machine_and_then_on_a_cluster(head):
+    code = f"""
+import os
+from dftune.cluster.connection import connected
+
+token = os.environ.pop("RAY_AUTH_TOKEN_PATH")
+del os.environ["RAY_AUTH_MODE"]
+def nodes(address=None):
+    with connected(address):
+        import ray
+        return [node["Alive"] for node in ray.nodes()]
+
+print(nodes())
+os.environ |= {{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}}
+print(nodes("{head.ray}"))
+"""
+    out = subprocess.run([sys.executable, "-c", code], env=head.environment, capture_output=True, text=True)
+    assert out.stdout == "[True]\n[True]\n", out.stderr
+
+
 def test_where_there_is_no_cluster_or_no_right_to_use_it_the_command_says_so(head, tmp_path, al4):
     stranger = head.environment | {"RAY_AUTH_TOKEN": "not the one"}
-    refused = Head(head.address, stranger).submit(spec_file(tmp_path, al4))
+    refused = Head(head.address, head.ray, stranger).submit(spec_file(tmp_path, al4))
     assert "asks for another token than this one; set RAY_AUTH_MODE=token" in refused.communicate(timeout=60)[1]
     assert refused.returncode == 1
     with pytest.raises(SubmissionError, match=r"no Ray dashboard answers at http://127.0.0.1:\d+ .*refused"):
