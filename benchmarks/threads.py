@@ -1,4 +1,4 @@
-"""Claim: torch's threads that spin as briefly as ours take a little longer alone, and a third of the time beside others.
+"""Claim: torch's threads that spin as briefly as ours cost little alone, and take a third of the time beside others.
 
 The retraining of T = 5 networks with a thread a CPU, in processes that take turns: with libgomp's default, and with
 ``GOMP_SPINCOUNT`` as dftune sets it; alone, and beside busy processes.  A minute or two.
