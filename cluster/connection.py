@@ -28,7 +28,7 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger remembers, Tune need not
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     # Threads of torch wait for each other by spinning, by default so long that a training of two threads beside four
-    # busy processes takes three times as long as with this; alone, 0.9 to 1.0 times (benchmarks/threads.py).
+    # busy processes takes three times as long as with this; alone, 0.87 times (benchmarks/threads.py).
     "GOMP_SPINCOUNT": "1000",
 }
 

@@ -385,6 +385,7 @@ def test_a_driver_killed_in_mid_study_loses_no_finished_trial(described, tmp_pat
     assert [(t.config, t.seed, t.value) for t in undisturbed.trials()] == [
         (t.config, t.seed, t.value) for t in disturbed.trials()
     ], "equal seeds give equal studies"
+    assert undisturbed.conclusion().trial == disturbed.conclusion().trial
     assert undisturbed.conclusion().accuracy == disturbed.conclusion().accuracy
 
 
