@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
-    "BispectrumSettings": ".trainables.bispectrum",
-    "Dataset": ".trainables.dataset",
-    "Study": ".platform.study",
+    "BispectrumSettings": ".trainables.descriptors.bispectrum",
+    "Dataset": ".trainables.data.dataset",
+    "Study": ".platform.study.study",
     "StudySpec": ".platform.spec",
-    "Model": ".platform.model",
-    "Calculator": ".platform.calculator",
+    "Model": ".platform.model.model",
+    "Calculator": ".platform.model.calculator",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from .platform.calculator import Calculator as Calculator
-    from .platform.model import Model as Model
+    from .platform.model.calculator import Calculator as Calculator
+    from .platform.model.model import Model as Model
     from .platform.spec import StudySpec as StudySpec
-    from .platform.study import Study as Study
-    from .trainables.bispectrum import BispectrumSettings as BispectrumSettings
-    from .trainables.dataset import Dataset as Dataset
+    from .platform.study.study import Study as Study
+    from .trainables.descriptors.bispectrum import BispectrumSettings as BispectrumSettings
+    from .trainables.data.dataset import Dataset as Dataset
 
 
 def __getattr__(name: str) -> object:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.energy_grid import EnergyGrid
-from dftune.trainables.importing import import_arrays
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.energy_grid import EnergyGrid
+from dftune.trainables.data.importing.arrays import import_arrays
 from dftune.trainables.physics.energies import energies
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    for module in ("dftune", "dftune.platform.cli"):
+    for module in ("dftune", "dftune.platform.cli.main"):
         code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         assert not {"torch", "ray"} & set(loaded), f"import {module} loads {loaded}"

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.mirror import copy_dataset
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.mirror import copy_dataset
 
 AL4 = Path(__file__).parents[1] / "examples" / "al4"
 

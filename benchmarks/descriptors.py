@@ -33,8 +33,8 @@ import pyarrow.parquet as pq
 
 from dftune.cluster.connection import SETTINGS as RAY_SETTINGS
 from dftune.cluster.connection import connected
-from dftune.trainables.bispectrum import BispectrumSettings, pieces
-from dftune.trainables.dataset import SNAPSHOTS, Dataset, Snapshot
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, pieces
+from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot
 
 SETTINGS = BispectrumSettings(two_j_max=10)
 MODERATE = BispectrumSettings(two_j_max=8)
@@ -111,7 +111,7 @@ class Actors:
     def __init__(self, dataset: Dataset, settings: BispectrumSettings, n: int, ranks: int = 1) -> None:
         import ray
 
-        from dftune.cluster.descriptors import DescriptorActor
+        from dftune.cluster.descriptors.descriptors import DescriptorActor
 
         self._ray, self._dataset = ray, dataset
         options: dict[str, Any] = {"num_cpus": ranks, "scheduling_strategy": "SPREAD"}
@@ -148,7 +148,7 @@ def show_copies(dataset: Dataset, nodes: int, common: dict[str, Any]) -> None:
     """Copies of each shard, by Ray's directory and by the memory that its stores have in use."""
     import ray
 
-    from dftune.cluster.descriptors import compute_descriptors
+    from dftune.cluster.descriptors.descriptors import compute_descriptors
 
     def used() -> float:
         time.sleep(2)  # nodes tell of themselves now and then
@@ -213,7 +213,7 @@ def main() -> None:
 
 
 def one_node(dataset: Dataset, overhead: Any, show_overhead: Any, repeats: int, common: dict[str, Any]) -> None:
-    from dftune.cluster.descriptors import compute_descriptors
+    from dftune.cluster.descriptors.descriptors import compute_descriptors
 
     def with_start_up(n: int) -> float:
         shutil.rmtree(dataset.path / "descriptors", ignore_errors=True)
@@ -253,7 +253,7 @@ def memory(folder: Path, snapshot: Snapshot, common: dict[str, Any]) -> None:
 
 def ranks(folder: Path, snapshot: Snapshot, repeats: int, common: dict[str, Any]) -> None:
     """One cell by two actors, a piece each at a time, against two MPI ranks that share each piece."""
-    from dftune.cluster.mpi_group import MpiGroup
+    from dftune.cluster.descriptors.mpi_group import MpiGroup
 
     group, started = MpiGroup(2), time.perf_counter()
     corner = (snapshot.cell, snapshot.positions, snapshot.numbers, (2, 2, 2), MODERATE)

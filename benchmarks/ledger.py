@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dftune.platform.lease import Lease
-from dftune.platform.ledger import Ledger
-from dftune.platform.ledger_places import Database, LedgerFile
+from dftune.platform.ledger.lease import Lease
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.space import Choice, Float, Int, draw
 from dftune.tests.postgresql_server import Server, programs

@@ -26,12 +26,12 @@ import torch
 from dftune.platform.spec import StudySpec
 from dftune.searchers import SEARCHERS
 from dftune.searchers.searcher import Pruned
-from dftune.trainables.dataset import Dataset
+from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.files import write_text
-from dftune.trainables.scores import SCORES
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import EpochReport, train
-from dftune.trainables.training_data import MiniBatch, TrainingData, read_training_data
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import EpochReport, train
+from dftune.trainables.ldos.training_data import MiniBatch, TrainingData, read_training_data
 
 METHODS = ("optuna", "optuna+rfr", "optuna+naswot", "rfr", "naswot")
 WINNER_SEEDS = (101, 102, 103, 104, 105)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dftune.cluster.connection import connected
-from dftune.platform.ledger import Ledger
+from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import StudySpec
 
 SPACE: dict[str, Any] = {
@@ -105,10 +105,10 @@ def ours(method: str, n_trials: int, folder: str, watched: Watched | None = None
     """Seconds of ``n_trials`` of one of our methods."""
     from ray import tune
 
-    from dftune.cluster.schedulers import InOrder
-    from dftune.cluster.trial_watch import TrialWatch
+    from dftune.cluster.trials.schedulers import InOrder
+    from dftune.cluster.trials.trial_watch import TrialWatch
     from dftune.platform.progress import Silent
-    from dftune.platform.search import _Record
+    from dftune.platform.study.search import _Record
     from dftune.searchers.tune_searcher import TuneSearcher
 
     name = f"{method}-{time.monotonic_ns()}"

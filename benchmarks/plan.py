@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from dftune.cluster.connection import connected
-from dftune.platform.ledger import Ledger
-from dftune.platform.simulation import simulate
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.plan.simulation import simulate
 from dftune.platform.spec import StudySpec
-from dftune.platform.trial_costs import Evidence, Measured
+from dftune.platform.plan.costs import Evidence, Measured
 
 SPACE: dict[str, Any] = {
     "n_layers": {"type": "int", "low": 1, "high": 3},
@@ -74,7 +74,7 @@ def searched(trainable: Any, spec: StudySpec, slots: int, folder: str, more: dic
     from ray import tune
 
     from dftune.platform.progress import Silent
-    from dftune.platform.search import _Record
+    from dftune.platform.study.search import _Record
     from dftune.searchers.tune_searcher import TuneSearcher
 
     with closing(Ledger.create(Path(folder) / f"{spec.name}.db", spec, "0" * 64)) as ledger:

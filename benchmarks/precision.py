@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dftune.platform.score_quality import score_quality
+from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.spec import StudySpec
 from dftune.searchers.space import draw
-from dftune.trainables import training
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.network import Network
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos import training
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.network import Network
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 SEEDS, OTHER_SEEDS = (1, 2), (3, 4)
 CASES = {

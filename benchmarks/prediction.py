@@ -32,8 +32,8 @@ def train_model(folder: Path) -> None:
     """A surrogate of the usual size, barely trained: neither time nor memory depend on its weights."""
     from surrogate import CONFIG, trained_on
 
-    from dftune.trainables.bispectrum import BispectrumSettings
-    from dftune.trainables.dataset import Dataset
+    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+    from dftune.trainables.data.dataset import Dataset
 
     config = CONFIG.model_copy(update={"epochs": 1})
     trained_on(Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10), config).save(folder)
@@ -41,8 +41,8 @@ def train_model(folder: Path) -> None:
 
 def measure(folder: Path, times: tuple[int, int, int], forces: str) -> dict[str, Any]:
     """Predict one supercell; in a fresh process, whose peak of memory is its own."""
-    from dftune.platform.model import Model
-    from dftune.trainables.dataset import Dataset
+    from dftune.platform.model.model import Model
+    from dftune.trainables.data.dataset import Dataset
 
     snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)

@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dftune import Study
-from dftune.platform.lease import held
-from dftune.platform.ledger import Ledger
+from dftune.platform.ledger.lease import held
+from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import StudySpec
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("random", "optuna")
@@ -91,7 +91,7 @@ def resumed(study: Study, n: int, dataset: Dataset) -> float:
     """Seconds from the command to the first new trial."""
     fill(study, n, dataset)
     begun = time.time()
-    command = [sys.executable, "-m", "dftune.platform.cli", "study", "resume", study.spec.name]
+    command = [sys.executable, "-m", "dftune.platform.cli.main", "study", "resume", study.spec.name]
     driver = subprocess.Popen(
         [*command, "--studies", study.folder.parent], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -13,10 +13,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from dftune.platform.ledger import LedgerTrial
+from dftune.platform.ledger.ledger import LedgerTrial
 from dftune.platform.progress import Plain
 from dftune.platform.spec import Scheduler, StudySpec
-from dftune.platform.study import Study
+from dftune.platform.study.study import Study
 
 
 def trials_of(spec: StudySpec) -> list[LedgerTrial]:

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from dftune.platform.progress import Plain
-from dftune.platform.score_quality import score_quality
+from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.spec import StudySpec
-from dftune.platform.study import Study, StudyError
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.scores import SCORES
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import read_training_data
+from dftune.platform.study.study import Study, StudyError
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import read_training_data
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 import ray
 
 from dftune import Study
-from dftune.platform.ledger import LedgerTrial
+from dftune.platform.ledger.ledger import LedgerTrial
 from dftune.trainables.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ class Soak:
         log = self.folder / "progress.txt"
         with log.open("w+", encoding="utf-8") as stream:
             driver = subprocess.Popen(
-                [sys.executable, "-m", "dftune.platform.cli", *command],
+                [sys.executable, "-m", "dftune.platform.cli.main", *command],
                 cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=stream,
                 start_new_session=True,
             )  # fmt: skip

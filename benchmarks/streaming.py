@@ -27,15 +27,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.network import Network
-from dftune.trainables.scores import SCORES
-from dftune.trainables.shards import ShardFile, to_batches, write
-from dftune.trainables.surrogate import judge
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.network import Network
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.data.shards import ShardFile, to_batches, write
+from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 AL4 = Path(__file__).parents[1] / "examples" / "al4"
 SETTINGS = BispectrumSettings(two_j_max=10)

@@ -20,15 +20,15 @@ import ase
 import numpy as np
 import torch
 
-from dftune.platform.model import Model, card_for
-from dftune.platform.model_check import check_terms, summary
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.importing import import_arrays
-from dftune.trainables.surrogate import judge
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import read_split, read_training_data
+from dftune.platform.model.model import Model, card_for
+from dftune.platform.model.check import check_terms, summary
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import read_split, read_training_data
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = [BispectrumSettings(cutoff=4.68, two_j_max=10), BispectrumSettings(cutoff=3.0, two_j_max=8)]

@@ -21,11 +21,11 @@ NAME = "GOMP_SPINCOUNT"
 TRAINING = """
 import os, sys, time
 import torch
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 torch.set_num_threads(os.cpu_count())
 dataset, settings = Dataset.open(sys.argv[1]), BispectrumSettings(cutoff=4.0, two_j_max=4)

@@ -42,7 +42,7 @@ def unmet(requirements: Sequence[str]) -> str | None:
 
 def check_dataset(location: str) -> str:
     """The fingerprint of a dataset, opened on this node.  Raises DatasetError where it cannot be."""
-    from ..trainables.dataset import Dataset
+    from ..trainables.data.dataset import Dataset
 
     return Dataset.open(location).fingerprint
 

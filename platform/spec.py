@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..searchers import SEARCHERS
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
-from ..trainables.bispectrum import BispectrumSettings
+from ..trainables.descriptors.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
-from ..trainables.mirror import absolute
-from ..trainables.surrogate_config import SurrogateConfig
+from ..trainables.data.mirror import absolute
+from ..trainables.ldos.config import SurrogateConfig
 
 Objective = Literal["validation_loss", "band_energy_mae"]
 Cost = Literal["n_parameters", "inference_time"]

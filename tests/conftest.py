@@ -9,15 +9,15 @@ import pytest
 
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.platform.model import card_for
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.platform.model.model import card_for
 from dftune.tests.postgresql_server import Server, programs
-from dftune.trainables.bispectrum import bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.surrogate import judge
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 ROOT = Path(__file__).parents[1]
 

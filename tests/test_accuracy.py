@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dftune.trainables.accuracy import SnapshotError, snapshot_error, summarize, total_variance
+from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, summarize, total_variance
 
 
 def judged(al4, snapshot, predicted):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dftune.trainables.acsd import acsd
+from dftune.trainables.ldos.acsd import acsd
 
 RNG = np.random.default_rng(0)
 # As real ones: positive descriptors of widely different size, LDOS of a few features with small negative values.

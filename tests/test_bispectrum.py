@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import factorial
 
-from dftune.trainables.bispectrum import (
+from dftune.trainables.descriptors.bispectrum import (
     LARGEST_PLANE,
     SLAB,
     BispectrumSettings,

@@ -4,7 +4,7 @@ import pytest
 from ase.optimize import BFGS
 
 import dftune
-from dftune.platform.model import ModelError
+from dftune.platform.model.model import ModelError
 
 
 @pytest.fixture

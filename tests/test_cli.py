@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.platform.cli import cli
-from dftune.trainables.bispectrum import BispectrumSettings, descriptor_path
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.platform.cli.main import cli
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
 
 ROOT = Path(__file__).parents[1]
 SPEC = """

@@ -16,18 +16,18 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from dftune.cluster.connection import ClusterError, connected
-from dftune.cluster.descriptors import compute_descriptors
+from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
-from dftune.cluster.scoring import ClusterScorer
-from dftune.cluster.study_data import fits_object_store, publish
-from dftune.cluster.training import train_trial
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path
+from dftune.cluster.trials.scoring import ClusterScorer
+from dftune.cluster.trials.study_data import fits_object_store, publish
+from dftune.cluster.trials.training import train_trial
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, descriptor_path
 from dftune.trainables.errors import InputError
-from dftune.trainables.network import n_parameters
-from dftune.trainables.scores import SCORES
-from dftune.trainables.shards import ShardFile, to_batches, to_numpy, write
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import MiniBatch, Scaling, read_training_data
+from dftune.trainables.ldos.network import n_parameters
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.data.shards import ShardFile, to_batches, to_numpy, write
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import MiniBatch, Scaling, read_training_data
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers a grid point, 0.07 s a snapshot
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.platform.cli import cli
-from dftune.platform.comparison import Comparison, busy_seconds
-from dftune.platform.ledger import Ledger
-from dftune.platform.report import method_rows
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.platform.cli.main import cli
+from dftune.platform.compare.comparison import Comparison, busy_seconds
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.compare.report import method_rows
 from dftune.platform.spec import SpecError, StudySpec
-from dftune.platform.study import Study, StudyError
+from dftune.platform.study.study import Study, StudyError
 from dftune.searchers import SEARCHERS
-from dftune.trainables.baselines import fit_kernel_ridge, judge_kernel_ridge
-from dftune.trainables.bispectrum import BispectrumSettings
-from dftune.trainables.training_data import read_split, read_training_data
+from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.ldos.training_data import read_split, read_training_data
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 EPOCH = 6 * 20**3  # training grid points

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dftune.trainables.bispectrum import BispectrumSettings, descriptor_path
-from dftune.trainables.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
+from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.kohn_sham import KohnSham
+from dftune.trainables.data.kohn_sham import KohnSham
 from dftune.trainables.physics.units import RYDBERG
-from dftune.trainables.shards import to_batches, write
+from dftune.trainables.data.shards import to_batches, write
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
 

@@ -15,11 +15,11 @@ import pytest
 import ray
 
 from dftune.cluster.connection import ClusterError
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, descriptor_path, pieces
-from dftune.trainables.dataset import SNAPSHOTS, Dataset
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, descriptor_path, pieces
+from dftune.trainables.data.dataset import SNAPSHOTS, Dataset
 from dftune.trainables.errors import DatasetError, InputError
-from dftune.trainables.shards import to_numpy
+from dftune.trainables.data.shards import to_numpy
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers and some 10 µs a grid point
 LARGE = (48, 40, 36)  # 69,120 grid points: two shards, five pieces
@@ -140,10 +140,10 @@ import json, os, sys, tempfile, time
 import ray
 from ray.cluster_utils import Cluster
 from dftune.cluster.connection import SETTINGS, ClusterError, connected
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.trainables.bispectrum import BispectrumSettings, descriptor_path, pieces
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.shards import to_numpy
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path, pieces
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.shards import to_numpy
 
 os.environ.update(SETTINGS)
 data, found = Dataset.open(sys.argv[1]), {}

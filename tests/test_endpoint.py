@@ -21,11 +21,11 @@ import pyarrow as pa
 import pytest
 
 from dftune.cluster.connection import ClusterError
-from dftune.platform.endpoint_server import served
-from dftune.platform.endpoint_settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
-from dftune.platform.endpoint_web import ARROW, XYZ, _read
-from dftune.platform.model import ModelError
-from dftune.trainables.shards import to_numpy
+from dftune.platform.serve.server import served
+from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
+from dftune.platform.serve.web import ARROW, XYZ, _read
+from dftune.platform.model.model import ModelError
+from dftune.trainables.data.shards import to_numpy
 
 TOKEN = "correct-horse-battery-staple"
 BODY = 20_000
@@ -51,7 +51,7 @@ def endpoint(local_ray, folder):
     """The port of an endpoint with a token, and beside it at /hurried one without, of little time."""
     from ray import serve
 
-    from dftune.platform.endpoint import application
+    from dftune.platform.serve.endpoint import application
 
     settings = EndpointSettings(
         model=str(folder), queue=3, grid_points=70_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
@@ -285,7 +285,7 @@ def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
 
 
 def test_an_endpoint_that_others_reach_has_a_token(folder, tmp_path, monkeypatch):
-    from dftune.platform.endpoint import application
+    from dftune.platform.serve.endpoint import application
 
     open_to_all = EndpointSettings(model=str(folder), without_token=True)
     with pytest.raises(EndpointError, match=r"on 0\.0\.0\.0 others reach"), served(open_to_all, host="0.0.0.0"):

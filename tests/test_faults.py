@@ -18,11 +18,11 @@ import pytest
 
 from dftune import Study
 from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, machine, mark, mark_session, started
-from dftune.cluster.scoring import ClusterScorer
+from dftune.cluster.trials.scoring import ClusterScorer
 from dftune.platform.progress import Silent
-from dftune.trainables.scores import SCORES
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import MiniBatch
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import MiniBatch
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 SPACE = {"width": {"type": "int", "low": 4, "high": 32, "log": True}}
@@ -194,7 +194,7 @@ batch_size = 256
 def command(*arguments, folder):
     """A process of its own, whose Ray lies in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "dftune.platform.cli", "study", *map(str, arguments)],
+        [sys.executable, "-m", "dftune.platform.cli.main", "study", *map(str, arguments)],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from dftune import Study
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.platform.ledger import LedgerError
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.platform.ledger.ledger import LedgerError
 from dftune.platform.progress import Silent
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.checkpoint import read_checkpoint, write_checkpoint
-from dftune.trainables.dataset import Dataset
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.ldos.checkpoint import read_checkpoint, write_checkpoint
+from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.errors import InputError
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
@@ -108,7 +108,7 @@ def test_a_ledger_that_finds_no_room_waits_for_it_and_the_study_goes_on(al4, dis
 
 @pytest.mark.slow
 def test_a_study_that_ended_on_a_full_disk_goes_on_where_it_was(al4, disk, local_ray, monkeypatch):
-    monkeypatch.setattr("dftune.platform.ledger.RETRY_SECONDS", 1.0)
+    monkeypatch.setattr("dftune.platform.ledger.ledger.RETRY_SECONDS", 1.0)
     study, progress = study_on(disk, al4), Filling(disk, frees=False)
     with pytest.raises(
         LedgerError, match=r"could not be used for 1 s.*disk is full; mend that, then `dftune study resume"

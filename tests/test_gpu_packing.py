@@ -11,13 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from dftune.cluster.gpu_packing import MOST, NodeGpus, pack
+from dftune.cluster.trials.gpu_packing import MOST, NodeGpus, pack
 from dftune.cluster.resources import GB, MemoryShare, fraction_of, trials_on_gpu
-from dftune.platform.cli import cli
+from dftune.platform.cli.main import cli
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers.space import draw
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_memory import TrainingMemory, training_memory
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_memory import TrainingMemory, training_memory
 
 NEED = TrainingMemory(weights=int(0.1 * GB), activations=int(0.4 * GB), points=int(1 * GB))  # with CUDA: 2 GB
 A_LOT = 1e6
@@ -150,10 +150,10 @@ import json, os, sys, time
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
-from dftune.cluster import gpu_packing
+from dftune.cluster.trials import gpu_packing
 from dftune.cluster.connection import SETTINGS
 from dftune.cluster.resources import fraction_of, most_cpus, slots
-from dftune.platform.study import Study
+from dftune.platform.study.study import Study
 
 def where(config):
     places, until = config["places"], time.time() + 100

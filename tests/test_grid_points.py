@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dftune.trainables.errors import DatasetError, InputError
-from dftune.trainables.grid_points import BLOCK, Resident, Streamed, pieces, place
-from dftune.trainables.shards import ShardFile, to_batches, write
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos.grid_points import BLOCK, Resident, Streamed, pieces, place
+from dftune.trainables.data.shards import ShardFile, to_batches, write
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 SIZES = [[700, 300], [400], [1, 650]]  # grid points in the shards of three snapshots
 N = 2051
@@ -145,9 +145,9 @@ def test_a_file_that_vanishes_is_an_error_of_the_one_who_reads(stored):
 CHILD = """
 import resource, sys
 import numpy as np, torch
-from dftune.trainables.grid_points import place
-from dftune.trainables.shards import ShardFile
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos.grid_points import place
+from dftune.trainables.data.shards import ShardFile
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 def high_water():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from ase.data import chemical_symbols
 
-from dftune.trainables.dataset import Dataset
+from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.errors import DatasetError, InputError
-from dftune.trainables.importing import import_arrays
+from dftune.trainables.data.importing.arrays import import_arrays
 from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
 
 REFERENCES = {

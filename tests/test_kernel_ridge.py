@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dftune.trainables.errors import InputError
-from dftune.trainables.kernel_ridge import fit
-from dftune.trainables.training_data import MiniBatch
+from dftune.trainables.ldos.kernel_ridge import fit
+from dftune.trainables.ldos.training_data import MiniBatch
 
 
 def batch(n: int, seed: int, noise: float = 0.0) -> MiniBatch:

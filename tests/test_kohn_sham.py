@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from dftune.trainables.errors import InputError
-from dftune.trainables.kohn_sham import CoreCharge, KohnSham
-from dftune.trainables.pseudopotential import Pseudopotential
+from dftune.trainables.data.kohn_sham import CoreCharge, KohnSham
+from dftune.trainables.data.pseudopotential import Pseudopotential
 
 CORE = np.array([0.0, 0.5, 1.0]), np.array([2.0, 1.0, 0.0])  # Å, 1/Å³
 

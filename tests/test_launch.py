@@ -19,12 +19,12 @@ import yaml
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from dftune.cluster.launch import settings, to_yaml
-from dftune.cluster.launch_kuberay import KubeRay, kuberay_manifest
-from dftune.cluster.launch_ray_up import Machines, ray_up_config
-from dftune.cluster.launch_slurm import SlurmJob, slurm_script
-from dftune.platform.cli import cli
-from dftune.platform.endpoint_settings import EndpointError
+from dftune.cluster.launch.nodes import settings, to_yaml
+from dftune.cluster.launch.kuberay import KubeRay, kuberay_manifest
+from dftune.cluster.launch.ray_up import Machines, ray_up_config
+from dftune.cluster.launch.slurm import SlurmJob, slurm_script
+from dftune.platform.cli.main import cli
+from dftune.platform.serve.settings import EndpointError
 
 BIN = Path(sys.prefix) / "bin"
 NASTY = 'it\'s "$(touch pwned)" `touch pwned` ; touch pwned #é'

@@ -97,7 +97,7 @@ def test_no_module_is_named_like_a_library_or_a_standard_module():
 
 def test_importing_dftune_and_its_command_line_is_light(tmp_path):
     heavy = "[m for m in ('torch', 'ray', 'numpy', 'pydantic') if m in sys.modules]"
-    code = f"import sys, dftune, dftune.platform.cli; print({heavy})"
+    code = f"import sys, dftune, dftune.platform.cli.main; print({heavy})"
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -119,7 +119,7 @@ def test_the_wheel_is_the_same_importable_package(tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel], check=True)
     packaged = {p.relative_to(target / "dftune") for p in (target / "dftune").rglob("*.py")}
     assert packaged == {*SOURCES, Path("__init__.py")}
-    code = "import dftune; from dftune.platform.study import Study; print(dftune.__file__)"
+    code = "import dftune; from dftune.platform.study.study import Study; print(dftune.__file__)"
     out = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -14,17 +14,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from dftune.platform import lease as lease_module
-from dftune.platform.lease import Folder, Held, Lease, LeaseLost, held
-from dftune.platform.ledger import Ledger
-from dftune.platform.ledger_places import Database, LedgerFile
+from dftune.platform.ledger.ledger import lease as lease_module
+from dftune.platform.ledger.lease import Folder, Held, Lease, LeaseLost, held
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from dftune.platform import lease
-from dftune.platform.ledger_places import Database, LedgerFile
+from dftune.platform.ledger.ledger import lease
+from dftune.platform.ledger.places import Database, LedgerFile
 lease.STALE_SECONDS, lease.BEAT_SECONDS = 2.0, 0.2
 place = LedgerFile(Path(sys.argv[1])) if sys.argv[1].startswith("/") else Database(sys.argv[1])
 with lease.held(place.home("kept")) as mine:
@@ -212,7 +212,7 @@ def test_a_heartbeat_keeps_others_out_for_longer_than_a_stale_one_lasts(place, h
 
 WRITE = """
     from contextlib import closing
-    from dftune.platform.ledger import Ledger
+    from dftune.platform.ledger.ledger import Ledger
     with closing(Ledger.open(place, "kept")) as ledger:
         {claim}
         print("ready", flush=True)

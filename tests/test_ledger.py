@@ -12,11 +12,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from dftune.platform import ledger as ledger_module
-from dftune.platform import ledger_places as places
-from dftune.platform.lease import Folder, Lease
-from dftune.platform.ledger import Ledger, LedgerError
-from dftune.platform.ledger_places import Database, LedgerFile
+from dftune.platform.ledger.ledger import ledger as ledger_module
+from dftune.platform.ledger.ledger import places as places
+from dftune.platform.ledger.lease import Folder, Lease
+from dftune.platform.ledger.ledger import Ledger, LedgerError
+from dftune.platform.ledger.places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
 

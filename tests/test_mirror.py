@@ -12,14 +12,14 @@ import ray
 from click.testing import CliRunner
 
 from dftune import BispectrumSettings, Study, StudySpec
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.cluster.study_data import StudyData, publish
-from dftune.platform.cli import cli
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.cluster.trials.study_data import StudyData, publish
+from dftune.platform.cli.main import cli
 from dftune.platform.spec import SpecError
-from dftune.trainables import mirror
-from dftune.trainables.dataset import Dataset
+from dftune.trainables.data import mirror
+from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.mirror import Mirror, copy_dataset, name_of
+from dftune.trainables.data.mirror import Mirror, copy_dataset, name_of
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
 STORAGES = ["file", *(["other"] if "DFTUNE_TEST_URL" in os.environ else [])]

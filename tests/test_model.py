@@ -13,15 +13,15 @@ import safetensors.numpy
 import torch
 
 from dftune import Dataset, Model
-from dftune.platform.model import ModelError
-from dftune.trainables.bispectrum import bispectrum
-from dftune.trainables.energy_grid import EnergyGrid
+from dftune.platform.model.model import ModelError
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.errors import DatasetError, InputError
-from dftune.trainables.kohn_sham import KohnSham
-from dftune.trainables.network import Network
+from dftune.trainables.data.kohn_sham import KohnSham
+from dftune.trainables.ldos.network import Network
 from dftune.trainables.physics.energies import energies
 from dftune.trainables.physics.reciprocal import DensitySphere
-from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.ldos.config import SurrogateConfig
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dftune.platform.model_check import check_snapshot, draw, summary, table
-from dftune.platform.prediction import Prediction
+from dftune.platform.model.check import check_snapshot, draw, summary, table
+from dftune.trainables.ldos.prediction import Prediction
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dftune.cluster.mpi_group import MpiGroup
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum, pieces
+from dftune.cluster.descriptors.mpi_group import MpiGroup
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, pieces
 from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
@@ -46,9 +46,9 @@ def test_ranks_give_what_one_process_gives_and_a_failed_group_is_followed_by_ano
 
 HOLDER = """
 import sys, time
-from dftune.cluster.mpi_group import MpiGroup
-from dftune.trainables.bispectrum import BispectrumSettings
-from dftune.trainables.dataset import Dataset
+from dftune.cluster.descriptors.mpi_group import MpiGroup
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.data.dataset import Dataset
 snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], MpiGroup(2, silence=3)
 def compute(two_j_max, grid, points):
     settings = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max)
@@ -121,9 +121,9 @@ WITH_RAY = """
 import sys
 import ray
 from dftune.cluster.connection import connected
-from dftune.cluster.descriptors import compute_descriptors
-from dftune.trainables.bispectrum import BispectrumSettings
-from dftune.trainables.dataset import Dataset
+from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.data.dataset import Dataset
 with connected():
     print("raylet", flush=True)
     compute_descriptors(Dataset.open(sys.argv[1]), BispectrumSettings(cutoff=6.0, two_j_max=14), ranks=2)
@@ -144,7 +144,7 @@ def test_no_rank_is_left_when_the_raylet_is_killed(fresh_al4):
             below = processes_below(driver.pid)
             named = {p: Path(f"/proc/{p}/cmdline").read_bytes() for p in living(below)}
             (raylet,) = [p for p, line in named.items() if line.split(b"\0")[0].endswith(b"/raylet")]
-            ranks = [p for p, line in named.items() if b"dftune.cluster.mpi_group" in line or b"hydra" in line]
+            ranks = [p for p, line in named.items() if b"dftune.cluster.descriptors.mpi_group" in line or b"hydra" in line]
         os.kill(raylet, signal.SIGKILL)
         while living(ranks):
             assert time.monotonic() < deadline + 30, "a process was left behind"

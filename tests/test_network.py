@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from dftune.trainables.network import ACTIVATIONS, Network, n_parameters
-from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.ldos.network import ACTIVATIONS, Network, n_parameters
+from dftune.trainables.ldos.config import SurrogateConfig
 
 MODULES = {
     "relu": nn.ReLU,

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dftune.trainables.importing import import_arrays
+from dftune.trainables.data.importing.arrays import import_arrays
 from dftune.trainables.physics.energies import band_energy, energies, entropy_term, fermi_level, n_electrons
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.units import K_B

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.integrate import quad
 
-from dftune.trainables.energy_grid import EnergyGrid
+from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.smearing import broadening, entropy, fermi_dirac
 

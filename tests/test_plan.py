@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dftune.platform.cli_plan import plan as command
-from dftune.platform.ledger import Ledger, LedgerTrial
-from dftune.platform.plan import plan
-from dftune.platform.simulation import Overhead, SimulatedScorer, TrialCost, simulate
+from dftune.platform.cli.plan import plan as command
+from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.plan.plan import plan
+from dftune.platform.plan.simulation import Overhead, SimulatedScorer, TrialCost, simulate
 from dftune.platform.spec import Budget, StudySpec
-from dftune.platform.study import Study
-from dftune.platform.trial_costs import Evidence, Measured, PlanError
+from dftune.platform.study.study import Study
+from dftune.platform.plan.costs import Evidence, Measured, PlanError
 from dftune.searchers import SEARCHERS
 from dftune.searchers.direct_search import DirectOptions, DirectSearch
 from dftune.searchers.oat_search import OatOptions, OatSearch
@@ -24,7 +24,7 @@ from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.screened_search import ScreenedSearch, ScreenOptions
 from dftune.searchers.searcher import WAIT
 from dftune.searchers.space import Choice, Float, Int
-from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.ldos.config import SurrogateConfig
 
 SPACE = {
     "n_layers": Int(low=1, high=3),

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from dftune.platform import plots
-from dftune.platform.cli import cli
-from dftune.platform.ledger import Ledger, LedgerTrial
-from dftune.platform.plots import NotDrawn, is_log, pareto_front, ticks_between
+from dftune.platform.figures.png import trials as plots
+from dftune.platform.cli.main import cli
+from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.figures.trials import NotDrawn, is_log, pareto_front, ticks_between
 from dftune.platform.spec import StudySpec
-from dftune.platform.study import Study, StudyError
+from dftune.platform.study.study import Study, StudyError
 from dftune.searchers.space import draw
 
 STATES = ("finished", "finished", "failed", "finished", "pruned", "stopped")

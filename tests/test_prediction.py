@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from dftune import Model
-from dftune.platform import prediction as module
-from dftune.platform.model import ModelError
-from dftune.platform.prediction import gap
-from dftune.trainables.kohn_sham import CoreCharge, KohnSham
+from dftune.trainables.ldos import prediction as module
+from dftune.platform.model.model import ModelError
+from dftune.trainables.ldos.prediction import gap
+from dftune.trainables.data.kohn_sham import CoreCharge, KohnSham
 from dftune.trainables.physics.energies import energies
 from dftune.trainables.physics.ewald import ewald
 from dftune.trainables.physics.exchange_correlation import exchange_correlation

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dftune.trainables import pseudopotential
+from dftune.trainables.data import pseudopotential
 from dftune.trainables.errors import InputError
 from dftune.trainables.physics.units import BOHR
-from dftune.trainables.pseudopotential import UnsupportedPseudopotential, read_upf
+from dftune.trainables.data.pseudopotential import UnsupportedPseudopotential, read_upf
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RADIUS = np.linspace(0.0, 12.0, 601)  # bohr

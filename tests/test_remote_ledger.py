@@ -17,15 +17,15 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from dftune import Study
-from dftune.platform import lease as lease_module
-from dftune.platform import ledger as ledger_module
-from dftune.platform.cli import cli
-from dftune.platform.lease import Held, Lease, held
-from dftune.platform.ledger import Ledger, LedgerAway, LedgerError
-from dftune.platform.ledger_places import Database
+from dftune.platform.ledger.ledger import lease as lease_module
+from dftune.platform.ledger.ledger import ledger as ledger_module
+from dftune.platform.cli.main import cli
+from dftune.platform.ledger.lease import Held, Lease, held
+from dftune.platform.ledger.ledger import Ledger, LedgerAway, LedgerError
+from dftune.platform.ledger.places import Database
 from dftune.platform.progress import Silent
 from dftune.platform.spec import StudySpec
-from dftune.platform.study import StudyError, StudyInterrupted
+from dftune.platform.study.study import StudyError, StudyInterrupted
 from dftune.tests.postgresql_server import PASSWORD
 
 SPACE = {"width": {"type": "int", "low": 4, "high": 64}}
@@ -198,7 +198,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_study(tmp_path, quick):
     with Runner((tmp_path, None)) as runner:
         command = ["study", "watch", "kept", "--json", "--interval", "0.2", "--studies", str(tmp_path)]
         watching = subprocess.Popen(
-            [sys.executable, "-m", "dftune.platform.cli", *command],
+            [sys.executable, "-m", "dftune.platform.cli.main", *command],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert json.loads(watching.stdout.readline())["event"] == "study"
@@ -229,7 +229,7 @@ def test_a_study_that_does_not_stop_in_time_is_said(where, quick):
 
 
 def test_that_another_process_went_on_at_once_is_not_taken_for_the_stop(where, quick, monkeypatch):
-    monkeypatch.setattr("dftune.platform.watch.ASK_SECONDS", 1.0)
+    monkeypatch.setattr("dftune.platform.study.watch.ASK_SECONDS", 1.0)
     with Runner(where) as runner:
         failures = []
 
@@ -591,7 +591,7 @@ batch_size = 512
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "dftune.platform.cli", "study", "run", str(spec), "--studies", str(spec.parent / n)],
+            [sys.executable, "-m", "dftune.platform.cli.main", "study", "run", str(spec), "--studies", str(spec.parent / n)],
             env=os.environ | {"DFTUNE_LEDGER": database_only[1]},
             cwd=database_only[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

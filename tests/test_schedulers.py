@@ -11,7 +11,7 @@ import pytest
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from dftune.cluster.schedulers import asha, brackets, hyperband, median, pause_epochs
+from dftune.cluster.trials.schedulers import asha, brackets, hyperband, median, pause_epochs
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers import SEARCHERS
 from dftune.searchers.grid_search import GridSearch

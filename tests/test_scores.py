@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from dftune.trainables.network import Network, n_parameters
-from dftune.trainables.scores import SCORES, TRIVIAL
-from dftune.trainables.scores.naswot import K, naswot, spectrum_score
-from dftune.trainables.scores.rfr import rfr, ridge
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import MiniBatch
+from dftune.trainables.ldos.network import Network, n_parameters
+from dftune.trainables.ldos.scores import SCORES, TRIVIAL
+from dftune.trainables.ldos.scores.naswot import K, naswot, spectrum_score
+from dftune.trainables.ldos.scores.rfr import rfr, ridge
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import MiniBatch
 
 N_COMPONENTS, N_ENERGY = 14, 6
 CONFIGS = [

@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from dftune.cluster.screening import score_settings
-from dftune.platform import screen as screening
-from dftune.platform.cli import cli
+from dftune.cluster.descriptors.screening import score_settings
+from dftune.platform.screen.screen import screen as screening
+from dftune.platform.cli.main import cli
 from dftune.platform.progress import Silent
-from dftune.platform.screen import ScreenError, ScreenRow, recommend, screen
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.dataset import Dataset
-from dftune.trainables.descriptor_screen import SampledPoints, coarse_grid, sample, sample_points, score_setting
+from dftune.platform.screen.screen import ScreenError, ScreenRow, recommend, screen
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.ldos.descriptor_screen import SampledPoints, coarse_grid, sample, sample_points, score_setting
 from dftune.trainables.errors import DatasetError, InputError
-from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.ldos.config import SurrogateConfig
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
 QUICK = {"cutoffs": [3.5, 4.68], "two_j_max": [4, 6], "points": 200, "snapshots": 2}
@@ -161,8 +161,8 @@ def test_a_damaged_file_of_results_is_said(al4, screened, tmp_path):
 
 
 def test_training_adds_its_error_and_how_well_the_scores_rank_it(fresh_al4, local_ray, tmp_path, monkeypatch):
-    from dftune.trainables.training import train
-    from dftune.trainables.training_data import read_training_data
+    from dftune.trainables.ldos.training import train
+    from dftune.trainables.ldos.training_data import read_training_data
 
     table = pq.read_table(fresh_al4.path / "snapshots.parquet")
     pq.write_table(table.take([1, 4, 7]), fresh_al4.path / "snapshots.parquet")  # 2 to train, 1 to validate: quick

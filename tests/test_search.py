@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from dftune.platform.ledger import Ledger
+from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.progress import Silent
-from dftune.platform.score_quality import qualities
-from dftune.platform.search import SearchStopped, _Record, _SavedScores
+from dftune.platform.ledger.score_quality import qualities
+from dftune.platform.study.search import SearchStopped, _Record, _SavedScores
 from dftune.platform.spec import StudySpec
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.shards import POINTS_A_SHARD, ShardFile, in_shards, to_batches, to_numpy, write
+from dftune.trainables.data.shards import POINTS_A_SHARD, ShardFile, in_shards, to_batches, to_numpy, write
 
 
 def read(path, values, *, column="ldos", **changed):
@@ -142,7 +142,7 @@ def test_a_flipped_bit_is_refused_or_changes_values_but_never_ends_the_process(t
 import sys, numpy as np
 from pathlib import Path
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.shards import ShardFile, to_batches, write
+from dftune.trainables.data.shards import ShardFile, to_batches, write
 path = Path(sys.argv[1])
 write(path, to_batches(np.ones((10, 3), dtype=np.float32), "ldos", {"unit": "x"}))
 whole, outcomes = path.read_bytes(), {"refused": 0, "read": 0}

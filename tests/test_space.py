@@ -12,7 +12,7 @@ from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers.grid_search import LevelGrid
 from dftune.searchers.oat_search import OatOptions, OatSearch
 from dftune.searchers.space import SPACE, Choice, Float, Int, active, checked, complete, draw, levels_of, probes
-from dftune.trainables.surrogate_config import SurrogateConfig
+from dftune.trainables.ldos.config import SurrogateConfig
 
 RNG = np.random.default_rng(0)
 UNIT = RNG.random(4000)

@@ -20,17 +20,17 @@ import ray
 
 from dftune import Model, Study
 from dftune.cluster.resources import slots
-from dftune.platform.lease import Held, held
-from dftune.platform.ledger import Ledger
+from dftune.platform.ledger.lease import Held, held
+from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.progress import Silent
-from dftune.platform.score_quality import score_quality
-from dftune.platform.study import StudyError
-from dftune.trainables.dataset import SNAPSHOTS
+from dftune.platform.ledger.score_quality import score_quality
+from dftune.platform.study.study import StudyError
+from dftune.trainables.data.dataset import SNAPSHOTS
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.scores import SCORES
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import read_training_data
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import read_training_data
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 QUICK = {
@@ -85,7 +85,7 @@ def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_sa
         def say(self, text):
             self.said.append(text)
 
-    monkeypatch.setattr("dftune.cluster.study_data.OBJECT_STORE", 0.0)
+    monkeypatch.setattr("dftune.cluster.trials.study_data.OBJECT_STORE", 0.0)
     memory = 5e-3  # GB; all training and validation points need 0.024
     study = Study(
         "large", described, studies=tmp_path, method="random", trials=2, resources={"memory": memory}, **QUICK
@@ -327,7 +327,7 @@ batch_size = 256
 
 def start(*arguments, cwd):
     return subprocess.Popen(
-        [sys.executable, "-m", "dftune.platform.cli", *map(str, arguments)],
+        [sys.executable, "-m", "dftune.platform.cli.main", *map(str, arguments)],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from dftune import Study
-from dftune.platform.cli import cli
-from dftune.platform.ledger import Ledger
-from dftune.platform.search import SearchStopped
-from dftune.platform.study import chosen_of
+from dftune.platform.cli.main import cli
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.study.search import SearchStopped
+from dftune.platform.study.study import chosen_of
 from dftune.searchers import SEARCHERS
 from dftune.searchers.pruned_search import learnt_bar
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from dftune.cluster.node_check import unmet
-from dftune.platform.job import MARK, Order, main
-from dftune.platform.submission import Cluster, Job, SubmissionError, staged_package
+from dftune.platform.cli.job import MARK, Order, main
+from dftune.platform.submit.submission import Cluster, Job, SubmissionError, staged_package
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -350,7 +350,7 @@ def test_the_package_is_shipped_without_tests_or_an_environment(tmp_path):
     assert {p.split("/")[0] for p in staged} == {
         *("__init__.py", "py.typed", "platform", "searchers", "trainables", "cluster")
     }
-    code = "import dftune.platform.job; print(dftune.__file__)"
+    code = "import dftune.platform.cli.job; print(dftune.__file__)"
     out = subprocess.run(
         [sys.executable, "-c", code], cwd="/", env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from dftune.trainables.network import Network
+from dftune.trainables.ldos.network import Network
 from dftune.trainables.physics.energies import energies
-from dftune.trainables.surrogate import CHUNK, inference_time, judge, predict_ldos, pull_back
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training_data import Scaling, SnapshotData
+from dftune.trainables.ldos.surrogate import CHUNK, inference_time, judge, predict_ldos, pull_back
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData
 
 N_COMPONENTS = 5
 

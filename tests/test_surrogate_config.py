@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from dftune.searchers.space import Choice, Float, Int, draw
 from dftune.trainables.errors import InputError
-from dftune.trainables.network import Network, n_parameters
-from dftune.trainables.scores import SCORES
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import train
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos.network import Network, n_parameters
+from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import train
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 
 def test_hidden_layers_are_equal_or_given_one_by_one():

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from dftune.trainables import training
-from dftune.trainables.bispectrum import BispectrumSettings, bispectrum
-from dftune.trainables.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from dftune.trainables.network import Network
-from dftune.trainables.surrogate import judge
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import TrainingFailed, train
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos import training
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from dftune.trainables.ldos.network import Network
+from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import TrainingFailed, train
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)
 CLOCK = ("seconds", "points_per_second", "memory_mb")
@@ -408,8 +408,8 @@ def test_a_damaged_checkpoint_is_refused_and_kept(data, tmp_path):
 
 STEPS = """
 import sys, torch
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import _optimizer
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import _optimizer
 
 common = {"lr": 0.01, "weight_decay": 0.1}
 def end_of(make):

@@ -4,10 +4,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dftune.trainables.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.shards import StoredShard
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData, read_split, read_training_data
+from dftune.trainables.data.shards import StoredShard
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split, read_training_data
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dftune.trainables.grid_points import Resident, place
-from dftune.trainables.surrogate import CHUNK
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import _Judge, _State, _steps, _validation_sums
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
-from dftune.trainables.training_memory import training_memory
+from dftune.trainables.ldos.grid_points import Resident, place
+from dftune.trainables.ldos.surrogate import CHUNK
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import _Judge, _State, _steps, _validation_sums
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos.training_memory import training_memory
 
 N_IN, N_OUT, N_TRAIN, N_VALIDATION = 30, 37, 40_000, CHUNK + 5
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dftune.trainables.grid_points import place
-from dftune.trainables.surrogate_config import SurrogateConfig
-from dftune.trainables.training import _Judge, _State, _steps, _validation_sums
-from dftune.trainables.training_data import Scaling, SnapshotData, TrainingData
+from dftune.trainables.ldos.grid_points import place
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.training import _Judge, _State, _steps, _validation_sums
+from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 
 @pytest.fixture(scope="module")

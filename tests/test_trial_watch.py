@@ -9,7 +9,7 @@ import time
 import pytest
 from ray import tune
 
-from dftune.cluster.trial_watch import TrialWatch, cause_of_death, deaths_by_memory
+from dftune.cluster.trials.trial_watch import TrialWatch, cause_of_death, deaths_by_memory
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.space import Float
 from dftune.searchers.tune_searcher import COMPLETE, NoRecord, TuneSearcher
@@ -97,8 +97,8 @@ class Trial:
 def watched(monkeypatch):
     """A watch with a limit of 10 s, how to let time pass, and the actors it has killed."""
     clock, killed = [100.0], []
-    monkeypatch.setattr("dftune.cluster.trial_watch.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("dftune.cluster.trial_watch.ray.kill", killed.append)
+    monkeypatch.setattr("dftune.cluster.trials.trial_watch.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("dftune.cluster.trials.trial_watch.ray.kill", killed.append)
     watch, trial = TrialWatch(10.0), Trial()
     watch.on_trial_start(0, [trial], trial)
 

@@ -1,0 +1,143 @@
+"""Training-free scores on the cluster: long-lived scorer actors, asked ahead, in batches of a quarter second."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from ...trainables.ldos.config import Architecture, SurrogateConfig
+from ...trainables.ldos.training_data import MiniBatch
+from ..resources import slots
+
+BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
+AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
+BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rather than leave a slot idle for longer
+
+
+@ray.remote(max_restarts=3, max_task_retries=3)
+class ScorerActor:
+    """Scores batches of configs on mini-batches it was given once; started again, elsewhere, when it dies."""
+
+    def __init__(self, batches: Mapping[str, MiniBatch], constants: Mapping[str, Any], seed: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._batches, self._constants, self._seed = dict(batches), dict(constants), seed
+
+    def score(self, name: str, configs: Sequence[Mapping[str, Any]]) -> tuple[list[float], float]:
+        """Scores, and the CPU seconds they took."""
+        from ...trainables.ldos.scores import SCORES
+
+        started = time.process_time()
+        full = [SurrogateConfig.of({**self._constants, **config}) for config in configs]
+        return SCORES[name].function(full, self._batches[name], self._seed), time.process_time() - started
+
+
+class ClusterScorer:
+    """A scorer (see ``searchers.searcher.Scorer``) that does not wait: actors work while Ray Tune goes on.
+
+    Args:
+        score: name of the score.
+        batches: name of a score -> mini-batch for it.
+        constants: hyperparameters that every config shares.
+        seed: of the initialisations.
+        known: scores of an earlier session.
+        beside_trials: candidates come all along the search: one actor, which takes no slot away from the trials; and a
+            call waits a moment for the score it asks for first.
+        progress: called with (scored, asked for) as batches come back.
+    """
+
+    def __init__(
+        self,
+        score: str,
+        batches: Mapping[str, MiniBatch],
+        constants: Mapping[str, Any],
+        seed: int,
+        *,
+        known: Mapping[Architecture, float] | None = None,
+        beside_trials: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._score, self._arguments, self._progress = score, (batches, constants, seed), progress
+        self._constants, self._beside_trials = dict(constants), beside_trials
+        self.known: dict[Architecture, float] = dict(known or {})
+        self.seconds, self._scored = 0.0, 0
+        self._keys: dict[tuple[tuple[str, Any], ...], Architecture] = {}
+        self._actors: list[Any] = []
+        self._idle: list[Any] = []
+        self._queue: list[Mapping[str, Any]] = []
+        self._asked: set[Architecture] = set(self.known)
+        self._running: dict[ray.ObjectRef, tuple[Any, Sequence[Mapping[str, Any]]]] = {}
+
+    def __call__(self, configs: Sequence[Mapping[str, Any]]) -> list[float | None]:
+        keys = [self._key(config) for config in configs]
+        if self._beside_trials:  # candidates that are no longer asked for would keep the others waiting
+            left = {self._key(c) for c in self._queue} - set(keys)
+            self._asked -= left
+            self._queue = [c for c in self._queue if self._key(c) not in left]
+        for key, config in zip(keys, configs, strict=True):
+            if key not in self._asked:
+                self._asked.add(key)
+                self._queue.append(config)
+        self._collect()
+        self._submit()
+        if self._beside_trials and self._scored and keys and keys[0] not in self.known:
+            until = time.monotonic() + BRIEFLY
+            while keys[0] not in self.known and self._running and (rest := until - time.monotonic()) > 0:
+                ray.wait(list(self._running), num_returns=1, timeout=rest)
+                self._collect()
+                self._submit()
+        return [self.known.get(key) for key in keys]
+
+    def score_of(self, config: Mapping[str, Any]) -> float | None:
+        """The score of a config, or None while it is not known."""
+        return self.known.get(self._key(config))
+
+    def _key(self, config: Mapping[str, Any]) -> Architecture:
+        items = tuple(config.items())
+        if items not in self._keys:
+            self._keys[items] = SurrogateConfig.of({**self._constants, **config}).architecture
+        return self._keys[items]
+
+    def _collect(self) -> None:
+        if not self._running:
+            return
+        done, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for ref in done:
+            actor, configs = self._running.pop(ref)
+            values, seconds = ray.get(ref)
+            self.seconds, self._scored = self.seconds + seconds, self._scored + len(configs)
+            self.known.update({self._key(c): v for c, v in zip(configs, values, strict=True)})
+            self._idle.append(actor)
+        if done:
+            self._progress(len(self.known), len(self._asked))
+        if not self._beside_trials and not self._queue and not self._running:
+            self.close()
+
+    def _submit(self) -> None:
+        if self._queue and not self._actors:
+            n = 1 if self._beside_trials else slots(1, at_most=math.ceil(len(self._queue) / 4))
+            self._actors = [
+                ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote(*self._arguments)  # type: ignore[attr-defined]
+                for _ in range(n)
+            ]
+            # An actor stands here once for each batch it may still take.
+            self._idle = self._actors * (2 if self._beside_trials else AHEAD)
+        while self._queue and self._idle:
+            actor, size = self._idle.pop(0), self._batch_size()
+            configs, self._queue = self._queue[:size], self._queue[size:]
+            self._running[actor.score.remote(self._score, configs)] = (actor, configs)
+
+    def _batch_size(self) -> int:
+        """Configs for BATCH_SECONDS of work, as far as earlier batches tell; few where one score is waited for."""
+        if self._beside_trials:
+            return 2
+        return 4 if not self.seconds else max(1, round(BATCH_SECONDS * self._scored / self.seconds))
+
+    def close(self) -> None:
+        """Give the CPUs of the actors back to the trials."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._idle = [], []

@@ -1,0 +1,110 @@
+"""The data of a study in the object store, read by every worker of a node without a copy, or else in its files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import ray
+
+from ...trainables.descriptors.bispectrum import BispectrumSettings
+from ...trainables.data.dataset import SPLITS, Dataset, Snapshot, Split
+from ...trainables.data.energy_grid import EnergyGrid
+from ...trainables.data.shards import to_numpy
+from ...trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split
+from ..descriptors.descriptors import DescriptorShards, describe_here
+from ..resources import object_store
+
+OBJECT_STORE = 0.5  # the share that grid points may take: what does not fit is spilled to disk, or ends the study
+
+
+@dataclass(frozen=True, eq=False)
+class SnapshotRefs:
+    """A snapshot with references to the shards of its descriptors and its LDOS."""
+
+    snapshot: Snapshot
+    descriptors: Sequence[ray.ObjectRef]
+    ldos: Sequence[ray.ObjectRef]
+
+    def fetch(self) -> SnapshotData:
+        """The shards as read-only arrays in shared memory."""
+        return SnapshotData(
+            self.snapshot,
+            [to_numpy(batch) for batch in ray.get(list(self.descriptors))],
+            [to_numpy(batch) for batch in ray.get(list(self.ldos))],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SplitFiles:
+    """A split that stays in the files of a dataset, which is opened where it is read: each node has its own mirror."""
+
+    location: str
+    settings: BispectrumSettings
+    split: Split
+
+    def fetch(self) -> list[SnapshotData]:
+        """The snapshots, their shards to be read from files of this machine."""
+        dataset = Dataset.open(self.location)
+        describe_here(dataset.only(dataset.split(self.split)), self.settings)
+        return read_split(dataset, self.settings, self.split)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """All splits of a dataset as references to the object store, or to its files.
+
+    It is small enough to send to any worker; ``key`` tells one from another.
+    """
+
+    key: str
+    splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles]
+    energy_grid: EnergyGrid
+    scaling: Scaling
+
+    def training_data(self) -> TrainingData:
+        """Training and validation snapshots."""
+        train, validation = _fetched(self.splits["train"]), _fetched(self.splits["validation"])
+        return TrainingData(train, validation, self.energy_grid, self.scaling)
+
+    def worker_data(self) -> TrainingData:
+        """As ``training_data``, fetched once for all the trials of a study that follow each other in a worker."""
+        if self.key not in _FETCHED:
+            _FETCHED.clear()
+            _FETCHED[self.key] = self.training_data()
+        return _FETCHED[self.key]
+
+    def test(self) -> list[SnapshotData]:
+        """The test snapshots."""
+        return _fetched(self.splits["test"])
+
+
+_FETCHED: dict[str, TrainingData] = {}  # the one study whose data this process holds
+
+
+def fits_object_store(dataset: Dataset, settings: BispectrumSettings) -> bool:
+    """Whether the object store of every node holds all grid points and leaves as much room again."""
+    numbers = settings.n_components + dataset.info.energy_grid.n_energy  # of 4 bytes or less
+    return 4 * numbers * sum(s.n_points for s in dataset.snapshots) <= OBJECT_STORE * object_store()
+
+
+def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: DescriptorShards) -> StudyData:
+    """Put the LDOS beside the descriptors if those are in the object store, and fit the scaling on the training split.
+
+    Raises:
+        DatasetError: a split is empty, or a file missing or damaged.
+    """
+    dataset.verify()
+    splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles] = {}
+    for name in SPLITS:
+        if descriptors.shards:
+            splits[name] = [
+                SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
+                for s in dataset.split(name)
+            ]
+        else:
+            splits[name] = SplitFiles(dataset.location, settings, name)
+    return StudyData(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
+
+
+def _fetched(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:
+    return split.fetch() if isinstance(split, SplitFiles) else [s.fetch() for s in split]

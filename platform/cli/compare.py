@@ -1,0 +1,51 @@
+"""`dftune compare`: every method on one dataset."""
+
+from pathlib import Path
+
+import click
+
+from .options import address_option, json_option, print_json, print_table
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="comparisons",
+    show_default=True,
+    help="Folder that holds the comparisons.",
+)
+@address_option
+@json_option
+def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> None:
+    """Compare the methods on the dataset and space of the study file SPEC, at equal budgets.
+
+    Each method searches with the same budget of training; its winner is trained again from several initialisations and
+    judged on the test snapshots.  Which methods, seeds and budget: table [compare] of SPEC; by default all methods
+    that can work in its space, and as much training as 20 trials need.  Ctrl-C stops it; the same command goes on.
+
+    \b
+    Example:
+      dftune compare examples/compare.toml
+    """
+    import json
+
+    from ..compare.comparison import Comparison
+    from ..progress import for_terminal
+    from ..compare.report import baseline_rows, method_rows, score_rows
+    from ..spec import StudySpec
+
+    compared = Comparison(StudySpec.read(spec), output).run(address=address, progress=for_terminal())
+    if as_json:
+        return print_json(json.loads((compared.folder / "comparison.json").read_text(encoding="utf-8")))
+    for heading, rows in (
+        ("methods", method_rows(compared)),
+        ("without a search", baseline_rows(compared)),
+        ("scores", score_rows(compared)),
+    ):
+        click.echo(f"{heading}:")
+        if rows:
+            print_table(rows)
+        click.echo()
+    click.echo(f"report: {compared.folder / 'report.html'}\n        {compared.folder / 'report.md'}")

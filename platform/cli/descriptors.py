@@ -1,0 +1,217 @@
+"""`dftune descriptors`."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from .options import address_option, dataset_argument, json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..screen.screen import Screen
+
+
+@click.group()
+def descriptors() -> None:
+    """Descriptors of the atomic environment of every grid point."""
+
+
+@descriptors.command("compute")
+@dataset_argument
+@click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
+@click.option(
+    "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
+)
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPUs of one node that share each piece of a snapshot, as MPI ranks.",
+)
+@address_option
+def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int, address: str | None) -> None:
+    """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
+
+    Each CPU computes one piece of a snapshot after another, of some 16,000 grid points.  With --ranks several share
+    each piece, which can only be faster where there are fewer pieces than idle CPUs.
+
+    Snapshots that have descriptors of these settings are left as they are, so an interrupted run goes on where it was.
+
+    \b
+    Example:
+      dftune descriptors compute examples/al4 --cutoff 4.68 --two-j-max 10
+      dftune descriptors compute al256 --ranks 16
+    """
+    from pydantic import ValidationError
+
+    from ...trainables.descriptors.bispectrum import BispectrumSettings
+    from ...trainables.data.dataset import Dataset, one_line
+
+    try:
+        settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)
+    except ValidationError as error:
+        raise click.UsageError(one_line(error)) from error
+    opened = Dataset.open(dataset)
+    missing = opened.without_descriptors(settings)
+    place = f"{opened.location}/descriptors/{settings.key}"
+    if missing:
+        from ...cluster.connection import connected
+        from ...cluster.descriptors.descriptors import compute_descriptors
+        from ..progress import for_terminal
+
+        progress = for_terminal()
+        with closing(progress), connected(address):
+            compute_descriptors(
+                opened,
+                settings,
+                ranks=ranks,
+                progress=lambda done, total, text: progress.update("descriptors", done, total, text),
+            ).close()
+            progress.end("descriptors")
+            if said := opened.not_stored(settings):
+                progress.say(said)
+    click.echo(f"{settings}: {len(missing)} computed, {len(opened.snapshots) - len(missing)} there already, in {place}")
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Callable[[str], float]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return [self._kind(part) for part in value.split(",")]
+        except ValueError:
+            what = "whole numbers such as 4,6,8" if self._kind is int else "numbers such as 3.0,3.5,4.0"
+            self.fail(f"'{value}' is not a list of {what}", param, ctx)
+
+
+@descriptors.command("screen")
+@dataset_argument
+@click.option(
+    "--cutoffs",
+    type=_Numbers(float),
+    metavar="R,R,...",
+    default="3,3.5,4,4.5,5,5.5",
+    show_default=True,
+    help="R_cut [Å].",
+)
+@click.option(
+    "--two-j-max", type=_Numbers(int), metavar="N,N,...", default="4,6,8,10", show_default=True, help="2 J_max."
+)
+@click.option(
+    "--score",
+    type=click.Choice(["kernel-ridge", "acsd"]),
+    default="kernel-ridge",
+    show_default=True,
+    help="What the recommendation goes by; both are computed.",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["paper", "clipped"]),
+    default="paper",
+    show_default=True,
+    help="ACSD as the paper prints it, or with negative differences clipped as in the MALA code.",
+)
+@click.option(
+    "--snapshots",
+    type=int,
+    default=4,
+    show_default=True,
+    help="At most so many of training, and of validation.",
+)
+@click.option(
+    "--points", type=int, default=1000, show_default=True, help="Grid points to fit; 4/5 as many are predicted."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of snapshots and points.")
+@click.option("--train", is_flag=True, help="Also train a small network with each setting, and judge the scores by it.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of results; what it holds is not done again.  [default: screens/DATASET]",
+)
+@address_option
+@json_option
+def descriptors_screen(
+    dataset: str,
+    cutoffs: list[float],
+    two_j_max: list[int],
+    score: Literal["kernel-ridge", "acsd"],
+    variant: Literal["paper", "clipped"],
+    snapshots: int,
+    points: int,
+    seed: int,
+    train: bool,
+    output: Path | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Find out without training which cutoff and 2J_max the descriptors of DATASET should have.
+
+    Every combination is scored on a few grid points, in parallel: kernel ridge (fitted to training snapshots, its error
+    on validation snapshots) and the paper's average cosine similarity distance; lower is better for both.  Recommended
+    is the smallest 2J_max, then the largest cutoff, whose score is within 1.5 times the best.  Interrupted, it goes on
+    where it was.
+
+    \b
+    Example:
+      dftune descriptors screen examples/al4 --cutoffs 2.5,3.5,4.68,5.5 --two-j-max 4,6,8,10
+    """
+    from ...trainables.data.dataset import Dataset
+    from ..progress import for_terminal
+    from ..screen.screen import screen
+
+    progress = for_terminal()
+    with closing(progress):
+        found = screen(
+            Dataset.open(dataset),
+            cutoffs=cutoffs,
+            two_j_max=two_j_max,
+            score=score,
+            variant=variant,
+            snapshots=snapshots,
+            points=points,
+            seed=seed,
+            train=train,
+            output=output,
+            address=address,
+            progress=progress,
+        )
+    if as_json:
+        return print_json(found.as_dict())
+    _show_screen(found)
+
+
+def _show_screen(found: "Screen") -> None:
+    trained = any(row.trained_error is not None for row in found.rows)
+    rows = [
+        {
+            "cutoff": row.cutoff,
+            "2J_max": row.two_j_max,
+            "numbers": row.n_components,
+            "kernel_ridge": float(f"{row.kernel_ridge:.3g}"),
+            "acsd": float(f"{row.error('acsd', found.variant):.3g}"),
+            "cost": float(f"{row.descriptor_cost:.3g}"),
+            **({"trained": row.trained_error and float(f"{row.trained_error:.3g}")} if trained else {}),
+            "": "<- recommended" if row == found.recommended else "",
+        }
+        for row in found.rows
+    ]
+    print_table(rows, units={"cutoff": "Å", "kernel_ridge": "1 - R²", "cost": "µs/grid point"})
+    best = found.recommended
+    click.echo(f"\nrecommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
+    if found.regret is not None:
+        click.echo(f"  its trained error is {100 * found.regret:.0f} % above that of the best setting")
+    if found.qualities:
+        click.echo("how well the scores rank the trained errors (τ = 1: perfectly):")
+        for quality in found.qualities:
+            click.echo(f"  {quality}")
+    click.echo(f"table and figures: {found.folder}")

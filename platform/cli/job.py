@@ -1,0 +1,143 @@
+"""What a submitted study runs on the cluster, as ``python -m dftune.platform.cli.job ORDER``: checks, then the study.
+
+Its output is what ``submission.py`` follows: parts with MARK between them.  Before the first stands what Ray says, then
+come the checks, the study's progress, and its result.
+"""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..study.study import Study
+
+MARK = "\x1e"  # ASCII's record separator
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done: plain values in a JSON file.
+
+    spec: of the study, its dataset a URL or an absolute path on the cluster.
+    studies: folder of the studies there, absolute.
+    requirements: distributions that dftune needs.
+    as_json: the form of the result.
+    """
+
+    spec: dict[str, Any]
+    studies: str
+    requirements: list[str]
+    as_json: bool
+
+    def to_json(self) -> str:
+        """As the file holds it; equal orders are equal texts."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def main(path: str) -> int:
+    """Check the cluster and run the study of the order in the file ``path``, or go on with it; its exit code."""
+    order = Order(**json.loads(Path(path).read_text(encoding="utf-8")))
+    print(MARK, end="", flush=True)
+    if sys.version_info < (3, 11):  # noqa: UP036  (the cluster's Python, not the one that dftune is installed in)
+        return _failed(f"Python {sys.version.split()[0]} runs on the cluster; dftune needs 3.11 or later")
+    try:
+        from ...cluster.node_check import unmet
+    except ImportError as error:
+        return _failed(f"the Python environment of the cluster cannot run dftune: {error}; install its dependencies")
+    if (problem := unmet(order.requirements)) is not None:
+        return _failed(f"on the cluster, {problem}")
+    from ...trainables.errors import InputError
+
+    try:
+        _run(order)
+    except InputError as error:
+        return _failed(" ".join(str(error).split()))
+    return 0
+
+
+def _run(order: Order) -> None:
+    from ...cluster.connection import connected
+    from .study import show_conclusion
+    from ..progress import for_terminal
+    from ..spec import StudySpec
+    from ..study.study import Study
+
+    ledger = os.environ.get("DFTUNE_LEDGER")
+    study = Study.from_spec(StudySpec.of(order.spec), order.studies, ledger)
+    progress = for_terminal()
+    with connected():
+        for note in _check(study, ledger, order.requirements):
+            progress.say(note)
+        print(MARK, end="", flush=True)
+        conclusion = study.resume(progress=progress) if study.begun else study.run(progress=progress)
+    print(MARK, end="", flush=True)
+    show_conclusion(study, conclusion, order.as_json)
+
+
+def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[str]:
+    """Refuse what cannot come to an end, and say what may surprise."""
+    from ...cluster.node_check import ask_nodes, check_dataset
+    from ...cluster.resources import slots
+    from ...trainables.errors import DatasetError, InputError
+    from ..spec import SpecError
+    from ..study.study import Study, StudyError
+
+    spec, resources = study.spec, study.spec.resources
+    remedy = "where it lies elsewhere on the cluster, submit with --dataset PATH_OR_URL"
+    try:
+        fingerprint = check_dataset(spec.dataset)
+    except DatasetError as error:
+        raise DatasetError(f"on the cluster, {error}; {remedy}") from error
+    gpus = 0.0 if resources.gpus == "auto" else resources.gpus
+    slots(resources.cpus, gpus, resources.concurrent, memory=resources.memory)
+    if study.begun:
+        begun = Study.open(spec.name, study.folder.parent, ledger)
+        before, now = (s.model_dump(mode="json") for s in (begun.spec, spec))
+        if changed := [key for key in now if now[key] != before[key]]:
+            raise SpecError(
+                f"study '{spec.name}' has begun there with {changed[0]} = {before[changed[0]]}, and not "
+                f"{now[changed[0]]}; submit it as it was, or under another name"
+            )
+    probe = study.folder.parent / f".seen-{secrets.token_hex(4)}"
+    try:
+        study.folder.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise StudyError(
+            f"on the cluster, {study.folder.parent} cannot be written ({error.strerror}); submit with --studies "
+            "FOLDER, a folder there"
+        ) from error
+    try:
+        reports = ask_nodes(requirements, spec.dataset, fingerprint, probe)
+    finally:
+        probe.unlink(missing_ok=True)
+    wrong = [r for r in reports if r.problem is not None]
+    if wrong:
+        others = f" (and {len(wrong) - 1} more nodes)" if len(wrong) > 1 else ""
+        raise InputError(f"node {wrong[0].node}{others}: {wrong[0].problem}; {remedy}")
+    blind = sum(not r.sees_file for r in reports)
+    notes = [f"checked {len(reports)} node{'s' * (len(reports) > 1)}: environment, dataset, resources, studies folder"]
+    if blind:
+        if spec.scheduler is not None and spec.scheduler.type == "hyperband":
+            raise StudyError(
+                f"{study.folder.parent} is not seen by {blind} of {len(reports)} nodes, and hyperband keeps "
+                "checkpoints there; submit with --studies on storage that all share, or take another scheduler"
+            )
+        notes.append(
+            f"{study.folder.parent} is not seen by {blind} of {len(reports)} nodes: what the study writes stays on the "
+            "node that it runs on, and is lost with it"
+        )
+    return notes
+
+
+def _failed(text: str) -> int:
+    print(f"Error: {text}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,130 @@
+"""`dftune cluster plan`: what a study takes on other numbers of slots."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import json_option, ledger_option, print_json, print_table, studies_option
+
+if TYPE_CHECKING:
+    from ..plan.plan import Plan
+
+
+def _slots(ctx: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"'{text}' is not a list of whole numbers as in 1,4,16") from error
+    if min(numbers) < 1:
+        raise click.BadParameter("needs numbers above 0")
+    return numbers
+
+
+@click.command("plan")
+@click.argument("names", nargs=-1, required=True, metavar="NAME [OTHER]...")
+@click.option(
+    "--slots",
+    callback=_slots,
+    metavar="N,N,...",
+    default="1,2,4,8,16,32,64,128,256,512,1024",
+    show_default=True,
+    help="Numbers of slots; a slot is the resources of one trial.",
+)
+@click.option("--methods", metavar="M,M,...", help="By default all that can be planned.")
+@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
+@studies_option
+@ledger_option
+@json_option
+def plan(
+    names: tuple[str, ...],
+    slots: list[int],
+    methods: str | None,
+    figure: Path | None,
+    studies: Path,
+    ledger: str | None,
+    as_json: bool,
+) -> None:
+    """Foretell how long study NAME takes with each method on 1 to 1,024 slots, and the slot-hours that it reserves.
+
+    The methods are run in simulated time, with trials that cost what those of NAME have cost; so it needs a few that
+    have ended.  Those of OTHER studies of the same data and space are used too: a method that scores candidates needs
+    one that has measured its score.  A budget stops the asking and not what is under way: with more slots more is
+    trained.
+
+    \b
+    Example:
+      dftune cluster plan al4 --slots 1,4,16,64 --figure plan.png
+    """
+    from contextlib import closing
+
+    from ..plan.plan import plan as foretell
+    from ..progress import for_terminal
+    from ..study.study import Study
+
+    with closing(for_terminal()) as progress:
+        found = foretell(
+            [Study.open(name, studies, ledger) for name in names],
+            methods=None if methods is None else [name.strip() for name in methods.split(",")],
+            slots=slots,
+            progress=progress,
+        )
+    if figure is not None:
+        from ..plan.figure import save_plan_figure
+
+        save_plan_figure(found, figure)
+    if as_json:
+        return print_json(_json(found))
+    _show(found)
+    if figure is not None:
+        click.echo(f"\nfigure: {figure}")
+
+
+def _json(found: "Plan") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    timings = [
+        {"method": method}
+        | asdict(t)
+        | {"slot_hours": t.reserved / 3600, "gpu_hours": t.reserved / 3600 * found.gpus, "utilisation": t.utilisation}
+        for method, some in found.timings.items()
+        for t in some
+    ]
+    return asdict(found) | {"timings": timings}
+
+
+def _show(found: "Plan") -> None:
+    low, middle, high = found.trial_seconds
+    click.echo(
+        f"from {found.n_measured} trials: {middle:.3g} s of training ({low:.3g} to {high:.3g}), foretold within "
+        f"{100 * found.error:.0f} % from the others (median);\n"
+        f"a new process takes {found.overhead.start:.3g} s more, a slot is {found.slot}"
+    )
+    scale, unit = found.time_unit
+    share, hours = (found.gpus, "GPU-hours") if found.gpus else (1.0, "slot-hours")
+    click.echo(f"\ntime to result [{unit}] by slots:")
+    print_table(
+        [
+            {"method": method, "trained": _range([t.trained for t in some])}
+            | {f"{t.slots}": f"{t.seconds / scale:.3g}" for t in some}
+            for method, some in found.timings.items()
+        ]
+    )
+    click.echo(f"\n{hours} reserved by slots, and the most slots that are used at least half of the time:")
+    print_table(
+        [
+            {"method": method, "half used": max((t.slots for t in some if t.utilisation >= 0.5), default=None)}
+            | {f"{t.slots}": f"{share * t.reserved / 3600:.3g}" for t in some}
+            for method, some in found.timings.items()
+        ]
+    )
+    if found.besides:
+        stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.besides.items())
+        click.echo(f"\nbesides, as measured: {stages}")
+    for method, reason in found.left_out.items():
+        click.echo(f"left out: {method}: {reason}", err=True)
+
+
+def _range(numbers: list[int]) -> str:
+    """Numbers of trials: a budget is used up later where more of them are under way."""
+    return f"{min(numbers)}" if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"

@@ -1,0 +1,108 @@
+"""`dftune serve`: a surrogate as an HTTP endpoint."""
+
+import json
+import os
+import signal
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import address_option, folder_argument
+
+if TYPE_CHECKING:
+    from ..model.model import ModelCard
+
+
+@click.command("serve")
+@folder_argument("model")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token only."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Structures predicted at once.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs for each of them.")
+@click.option("--gpus", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of a GPU for each.")
+@click.option(
+    "--queue",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Requests that wait at a replica; more get 503.",
+)
+@click.option(
+    "--time-limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="For a request [s]."
+)
+@click.option(
+    "--grid-points", type=click.IntRange(1), default=500_000, show_default=True, help="Largest grid of a structure."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File (mode 0600) with the token to ask for; by default that of DFTUNE_TOKEN, if set.",
+)
+@address_option
+def serve(model: Path, host: str, port: int, token_file: Path | None, address: str | None, **limits: float) -> None:
+    """Serve MODEL over HTTP: structures in, energies, Fermi level, DOS, forces, density and LDOS out.  Ctrl-C ends it.
+
+    The API describes itself at /docs.  What cannot be predicted is refused with
+    the reason in one line.
+
+    \b
+    Example:
+      dftune serve al4.model
+      (umask 077; openssl rand -hex 32 > token)
+      dftune serve al4.model --host 0.0.0.0 --replicas 4 --token-file token
+    """
+    from pydantic import ValidationError
+
+    from ...trainables.data.dataset import one_line
+    from ..serve.server import served
+    from ..serve.settings import TOKEN, EndpointSettings, digest, read_token
+    from ..progress import for_terminal
+
+    # Not left in the environment: that of every process of Ray would have it.
+    token = os.environ.pop(TOKEN, None) if token_file is None else read_token(token_file)
+    try:
+        settings = EndpointSettings(
+            model=str(model.absolute()),
+            token_sha256=None if token is None else digest(token),
+            without_token=token is None,
+            **limits,  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        raise click.UsageError(one_line(error)) from error
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends it, also where a shell has had SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    with closing(for_terminal()) as progress:
+        try:
+            with served(settings, host=host, port=port, address=address, say=progress.say) as (card, check):
+                url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                progress.say(f"{model} is served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
+                click.echo(_curl(url, card, token is not None))
+                while True:
+                    time.sleep(2)
+                    check()
+        except KeyboardInterrupt:
+            progress.say("ended")
+
+
+def _curl(url: str, card: "ModelCard", with_token: bool) -> str:
+    """A request to paste: a crystal of the model's first species."""
+    import ase.build
+
+    symbol = next(iter(card.species))
+    try:
+        atoms = ase.build.bulk(symbol)
+    except (ValueError, RuntimeError):  # no crystal that ASE can build
+        atoms = ase.Atoms(symbol, cell=[3, 3, 3], pbc=True)
+    structure = {
+        "cell": atoms.cell.round(6).tolist(),
+        "positions": atoms.positions.round(6).tolist(),
+        "symbols": atoms.get_chemical_symbols(),
+    }
+    token = """ -H "Authorization: Bearer $DFTUNE_TOKEN\"""" if with_token else ""
+    body = json.dumps({"structure": structure})
+    return f"curl {url}/v1/predict{token} -H 'Content-Type: application/json' \\\n  -d '{body}'"

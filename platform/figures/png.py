@@ -1,0 +1,258 @@
+"""The figures of a study as PNG files, drawn without a display."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from ...trainables.ldos.accuracy import SnapshotError
+from ...trainables.files import atomic
+from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score, is_log, ticks_between
+
+mpl.use("Agg")
+BLUE, ORANGE, GREY = "#1f6fb4", "#d9622b", "#8a8a8a"  # told apart by the colour-blind too; shapes differ as well
+MARKS = {"failed": ("x", ORANGE), "pruned": ("|", GREY), "running": (">", BLUE)}
+ROUND = [1, 2, 5, 10]  # steps of ticks
+WIDTH = 8.0  # inches, of a whole figure
+
+
+def history_figure(data: History, value_label: str) -> Figure:
+    """Value by trial number, the best so far, and in rows above it the trials without a value."""
+    rows = len(data.others)
+    figure = Figure(figsize=(WIDTH, 4.2 + 0.22 * rows), layout="constrained")
+    grid = figure.add_gridspec(2 if rows else 1, 1, height_ratios=(0.055 * rows, 1) if rows else None, hspace=0.02)
+    axes = figure.add_subplot(grid[-1, 0])
+    for state, face in (("finished", BLUE), ("stopped", "white")):
+        some = [(t.number, v) for t, v in data.valued if t.state == state]
+        if some:
+            label = {"finished": "finished", "stopped": "stopped early, best reached"}[state]
+            size = _size(len(data.valued))
+            axes.plot(*zip(*some), "o", color=BLUE, markerfacecolor=face, markersize=size, label=label, zorder=3)
+    if data.best:
+        axes.step(*zip(*data.best), where="post", color=ORANGE, linewidth=1.6, label="best so far", zorder=4)
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=ROUND, integer=True))
+    value_axis(axes, [v for _, v in data.valued], value_label)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False)
+    if rows:
+        strip = figure.add_subplot(grid[0, 0], sharex=axes)
+        for row, (state, trials) in enumerate(data.others.items()):
+            marker, color = MARKS[state]
+            strip.plot([t.number for t in trials], [row] * len(trials), marker, color=color, markersize=6)
+        strip.set_yticks(range(rows), [f"{state} ({len(trials)})" for state, trials in data.others.items()])
+        strip.set_ylim(rows - 0.5, -0.5)
+        strip.tick_params(left=False, bottom=False, labelbottom=False)
+        strip.spines[:].set_visible(False)
+    return figure
+
+
+def compute_figure(panels: Sequence[Compute], value_label: str) -> Figure:
+    """Value and best so far against compute, a panel a measure of it."""
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+    first: Axes | None = None
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1, sharey=first)
+        first = first or axes
+        for state, face in (("finished", BLUE), ("stopped", "white")):
+            some = [(x, v) for t, x, v in panel.valued if t.state == state]
+            if some:
+                size = _size(len(panel.valued))
+                axes.plot(*zip(*some), "o", color=BLUE, markerfacecolor=face, markersize=size, label=state, zorder=3)
+        if panel.best:
+            axes.step(*zip(*panel.best), where="post", color=ORANGE, linewidth=1.6, label="best so far", zorder=4)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlabel(panel.label)
+        value_axis(axes, [v for _, _, v in panel.valued], value_label if i == 0 else "")
+        if i:
+            axes.tick_params(labelleft=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
+    return figure
+
+
+def score_figure(panels: Sequence[Score], value_label: str) -> Figure:
+    """Value against each score with Kendall's τ, a panel a score (Fiedler et al. (2022), Fig. 4)."""
+    figure = Figure(figsize=(max(WIDTH, 3.0 * len(panels)), 3.7), layout="constrained")
+    first: Axes | None = None
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1, sharey=first)
+        first = first or axes
+        points = [(s, v) for _, s, v in panel.pairs]
+        color = BLUE if panel.is_main else GREY
+        size = _size(len(points))
+        axes.plot(*zip(*points), "o", color=color, markersize=size, markeredgecolor="white", markeredgewidth=0.5)
+        best = min(points, key=lambda point: point[1])
+        axes.plot(*best, "o", markersize=10, markerfacecolor="none", color=ORANGE, markeredgewidth=1.5, label="best")
+        if panel.pruned:
+            foot = axes.get_xaxis_transform()
+            axes.margins(y=0.1)
+            some = [s for _, s in panel.pruned]
+            label = f"pruned ({len(some)})"
+            axes.plot(some, [0.015] * len(some), "|", color=GREY, markersize=8, transform=foot, label=label)
+        axes.set_title(panel.quality.title, fontsize=10)
+        axes.set_xlabel(panel.label)
+        if panel.quality.name == "first_width":
+            value_scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+        value_axis(axes, [v for _, v in points], value_label if i == 0 else "")
+        if i:
+            axes.tick_params(labelleft=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def importance_figure(data: Importance, value_label: str) -> Figure:
+    """Share of each hyperparameter in what distinguishes the best trials."""
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.42 * len(data.names)), layout="constrained")
+    axes = figure.add_subplot()
+    rows = range(len(data.names))
+    axes.barh(rows, data.shares, color=BLUE, height=0.6)
+    axes.hlines(rows, data.low, data.high, color="black", linewidth=1.2)
+    axes.set_yticks(rows, data.names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"importance: what distinguishes the best {data.n_best} of {data.n_trials} trials, shares of one")
+    axes.tick_params(left=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def parallel_figure(data: Parallel, value_label: str) -> Figure:
+    """Configs as lines through parallel axes to their value; the darker the better, the best in orange."""
+    n = len(data.axes)
+    figure = Figure(figsize=(max(WIDTH, 1.55 * n), 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    lines = np.array([axis.positions for axis in data.axes]).T
+    shades = mpl.colormaps["cividis"](0.92 * lines[:, -1])
+    for line, shade in zip(lines[:-1], shades[:-1], strict=True):
+        axes.plot(range(n), line, color=shade, linewidth=0.2 * _size(len(lines)), alpha=0.75)
+    axes.plot(range(n), lines[-1], color=ORANGE, linewidth=2.2, label=f"best: trial {data.trials[-1].number}")
+    has_unset = bool((lines == UNSET).any())
+    for i, axis in enumerate(data.axes):
+        axes.plot([i, i], [0, 1], color="black", linewidth=0.9, zorder=4)
+        for place, text in axis.ticks:
+            axes.plot([i, i + 0.03], [place, place], color="black", linewidth=0.9, zorder=4)
+            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
+            axes.text(i + 0.05, place, text, fontsize=9, va="center", bbox=box, zorder=5)
+    axes.set_xticks(range(n), [axis.name for axis in data.axes])
+    axes.tick_params(bottom=False, left=False, labelleft=False)
+    axes.set_ylim((UNSET if has_unset else 0) - 0.04, 1.04)
+    axes.set_xlim(-0.1, n - 1 + 0.35)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside upper right", frameon=False)
+    return figure
+
+
+def pareto_figure(data: Pareto, value_label: str) -> Figure:
+    """Value against cost, with the front."""
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    front = [(c, v) for _, c, v in data.front]
+    axes.step(*zip(*front), where="post", color=ORANGE, linewidth=1.6, label="Pareto front", zorder=2)
+    points = [(c, v) for _, c, v in data.points]
+    size = _size(len(points))
+    axes.plot(*zip(*points), "o", color=BLUE, markersize=size, label="finished trial", zorder=3)
+    axes.plot(*zip(*front), "o", markersize=10, markerfacecolor="none", color=ORANGE, markeredgewidth=1.5, zorder=4)
+    axes.set_xlabel(data.label)
+    value_axis(axes, [v for _, v in points], value_label)
+    value_scale(axes, "x", [c for c, _ in points])
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+PNG: dict[str, Callable[[Any, str], Figure]] = {
+    "history": history_figure,
+    "compute": compute_figure,
+    "score": score_figure,
+    "importance": importance_figure,
+    "parallel": parallel_figure,
+    "pareto": pareto_figure,
+}
+
+
+def dos_comparison(
+    energy: NDArray[np.float64],
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    errors: Sequence[SnapshotError],
+    path: Path,
+) -> None:
+    """Predicted (mean and spread over T initialisations) and true DOS of the test snapshots, with their difference.
+
+    Args:
+        energy: (n_energy,) [eV].
+        curves: (predicted (T, n_energy), true (n_energy,)) of each snapshot [1/eV].
+        errors: one a snapshot, for the titles.
+        path: PNG file to write.
+    """
+    shown = min(len(curves), 6)
+    figure = Figure(figsize=(4.2 * shown, 4.4), layout="constrained")
+    grid = figure.add_gridspec(2, shown, height_ratios=(3, 1))
+    for i, ((predicted, true), error) in enumerate(zip(curves[:shown], errors[:shown], strict=True)):
+        n_atoms, level = error.snapshot.n_atoms, error.snapshot.fermi_level
+        mean, spread = predicted.mean(axis=0) / n_atoms, predicted.std(axis=0) / n_atoms
+        upper, lower = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
+        upper.plot(energy, true / n_atoms, color="black", linewidth=1.2, label="DFT")
+        upper.plot(energy, mean, color=ORANGE, linewidth=1.4, linestyle="--", label="surrogate")
+        lower.axhline(0, color="black", linewidth=0.6)
+        lower.plot(energy, mean - true / n_atoms, color=ORANGE, linewidth=1.2)
+        for axes, centre in ((upper, mean), (lower, mean - true / n_atoms)):
+            axes.fill_between(energy, centre - spread, centre + spread, color=ORANGE, alpha=0.25, linewidth=0)
+            if level is not None:
+                axes.axvline(level, color=GREY, linewidth=0.8, linestyle=":")
+            axes.spines[["top", "right"]].set_visible(False)
+        title = f"snapshot {error.snapshot.id}, {error.snapshot.group}"
+        if np.isfinite(error.band_energy).all():
+            title += f"\nband energy {error.band_energy.mean():+.1f} ± {error.band_energy.std():.1f} meV/atom"
+        upper.set_title(title, fontsize=10)
+        upper.tick_params(labelbottom=False)
+        lower.set_xlabel("energy [eV]")
+        if i == 0:
+            upper.set_ylabel("DOS [1/(eV atom)]")
+            lower.set_ylabel("difference")
+            upper.legend(frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=140)
+
+
+def _size(n: int) -> float:
+    """Of a mark [points], smaller where there are many."""
+    return 5.5 if n <= 100 else 3.5
+
+
+def value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
+    """The vertical axis of values, with lines to read them by."""
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
+    value_scale(axes, "y", values)
+    axes.set_ylabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def value_scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
+    """A logarithmic axis where the numbers ask for one, with round numbers at its ticks."""
+    some = [v for v in values if np.isfinite(v)]
+    if not is_log(some):
+        return
+    room = max(1.15, (max(some) / min(some)) ** 0.05)
+    low, high = min(some) / room, max(some) * room
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(ticks_between(low, high, log=True)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(EngFormatter(sep="") if min(some) > 999 else FuncFormatter(lambda v, _: f"{v:.3g}"))

@@ -1,0 +1,440 @@
+"""What the figures of a study show: one function a figure turns its trials into the numbers to draw.
+
+``figures`` draws them as PNG, ``page`` as one HTML page; ``draw`` does both.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...searchers import SEARCHERS
+from ...searchers.space import Choice, Int, Range
+from ..ledger.ledger import LedgerTrial, State
+from ..ledger.score_quality import ScoreQuality, qualities
+from ..spec import StudySpec
+
+Form = Literal["png", "html", "both"]
+
+VALUE_LABELS = {
+    "validation_loss": "validation LDOS loss, 1 - R²",
+    "band_energy_mae": "validation band-energy error [meV/atom]",
+}
+COMPUTE_LABELS = {
+    "grid_points": "trained grid points x epochs, summed over trials",
+    "seconds": "seconds of training, summed over trials",
+}
+COST_LABELS = {
+    "n_parameters": "parameters of the network",
+    "inference_time": "inference time [µs a grid point]",
+}
+SCORE_LABELS = {
+    "rfr": "random-feature readout, -log E",
+    "naswot": "NASWOT, S'",
+    "first_width": "width of the first layer",
+    "n_parameters": "log(number of parameters)",
+}
+WITHOUT_VALUE: tuple[State, ...] = ("failed", "pruned", "running")
+
+# In 40 synthetic studies of five hyperparameters, one of which decides, it came first in 29, 31, 38, 40 of them at 20,
+# 30, 50, 100 trials with the best third set against all; with the best 5, in 20, 14, 12, 3.
+LEAST_TRIALS = 20  # for importances
+BEST_SHARE = 1 / 3
+RESAMPLES = 30
+# ticks of a logarithmic axis of fewer decades than these
+DIGITS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (0.8, (1, 1.5, 2, 3, 4, 5, 7)),
+    (1.3, (1, 2, 3, 5)),
+    (2.5, (1, 2, 5)),
+    (math.inf, (1,)),
+)
+UNSET = -0.12  # where an axis shows a hyperparameter that a config lacks
+
+
+class NotDrawn(Exception):
+    """Why a figure makes no sense for these trials."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Values by trial number.
+
+    valued: finished and stopped trials with the values they reached.
+    others: trials without a value, by state.
+    best: best value of the finished trials up to each of them.
+    """
+
+    valued: list[tuple[LedgerTrial, float]]
+    others: dict[State, list[LedgerTrial]]
+    best: list[tuple[int, float]]
+
+
+def history(trials: Sequence[LedgerTrial], spec: StudySpec) -> History:
+    """Value of each trial in the order of their numbers, and the best so far."""
+    others = {state: [t for t in trials if t.state == state] for state in WITHOUT_VALUE}
+    done = _finished(trials)
+    return History(
+        valued=_valued(trials, spec),
+        others={state: some for state, some in others.items() if some},
+        best=list(zip((t.number for t, _ in done), accumulate((v for _, v in done), min), strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Values against what training had used by then.
+
+    label: of the axis.
+    valued: (trial, compute used when it ended, value it reached).
+    best: (compute, best value so far), to the last compute used.
+    """
+
+    label: str
+    valued: list[tuple[LedgerTrial, float, float]]
+    best: list[tuple[float, float]]
+
+
+def compute(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Compute]:
+    """Value against grid points x epochs, and against seconds, summed over all trials in the order in which they ended.
+
+    Failed and stopped trials cost what they cost; pruned ones cost no training.  Of a measure that a finished trial
+    lacks there is no panel.
+
+    Source: the idea of Fiedler et al. (2022), Fig. 2, for one study.
+    """
+    ended = sorted(
+        (t for t in trials if t.result and t.state != "running"),
+        key=lambda t: (t.ended_at or math.inf, t.number),
+    )
+    values = {t.number: v for t, v in _valued(trials, spec)}
+    panels = []
+    for name, label in COMPUTE_LABELS.items():
+        if any(name not in t.result for t in ended if t.state == "finished"):
+            continue
+        used = list(accumulate(t.result.get(name, 0.0) for t in ended))
+        done = [(x, t.value) for t, x in zip(ended, used, strict=True) if t.value is not None]
+        best = list(zip((x for x, _ in done), accumulate((v for _, v in done), min), strict=True))
+        panels.append(
+            Compute(
+                label,
+                [(t, x, values[t.number]) for t, x in zip(ended, used, strict=True) if t.number in values],
+                [*best, (used[-1], best[-1][1])] if best else [],
+            )
+        )
+    if not panels or not panels[0].valued:
+        raise NotDrawn("no trial has ended with a value and its compute")
+    return panels
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score beside the values.
+
+    quality: τ, its standard error and the regret.
+    is_main: the study searches by it.
+    pairs: (trial, score, value) of finished trials.
+    pruned: (trial, score) of those that a score ruled out.
+    """
+
+    quality: ScoreQuality
+    label: str
+    is_main: bool
+    pairs: list[tuple[LedgerTrial, float, float]]
+    pruned: list[tuple[LedgerTrial, float]]
+
+
+def scores(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Score]:
+    """Each score against the value, the one that the study searches by first (Fiedler et al. (2022), Fig. 4)."""
+    main = SEARCHERS[spec.method].score
+    done = _finished(trials)
+    panels = [
+        Score(
+            quality,
+            SCORE_LABELS.get(quality.name, quality.name),
+            quality.name == main,
+            [(t, t.scores[quality.name], v) for t, v in done if quality.name in t.scores],
+            [(t, t.scores[quality.name]) for t in trials if t.state == "pruned" and quality.name in t.scores],
+        )
+        for quality in qualities([t for t, _ in done], main)
+    ]
+    if not panels:
+        raise NotDrawn("no finished trial has a score")
+    return panels
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each hyperparameter decides, the first most.
+
+    shares: sum to one.
+    low, high: where the middle two thirds of the shares of resampled trials lie.
+    n_best: trials in the part that is compared with all.
+    """
+
+    names: list[str]
+    shares: list[float]
+    low: list[float]
+    high: list[float]
+    n_trials: int
+    n_best: int
+
+
+def importance(trials: Sequence[LedgerTrial], spec: StudySpec) -> Importance:
+    """What distinguishes the best trials from all, by PED-ANOVA; its uncertainty by the bootstrap.
+
+    Optuna's fANOVA would need scikit-learn, and cannot cope with conditional hyperparameters as this does.
+
+    Source: Watanabe, Bansal and Hutter, PED-ANOVA, IJCAI 2023; Efron, Ann. Statist. 7, 1 (1979).
+    """
+    done = [t for t, _ in _finished(trials)]
+    n = len(done)
+    if n < LEAST_TRIALS:
+        raise NotDrawn(f"{n} finished trial{'s' * (n != 1)}, at least {LEAST_TRIALS} are needed")
+    if len({t.value for t in done}) == 1:
+        raise NotDrawn("all values are equal")
+    if sum(len({t.config.get(name) for t in done}) > 1 for name in spec.space) < 2:
+        raise NotDrawn("fewer than two hyperparameters vary")
+    n_best = math.ceil(n * BEST_SHARE)
+    shares = _ped_anova(done, spec.space, n_best)
+    names = list(shares)
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(RESAMPLES):
+        some = _ped_anova([done[i] for i in rng.integers(n, size=n)], spec.space, n_best)
+        resampled.append([some.get(name, 0.0) for name in names])
+    # Resampled trials repeat, and so differ from each other more: the interval may lie beside the share itself.
+    found = np.array(list(shares.values()))
+    low, high = np.quantile(resampled, (1 / 6, 5 / 6), axis=0)
+    return Importance(
+        names, found.tolist(), np.minimum(low, found).tolist(), np.maximum(high, found).tolist(), n, n_best
+    )
+
+
+def _ped_anova(trials: Sequence[LedgerTrial], space: Mapping[str, Range], n_best: int) -> dict[str, float]:
+    import optuna
+
+    from ...searchers.optuna_search import distribution
+
+    study = optuna.create_study()
+    study.add_trials(
+        optuna.trial.create_trial(
+            value=t.value, params=t.config, distributions={name: distribution(space[name]) for name in t.config}
+        )
+        for t in trials
+    )
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=n_best / len(trials))
+    with warnings.catch_warnings():
+        # Of few trials where a conditional hyperparameter exists: the resampling shows it.
+        warnings.simplefilter("ignore")
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of parallel coordinates: where each trial crosses it, 0 at its foot and 1 at its head."""
+
+    name: str
+    positions: list[float]
+    ticks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Hyperparameters of the finished trials as parallel axes, the value as the last; the worst trial comes first."""
+
+    trials: list[LedgerTrial]
+    axes: list[Axis]
+
+
+def parallel(trials: Sequence[LedgerTrial], spec: StudySpec) -> Parallel:
+    """Configs and values of the finished trials side by side."""
+    done = sorted(_finished(trials), key=lambda pair: -pair[1])
+    if len(done) < 2:
+        raise NotDrawn(f"{len(done)} finished trial{'s' * (len(done) != 1)}, at least 2 are needed")
+    axes = [_axis(name, space, [t.config.get(name) for t, _ in done]) for name, space in spec.space.items()]
+    values = [v for _, v in done]
+    low, high, log = min(values), max(values), is_log(values)
+    return Parallel([t for t, _ in done], [*axes, _numeric(spec.minimize, values, low, high, log)])
+
+
+def _axis(name: str, space: Range, values: Sequence[Any]) -> Axis:
+    if not isinstance(space, Choice):
+        return _numeric(name, values, space.low, space.high, space.log, whole=isinstance(space, Int))
+    step = 1 / max(len(space.values) - 1, 1)
+    ticks = [(i * step, str(value)) for i, value in enumerate(space.values)]
+    places = {value: i * step for i, value in enumerate(space.values)}
+    return Axis(name, *_with_unset([None if v is None else places[v] for v in values], ticks))
+
+
+def _numeric(
+    name: str, values: Sequence[float | None], low: float, high: float, log: bool, whole: bool = False
+) -> Axis:
+    scale: Callable[[float], float] = math.log if log else float
+    width = (scale(high) - scale(low)) or 1.0
+
+    def place(value: float) -> float:
+        return (scale(value) - scale(low)) / width if high > low else 0.5
+
+    ticks = [(place(v), f"{v:.6g}") for v in ticks_between(low, high, log, whole)]
+    return Axis(name, *_with_unset([None if v is None else place(v) for v in values], ticks))
+
+
+def _with_unset(
+    places: Sequence[float | None], ticks: list[tuple[float, str]]
+) -> tuple[list[float], list[tuple[float, str]]]:
+    unset = [(UNSET, "not set")] if None in places else []
+    return [UNSET if p is None else p for p in places], unset + ticks
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Value against the cost of using the network.
+
+    points: (trial, cost, value) of the finished trials.
+    front: those that no other beats in both, by rising cost.
+    """
+
+    label: str
+    points: list[tuple[LedgerTrial, float, float]]
+    front: list[tuple[LedgerTrial, float, float]]
+
+
+def pareto(trials: Sequence[LedgerTrial], spec: StudySpec) -> Pareto:
+    """Value against the study's cost, or against the number of parameters where it has none."""
+    name = spec.cost or "n_parameters"
+    costs = [(t, t.result.get(name) if t.cost is None else t.cost, v) for t, v in _finished(trials)]
+    points = [(t, float(c), v) for t, c, v in costs if c is not None]
+    if not points:
+        raise NotDrawn(f"no finished trial has its {name} recorded")
+    return Pareto(COST_LABELS[name], points, [points[i] for i in pareto_front([(c, v) for _, c, v in points])])
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points than which no other is better in one number and as good in the other, by the first number.
+
+    Lower is better in both; of equal points all are on the front.
+    """
+    front: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: points[i]):
+        if not front or points[i][1] < points[front[-1]][1] or points[i] == points[front[-1]]:
+            front.append(i)
+    return front
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn: the files, and of each figure left out the reason."""
+
+    paths: list[Path]
+    left_out: dict[str, str]
+
+
+# name -> what it is and what to see in it
+FIGURES: dict[str, tuple[Callable[[Sequence[LedgerTrial], StudySpec], Any], str, str]] = {
+    "history": (history, "History", "The value of each trial in the order in which they were proposed."),
+    "compute": (
+        compute,
+        "Value against compute",
+        "Trials in the order in which they ended; training alone is counted, scores and descriptors are not.",
+    ),
+    "score": (
+        scores,
+        "Score against value",
+        "Kendall's τ is 1 where a higher score always meant a lower value; ± its standard error under no correlation.",
+    ),
+    "importance": (
+        importance,
+        "Importance of the hyperparameters",
+        "How the best trials differ from all (PED-ANOVA), as shares of one; lines: two thirds of resampled trials.",
+    ),
+    "parallel": (
+        parallel,
+        "Configs side by side",
+        "A line is a finished trial, the darker the better; drag along axes to select lines, drag names to move axes.",
+    ),
+    "pareto": (
+        pareto,
+        "Value against the cost of use",
+        "On the front are the trials than which none is both better and cheaper.",
+    ),
+}
+
+
+def draw(
+    trials: Sequence[LedgerTrial],
+    spec: StudySpec,
+    folder: Path,
+    form: Form = "both",
+    names: Iterable[str] = tuple(FIGURES),
+) -> Drawn:
+    """Draw figures of a study: NAME.png each, and ``plots.html`` with all of them.
+
+    Args:
+        trials: of the study, in any state.
+        spec: of the study.
+        folder: to write to, made where missing.
+        form: which files.
+        names: of the figures, of ``FIGURES``.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    data, left_out = {}, {}
+    for name in names:
+        try:
+            if not _valued(trials, spec):
+                raise NotDrawn("no trial has a value yet")
+            data[name] = FIGURES[name][0](trials, spec)
+        except NotDrawn as reason:
+            left_out[name] = str(reason)
+    paths: list[Path] = []
+    if form != "html":
+        from .png import PNG, save
+
+        for name, numbers in data.items():
+            paths.append(folder / f"{name}.png")
+            save(PNG[name](numbers, VALUE_LABELS[spec.minimize]), paths[-1])
+    if form != "png" and data:
+        from .page import write_page
+
+        paths.append(folder / "plots.html")
+        write_page(data, left_out, trials, spec, paths[-1])
+    return Drawn(paths, left_out)
+
+
+def is_log(values: Iterable[float]) -> bool:
+    """Whether numbers are best shown on a logarithmic axis: positive, and more than a factor of 3 apart."""
+    some = list(values)
+    return bool(some) and min(some) > 0 and max(some) > 3 * min(some)
+
+
+def ticks_between(low: float, high: float, log: bool, whole: bool = False) -> list[float]:
+    """Round numbers from low to high: 1, 2, 5 times powers of ten, finer where that leaves few, coarser where many."""
+    if high <= low:
+        return [low]
+    if not log:
+        from matplotlib.ticker import MaxNLocator
+
+        found = MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
+        slack = 1e-9 * (high - low)
+        return [float(v) for v in found if low - slack <= v <= high + slack]
+    span = math.log10(high / low)
+    step = max(1, round(span / 7))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
+    digits = next(some for most, some in DIGITS if span < most)
+    found = [d * 10.0**k for k in decades for d in digits]
+    return [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+
+
+def _finished(trials: Iterable[LedgerTrial]) -> list[tuple[LedgerTrial, float]]:
+    return [(t, t.value) for t in trials if t.value is not None]
+
+
+def _valued(trials: Iterable[LedgerTrial], spec: StudySpec) -> list[tuple[LedgerTrial, float]]:
+    """Finished trials with their value, stopped ones with the best they had reached."""
+    return [(t, v) for t in trials if (v := t.reached(spec.metric)) is not None]

@@ -1,0 +1,333 @@
+"""Which descriptors a dataset deserves: a screen of cutoff and 2J_max without training, with a recommendation."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...cluster.connection import connected
+from ...trainables.ldos.acsd import Variant
+from ...trainables.descriptors.bispectrum import BispectrumSettings
+from ...trainables.data.dataset import Dataset, one_line
+from ...trainables.ldos.descriptor_screen import Sample, sample
+from ...trainables.errors import InputError
+from ...trainables.files import write_text
+from ...trainables.ldos.config import SurrogateConfig
+from ..ledger.lease import held
+from ..progress import Progress, Silent
+from ..ledger.score_quality import ScoreQuality, score_quality
+
+Score = Literal["kernel-ridge", "acsd"]
+TOLERANCE = 1.5  # a score this many times the best is as good as the best
+# What --train trains: small, the same for every setting.  T initialisations at once.
+NETWORK = SurrogateConfig(n_layers=2, width=128, activation="gelu", epochs=25)
+INITIALIZATIONS = (0, 1, 2)
+
+
+class ScreenError(InputError):
+    """A screen cannot be started or go on as asked."""
+
+
+class ScreenRow(BaseModel):
+    """One setting.  Scores and errors are lower for better descriptors.
+
+    kernel_ridge: 1 - R² of kernel ridge on points of validation snapshots, fitted on points of training snapshots.
+    acsd, acsd_clipped: average cosine similarity distance as printed, and as the MALA code has it.
+    descriptor_cost: CPU time of the descriptors [µs a grid point]; the seconds are CPU time of the whole setting.
+    trained_error, trained_std: validation loss of the trained network, mean and standard deviation over its
+        initialisations; None where nothing was trained, or nothing came of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    cutoff: float
+    two_j_max: int
+    n_components: int
+    kernel_ridge: float
+    acsd: float
+    acsd_clipped: float
+    descriptor_cost: float
+    descriptor_seconds: float
+    kernel_ridge_seconds: float
+    acsd_seconds: float
+    trained_error: float | None = None
+    trained_std: float | None = None
+
+    @property
+    def settings(self) -> BispectrumSettings:
+        return BispectrumSettings(cutoff=self.cutoff, two_j_max=self.two_j_max)
+
+    def error(self, score: Score, variant: Variant = "paper") -> float:
+        """The number the recommendation goes by."""
+        if score == "kernel-ridge":
+            return self.kernel_ridge
+        return self.acsd if variant == "paper" else self.acsd_clipped
+
+
+class _Conditions(BaseModel):
+    """Under which all rows of one screen were made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field(description="fingerprint")
+    seed: int
+    points: int
+    snapshots: tuple[str, ...]
+    network: SurrogateConfig
+    initializations: tuple[int, ...]
+
+
+class _File(BaseModel):
+    """Contents of screen.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Literal[1] = 1
+    conditions: _Conditions
+    rows: list[ScreenRow] = []
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a screen found.
+
+    rows: by two_j_max, then cutoff.
+    recommended: of them, see ``recommend``.
+    snapshots: whose points were used.
+    qualities: rank correlation of each score with the trained error, where there are two trained settings or more.
+    folder: with screen.json and the figures.
+    """
+
+    rows: list[ScreenRow]
+    recommended: ScreenRow
+    score: Score
+    variant: Variant
+    snapshots: list[str]
+    qualities: list[ScoreQuality]
+    folder: Path
+
+    @property
+    def regret(self) -> float | None:
+        """Trained error of the recommended setting over that of the best, minus one; None without training."""
+        trained = [row.trained_error for row in self.rows if row.trained_error is not None]
+        if self.recommended.trained_error is None or len(trained) < 2:
+            return None
+        return self.recommended.trained_error / min(trained) - 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "rows": [row.model_dump() for row in self.rows],
+            "recommended": {"cutoff": self.recommended.cutoff, "two_j_max": self.recommended.two_j_max},
+            "score": self.score,
+            "variant": self.variant,
+            "snapshots": self.snapshots,
+            "regret": self.regret,
+            "qualities": [asdict(q) for q in self.qualities],
+            "folder": str(self.folder),
+        }
+
+
+def recommend(rows: Sequence[ScreenRow], score: Score, variant: Variant = "paper") -> ScreenRow:
+    """The cheapest descriptors that are as good as the best: smallest two_j_max, then largest cutoff, within 1.5 times.
+
+    Those count as good whose number (for ``kernel-ridge`` the validation error 1 - R², for ``acsd`` the distance) is at
+    most 1.5 times the smallest of all rows.
+    """
+    best = min(row.error(score, variant) for row in rows)
+    good = [row for row in rows if row.error(score, variant) <= TOLERANCE * best]
+    return min(good, key=lambda row: (row.two_j_max, -row.cutoff))
+
+
+def screen(
+    dataset: Dataset,
+    *,
+    cutoffs: Sequence[float] = (3.0, 3.5, 4.0, 4.5, 5.0, 5.5),
+    two_j_max: Sequence[int] = (4, 6, 8, 10),
+    score: Score = "kernel-ridge",
+    variant: Variant = "paper",
+    snapshots: int = 4,
+    points: int = 1000,
+    seed: int = 0,
+    train: bool = False,
+    output: str | Path | None = None,
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> Screen:
+    """Score every (cutoff, two_j_max) in parallel on sampled grid points of a few snapshots.
+
+    Args:
+        dataset: with LDOS; nothing is written into it unless ``train``.
+        cutoffs: R_cut [Å].
+        two_j_max: 2 J_max.
+        score, variant: what the recommendation goes by; all scores are computed anyway.
+        snapshots: at most so many of the training split, whose points are fitted on, and of the validation split, whose
+            points are predicted; of as many groups as possible.  Test snapshots are never used.
+        points: fitted on; four fifths as many are predicted.
+        seed: of snapshots and points.
+        train: also train one small network with each setting on the whole training split; the descriptors of training
+            and validation snapshots then stay in the dataset.
+        output: folder of screen.json and the figures, ``screens/DATASETNAME`` by default.  Settings that it has already
+            are not done again, so a screen that was stopped goes on.
+        address: of a Ray cluster; an embedded local Ray by default.
+
+    Raises:
+        InputError: a setting out of range, a dataset without LDOS, training or validation snapshot, an output folder
+            of a screen under other conditions.
+    """
+    progress = progress or Silent()
+    grid = _grid(cutoffs, two_j_max)
+    _check(score, variant, snapshots, points)
+    folder = Path(output if output is not None else Path("screens") / dataset.name).expanduser().resolve()
+
+    sampled = sample(dataset, snapshots=snapshots, points=points, seed=seed)
+    chosen = [p.snapshot.id for p in (*sampled.train, *sampled.validation)]
+    conditions = _Conditions(
+        dataset=dataset.fingerprint,
+        seed=seed,
+        points=points,
+        snapshots=tuple(chosen),
+        network=NETWORK,
+        initializations=INITIALIZATIONS,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScreenError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
+    with held(folder, progress.say) as lease:
+        done = _read(folder / "screen.json", conditions)
+        missing = [s for s in grid if s not in done]
+        untrained = [s for s in grid if train and (s not in done or done[s].trained_error is None)]
+
+        def keep(row: ScreenRow) -> None:
+            lease.check()
+            done[row.settings] = row
+            content = _File(conditions=conditions, rows=sorted(done.values(), key=_order))
+            write_text(folder / "screen.json", content.model_dump_json(indent=1))
+
+        if missing or untrained:
+            with connected(address):
+                if missing:
+                    _score(missing, sampled, keep, progress)
+                if untrained:
+                    _train(dataset, untrained, done, keep, progress)
+        rows = sorted((done[s] for s in grid), key=_order)
+        found = Screen(rows, recommend(rows, score, variant), score, variant, chosen, _qualities(rows), folder)
+        from .figures import score_against_cutoff, score_against_trained
+
+        score_against_cutoff(found, folder / "screen.png")
+        if any(q.tau is not None for q in found.qualities):
+            score_against_trained(found, folder / "trained.png")
+    return found
+
+
+def _score(
+    settings: Sequence[BispectrumSettings], sampled: Sample, keep: Callable[[ScreenRow], None], progress: Progress
+) -> None:
+    from ...cluster.descriptors.screening import score_settings
+
+    progress.update("screen", 0, len(settings))
+    for n, (setting, scores) in enumerate(score_settings(settings, sampled), start=1):
+        keep(ScreenRow(**asdict(scores), n_components=setting.n_components))
+        progress.update("screen", n, len(settings), f"{setting}: kernel ridge {scores.kernel_ridge:.3g}")
+    progress.end("screen")
+
+
+def _train(
+    dataset: Dataset,
+    settings: Sequence[BispectrumSettings],
+    rows: dict[BispectrumSettings, ScreenRow],
+    keep: Callable[[ScreenRow], None],
+    progress: Progress,
+) -> None:
+    from ...cluster.descriptors.descriptors import compute_descriptors
+    from ...cluster.descriptors.screening import train_settings
+
+    used = dataset.only([s for s in dataset.snapshots if s.split != "test"])
+    total = len(settings) * len(used.snapshots)
+    for n, setting in enumerate(settings):
+        before = n * len(used.snapshots)
+        if used.without_descriptors(setting):
+            compute_descriptors(
+                used,
+                setting,
+                progress=lambda done, _, text, before=before: progress.update(  # type: ignore[misc]
+                    "descriptors", before + done, total, text
+                ),
+            ).close()
+        progress.update("descriptors", before + len(used.snapshots), total, str(setting))
+    progress.end("descriptors")
+    progress.update("training", 0, len(settings))
+    for n, (setting, losses) in enumerate(train_settings(used, settings, NETWORK, INITIALIZATIONS), start=1):
+        if isinstance(losses, str):
+            progress.say(f"{setting}: {losses}; no trained error")
+        else:
+            update = {"trained_error": float(np.mean(losses)), "trained_std": float(np.std(losses))}
+            keep(rows[setting].model_copy(update=update))
+            progress.update("training", n, len(settings), f"{setting}: loss {np.mean(losses):.4g}")
+    progress.end("training")
+
+
+def _qualities(rows: Sequence[ScreenRow]) -> list[ScoreQuality]:
+    """τ of minus the log of each number with the trained error."""
+    trained = [(row, row.trained_error) for row in rows if row.trained_error is not None]
+    if len(trained) < 2:
+        return []
+    values = [value for _, value in trained]
+    kinds: dict[str, Callable[[ScreenRow], float]] = {
+        "kernel-ridge": lambda row: row.kernel_ridge,
+        "acsd": lambda row: row.acsd,
+        "acsd clipped": lambda row: row.acsd_clipped,
+        "n_components": lambda row: 1 / row.n_components,  # the trivial score: more is better
+    }
+    return [score_quality(name, [-math.log(kind(row)) for row, _ in trained], values) for name, kind in kinds.items()]
+
+
+def _grid(cutoffs: Sequence[float], two_j_max: Sequence[int]) -> list[BispectrumSettings]:
+    """Every combination, once.  Errors name the value."""
+    if not cutoffs or not two_j_max:
+        raise ScreenError(f"no {'two_j_max' if cutoffs else 'cutoff'} to screen; give one or more")
+    grid = []
+    for j in sorted(set(two_j_max)):
+        for cutoff in sorted(set(cutoffs)):
+            try:
+                grid.append(BispectrumSettings(cutoff=cutoff, two_j_max=j))
+            except ValidationError as error:
+                raise ScreenError(f"{one_line(error)}, got {error.errors()[0]['input']}") from error
+    return grid
+
+
+def _check(score: str, variant: str, snapshots: int, points: int) -> None:
+    for name, value, known in (("score", score, get_args(Score)), ("variant", variant, get_args(Variant))):
+        if value not in known:
+            raise ScreenError(f"unknown {name} '{value}'; there are {', '.join(known)}")
+    if snapshots < 1:
+        raise ScreenError(f"snapshots: {snapshots} is too few; 1 or more of each split")
+    if not 50 <= points <= 4000:
+        raise ScreenError(f"points: {points} is outside 50 to 4000 grid points")
+
+
+def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, ScreenRow]:
+    """The settings done before under the same conditions."""
+    if not path.exists():
+        return {}
+    try:
+        content = _File.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ScreenError(f"{path}: {one_line(error)}; remove it or choose another --output") from error
+    for name in _Conditions.model_fields:
+        old, new = getattr(content.conditions, name), getattr(conditions, name)
+        if old != new:
+            raise ScreenError(
+                f"{path}: holds a screen with other {name} ({old!s:.60}, now {new!s:.60}); "
+                "remove it or choose another --output"
+            )
+    return {row.settings: row for row in content.rows}
+
+
+def _order(row: ScreenRow) -> tuple[int, float]:
+    return row.two_j_max, row.cutoff

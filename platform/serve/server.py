@@ -1,0 +1,100 @@
+"""The process that keeps an endpoint up: Ray, its web server and the replicas, from start to end."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ...cluster.connection import ClusterError, connected
+from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
+from ..model.model import Model, ModelCard
+
+NAME = "dftune"  # of the application on its cluster
+
+
+@contextmanager
+def served(
+    settings: EndpointSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[tuple[ModelCard, Callable[[], None]]]:
+    """An endpoint that answers inside the block; yields the model's card, and what raises ClusterError once it ended.
+
+    Args:
+        settings: what to serve; without a token only on loopback.
+        host, port: to listen on, on the head of the cluster.
+        address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
+        say: what is going on.
+
+    Raises:
+        EndpointError: no token where one is needed, or the port is taken.
+        ModelError: no such model, or a damaged one.
+        ClusterError: no cluster, one that serves already, or one without room for the replicas.
+    """
+    if settings.token_sha256 is None and not is_loopback(host):
+        raise EndpointError(
+            f"on {host} others reach the endpoint, so it needs a token: set {TOKEN}, "
+            f"or give a --token-file (mode 0600); {HOW}"
+        )
+    card = Model.open(settings.model).card
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        _check_port(host, port)  # of this machine
+    say("starting Ray" if address is None else f"joining Ray at {address}")
+    with connected(address):
+        from ray import serve  # after the environment is set that Ray reads when it is imported
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        from ...cluster.resources import slots
+        from .endpoint import application
+
+        room = slots(settings.cpus, settings.gpus, what="a replica", remedy="lower --cpus or --gpus")
+        if room < settings.replicas:
+            raise ClusterError(f"{settings.replicas} replicas, but the nodes have room for {room}; lower --replicas")
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        if serve.status().proxies or serve.status().applications:
+            raise ClusterError("this cluster runs Ray Serve already; deploy by its config file (docs/cluster.md)")
+        say("starting the web server")
+        try:
+            try:
+                # The limit of Serve itself stands behind ours, which says what to do.
+                http = {"host": host, "port": port, "request_timeout_s": settings.time_limit + 10}
+                serve.start(proxy_location="HeadOnly", http_options=http)
+                say(f"starting {settings.replicas} replica{'s' if settings.replicas > 1 else ''}")
+                serve.run(application(settings), name=NAME, route_prefix="/")
+            except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
+                raise ClusterError(f"the endpoint did not start: {' '.join(str(error).split())[:300]}") from error
+            yield card, _check_alive
+        finally:
+            say("stopping")
+            serve.shutdown()
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise EndpointError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from error
+
+
+def _check_alive() -> None:
+    """Raises ClusterError where the application is gone for good; Serve itself starts dead replicas again."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        found = serve.status().applications.get(NAME)
+    except (RayError, RayServeException) as error:
+        raise ClusterError("the cluster is gone; start the endpoint again") from error
+    if found is None or found.status in ("DEPLOY_FAILED", "DELETING"):
+        raise ClusterError("the endpoint has ended; start it again")

