@@ -6,7 +6,7 @@ Names are imported when first used, so that ``import dftune`` and ``dftune --hel
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .platform.version import __version__
 
 _HOME = {
     "BispectrumSettings": ".trainables.descriptors.bispectrum",
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .platform.model.model import Model as Model
     from .platform.spec import StudySpec as StudySpec
     from .platform.study.study import Study as Study
-    from .trainables.descriptors.bispectrum import BispectrumSettings as BispectrumSettings
     from .trainables.data.dataset import Dataset as Dataset
+    from .trainables.descriptors.bispectrum import BispectrumSettings as BispectrumSettings
 
 
 def __getattr__(name: str) -> object:

@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 
 from dftune.cluster.connection import connected
-from dftune.platform.progress import Plain
 from dftune.platform.ledger.score_quality import score_quality
+from dftune.platform.progress import Plain
 from dftune.platform.screen.screen import ScreenRow, recommend, screen
-from dftune.trainables.ldos.acsd import Variant, acsd
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.ldos.descriptor_screen import sample, score_setting
 from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.ldos.acsd import Variant, acsd
+from dftune.trainables.ldos.descriptor_screen import sample, score_setting
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
 CUTOFFS, TWO_J_MAX, SEEDS = (2.5, 3.5, 4.68, 5.5), (4, 6, 8, 10), range(5)

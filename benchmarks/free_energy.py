@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from dftune.trainables.data.energy_grid import EnergyGrid
+from dftune.trainables.data.pseudopotential import Pseudopotential, read_upf
 from dftune.trainables.physics.core_charge import core_density
 from dftune.trainables.physics.energies import Energies, energies
 from dftune.trainables.physics.ewald import ewald
@@ -28,7 +29,6 @@ from dftune.trainables.physics.quadrature import Rule
 from dftune.trainables.physics.reciprocal import DensitySphere
 from dftune.trainables.physics.smearing import entropy, fermi_dirac
 from dftune.trainables.physics.units import K_B, RYDBERG
-from dftune.trainables.data.pseudopotential import Pseudopotential, read_upf
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PSEUDOPOTENTIALS = {"Al": "al4/Al.pz-vbc.UPF", "Be": "be4/Be.pbe-n-rrkjus_psl.1.0.0.UPF"}

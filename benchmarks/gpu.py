@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dftune.cluster.trials.gpu_packing import MOST
 from dftune.cluster.resources import CONTEXT
-from dftune.trainables.ldos.grid_points import Resident
+from dftune.cluster.trials.gpu_packing import MOST
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.grid_points import Resident
 from dftune.trainables.ldos.training import _multiplied, _State, _steps
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 from dftune.trainables.ldos.training_memory import training_memory

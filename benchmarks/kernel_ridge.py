@@ -14,9 +14,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 
 SETTINGS = BispectrumSettings(cutoff=4.68, two_j_max=10)

@@ -22,11 +22,11 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 import numpy as np
 import torch
 
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.scores.naswot import N_INITIALIZATIONS, K, naswot
-from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.training_data import MiniBatch, read_training_data
 
 CONFIG = SurrogateConfig(n_layers=1, width=64, activation="leaky_relu")

@@ -21,9 +21,9 @@ from typing import Any
 
 from dftune.cluster.connection import connected
 from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.plan.costs import Evidence, Measured
 from dftune.platform.plan.simulation import simulate
 from dftune.platform.spec import StudySpec
-from dftune.platform.plan.costs import Evidence, Measured
 
 SPACE: dict[str, Any] = {
     "n_layers": {"type": "int", "low": 1, "high": 3},

@@ -26,11 +26,11 @@ from torch import Tensor
 from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.spec import StudySpec
 from dftune.searchers.space import draw
-from dftune.trainables.ldos import training
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.ldos.network import Network
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.ldos import training
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 SEEDS, OTHER_SEEDS = (1, 2), (3, 4)

@@ -32,8 +32,8 @@ def train_model(folder: Path) -> None:
     """A surrogate of the usual size, barely trained: neither time nor memory depend on its weights."""
     from surrogate import CONFIG, trained_on
 
-    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
     from dftune.trainables.data.dataset import Dataset
+    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 
     config = CONFIG.model_copy(update={"epochs": 1})
     trained_on(Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10), config).save(folder)

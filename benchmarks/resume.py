@@ -24,8 +24,8 @@ from dftune import Study
 from dftune.platform.ledger.lease import held
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import StudySpec
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("random", "optuna")

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dftune.platform.progress import Plain
 from dftune.platform.ledger.score_quality import score_quality
+from dftune.platform.progress import Plain
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.study import Study, StudyError
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import read_training_data
 
 

@@ -20,13 +20,13 @@ import ase
 import numpy as np
 import torch
 
-from dftune.platform.model.model import Model, card_for
 from dftune.platform.model.check import check_terms, summary
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.platform.model.model import Model, card_for
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.arrays import import_arrays
-from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.surrogate import judge
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..searchers import SEARCHERS
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
+from ..trainables.data.mirror import absolute
 from ..trainables.descriptors.bispectrum import BispectrumSettings
 from ..trainables.errors import InputError
-from ..trainables.data.mirror import absolute
 from ..trainables.ldos.config import SurrogateConfig
 
 Objective = Literal["validation_loss", "band_energy_mae"]

@@ -3,7 +3,6 @@
 import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,15 +10,14 @@ from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.model.model import card_for
+from dftune.tests.places import ROOT
 from dftune.tests.postgresql_server import Server, programs
-from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.surrogate import judge
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
-
-ROOT = Path(__file__).parents[1]
 
 # A shell that runs the tests in the background has Ctrl-C ignored, by every process that they start, too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

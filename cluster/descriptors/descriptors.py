@@ -18,13 +18,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, pieces
-from ...trainables.data.dataset import Dataset, Snapshot, one_line
-from ...trainables.errors import DatasetError, InputError
+from ...trainables.data.dataset import Dataset, Snapshot
 from ...trainables.data.mirror import cache
 from ...trainables.data.shards import StoredShard, to_batches
-from .mpi_group import MpiGroup
+from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, pieces
+from ...trainables.errors import DatasetError, InputError, one_line
 from ..resources import slots
+from .mpi_group import MpiGroup
 
 Progress = Callable[[int, int, str], None]  # done, total, what was done last; also called once a second meanwhile
 IN_FLIGHT = 2  # pieces an actor has before it: one being computed, one waiting

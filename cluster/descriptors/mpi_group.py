@@ -1,8 +1,8 @@
 """LAMMPS on several MPI ranks of one node: a persistent ``mpiexec`` child of an actor.
 
-`python -m dftune.cluster.descriptors.mpi_group` is a rank.  The first one reads work from its input and writes answers to its
-output: two lengths, so many bytes of JSON, so many bytes of numbers; two zeros are a heartbeat.  It ends with its
-input, or when no heartbeat has come for a while, and the others end with it.  So nothing stays when the actor, its
+`python -m dftune.cluster.descriptors.mpi_group` is a rank.  The first one reads work from its input and writes answers
+to its output: two lengths, so many bytes of JSON, so many bytes of numbers; two zeros are a heartbeat.  It ends with
+its input, or when no heartbeat has come for a while, and the others end with it.  So nothing stays when the actor, its
 raylet or mpiexec is killed or frozen.
 """
 

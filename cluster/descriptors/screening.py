@@ -6,11 +6,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from ...trainables.data.dataset import Dataset
 from ...trainables.descriptors.bispectrum import BispectrumSettings
-from ...trainables.data.dataset import Dataset, one_line
-from ...trainables.ldos.descriptor_screen import Sample, SettingScores, score_setting
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 from ...trainables.ldos.config import SurrogateConfig
+from ...trainables.ldos.descriptor_screen import Sample, SettingScores, score_setting
 from ..resources import MemoryShare, slots
 
 

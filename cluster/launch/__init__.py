@@ -1,0 +1,1 @@
+"""Files that start Ray elsewhere: Slurm, Kubernetes, machines of your own."""

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import ray
 
-from ...trainables.descriptors.bispectrum import BispectrumSettings
 from ...trainables.data.dataset import SPLITS, Dataset, Snapshot, Split
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.shards import to_numpy
+from ...trainables.descriptors.bispectrum import BispectrumSettings
 from ...trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split
 from ..descriptors.descriptors import DescriptorShards, describe_here
 from ..resources import object_store

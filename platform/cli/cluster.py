@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .plan import plan
 from .options import studies_option
+from .plan import plan
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -129,7 +129,7 @@ def cluster_ray_up(venv: str | None, output: Path | None, **options: Any) -> Non
 def _print(model: type["BaseModel"], text_of: Callable[[Any], str], output: Path | None, **options: Any) -> None:
     from pydantic import ValidationError
 
-    from ...trainables.data.dataset import one_line
+    from ...trainables.errors import one_line
     from ...trainables.files import write_text
 
     try:

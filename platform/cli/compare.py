@@ -32,8 +32,8 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
     import json
 
     from ..compare.comparison import Comparison
-    from ..progress import for_terminal
     from ..compare.report import baseline_rows, method_rows, score_rows
+    from ..progress import for_terminal
     from ..spec import StudySpec
 
     compared = Comparison(StudySpec.read(spec), output).run(address=address, progress=for_terminal())

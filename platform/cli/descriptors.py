@@ -47,8 +47,9 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int,
     """
     from pydantic import ValidationError
 
+    from ...trainables.data.dataset import Dataset
     from ...trainables.descriptors.bispectrum import BispectrumSettings
-    from ...trainables.data.dataset import Dataset, one_line
+    from ...trainables.errors import one_line
 
     try:
         settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)

@@ -61,10 +61,10 @@ def main(path: str) -> int:
 
 def _run(order: Order) -> None:
     from ...cluster.connection import connected
-    from .study import show_conclusion
     from ..progress import for_terminal
     from ..spec import StudySpec
     from ..study.study import Study
+    from .study import show_conclusion
 
     ledger = os.environ.get("DFTUNE_LEDGER")
     study = Study.from_spec(StudySpec.of(order.spec), order.studies, ledger)

@@ -161,10 +161,10 @@ def model_predict(
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
     """
     from ...trainables.errors import InputError
-    from ..model.model import NO_FREE_ENERGY, Model
     from ..model.files import predict_to_files
-    from ..progress import for_terminal
+    from ..model.model import NO_FREE_ENERGY, Model
     from ..model.structures import StructureError, check_structure, read_structures
+    from ..progress import for_terminal
 
     opened = Model.open(model)
     asked: list[tuple[str, str, ase.Atoms]] = []  # name of the structure, of its files, and itself
@@ -244,8 +244,8 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
     from dataclasses import asdict
 
     from ...trainables.data.dataset import Dataset
-    from ..model.model import NO_FREE_ENERGY, Model
     from ..model.check import check_terms, draw, summary, table
+    from ..model.model import NO_FREE_ENERGY, Model
     from ..progress import for_terminal
 
     opened, reference = Model.open(model), Dataset.open(dataset)

@@ -58,10 +58,10 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
     """
     from pydantic import ValidationError
 
-    from ...trainables.data.dataset import one_line
+    from ...trainables.errors import one_line
+    from ..progress import for_terminal
     from ..serve.server import served
     from ..serve.settings import TOKEN, EndpointSettings, digest, read_token
-    from ..progress import for_terminal
 
     # Not left in the environment: that of every process of Ray would have it.
     token = os.environ.pop(TOKEN, None) if token_file is None else read_token(token_file)

@@ -115,8 +115,8 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from ...trainables.errors import InputError
     from ...trainables.data.mirror import name_of
+    from ...trainables.errors import InputError
     from ..study.study import Study
 
     rows: list[dict[str, Any]] = []

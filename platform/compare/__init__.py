@@ -1,0 +1,1 @@
+"""All methods on one dataset at equal budgets."""

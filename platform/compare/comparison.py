@@ -19,8 +19,8 @@ from ...trainables.files import write_text
 from ...trainables.ldos.config import SurrogateConfig
 from ..ledger.lease import held
 from ..ledger.ledger import LedgerTrial
-from ..progress import Progress, Silent
 from ..ledger.score_quality import ScoreQuality, score_quality
+from ..progress import Progress, Silent
 from ..spec import Budget, SpecError, StudySpec
 from ..study.study import Conclusion, Study, StudyError, StudyInterrupted
 

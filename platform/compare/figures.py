@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...trainables.ldos.scores import TRIVIAL
-from .comparison import Compared, Outcome
 from ..figures.png import BLUE, GREY, value_axis, value_scale
 from ..figures.trials import COMPUTE_LABELS, SCORE_LABELS, pareto_front
+from .comparison import Compared, Outcome
 
 TEST_LABEL = "test LDOS error, 1 - R²"
 # Okabe & Ito's colours for people of every colour vision, with a mark each for print.

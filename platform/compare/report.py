@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from ...trainables.files import write_text
 from ...trainables.ldos.scores import TRIVIAL
-from .comparison import BASELINES, Compared, Outcome
-from .figures import chosen_figure, compute_figure, score_figure, wall_figure
 from ..figures.png import save
 from ..figures.trials import SCORE_LABELS, VALUE_LABELS
 from ..spec import UNITS, Budget
+from .comparison import BASELINES, Compared, Outcome
+from .figures import chosen_figure, compute_figure, score_figure, wall_figure
 
 STYLE = """
 body { font: 16px/1.45 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }

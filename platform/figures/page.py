@@ -11,10 +11,11 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from ...trainables.files import write_text
 from ...trainables.data.mirror import name_of
-from .png import BLUE, GREY, ORANGE
+from ...trainables.files import write_text
 from ..ledger.ledger import LedgerTrial
+from ..spec import UNITS, StudySpec
+from .png import BLUE, GREY, ORANGE
 from .trials import (
     FIGURES,
     UNSET,
@@ -27,7 +28,6 @@ from .trials import (
     Score,
     is_log,
 )
-from ..spec import UNITS, StudySpec
 
 MARKS = {"failed": ("x", ORANGE), "pruned": ("line-ns-open", GREY), "running": ("triangle-right", BLUE)}
 # Nothing leaves the page: Plotly's own button uploads a figure to its makers' servers.

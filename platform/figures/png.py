@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ...trainables.ldos.accuracy import SnapshotError
 from ...trainables.files import atomic
+from ...trainables.ldos.accuracy import SnapshotError
 from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score, is_log, ticks_between
 
 mpl.use("Agg")

@@ -21,9 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ...searchers.optuna_search import distribution
 from ...searchers.searcher import PastTrial
 from ...searchers.space import Config
+from ..spec import SpecError, StudySpec
 from .lease import Lease, LeaseLost
 from .places import Database, LedgerAway, LedgerError, LedgerFile, Place, close
-from ..spec import SpecError, StudySpec
 
 VERSION = 2
 REPORT_SECONDS = 1.0  # a trial's epochs are recorded no more often than this

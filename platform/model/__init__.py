@@ -1,0 +1,1 @@
+"""The chosen surrogate as a folder: opened, used, checked."""

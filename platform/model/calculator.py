@@ -8,8 +8,8 @@ import ase
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
-from .model import NO_FREE_ENERGY, Model, ModelError
 from ...trainables.ldos.prediction import Prediction
+from .model import NO_FREE_ENERGY, Model, ModelError
 
 
 class Calculator(AseCalculator):

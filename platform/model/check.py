@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ...trainables.data.dataset import Dataset, Snapshot
-from ..figures.png import BLUE, GREY, ORANGE, save
 from ...trainables.ldos.prediction import Prediction
+from ..figures.png import BLUE, GREY, ORANGE, save
 
 if TYPE_CHECKING:
     from .model import Model

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from ...trainables.data.shards import write
 from ...trainables.errors import InputError
 from ...trainables.files import atomic
+from ...trainables.ldos.prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from ...trainables.physics.units import BOHR
-from ...trainables.data.shards import write
 from ..figures.png import BLUE, ORANGE, save
 from .model import Model
-from ...trainables.ldos.prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from .structures import check_structure
 
 

@@ -22,20 +22,20 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ... import __version__
-from ...trainables.ldos.accuracy import Accuracy
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
-from ...trainables.data.dataset import Dataset, Snapshot, one_line
+from ...trainables.data.dataset import Dataset, Snapshot
 from ...trainables.data.energy_grid import EnergyGrid
-from ...trainables.errors import DatasetError, InputError
-from ...trainables.files import atomic
 from ...trainables.data.kohn_sham import KohnSham
-from ...trainables.ldos.network import Network
-from ...trainables.physics.reciprocal import smallest_grid
-from ...trainables.ldos.surrogate import Judgement, judge
+from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from ...trainables.errors import DatasetError, InputError, one_line
+from ...trainables.files import atomic
+from ...trainables.ldos.accuracy import Accuracy
 from ...trainables.ldos.config import SurrogateConfig
-from ...trainables.ldos.training_data import Scaling, SnapshotData
+from ...trainables.ldos.network import Network
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, predict, quiet
+from ...trainables.ldos.surrogate import Judgement, judge
+from ...trainables.ldos.training_data import Scaling, SnapshotData
+from ...trainables.physics.reciprocal import smallest_grid
+from ..version import __version__
 from .structures import check_structure, read_structures
 
 LARGEST_PREDICTION = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB

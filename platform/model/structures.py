@@ -11,8 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 
-from ...trainables.data.dataset import one_line
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 LONGEST_CELL = 1000.0  # [Å]

@@ -1,0 +1,1 @@
+"""What a study takes on other numbers of slots."""

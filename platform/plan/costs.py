@@ -17,9 +17,9 @@ from ...searchers.space import Choice, Config, Space
 from ...trainables.errors import InputError
 from ...trainables.ldos.config import Activation, Architecture, SurrogateConfig
 from ..ledger.ledger import LedgerTrial
-from .simulation import ASK_SECONDS, Overhead, SimulatedScorer, TrialCost
 from ..spec import StudySpec
 from ..study.study import Study
+from .simulation import ASK_SECONDS, Overhead, SimulatedScorer, TrialCost
 
 LEAST_TRIALS = 3  # fewer measured trials say nothing of others
 

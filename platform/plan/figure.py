@@ -7,8 +7,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..compare.figures import COLORS, MARKS
 from ..figures.png import save, value_axis
-from .plan import Plan
 from .costs import PlanError
+from .plan import Plan
 
 
 def plan_figure(found: Plan) -> Figure:

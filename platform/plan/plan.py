@@ -11,10 +11,10 @@ import numpy as np
 from ...searchers import SEARCHERS
 from ...searchers.searcher import SearchError
 from ..progress import Progress, Silent
-from .simulation import Overhead, Timing, simulate
 from ..spec import SpecError, StudySpec
 from ..study.study import Study
 from .costs import Evidence, Measured, PlanError
+from .simulation import Overhead, Timing, simulate
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Which descriptors a dataset deserves, without training."""

@@ -10,16 +10,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cluster.connection import connected
-from ...trainables.ldos.acsd import Variant
+from ...trainables.data.dataset import Dataset
 from ...trainables.descriptors.bispectrum import BispectrumSettings
-from ...trainables.data.dataset import Dataset, one_line
-from ...trainables.ldos.descriptor_screen import Sample, sample
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 from ...trainables.files import write_text
+from ...trainables.ldos.acsd import Variant
 from ...trainables.ldos.config import SurrogateConfig
+from ...trainables.ldos.descriptor_screen import Sample, sample
 from ..ledger.lease import held
-from ..progress import Progress, Silent
 from ..ledger.score_quality import ScoreQuality, score_quality
+from ..progress import Progress, Silent
 
 Score = Literal["kernel-ridge", "acsd"]
 TOLERANCE = 1.5  # a score this many times the best is as good as the best

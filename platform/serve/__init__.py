@@ -1,0 +1,1 @@
+"""A surrogate as an HTTP endpoint."""

@@ -1,6 +1,6 @@
 """A model as a Ray Serve application.
 
-A Serve config file names it: ``import_path: dftune.platform.serve.endpoint:application``, with ``args`` that are those of
+A Serve config file names it as ``import_path: dftune.platform.serve.endpoint:application``.  Its ``args`` are those of
 ``EndpointSettings``.
 """
 
@@ -12,9 +12,9 @@ from ray import serve
 from ray.serve import Application
 
 from ...trainables.descriptors.bispectrum import bispectrum
+from ..model.model import Model
 from .settings import TOKEN, EndpointError, EndpointSettings, digest
 from .web import RETRY_AFTER, web_app
-from ..model.model import Model
 
 SPARE = 16  # requests that a replica takes beside those it predicts or has waiting: to refuse them, and /healthz
 

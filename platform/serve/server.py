@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...cluster.connection import ClusterError, connected
-from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
 from ..model.model import Model, ModelCard
+from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
 
 NAME = "dftune"  # of the application on its cluster
 

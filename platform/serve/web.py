@@ -23,13 +23,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from ... import __version__
-from ...trainables.data.dataset import one_line
-from ...trainables.errors import InputError
-from .settings import EndpointSettings
-from ..model.model import Model, ModelCard, ModelError
+from ...trainables.errors import InputError, one_line
 from ...trainables.ldos.prediction import Progress, density_batches, ldos_batches
+from ..model.model import Model, ModelCard, ModelError
 from ..model.structures import check_structure, read_extended_xyz
+from ..version import __version__
+from .settings import EndpointSettings
 
 ARROW = "application/vnd.apache.arrow.stream"
 XYZ = "chemical/x-xyz"

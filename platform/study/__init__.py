@@ -1,0 +1,1 @@
+"""A study: from a specification and a dataset to a chosen surrogate."""

@@ -26,8 +26,8 @@ from ...searchers.space import Config
 from ...searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 from ...trainables.errors import InputError
 from ...trainables.files import write_text
-from ...trainables.ldos.scores import SCORES, TRIVIAL
 from ...trainables.ldos.config import Architecture, SurrogateConfig
+from ...trainables.ldos.scores import SCORES, TRIVIAL
 from ..ledger.ledger import Ledger, State
 from ..progress import Progress
 from ..spec import StudySpec

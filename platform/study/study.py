@@ -17,22 +17,22 @@ from ...cluster.connection import connected
 from ...searchers import SEARCHERS
 from ...searchers.searcher import Explains
 from ...trainables.data.dataset import SPLITS, Dataset
+from ...trainables.data.mirror import absolute
 from ...trainables.errors import InputError
 from ...trainables.files import write_text
-from ...trainables.data.mirror import absolute
 from ...trainables.ldos.config import SurrogateConfig
 from ..ledger.lease import Lease, LeaseLost, held, remove_half_written
 from ..ledger.ledger import Ledger, LedgerTrial
 from ..ledger.places import Database, LedgerFile, Place
-from ..progress import Progress, Silent
 from ..ledger.score_quality import ScoreQuality, qualities
+from ..progress import Progress, Silent
 from ..spec import UNITS, StudySpec
 
 if TYPE_CHECKING:
     from ...cluster.trials.gpu_packing import Placement
     from ...cluster.trials.study_data import StudyData
-    from ..model.model import Model
     from ..figures.trials import Drawn, Form
+    from ..model.model import Model
     from .watch import Event, View
 
 STUDIES = Path("studies")
@@ -483,8 +483,8 @@ class Study:
         from ...cluster.resources import MemoryShare
         from ...cluster.trials.training import Retrainer
         from ..figures.png import dos_comparison
-        from ..model.model import Model, card_for
         from ..figures.trials import draw
+        from ..model.model import Model, card_for
 
         spec, started = self.spec, time.perf_counter()
         config = SurrogateConfig.of({**spec.config, **best.config})

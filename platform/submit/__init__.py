@@ -1,0 +1,1 @@
+"""A study handed to a cluster that runs elsewhere."""

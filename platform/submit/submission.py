@@ -25,8 +25,8 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ...cluster.connection import SETTINGS
 from ...trainables.data.dataset import Dataset
-from ...trainables.errors import InputError
 from ...trainables.data.mirror import is_url
+from ...trainables.errors import InputError
 from ..cli.job import MARK, Order
 from ..spec import StudySpec
 
@@ -40,7 +40,8 @@ RAY_RUNS = ("PENDING", "RUNNING")
 # processes above this shell, says which.
 FIND_PYTHON = (
     r"""p=$(tr '\0' '\n' </proc/$(cut -d' ' -f4 /proc/$PPID/stat)/cmdline 2>/dev/null | """
-    r"""sed -n 's/^--python_worker_command=\([^ ]*\) .*/\1/p'); exec "${p:-python}" -m dftune.platform.cli.job order.json"""
+    r"""sed -n 's/^--python_worker_command=\([^ ]*\) .*/\1/p'); """
+    r"""exec "${p:-python}" -m dftune.platform.cli.job order.json"""
 )
 
 
@@ -262,7 +263,7 @@ class _Taken(Exception):
 
 def staged_package(folder: Path) -> Path:
     """A copy of this package in ``folder``: its Python files and py.typed, and nothing that lies beside them."""
-    source, target = Path(__file__).parents[1], folder / "dftune"
+    source, target = Path(__file__).parents[2], folder / "dftune"
     for part in PARTS:
         files = (source / part).rglob("*.py") if (source / part).is_dir() else [source / part]
         for file in files:

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..descriptors.bispectrum import BispectrumSettings, descriptor_path, structure_hash
-from .energy_grid import EnergyGrid
-from ..errors import DatasetError
+from ..errors import DatasetError, one_line
 from ..files import sha256
-from .kohn_sham import KohnSham
-from .mirror import Mirror, is_url, name_of
 from ..physics.energies import Energies, energies
 from ..physics.energies import n_electrons as count_electrons
 from ..physics.local import dos
+from .energy_grid import EnergyGrid
+from .kohn_sham import KohnSham
+from .mirror import Mirror, is_url, name_of
 from .shards import ShardFile, in_shards, to_batches, write
 
 Split = Literal["train", "validation", "test"]
@@ -491,12 +491,3 @@ def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid,
             f"states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had"
         )
     return SnapshotReport(where, counted - snapshot.n_electrons, difference)
-
-
-def one_line(error: ValidationError | Exception) -> str:
-    """A validation error in one line: where, what, and what was given."""
-    if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}" if place else first["msg"]

@@ -1,0 +1,1 @@
+"""Descriptors of the atomic environment of a grid point."""

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ..data.dataset import Snapshot
 from ..data.energy_grid import EnergyGrid
-from ..physics.energies import energies
 from ..data.shards import Shard
+from ..physics.energies import energies
 
 
 @dataclass(frozen=True, eq=False)

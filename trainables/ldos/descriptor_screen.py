@@ -13,9 +13,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .acsd import acsd
-from ..descriptors.bispectrum import BispectrumSettings, bispectrum
 from ..data.dataset import Dataset, Snapshot, Split
+from ..descriptors.bispectrum import BispectrumSettings, bispectrum
+from .acsd import acsd
 from .kernel_ridge import fit
 from .training_data import MiniBatch, Scaling, SnapshotData
 

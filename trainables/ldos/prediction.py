@@ -20,6 +20,7 @@ import pyarrow as pa
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from ..data.shards import to_batches
 from ..descriptors.bispectrum import SLAB, Slab, bispectrum, bispectrum_forces, slabs
 from ..physics.core_charge import core_density, core_forces
 from ..physics.energies import Energies, energies
@@ -35,7 +36,6 @@ from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere
 from ..physics.smearing import fermi_dirac
-from ..data.shards import to_batches
 from .surrogate import predict_ldos, pull_back
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
 from ..data.energy_grid import EnergyGrid
-from .network import Network
 from ..data.shards import Shard
+from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
 from .config import SurrogateConfig
+from .network import Network
 from .training_data import Scaling, SnapshotData
 
 CHUNK = 16_384  # grid points evaluated at once: memory stays flat in the size of the grid

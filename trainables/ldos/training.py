@@ -17,10 +17,10 @@ from torch import Tensor
 
 from .accuracy import SnapshotError, snapshot_error
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from .config import SurrogateConfig
 from .grid_points import Batch, Points, place
 from .network import Network
 from .surrogate import CHUNK
-from .config import SurrogateConfig
 from .training_data import Scaling, SnapshotData, TrainingData
 
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..descriptors.bispectrum import BispectrumSettings
 from ..data.dataset import Dataset, Snapshot, Split
 from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
+from ..descriptors.bispectrum import BispectrumSettings
 
 Float32 = NDArray[np.float32]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+from .config import SurrogateConfig
 from .network import n_parameters
 from .surrogate import CHUNK
-from .config import SurrogateConfig
 
 NUMBER = 4  # bytes
 

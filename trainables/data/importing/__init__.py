@@ -1,0 +1,1 @@
+"""What people have, made into a dataset: a file a format."""

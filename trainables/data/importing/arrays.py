@@ -17,13 +17,13 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ..dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, SnapshotReport, Split, check_ldos, one_line
-from ..energy_grid import EnergyGrid
-from ...errors import DatasetError, InputError
+from ...errors import DatasetError, InputError, one_line
 from ...files import atomic, sha256, write_text
-from ..kohn_sham import KohnSham
 from ...physics.smearing import Kernel
 from ...physics.units import K_B, RYDBERG
+from ..dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, SnapshotReport, Split, check_ldos
+from ..energy_grid import EnergyGrid
+from ..kohn_sham import KohnSham
 from ..pseudopotential import Pseudopotential, UnsupportedPseudopotential, read_upf
 from ..shards import to_batches, write
 

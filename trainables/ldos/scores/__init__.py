@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..network import n_parameters
 from ..config import SurrogateConfig
+from ..network import n_parameters
 from ..training_data import MiniBatch
 from .naswot import naswot
 from .rfr import rfr

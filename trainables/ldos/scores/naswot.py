@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..network import Network
 from ..config import SurrogateConfig
+from ..network import Network
 from ..training_data import MiniBatch
 
 K = 1e-4  # k of Eq. 5; at 1e-5 rounding of the zero eigenvalues would show

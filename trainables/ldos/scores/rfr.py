@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..network import Network
 from ..config import SurrogateConfig
+from ..network import Network
 from ..training_data import MiniBatch
 
 N_INITIALIZATIONS = 3  # T

@@ -1,0 +1,362 @@
+"""Simulated searches: closed forms of their times, what they wait for, and the cost model that feeds them."""
+
+import json
+import math
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dftune.platform.cli.plan import plan as command
+from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.plan.costs import Evidence, Measured, PlanError
+from dftune.platform.plan.plan import plan
+from dftune.platform.plan.simulation import Overhead, SimulatedScorer, TrialCost, simulate
+from dftune.platform.spec import Budget, StudySpec
+from dftune.platform.study.study import Study
+from dftune.searchers import SEARCHERS
+from dftune.searchers.direct_search import DirectOptions, DirectSearch
+from dftune.searchers.oat_search import OatOptions, OatSearch
+from dftune.searchers.random_search import RandomSearch
+from dftune.searchers.screened_search import ScreenedSearch, ScreenOptions
+from dftune.searchers.searcher import WAIT
+from dftune.searchers.space import Choice, Float, Int
+from dftune.trainables.ldos.config import SurrogateConfig
+
+SPACE = {
+    "n_layers": Int(low=1, high=3),
+    "width": Int(low=16, high=256, log=True),
+    "activation": Choice(values=("relu", "gelu", "tanh")),
+    "learning_rate": Float(low=3e-4, high=3e-3, log=True),
+}
+FREE = Overhead(start=0.0, reset=0.0, ask=0.0, report=0.0)
+N_IN, N_OUT, POINTS, EPOCHS = 91, 37, 48_000, 5
+
+
+def equal(seconds, value=lambda config: 1.0):
+    return lambda config: TrialCost(seconds, value(config))
+
+
+def by_width(config):
+    """Trials from 1.6 s to 77 s."""
+    return TrialCost(0.1 * config["n_layers"] * config["width"], 1 / config["width"] + config["learning_rate"])
+
+
+@pytest.mark.parametrize("slots", [1, 3, 4, 16, 1024])
+def test_independent_equal_trials_take_as_many_rounds_as_the_slots_leave(slots):
+    found = simulate(RandomSearch(SPACE, 0), slots, equal(7.0), FREE, max_trials=12)
+    assert found.seconds == pytest.approx(7.0 * math.ceil(12 / slots))
+    assert (found.trained, found.most, found.used) == (12, min(slots, 12), pytest.approx(84.0))
+    assert found.utilisation == pytest.approx(84 / (slots * found.seconds))
+    assert found.limited == (slots < 12)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_process_starts_once_a_slot_and_is_reset_for_each_further_trial(slots):
+    overhead = Overhead(start=5.0, reset=0.5, ask=0.0, report=0.0)
+    found = simulate(RandomSearch(SPACE, 0), slots, equal(7.0), overhead, max_trials=16)
+    assert found.seconds == pytest.approx(5 + 7 + (16 / slots - 1) * 7.5)
+
+
+def test_many_slots_wait_for_the_driver():
+    overhead = Overhead(ask=0.25, report=0.125)
+    found = simulate(RandomSearch(SPACE, 0), 1000, equal(1.0), overhead, max_trials=100)
+    # All are asked for before any starts; then they report faster than the driver listens.
+    assert found.seconds == pytest.approx(100 * 0.25 + 1.0 + 100 * 2 * 0.125)
+    alone = simulate(RandomSearch(SPACE, 0), 1, equal(1.0), overhead, max_trials=100)
+    assert alone.seconds == pytest.approx(100 * (0.25 + 1 + 2 * 0.125))
+
+
+@pytest.mark.parametrize("slots", [1, 4, 1024])
+def test_a_serial_chain_takes_the_sum_of_its_trials(slots):
+    trained = []
+
+    def cost_of(config):
+        trained.append(by_width(config))
+        return trained[-1]
+
+    searcher = DirectSearch(SPACE, 0, DirectOptions(kind="hooke-jeeves"))
+    found = simulate(searcher, slots, cost_of, FREE)
+    assert found.seconds == pytest.approx(sum(t.seconds for t in trained))
+    assert found.most == 1
+    assert not found.limited or slots == 1
+
+
+def test_an_orthogonal_array_takes_its_longest_row_and_the_confirmation():
+    trained = []
+
+    def cost_of(config):
+        trained.append(by_width(config))
+        return trained[-1]
+
+    found = simulate(OatSearch(SPACE, 0, OatOptions()), 1024, cost_of, FREE)
+    *rows, confirmation = trained
+    assert len(rows) == found.most > 10
+    assert found.seconds == pytest.approx(max(t.seconds for t in rows) + confirmation.seconds)
+
+
+@pytest.mark.parametrize("slots, rounds", [(1, 1 + 3 + 3 + 3), (2, 1 + 2 + 2 + 2), (3, 4), (64, 4)])
+def test_a_sweep_trains_the_levels_of_one_hyperparameter_after_the_other(slots, rounds):
+    # From the middle to the corner: a line of 3 new levels in a, in b, in a again; the next one in b is known.
+    space = {name: Int(low=0, high=3) for name in "ab"}
+    searcher = DirectSearch(space, 0, DirectOptions(kind="sweep", start="middle"))
+    found = simulate(searcher, slots, equal(7.0, lambda config: config["a"] + config["b"]), FREE)
+    assert found.trained == 10
+    assert found.seconds == pytest.approx(7.0 * rounds)
+
+
+@pytest.mark.parametrize("slots, scoring, rounds", [(1, 32, 4), (4, 8, 1), (16, 2, 1), (64, 2, 1)])
+def test_a_screened_search_scores_in_parallel_then_trains_in_parallel(slots, scoring, rounds):
+    scorer = SimulatedScorer(
+        lambda a: float(sum(a[0])),
+        lambda config: ((config["width"],) * config["n_layers"], config["activation"]),
+        seconds=0.5,
+        processes=slots,
+    )
+    space = SPACE | {"width": Int(low=16, high=4096)}  # no architecture twice
+    searcher = ScreenedSearch(space, 0, scorer, ScreenOptions(candidates=64, top=4))
+    found = simulate(searcher, slots, equal(10.0), FREE, scorer=scorer)
+    # Ray Tune asks once a second while nothing runs, and sleeps another one after the first answer.
+    assert found.seconds == pytest.approx(scoring + 1 + rounds * 10)
+    assert found.used == pytest.approx(64 * 0.5 + 4 * 10)
+    assert found.limited == (slots < 16)
+
+
+def test_a_scorer_beside_the_trials_works_on_what_was_asked_for_last():
+    names = {"a": ((1,), "relu"), "b": ((2,), "relu"), "c": ((3,), "relu")}
+    scorer = SimulatedScorer(
+        lambda a: float(a[0][0]), lambda c: names[c["n"]], seconds=2.0, processes=9, start=1.0, beside_trials=True
+    )
+    assert scorer([{"n": "a"}, {"n": "b"}]) == [None, None]
+    assert scorer.next_at == 3.0
+    scorer.now = 3.0
+    assert scorer([{"n": "a"}, {"n": "b"}, {"n": "c"}]) == [1.0, None, None]
+    assert scorer.next_at == 5.0
+    scorer.now = 7.0
+    assert scorer([{"n": "c"}]) == [3.0]
+    assert (scorer.slot_seconds, scorer.next_at) == (0.0, math.inf)
+
+
+def test_more_slots_never_slow_down_independent_trials_and_the_work_is_conserved():
+    found = [simulate(RandomSearch(SPACE, 3), n, by_width, FREE, max_trials=60) for n in range(1, 70)]
+    seconds = [t.seconds for t in found]
+    assert all(later <= earlier + 1e-9 for earlier, later in pairwise(seconds))
+    assert {round(t.used, 6) for t in found} == {round(seconds[0], 6)}
+    searcher = RandomSearch(SPACE, 3)
+    assert seconds[-1] == pytest.approx(max(by_width(searcher.ask(str(n))).seconds for n in range(60)))
+    for n, t in enumerate(found, start=1):
+        assert max(seconds[0] / n, seconds[-1]) - 1e-9 <= t.seconds <= seconds[0] / n + seconds[-1]  # Graham (1969)
+
+
+def test_a_waiting_trial_takes_the_process_of_one_that_ends_before_its_own_is_there():
+    overhead = Overhead(start=10.0, reset=0.5, ask=0.0, report=0.0)
+    searcher = DirectSearch({"a": Int(low=0, high=3)}, 0, DirectOptions(kind="sweep", start="middle"))
+    found = simulate(searcher, 3, equal(2.0), overhead)
+    # One process is there after the first trial; it serves the line of three, whose own would come after 10 s.
+    assert found.seconds == pytest.approx(10 + 2 + 3 * (0.5 + 2))
+    assert found.most == 3
+
+
+@pytest.mark.parametrize("slots", [1, 8, 64])
+def test_a_budget_ends_the_search_with_what_is_under_way(slots):
+    def cost_of(config):
+        return TrialCost(10.0, 1.0, epochs=5, grid_points=100.0)
+
+    budget = Budget(grid_points=1000)
+    found = simulate(RandomSearch(SPACE, 0), slots, cost_of, FREE, budget=budget)
+    assert 10 <= found.trained < 10 + slots  # no trial starts once it is used up, those that run end
+    assert found.seconds == pytest.approx(10.0 * math.ceil(found.trained / slots))
+
+
+def test_a_method_that_waits_for_nothing_is_an_error():
+    class Stuck:
+        def ask(self, trial):
+            return WAIT
+
+    with pytest.raises(RuntimeError, match="Stuck waits, but nothing is under way"):
+        simulate(Stuck(), 2, equal(1.0), FREE)
+
+
+# --- the cost model -----------------------------------------------------------------------------------------------
+
+
+def spec_of(method="random", **settings):
+    space = {name: values.model_dump() for name, values in SPACE.items()}
+    values = {"name": "al4", "dataset": "/nowhere", "method": method, "space": space, "trials": 20}
+    return StudySpec.of(values | {"config": {"epochs": EPOCHS, "batch_size": 128}} | settings)
+
+
+def sizes(config):
+    full = SurrogateConfig.of(config)
+    return full.hidden, sum((a + 1) * b for a, b in zip((N_IN, *full.hidden), (*full.hidden, N_OUT)))
+
+
+def true_seconds(config):
+    hidden, n_parameters = sizes(config)
+    weights = n_parameters - sum(hidden) - N_OUT
+    return EPOCHS * POINTS * (1e-6 + 3e-9 * sum(hidden) + 1e-10 * weights)
+
+
+def trials_of(n, *, noise=0.0, start=4.0, reset=0.25, slots=2, scores=False, seed=0):
+    """Trials as a ledger would have them: one after the other on each slot, the first one in a new process."""
+    rng = np.random.default_rng(seed)
+    search, free, found = RandomSearch(SPACE, seed), [0.0] * slots, []
+    for number in range(n):
+        config = search.ask(str(number))
+        seconds = true_seconds(config) * float(np.exp(noise * rng.normal()))
+        started = min(free)
+        ended = started + seconds + (start if number < slots else reset)
+        free[free.index(started)] = ended
+        hidden, n_parameters = sizes(config)
+        found.append(
+            LedgerTrial(
+                number=number,
+                config=config,
+                state="finished",
+                value=1 / sum(hidden) + config["learning_rate"],
+                cost=None,
+                scores={"rfr": float(sum(hidden)), "naswot": float(-sum(hidden))} if scores else {},
+                seed=number,
+                seconds=seconds,
+                failure=None,
+                result={
+                    "seconds": seconds,
+                    "epoch": EPOCHS,
+                    "grid_points": EPOCHS * POINTS,
+                    "n_parameters": n_parameters,
+                },
+                started_at=started,
+                ended_at=ended,
+            )
+        )
+    return found
+
+
+def test_the_cost_model_foretells_a_trial_that_it_has_not_seen():
+    measured = Measured([Evidence(spec_of(), trials_of(20), {}, {})])
+    assert measured.error < 1e-3
+    assert measured.overhead.start == pytest.approx(4.0, abs=0.01)
+    assert measured.overhead.reset == pytest.approx(0.25)
+    for trial in range(100, 120):
+        config = RandomSearch(SPACE, trial).ask("0")
+        cost = measured.cost_of(config)
+        assert cost.seconds == pytest.approx(true_seconds(config), rel=0.02)
+        assert (cost.epochs, cost.grid_points) == (EPOCHS, EPOCHS * POINTS)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_leave_one_out_states_the_scatter_of_the_measurements(noise):
+    errors = [Measured([Evidence(spec_of(), trials_of(60, noise=noise, seed=seed), {}, {})]).error for seed in range(5)]
+    assert np.mean(errors) == pytest.approx(0.674 * noise, rel=0.25)  # the median of |normal| is 0.674 σ
+
+
+def test_scatter_of_the_measurements_does_not_change_the_sum_of_what_is_foretold():
+    trials = trials_of(200, noise=0.4)
+    measured = Measured([Evidence(spec_of(), trials, {}, {})])
+    others = [RandomSearch(SPACE, seed).ask("0") for seed in range(1000, 1400)]
+    mean = np.exp(0.4**2 / 2)  # of the log-normal scatter
+    ratio = sum(measured.cost_of(c).seconds for c in others) / sum(map(true_seconds, others))
+    assert ratio == pytest.approx(mean, rel=0.1)
+
+
+def test_a_measured_config_costs_and_tells_what_was_measured():
+    trials = trials_of(20, noise=0.3)
+    measured = Measured([Evidence(spec_of(), trials, {}, {})])
+    for trial in trials[2:]:
+        cost = measured.cost_of(trial.config)
+        assert (cost.seconds, cost.value) == (pytest.approx(trial.seconds), pytest.approx(trial.value))
+
+
+def test_the_simulation_of_a_measured_study_takes_as_long_as_it_took():
+    spec, trials = spec_of(), trials_of(20, noise=0.3, slots=4)
+    measured = Measured([Evidence(spec, trials, {}, {})])
+    # The first trials, in new processes, say how long a process takes to start, but their own seconds are not used.
+    found = simulate(spec.searcher(), 4, measured.cost_of, replace(measured.overhead, ask=0, report=0), max_trials=20)
+    assert found.seconds == pytest.approx(max(t.ended_at for t in trials), rel=0.1)
+
+
+def test_too_few_trials_and_other_studies_are_refused():
+    with pytest.raises(PlanError, match="study 'al4' has 2 trials that ended, and it takes 3"):
+        Measured([Evidence(spec_of(), trials_of(2), {}, {})])
+    other = spec_of(name="other", config={"epochs": 9})
+    with pytest.raises(PlanError, match="study 'other' has another config than 'al4'"):
+        Measured([Evidence(spec_of(), trials_of(9), {}, {}), Evidence(other, trials_of(9), {}, {})])
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------
+
+
+def ended(folder, spec, trials, seconds):
+    """A study on disk with these trials; the ledger stamps them with the time of writing."""
+    path = folder / spec.name
+    path.mkdir()
+    with closing(Ledger.create(path / "ledger.db", spec, "0" * 64)) as ledger:
+        for t in trials:
+            ledger.asked(t.number, t.config, seed=0, scores=t.scores)
+            ledger.told(t.number, t.value, t.result | {"best_loss": t.value}, None)
+        config = trials[0].config
+        ledger.conclude({"trial": 0, "config": config, "value": 1.0, "accuracy": {}, "seconds": seconds})
+    return Study.from_spec(spec, folder)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    seconds = {"descriptors": 2.0, "scores": 0.5, "search": 60.0, "final": 30.0}
+    for name, method in (("al4", "rfr"), ("al4-naswot", "naswot")):
+        spec = spec_of(method, name=name, trials=30, options={"candidates": 32, "top": 3})
+        ended(folder, spec, trials_of(12, noise=0.1, scores=True), seconds)
+    return folder
+
+
+def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
+    both = [Study.open(name, studies) for name in ("al4", "al4-naswot")]
+    found = plan(both, slots=(1, 8, 64))
+    assert set(found.timings) == set(SEARCHERS)
+    assert found.left_out == {}
+    assert found == plan(both, slots=(1, 8, 64))
+    assert found.besides == {"descriptors": 2.0, "final": 30.0}
+    for some in found.timings.values():
+        for t in some:
+            assert 0 < t.used <= t.reserved
+            assert t.trained <= 30
+        assert some[0].seconds > some[1].seconds
+    assert found.timings["random"][0].used == pytest.approx(found.timings["random"][2].used)
+    assert found.timings["rfr"][0].trained == 3
+    # What more slots cannot change is not simulated again.
+    assert found.timings["rfr"][1] == replace(found.timings["rfr"][2], slots=8)
+
+
+def test_a_score_that_nobody_measured_leaves_its_methods_out(studies):
+    found = plan([Study.open("al4", studies)], slots=(2,))
+    assert {"naswot", "optuna+naswot", "naswot>optuna"} == set(found.left_out)
+    with pytest.raises(PlanError, match="naswot: no study named has measured the score naswot"):
+        plan([Study.open("al4", studies)], methods=["naswot"], slots=(2,))
+    with pytest.raises(PlanError, match="unknown method 'nas'; there are random, grid"):
+        plan([Study.open("al4", studies)], methods=["nas"], slots=(2,))
+
+
+def test_the_command_prints_tables_json_and_a_figure(studies, tmp_path):
+    figure = tmp_path / "plan.png"
+    arguments = ["al4", "--studies", str(studies), "--methods", "random,oat", "--slots", "1,16"]
+    result = CliRunner().invoke(command, [*arguments, "--figure", str(figure)], catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("from 11 trials: ")
+    assert "time to result [min] by slots:" in lines or "time to result [s] by slots:" in lines
+    assert sum(line.startswith("random") for line in lines) == 2  # times, and slot-hours
+    assert "besides, as measured: descriptors 2 s, final 30 s" in lines
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
+    rows = json.loads(result.stdout)["timings"]
+    assert [(row["method"], row["slots"]) for row in rows] == [("random", 1), ("random", 16), ("oat", 1), ("oat", 16)]
+    assert rows[1]["slot_hours"] == pytest.approx(16 * rows[1]["seconds"] / 3600)
+
+
+@pytest.mark.parametrize("slots", ["1,two", "0,1", ""])
+def test_numbers_of_slots_are_checked(slots):
+    result = CliRunner().invoke(command, ["al4", "--slots", slots])
+    assert result.exit_code == 2

@@ -1,0 +1,392 @@
+"""The endpoint: a real Ray Serve answers, refuses in one line, and leaves nothing behind."""
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dftune.cluster.connection import ClusterError
+from dftune.platform.model.model import ModelError
+from dftune.platform.serve.server import served
+from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
+from dftune.platform.serve.web import ARROW, XYZ, _read
+from dftune.trainables.data.shards import to_numpy
+
+TOKEN = "correct-horse-battery-staple"
+BODY = 20_000
+CUBE = (4 * np.eye(3)).tolist()
+ONE = {"cell": CUBE, "positions": [[0, 0, 0]], "symbols": ["Al"]}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "al4.model"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def endpoint(local_ray, folder):
+    """The port of an endpoint with a token, and beside it at /hurried one without, of little time."""
+    from ray import serve
+
+    from dftune.platform.serve.endpoint import application
+
+    settings = EndpointSettings(
+        model=str(folder), queue=3, grid_points=70_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
+    )
+    port = free_port()
+    with served(settings, port=port):
+        hurried = EndpointSettings(model=str(folder), time_limit=1.5, grid_points=2_000_000, without_token=True)
+        serve.run(application(hurried), name="hurried", route_prefix="/hurried")
+        yield port
+
+
+@pytest.fixture(scope="module")
+def atoms(al4):
+    s = al4["009"]
+    return ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
+
+
+def as_json(atoms, **changes) -> dict:
+    value = {"cell": atoms.cell.tolist(), "positions": atoms.positions.tolist(), "numbers": atoms.numbers.tolist()}
+    return {k: v for k, v in (value | changes).items() if v is not None}
+
+
+def ask(port, path="/v1/predict", body=None, *, kind="application/json", token=TOKEN, accept="*/*"):
+    """Status, headers and content of an answer."""
+    headers = {"Content-Type": kind, "Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", content, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_a_prediction_over_http_is_the_models_own(endpoint, model, atoms):
+    status, _, content = ask(endpoint, body={"structure": as_json(atoms), "forces": "mean", "temperature": 1500.0})
+    assert status == 200, content
+    found, expected = json.loads(content), model.predict(atoms, forces="mean", temperature=1500.0).to_dict()
+    assert found.keys() == expected.keys() | {"units"}
+    for name in ("free_energy", "band_energy", "fermi_level", "energy", "dos", "dos_std", "forces"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
+    assert found["std"] == pytest.approx(expected["std"], rel=1e-3, abs=1e-5)
+    assert (found["temperature"], found["grid"], found["warnings"]) == (1500.0, [20, 20, 20], expected["warnings"])
+    assert found["units"]["forces"] == "eV/Å"
+
+
+def test_all_ways_to_give_a_structure_give_one_answer(endpoint, atoms):
+    text = io.StringIO()
+    ase.io.write(text, atoms, format="extxyz")
+    scaled = as_json(atoms, positions=None, scaled_positions=atoms.get_scaled_positions().tolist())
+    named = as_json(atoms, numbers=None, symbols=atoms.get_chemical_symbols())
+    answers = [ask(endpoint, body={"structure": s}) for s in (as_json(atoms), scaled, named)]
+    answers.append(ask(endpoint, body=text.getvalue().encode(), kind=XYZ))
+    assert [a[0] for a in answers] == [200] * 4, answers
+    energies = [json.loads(a[2])["free_energy"] for a in answers]
+    assert energies == pytest.approx([energies[0]] * 4, abs=1e-4)
+    hot = ask(endpoint, "/v1/predict?temperature=2000", text.getvalue().encode(), kind=XYZ)
+    assert (hot[0], json.loads(hot[2])["temperature"]) == (200, 2000)
+
+
+@pytest.mark.parametrize(
+    "asked, meant", [(True, "spread"), (False, "none"), ("mean", "mean"), ("spread", "spread"), (None, "none")]
+)
+def test_forces_are_asked_for_by_yes_and_no_or_by_name(asked, meant):
+    body = {"structure": ONE} | ({} if asked is None else {"forces": asked})
+    assert _read(json.dumps(body).encode(), "application/json", {})[0]["forces"] == meant
+
+
+def test_density_and_ldos_come_as_arrow_streams(endpoint, model, atoms):
+    ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
+    expected = model.predict(atoms, ldos=ldos)
+    for quantity, values in (("density", expected.density.reshape(-1)), ("ldos", ldos.reshape(-1, 37))):
+        status, headers, content = ask(
+            endpoint, f"/v1/predict?quantity={quantity}", {"structure": as_json(atoms)}, accept=ARROW
+        )
+        assert (status, headers["Content-Type"]) == (200, ARROW)
+        reader = pa.ipc.open_stream(content)
+        assert reader.schema.names == [quantity]
+        assert reader.schema.metadata[b"grid"] == b"(20, 20, 20)"
+        assert "1/(eV Å³)" in reader.schema.metadata[b"unit"].decode() or quantity == "density"
+        np.testing.assert_allclose(np.concatenate([to_numpy(b) for b in reader]), values, rtol=1e-3, atol=1e-5)
+
+
+def test_the_endpoint_says_what_it_serves(endpoint, model):
+    assert json.loads(ask(endpoint, "/v1/model")[2]) == model.card.model_dump(mode="json")
+    paths = json.loads(ask(endpoint, "/openapi.json")[2])["paths"]
+    assert set(paths) == {"/healthz", "/v1/model", "/v1/predict"}
+    assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
+    assert json.loads(ask(endpoint, "/healthz", token=None)[2]) == {"status": "ok"}
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x"])
+@pytest.mark.parametrize("path, body", [("/v1/model", None), ("/v1/predict", {})])
+def test_without_the_token_nothing_is_told(endpoint, token, path, body):
+    status, headers, content = ask(endpoint, path, body, token=token)
+    assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "Authorization: Bearer TOKEN" in json.loads(content)["detail"]
+
+
+@pytest.mark.parametrize(
+    "body, status, said",
+    [
+        (b"{", 400, "Invalid JSON"),
+        ({}, 422, "structure: field required"),
+        ({"structure": ONE, "temprature": 3}, 422, "temprature: extra inputs are not permitted"),
+        ({"structure": {**ONE, "cell": CUBE[:2]}}, 422, "structure.cell.2: field required"),
+        ({"structure": {**ONE, "positions": [[0, 0, float("nan")]]}}, 422, "structure.positions.0.2"),
+        ({"structure": {**ONE, "scaled_positions": [[0, 0, 0]]}}, 422, "give either positions or scaled_positions"),
+        ({"structure": {**ONE, "symbols": ["Al", "Al"]}}, 422, "1 positions, but 2 symbols"),
+        ({"structure": {**ONE, "symbols": ["Unobtainium"]}}, 422, "is no chemical symbol"),
+        ({"structure": {**ONE, "symbols": None, "numbers": [-1]}}, 422, "atomic numbers are 1 to"),
+        ({"structure": {**ONE, "symbols": ["Be"]}}, 422, "the model knows Al but not Be"),
+        ({"structure": {**ONE, "positions": [], "symbols": []}}, 422, "no atoms"),
+        ({"structure": {**ONE, "positions": [[0, 0, 0]] * 2, "symbols": ["Al"] * 2}}, 422, "closer than 1 Å"),
+        ({"structure": {**ONE, "cell": np.zeros((3, 3)).tolist()}}, 422, "not periodic"),
+        ({"structure": ONE, "temperature": 1.0}, 422, "below the"),
+        ({"structure": ONE, "temperature": -1.0}, 422, "temperature"),
+        ({"structure": ONE, "forces": "all"}, 422, "forces"),
+        ({"structure": {**ONE, "cell": (20 * np.eye(3)).tolist()}}, 413, "this endpoint takes 70,000"),
+        ({"structure": {**ONE, "cell": (900 * np.eye(3)).tolist()}}, 413, "more than 2,000,000"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_in_one_line(endpoint, body, status, said):
+    found, _, content = ask(endpoint, body=body)
+    detail = json.loads(content)["detail"]
+    assert (found, "\n" in detail) == (status, False), detail
+    assert said in detail
+
+
+LATTICE = 'Lattice="4 0 0 0 4 0 0 0 4"'
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "number of atoms"),
+        (f"1\n{LATTICE}\n", "the first line says 1 atoms"),
+        (f"1\n{LATTICE}\nAl 0 0 0\n1\n{LATTICE}\nAl 0 0 0\n", "give one frame"),
+        ("1\nno cell\nAl 0 0 0\n", "has no Lattice"),
+        (f"1\n{LATTICE}\nAl 0 0\n", "line 3 has 3 columns"),
+        (f"1\n{LATTICE}\nAl 0 0 x\n", "an atom that is none"),
+        (f"1\n{LATTICE}\nQq 0 0 0\n", "an atom that is none"),
+        (f"1\n{LATTICE} Properties=species:S:1\nAl\n", "must hold species:S:1 and pos:R:3"),
+        (f"1\n{LATTICE} Properties=species:S:1:pos:R:3:x:R:1000000000\nAl 0 0 0\n", "999 at most"),
+        ("999999999\n" + LATTICE + "\nAl 0 0 0\n", "the first line says 999999999 atoms"),
+    ],
+)
+def test_an_extended_xyz_text_that_is_none_is_refused(endpoint, text, said):
+    status, _, content = ask(endpoint, body=text.encode(), kind=XYZ)
+    assert (status, said in json.loads(content)["detail"]) == (422, True), content
+
+
+@pytest.mark.parametrize(
+    "path, kind, accept, status, said",
+    [
+        ("", "text/plain", "*/*", 415, "send application/json"),
+        ("", "application/x-pickle", "*/*", 415, "send application/json"),
+        ("", "application/json", ARROW, 406, "belong together"),
+        ("?quantity=ldos", "application/json", "*/*", 406, "belong together"),
+        ("?quantity=spin", "application/json", ARROW, 422, "quantity"),
+        ("?temperature=nan", XYZ, "*/*", 422, "temperature"),
+        ("?forces=mean", "application/json", "*/*", 422, "belongs into the JSON"),
+    ],
+)
+def test_what_is_not_offered_is_refused_in_one_line(endpoint, path, kind, accept, status, said):
+    found, _, content = ask(endpoint, f"/v1/predict{path}", {"structure": ONE}, kind=kind, accept=accept)
+    assert (found, said in json.loads(content)["detail"]) == (status, True), content
+
+
+def test_a_body_is_counted_as_it_comes_whatever_its_header_says(endpoint):
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint, timeout=30)
+    parts = (b" " * 1000 for _ in range(BODY // 1000 + 1))  # chunked: no length is said
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/predict", parts, headers)
+    answer = connection.getresponse()
+    assert (answer.status, "larger than 20,000 bytes" in answer.read().decode()) == (413, True)
+
+
+def test_requests_wait_for_their_turn_and_those_beyond_the_queue_are_sent_away(endpoint, atoms):
+    assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 200
+    with ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(ask, endpoint, body={"structure": as_json(atoms)}) for _ in range(9)]
+        started = time.monotonic()
+        assert ask(endpoint, "/healthz")[0] == 200, "also while it predicts"
+        waited = time.monotonic() - started
+        answers = [a.result() for a in asked]
+    done, away = [a for a in answers if a[0] == 200], [a for a in answers if a[0] == 503]
+    assert len(done) + len(away) == 9, answers
+    assert len(done) >= 4, "one predicted, three waiting"
+    assert away, "and no more"
+    assert waited < 1
+    assert {a[1]["Retry-After"] for a in away} == {"5"}
+    assert "try again in 5 s" in json.loads(away[0][2])["detail"]
+    assert len({json.loads(a[2])["free_energy"] for a in done}) == 1
+    assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 200, "afterwards all is as before"
+
+
+def until_answered(port, path, atoms, token, seconds):
+    """A structure is predicted within so many seconds, however often it has to be asked for."""
+    deadline = time.monotonic() + seconds
+    while ask(port, path, {"structure": as_json(atoms)}, token=token)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_request_that_takes_too_long_is_ended_and_so_is_its_prediction(endpoint, atoms):
+    large, path = as_json(atoms.repeat((5, 5, 5))), "/hurried/v1/predict"
+    started = time.monotonic()
+    with ThreadPoolExecutor(18) as pool:
+        answers = list(pool.map(lambda _: ask(endpoint, path, {"structure": large}, token=None), range(18)))
+    assert {a[0] for a in answers} == {503, 504}, "17 have a place"
+    (late, *_) = (json.loads(a[2])["detail"] for a in answers if a[0] == 504)
+    assert "not done within 1.5 s; ask later, for a smaller cell" in late
+    assert time.monotonic() - started < 10
+    until_answered(endpoint, path, atoms, None, seconds=15)  # computed to its end, one takes a minute
+
+
+def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
+    large = as_json(atoms.repeat((2, 2, 2)))  # with its forces half a minute
+    content = json.dumps({"structure": large, "forces": "spread"}).encode()
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    gone = [socket.create_connection(("127.0.0.1", endpoint)) for _ in range(4)]
+    for connection in gone:
+        connection.sendall(head.encode() + content)
+    time.sleep(0.5)
+    assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 503, "all places are taken"
+    for connection in gone:
+        connection.close()
+    until_answered(endpoint, "/v1/predict", atoms, TOKEN, seconds=12)
+
+
+def test_an_endpoint_that_others_reach_has_a_token(folder, tmp_path, monkeypatch):
+    from dftune.platform.serve.endpoint import application
+
+    open_to_all = EndpointSettings(model=str(folder), without_token=True)
+    with pytest.raises(EndpointError, match=r"on 0\.0\.0\.0 others reach"), served(open_to_all, host="0.0.0.0"):
+        pass
+    monkeypatch.delenv("DFTUNE_TOKEN", raising=False)
+    with pytest.raises(EndpointError, match="asks for a token"):
+        application(EndpointSettings(model=str(folder)))
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example.org")] == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+    file = tmp_path / "token"
+    with pytest.raises(EndpointError, match="no token can be read"):
+        read_token(file)
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o640)
+    with pytest.raises(EndpointError, match=r"others may read it \(mode 0640\)"):
+        read_token(file)
+    file.chmod(0o600)
+    assert read_token(file) == TOKEN
+    file.write_text("short")
+    with pytest.raises(EndpointError, match="16 or more"):
+        read_token(file)
+
+
+def test_what_cannot_be_served_is_said_before_anything_starts(local_ray, folder, tmp_path):
+    settings = EndpointSettings(model=str(folder), without_token=True)
+    with pytest.raises(ModelError, match="not a model"), served(settings.model_copy(update={"model": str(tmp_path)})):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EndpointError, match=f"cannot listen on 127.0.0.1:{port}"), served(settings, port=port):
+            pass
+    for change, said in (({"cpus": 1000}, "a replica asks for 1000 CPUs"), ({"replicas": 999}, "lower --replicas")):
+        with pytest.raises(ClusterError, match=said), served(settings.model_copy(update=change), port=free_port()):
+            pass
+
+
+def test_a_cluster_that_serves_already_is_left_alone(endpoint, folder):
+    settings = EndpointSettings(model=str(folder), without_token=True)
+    with pytest.raises(ClusterError, match="runs Ray Serve already"), served(settings, port=free_port()):
+        pass
+    assert ask(endpoint, "/v1/model")[0] == 200
+
+
+def processes(pid: int) -> set[int]:
+    """Processes that a process has started, and those that they have."""
+    found, left = set(), [pid]
+    while left:
+        for file in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+            try:
+                children = {int(c) for c in file.read_text().split()} - found
+            except OSError:
+                continue
+            found |= children
+            left += children
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_the_command_serves_until_it_is_stopped_and_leaves_nothing(folder, atoms, tmp_path, number):
+    port = free_port()
+    command = [str(Path(sys.prefix) / "bin" / "dftune"), "serve", str(folder), "--port", str(port)]
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "DFTUNE_"))}
+    with (tmp_path / "err").open("w") as err:
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=err, text=True, env={**base, "DFTUNE_TOKEN": TOKEN}, cwd=tmp_path
+        )
+    try:
+        first = running.stdout.readline()
+        assert first.startswith(f"curl http://127.0.0.1:{port}/v1/predict"), (tmp_path / "err").read_text()
+        example = first.removesuffix("\\\n") + running.stdout.readline()
+        answer = subprocess.run(
+            ["bash", "-c", example], capture_output=True, text=True, env={**os.environ, "DFTUNE_TOKEN": TOKEN}
+        )
+        assert "free_energy" in json.loads(answer.stdout), answer
+        assert ask(port, body={"structure": as_json(atoms)})[0] == 200
+        assert ask(port, "/v1/model", token=None)[0] == 401
+        started = processes(running.pid)
+        assert len(started) > 3
+        for pid in started:  # the token itself is told to nobody
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                continue
+            assert TOKEN.encode() not in environment
+        running.send_signal(number)
+        assert running.wait(timeout=60) == 0
+    finally:
+        running.kill()
+    said = (tmp_path / "err").read_text()
+    assert [word in said for word in ("starting Ray", "is served at", "ended", "Traceback")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    deadline = time.monotonic() + 20
+    while left := {p for p in started if Path(f"/proc/{p}/cmdline").exists()}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=5)

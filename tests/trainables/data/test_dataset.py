@@ -1,0 +1,244 @@
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
+from dftune.trainables.data.kohn_sham import KohnSham
+from dftune.trainables.data.shards import to_batches, write
+from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
+from dftune.trainables.errors import DatasetError
+from dftune.trainables.physics.units import RYDBERG
+
+SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
+
+
+def descriptors(snapshot, seed=0):
+    values = np.random.default_rng(seed).normal(size=(snapshot.n_points, SETTINGS.n_components))
+    return values.astype(np.float32)
+
+
+def test_the_bundled_aluminium_is_what_its_source_says(al4):
+    assert [s.id for s in al4.snapshots] == [f"{i:03d}" for i in range(12)]
+    assert [len(al4.split(name)) for name in ("train", "validation", "test")] == [6, 3, 3]
+    assert al4.info.species == {"Al": 3.0}
+    assert al4.info.energy_grid.energy[[0, -1]].tolist() == [-6.0, 12.0]
+    assert al4.info.dft == KohnSham(functional="lda-pz", density_cutoff=60.0 * RYDBERG)
+    for s in al4.snapshots:
+        assert (s.n_atoms, s.n_points, s.n_electrons) == (4, 8000, 12.0)
+        assert s.volume == pytest.approx(4.05**3)
+        assert s.temperature == pytest.approx(3157.75, abs=0.01)  # 0.02 Ry
+        assert s.forces.shape == s.positions.shape == (4, 3)
+        np.testing.assert_allclose(s.forces.sum(axis=0), 0.0, atol=0.01)
+
+
+def test_a_snapshot_is_its_row_of_the_table(al4):
+    for snapshot in al4.snapshots:
+        again = Snapshot.from_row(snapshot.to_row())
+        assert again.to_row() == snapshot.to_row()
+        assert again.structure_hash == snapshot.structure_hash
+
+
+def test_the_ldos_is_a_read_only_view_of_the_file(al4):
+    ldos = al4.ldos(al4["000"]).array()
+    assert ldos.shape == (8000, 37)
+    assert ldos.dtype == np.float16
+    assert not ldos.flags.writeable
+
+
+def test_energies_come_from_the_reference_ldos(al4):
+    snapshot = al4["005"]
+    found = al4.energies(snapshot)
+    assert found.band == pytest.approx(snapshot.band_energy, abs=4 * 1e-3)
+    assert found.entropy == pytest.approx(snapshot.entropy_term, abs=4 * 3e-4)
+
+
+def test_a_whole_dataset_passes_its_check(al4):
+    reports = list(al4.check())
+    assert [r.id for r in reports] == [s.id for s in al4.snapshots]
+    assert max(abs(r.band_energy_error) for r in reports) < 1.0
+    assert max(abs(r.electrons_error) for r in reports) < 5e-3
+
+
+def test_a_copied_folder_is_the_same_dataset(al4, tmp_path):
+    shutil.copytree(al4.path, tmp_path / "elsewhere")
+    copy = Dataset.open(str(tmp_path / "elsewhere"))
+    assert copy.fingerprint == al4.fingerprint
+    assert copy.energies(copy["003"]) == al4.energies(al4["003"])
+
+
+def test_the_fingerprint_follows_the_table_and_the_energy_grid(al4, fresh_al4):
+    table = pq.read_table(fresh_al4.path / "snapshots.parquet")
+    pq.write_table(table.slice(0, 11), fresh_al4.path / "snapshots.parquet")
+    assert Dataset.open(fresh_al4.path).fingerprint != al4.fingerprint
+    grid = al4.info.energy_grid.model_copy(update={"width": 0.4})
+    other = Dataset(al4.path, al4.info.model_copy(update={"energy_grid": grid}), al4.snapshots)
+    assert other.fingerprint != al4.fingerprint
+
+
+def test_the_fingerprint_is_that_of_what_is_trained_on_whether_or_not_the_dft_is_known(al4):
+    other = Dataset(al4.path, al4.info.model_copy(update={"dft": None}), al4.snapshots)
+    assert other.fingerprint == al4.fingerprint
+
+
+def test_a_dataset_of_before_total_free_energies_is_read(al4, fresh_al4):
+    file = fresh_al4.path / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    del content["dft"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    old = Dataset.open(fresh_al4.path)
+    assert old.info.dft is None
+    assert old.fingerprint == al4.fingerprint
+
+
+def test_a_dataset_is_read_without_dftune(al4):
+    info = json.loads((al4.path / "dataset.json").read_text(encoding="utf-8"))
+    row = pq.read_table(al4.path / "snapshots.parquet").to_pylist()[7]
+    with pa.ipc.open_file(str(al4.path / "ldos" / f"{row['id']}.arrow")) as file:
+        ldos = file.read_all()
+    n_energy = ldos.schema.field("ldos").type.list_size
+    values = ldos["ldos"].combine_chunks().flatten().to_numpy().reshape(*row["grid"], n_energy)
+    dos = values.mean(axis=(0, 1, 2), dtype=float) * np.linalg.det(np.array(row["cell"]))
+    assert n_energy == info["energy_grid"]["n_energy"]
+    np.testing.assert_allclose(dos, al4.dos(al4[row["id"]]), rtol=1e-12)
+    assert ldos.schema.metadata[b"unit"].decode() == "1/(eV Å³), both spins summed"
+    assert SNAPSHOTS.field("band_energy").metadata[b"unit"] == b"eV"
+
+
+def test_an_unknown_snapshot_is_refused_with_those_there_are(al4):
+    with pytest.raises(DatasetError, match="has no snapshot '012'; it has 000, 001, 002"):
+        al4["012"]
+
+
+def test_a_split_without_snapshots_is_refused(al4):
+    training = Dataset(al4.path, al4.info, al4.split("train"))
+    with pytest.raises(DatasetError, match=r"has no test snapshot; import it again with --validation and --test"):
+        training.split("test")
+
+
+def edit_json(path, **changed):
+    file = path / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changed), encoding="utf-8")
+
+
+def without_a_column(path):
+    table = pq.read_table(path / "snapshots.parquet")
+    pq.write_table(table.drop_columns(["fermi_level"]), path / "snapshots.parquet")
+
+
+def without_rows(path):
+    pq.write_table(SNAPSHOTS.empty_table(), path / "snapshots.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda p: (p / "dataset.json").unlink(), r"al4: not a dataset \(no dataset.json\); make one with"),
+        (lambda p: edit_json(p, format_version=2), r"dataset.json: format_version: input should be 1; import"),
+        (lambda p: edit_json(p, colour="red"), r"dataset.json: colour: extra inputs are not permitted; import"),
+        (lambda p: edit_json(p, energy_grid={}), r"dataset.json: energy_grid.minimum: field required; import"),
+        (lambda p: edit_json(p, dft={"functional": "b3lyp"}), r"dataset.json: dft.functional: input should be"),
+        (lambda p: os.truncate(p / "dataset.json", 100), r"dataset.json: Invalid JSON.*; import"),
+        (lambda p: (p / "dataset.json").write_bytes(b"\xff{}"), r"dataset.json: .*; import the dataset again"),
+        (lambda p: (p / "snapshots.parquet").unlink(), r"snapshots.parquet: missing or damaged; import"),
+        (lambda p: os.truncate(p / "snapshots.parquet", 2000), r"snapshots.parquet: missing or damaged; import"),
+        (without_a_column, r"snapshots.parquet: columns differ from this version's; import"),
+        (without_rows, r"snapshots.parquet: holds no snapshot; import"),
+    ],
+)
+def test_an_incomplete_or_damaged_dataset_is_refused(fresh_al4, damage, message):
+    damage(fresh_al4.path)
+    with pytest.raises(DatasetError, match=message) as caught:
+        Dataset.open(fresh_al4.path)
+    assert str(fresh_al4.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["ldos", "density"])
+def test_a_flipped_byte_is_found_by_the_check(fresh_al4, kind):
+    path = fresh_al4.path / kind / "004.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{kind}/004\.arrow: its SHA-256 differs from the table's"):
+        list(fresh_al4.check())
+
+
+def test_a_missing_ldos_is_found_by_the_check(fresh_al4):
+    (fresh_al4.path / "ldos" / "002.arrow").unlink()
+    with pytest.raises(DatasetError, match=r"ldos/002\.arrow: missing; import the dataset again"):
+        list(fresh_al4.check())
+
+
+def test_an_ldos_of_other_energies_is_refused(fresh_al4):
+    ldos = fresh_al4.ldos(fresh_al4["002"]).array()
+    write(fresh_al4.path / "ldos" / "002.arrow", to_batches(ldos[:, :36], "ldos", {}))
+    with pytest.raises(DatasetError, match="expected 8000 grid points of 37 numbers"):
+        fresh_al4.ldos(fresh_al4["002"])
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (
+            lambda d: np.where(np.arange(8000)[:, None] == 4321, np.nan, d),
+            r"not finite .* at 1 grid points, .*10, 16, 1",
+        ),
+        (lambda d: -d, r"the DOS is negative \(-\d.+ 1/eV\); check the sign of the LDOS"),
+        (lambda d: 1.02 * d, r"holds 12\.2\d+ electrons below the Fermi level of 7\.\d+ eV, the DFT has 12;"),
+        (lambda d: d / 0.529177**3, r"holds 80\.\d+ electrons below .* or the unit is not 1/\(eV Å³\)"),
+    ],
+)
+def test_an_ldos_that_contradicts_the_dft_is_refused(al4, edit, message):
+    # 4321 = (10 * 20 + 16) * 20 + 1
+    snapshot = al4["000"]
+    ldos = edit(al4.ldos(snapshot).array().astype(np.float32))
+    with pytest.raises(DatasetError, match=message):
+        check_ldos(ldos, snapshot, al4.info.energy_grid, where="000.ldos.npy")
+
+
+def test_without_a_reference_the_electrons_are_counted_at_the_fermi_level_of_the_ldos(al4):
+    snapshot = dataclasses.replace(al4["000"], fermi_level=None, band_energy=None)
+    report = check_ldos(al4.ldos(snapshot).array(), snapshot, al4.info.energy_grid, where="000")
+    assert report.electrons_error == pytest.approx(0.0, abs=1e-9)
+    assert report.band_energy_error is None
+
+
+def test_descriptors_come_back_as_written_in_shards_of_the_ldos(fresh_al4):
+    snapshot = fresh_al4["000"]
+    fresh_al4.write_descriptors(snapshot, SETTINGS, descriptors(snapshot))
+    file = fresh_al4.descriptors(snapshot, SETTINGS)
+    np.testing.assert_array_equal(file.array(), descriptors(snapshot))
+    assert [len(a) for a in file.arrays()] == [len(a) for a in fresh_al4.ldos(snapshot).arrays()]
+    assert [s.id for s in fresh_al4.without_descriptors(SETTINGS)] == [s.id for s in fresh_al4.snapshots[1:]]
+
+
+def test_missing_descriptors_are_refused_with_the_command_that_makes_them(al4):
+    with pytest.raises(DatasetError, match=r"missing; run `dftune descriptors compute .*--cutoff 4 --two-j-max 2`"):
+        al4.descriptors(al4["000"], SETTINGS)
+
+
+def test_descriptors_of_another_setting_are_refused(fresh_al4):
+    snapshot, other = fresh_al4["000"], BispectrumSettings(cutoff=4.5, two_j_max=2)
+    fresh_al4.write_descriptors(snapshot, SETTINGS, descriptors(snapshot))
+    path = descriptor_path(fresh_al4.path, other, snapshot.id)
+    path.parent.mkdir()
+    shutil.copy(descriptor_path(fresh_al4.path, SETTINGS, snapshot.id), path)
+    with pytest.raises(DatasetError, match=r'descriptors of another setting, .*"cutoff":4\.0.*, not .*"cutoff":4\.5'):
+        fresh_al4.descriptors(snapshot, other)
+    assert len(fresh_al4.without_descriptors(other)) == 12
+
+
+def test_descriptors_of_another_structure_are_refused(fresh_al4):
+    snapshot = fresh_al4["000"]
+    fresh_al4.write_descriptors(snapshot, SETTINGS, descriptors(snapshot))
+    moved = dataclasses.replace(snapshot, positions=snapshot.positions + [[1e-4, 0, 0]] * 4)
+    with pytest.raises(DatasetError, match="descriptors of another structure than snapshot 000; run `dftune desc"):
+        fresh_al4.descriptors(moved, SETTINGS)
+    unmoved = dataclasses.replace(snapshot, positions=snapshot.positions + 1e-9)
+    assert fresh_al4.descriptors(unmoved, SETTINGS).array().shape == (8000, 5)

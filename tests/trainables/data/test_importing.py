@@ -1,0 +1,442 @@
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ase.data import chemical_symbols
+
+from dftune.tests.places import SHARED
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.errors import DatasetError, InputError
+from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
+
+REFERENCES = {
+    "total_energy_ev": "total_energy",
+    "band_energy_ev": "band_energy",
+    "minus_ts_ev": "entropy_term",
+    "fermi_ev": "fermi_level",
+}
+
+
+def upf(*, element="Al", valence=3.0, functional="PZ", kind="NC", core=None):
+    """A pseudopotential file, with what an import reads of it; ``core`` is n_core at 0, 1, 2 bohr [1/bohr³]."""
+    nlcc = "" if core is None else f"<PP_NLCC>{core}</PP_NLCC>"
+    return (
+        f'<UPF version="2.0.1"><PP_HEADER element="{element}" z_valence="{valence}" functional="{functional}" '
+        f'pseudo_type="{kind}" core_correction="{"F" if core is None else "T"}"/>'
+        f"<PP_MESH><PP_R>0.0 1.0 2.0</PP_R></PP_MESH>{nlcc}</UPF>"
+    )
+
+
+def export(dataset, snapshot, folder):
+    """Write one snapshot in the layout that the head of importing.py gives."""
+    grid, name = dataset.info.energy_grid, snapshot.id
+    energies = {"emin": grid.minimum, "spacing": grid.spacing, "count": grid.n_energy, "width": grid.width}
+    symbol = chemical_symbols[snapshot.numbers[0]]
+    record = {
+        "config": {
+            "cell_angstrom": snapshot.cell.tolist(),
+            "positions_angstrom": snapshot.positions.tolist(),
+            "symbol": symbol,
+            "zval": dataset.info.species[symbol],
+            "displacement_sigma_angstrom": float(snapshot.group.split()[1]),
+            "pseudo": "Al.UPF",
+            "ecutrho_ry": round(dataset.info.dft.density_cutoff / RYDBERG, 9),
+            "energy_grid_ev": energies | {"kernel": "gaussian exp(-((E-e)/w)^2)/(w sqrt(pi))"},
+        },
+        "fft": snapshot.grid,
+        "n_electrons": snapshot.n_electrons,
+        "kt_ev": snapshot.temperature * K_B,
+        "qe_terms_ev": {k: getattr(snapshot, f"{k}_energy") for k in ("hartree", "xc", "ewald")},
+        "forces_ev_per_angstrom": snapshot.forces.tolist(),
+    } | {key: getattr(snapshot, column) for key, column in REFERENCES.items()}
+    folder.mkdir(exist_ok=True)
+    (folder / "Al.UPF").write_text(upf())
+    (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
+    np.save(folder / f"{name}.ldos.npy", dataset.ldos(snapshot).array().reshape(*snapshot.grid, -1))
+    np.save(folder / f"{name}.dens.npy", dataset.density(snapshot).array().reshape(snapshot.grid))
+
+
+@pytest.fixture
+def raw(al4, tmp_path) -> Path:
+    """Snapshots 000 to 003 of the bundled dataset as files to import."""
+    for snapshot in al4.snapshots[:4]:
+        export(al4, snapshot, tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+def edit(file, *, value, key):
+    """Set one entry of a JSON file, or remove it where the value is None; ``key`` is a dotted path."""
+    record = place = json.loads(file.read_text(encoding="utf-8"))
+    *path, last = key.split(".")
+    for name in path:
+        place = place[name]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def edit_array(file, change):
+    np.save(file, change(np.load(file)))
+
+
+def refused(sources, destination, **options):
+    """The one line with which an import is refused, having left nothing behind."""
+    before = sorted(destination.parent.iterdir())
+    with pytest.raises(InputError) as caught:
+        import_arrays(sources, destination, **options)
+    assert sorted(destination.parent.iterdir()) == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_import_equals_what_was_exported(al4, raw, tmp_path):
+    lines = []
+    made = import_arrays([raw], tmp_path / "al4", source="a note", report=lines.append)
+    assert made.path == (tmp_path / "al4").resolve()
+    assert made.info == al4.info.model_copy(update={"source": "a note"})
+    assert [line.split()[0] for line in lines] == ["000", "001", "002", "003"]
+    for ours, theirs in zip(made.snapshots, al4.snapshots, strict=False):
+        same = {"split": "", "temperature": 0, "ldos_sha256": "", "density_sha256": ""}
+        assert ours.to_row() | same == theirs.to_row() | same
+        assert ours.temperature == pytest.approx(theirs.temperature, rel=1e-14)
+        assert made.ldos(ours).array().tobytes() == al4.ldos(theirs).array().tobytes()
+        assert made.density(ours).array().tobytes() == al4.density(theirs).array().tobytes()
+    assert len(list(made.check())) == 4
+
+
+def test_by_default_the_last_quarter_is_for_testing_and_the_one_before_for_validation(raw, tmp_path):
+    made = import_arrays([raw], tmp_path / "al4")
+    assert [s.split for s in made.snapshots] == ["train", "train", "validation", "test"]
+    assert made.info.source == "imported from raw"
+
+
+def test_splits_are_as_told_and_files_may_be_named_one_by_one(raw, tmp_path):
+    made = import_arrays([raw / "003.json", raw / "001.json"], tmp_path / "al4", validation=["003"])
+    assert [(s.id, s.split) for s in made.snapshots] == [("003", "validation"), ("001", "train")]
+
+
+def test_only_what_a_snapshot_must_have_is_needed(raw, tmp_path):
+    for key in (*REFERENCES, "qe_terms_ev", "forces_ev_per_angstrom", "config.displacement_sigma_angstrom"):
+        edit(raw / "000.json", key=key, value=None)
+    (raw / "000.dens.npy").unlink()
+    (snapshot,) = import_arrays([raw / "000.json"], tmp_path / "al4").snapshots
+    assert (snapshot.band_energy, snapshot.xc_energy, snapshot.forces, snapshot.group) == (None, None, None, "all")
+    assert snapshot.density_sha256 is None
+    assert not (tmp_path / "al4" / "density").exists()
+
+
+def test_double_precision_is_stored_as_single(raw, tmp_path):
+    edit_array(raw / "000.ldos.npy", lambda values: values.astype(np.float64) * (1 + 1e-4))
+    made = import_arrays([raw / "000.json"], tmp_path / "al4")
+    stored = made.ldos(made["000"]).array()
+    assert stored.dtype == np.float32
+    np.testing.assert_allclose(stored, np.load(raw / "000.ldos.npy").reshape(8000, 37), rtol=1e-7)
+
+
+@pytest.mark.parametrize("text, kernel", [("fd", "fermi-dirac"), ("fermi-dirac -df/de", "fermi-dirac")])
+def test_a_broadening_by_the_scf_smearing_is_known_by_its_names_and_refused_where_it_is_not_so(
+    raw, tmp_path, text, kernel
+):
+    # The data were broadened by a Gaussian: taken for -df/dε, their band energy is 158 meV/atom off.
+    edit(raw / "000.json", key="config.energy_grid_ev.kernel", value=text)
+    message = refused([raw / "000.json"], tmp_path / "al4")
+    assert "000.ldos.npy: the LDOS gives a band energy +158 meV/atom off the DFT's" in message
+    assert f"the kernel ({kernel}, 0.5 eV) is not the one it had" in message
+
+
+def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp_path):
+    # From -3 eV on, the electron count is right to 1 %, the band energy off by 55 meV/atom.
+    edit_array(raw / "000.ldos.npy", lambda values: values[..., 6:])
+    edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-3.0)
+    edit(raw / "000.json", key="config.energy_grid_ev.count", value=31)
+    assert "the energy grid cuts off states at the bottom of the band" in refused([raw / "000.json"], tmp_path / "al4")
+
+
+def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
+    (raw / "index.json").write_text("[]")
+    lines = []
+    import_arrays([raw], tmp_path / "al4", report=lines.append)
+    assert lines[0] == f"left out {raw / 'index.json'}: no index.ldos.npy beside it"
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("config", None, "config: field required"),
+        ("config.zval", None, "config.zval: field required"),
+        ("config.zval", float("nan"), "config.zval: input should be a finite number"),
+        ("config.symbol", "Xx", "'Xx' is not a chemical symbol"),
+        ("config.cell_angstrom", [[1, 0, 0], [0, 1, 0]], "config.cell_angstrom"),
+        ("config.positions_angstrom", [[0, 0]], "config.positions_angstrom.0.2: field required"),
+        ("config.positions_angstrom", [], "config.positions_angstrom: list should have at least 1 item"),
+        ("config.energy_grid_ev.spacing", 0.0, "config.energy_grid_ev.spacing: input should be greater than 0"),
+        ("config.energy_grid_ev.count", 1, "n_energy: input should be greater than or equal to 2"),
+        ("config.energy_grid_ev.kernel", "lorentzian", "unknown kernel 'lorentzian' of the LDOS; gaussian and"),
+        ("config.displacement_sigma_angstrom", "big", "config.displacement_sigma_angstrom: input should be a valid"),
+        ("fft", [20, 20], "fft.2: field required"),
+        ("fft", [20, 20, -20], "fft.2: input should be greater than 0"),
+        ("n_electrons", "many", "n_electrons: input should be a valid number"),
+        ("kt_ev", -0.1, "kt_ev: input should be greater than or equal to 0"),
+        ("band_energy_ev", float("inf"), "band_energy_ev: input should be a finite number"),
+        ("forces_ev_per_angstrom", [[0, 0, 0]], "has forces of 1 atoms, but positions of 4"),
+    ],
+)
+def test_a_bad_entry_is_refused_by_its_name(raw, tmp_path, key, value, message):
+    edit(raw / "002.json", key=key, value=value)
+    assert f"{raw / '002.json'}: {message}" in refused([raw], tmp_path / "al4")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"config": ', "\xff", "[" * 100_000])
+def test_a_file_that_is_no_json_record_is_refused(raw, tmp_path, text):
+    (raw / "002.json").write_text(text, encoding="latin-1")
+    assert refused([raw], tmp_path / "al4").startswith(f"{raw / '002.json'}: ")
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("ldos", lambda d: d[:, :, :19], "has shape (20, 20, 19, 37), but the JSON beside it says (20, 20, 20, 37)"),
+        ("ldos", lambda d: d.reshape(8000, 37), "has shape (8000, 37)"),
+        ("ldos", lambda d: d.astype(np.int32), "holds int32, not floating-point numbers"),
+        ("ldos", lambda d: -d, "the DOS is negative"),
+        ("ldos", lambda d: d * 0.9, "electrons below the Fermi level of"),
+        ("dens", lambda d: d[:19], "has shape (19, 20, 20), but the JSON beside it says (20, 20, 20)"),
+        ("dens", lambda d: d * np.nan, "values are not finite"),
+        ("dens", lambda d: d / 0.529177**3, "electrons, the DFT has 12; check that its unit is 1/Å³"),
+    ],
+)
+def test_a_bad_array_is_refused_with_its_file(raw, tmp_path, file, change, message):
+    edit_array(raw / f"002.{file}.npy", change)
+    text = refused([raw], tmp_path / "al4")
+    assert text.startswith(f"{raw / f'002.{file}.npy'}: ")
+    assert message in text
+
+
+def test_a_nan_in_the_ldos_is_refused_with_its_grid_point(raw, tmp_path):
+    def spoil(values):
+        values[3, 14, 15, 9] = np.nan
+        return values
+
+    edit_array(raw / "002.ldos.npy", spoil)
+    assert "002.ldos.npy: the LDOS is not finite (NaN or infinite) at 1 grid points, first at (3, 14, 15)" in refused(
+        [raw], tmp_path / "al4"
+    )
+
+
+@pytest.mark.parametrize(
+    "kept, message",
+    [
+        (slice(0, 26), r"holds 10\.\d+ electrons below the Fermi level of 7\.658 eV, the DFT has 12; the energy grid"),
+        (slice(0, 28), r"the energy grid from -6 to 7\.5 eV holds 11\.\d+ electrons when full, but 12 are needed"),
+        (slice(7, 37), r"holds 11\.\d+ electrons below the Fermi level of 7\.658 eV, the DFT has 12; the energy grid"),
+    ],
+)
+def test_an_energy_grid_too_short_for_the_electrons_is_refused(raw, tmp_path, kept, message):
+    edit_array(raw / "000.ldos.npy", lambda values: values[..., kept])
+    edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-6.0 + 0.5 * kept.start)
+    edit(raw / "000.json", key="config.energy_grid_ev.count", value=kept.stop - kept.start)
+    text = refused([raw / "000.json"], tmp_path / "al4")
+    assert text.startswith(f"{raw / '000.ldos.npy'}: ")
+    assert re.search(message, text)
+
+
+def test_a_missing_or_truncated_ldos_is_refused(raw, tmp_path):
+    (raw / "002.ldos.npy").unlink()
+    text = refused([raw / "001.json", raw / "002.json"], tmp_path / "al4")
+    assert text == f"{raw / '002.ldos.npy'}: missing; every snapshot needs its LDOS"
+    os.truncate(raw / "001.ldos.npy", 100_000)
+    assert "001.ldos.npy: not a whole .npy file; copy it again" in refused([raw], tmp_path / "al4")
+
+
+class MakesAFolder:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, lambda trap: b"\x93NUMPY\x01\x00" + pickle.dumps(trap)])
+def test_a_pickle_is_never_opened(raw, tmp_path, dump):
+    (raw / "002.ldos.npy").write_bytes(dump(MakesAFolder(str(tmp_path / "executed"))))
+    assert "002.ldos.npy: not a whole .npy file" in refused([raw], tmp_path / "al4")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_snapshots_of_another_energy_grid_or_valence_are_refused(raw, tmp_path):
+    edit(raw / "003.json", key="config.energy_grid_ev.width", value=0.4)
+    text = refused([raw], tmp_path / "al4")
+    assert text == (f"{raw / '003.json'}: energy grid differs from that of {raw / '000.json'}; a dataset has one grid")
+    edit(raw / "003.json", key="config.energy_grid_ev.width", value=0.5)
+    edit(raw / "003.json", key="config.zval", value=11)
+    text = refused([raw], tmp_path / "al4")
+    assert "003.json: 4 Al with 11 valence electrons each are not the 12 electrons it gives" in text
+
+
+def test_what_exists_is_not_overwritten(raw, tmp_path):
+    (tmp_path / "al4").mkdir()
+    (tmp_path / "al4" / "precious").touch()
+    assert "al4: exists already; choose another name" in refused([raw], tmp_path / "al4")
+    assert (tmp_path / "al4" / "precious").exists()
+
+
+def test_sources_that_hold_nothing_are_refused(raw, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty: holds no snapshot" in refused([raw, tmp_path / "empty"], tmp_path / "al4")
+    assert "rwa: missing; give folders or" in refused([raw, tmp_path / "rwa"], tmp_path / "al4")
+    assert "004.json: missing" in refused([raw, raw / "004.json"], tmp_path / "al4")
+    assert "nothing to import" in refused([], tmp_path / "al4")
+
+
+def test_a_snapshot_given_twice_is_refused(raw, tmp_path):
+    assert "snapshot '001' is given twice" in refused([raw, raw / "001.json"], tmp_path / "al4")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"validation": ["004"]}, "no snapshot '004' to put into a split; there are 000, 001, 002, 003"),
+        ({"validation": ["001"], "test": ["002", "001"]}, "snapshot '001' cannot be in validation and in test"),
+    ],
+)
+def test_impossible_splits_are_refused(raw, tmp_path, options, message):
+    assert message in refused([raw], tmp_path / "al4", **options)
+
+
+def test_a_flipped_bit_in_the_table_never_goes_unnoticed(raw, tmp_path):
+    made = import_arrays([raw], tmp_path / "al4")
+    rows, file = [s.to_row() for s in made.snapshots], made.path / "snapshots.parquet"
+    whole, rng, refusals = file.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        file.write_bytes(damaged)
+        try:
+            assert [s.to_row() for s in Dataset.open(made.path).snapshots] == rows
+        except DatasetError:
+            refusals += 1
+    assert refusals > 100
+    file.write_bytes(whole)
+    assert pq.read_table(file, page_checksum_verification=True).num_rows == 4
+
+
+def imported(sources, destination, **options):
+    """The ``dft`` of an import, and the lines that say why there is none."""
+    lines = []
+    made = import_arrays(sources, destination, report=lines.append, **options)
+    return made.info.dft, [line for line in lines if line.startswith("no total free energies")]
+
+
+def test_functional_cutoff_and_core_charge_come_from_the_json_and_the_pseudopotential(raw, tmp_path):
+    (raw / "Al.UPF").write_text(upf(functional="SLA PW PBX PBC", core="0.3 0.1 0.0"))
+    dft, said = imported([raw], tmp_path / "al4")
+    assert said == []
+    assert (dft.functional, dft.density_cutoff) == ("pbe", pytest.approx(60 * 13.605693, rel=1e-7))
+    assert dft.core_charges["Al"].radius == pytest.approx((0.0, BOHR, 2 * BOHR))
+    assert dft.core_charges["Al"].density == pytest.approx((0.3 / BOHR**3, 0.1 / BOHR**3, 0.0))
+    assert Dataset.open(tmp_path / "al4").info.dft == dft
+
+
+def test_the_pseudopotential_lies_beside_the_snapshots_or_in_the_folder_given(raw, tmp_path):
+    (tmp_path / "pseudo").mkdir()
+    (raw / "Al.UPF").rename(tmp_path / "pseudo" / "Al.UPF")
+    dft, said = imported([raw / "000.json"], tmp_path / "without")
+    assert dft is None
+    assert said == [
+        f"no total free energies from this dataset: Al.UPF is not in {raw}; give its folder with --pseudopotentials"
+    ]
+    dft, said = imported([raw / "000.json"], tmp_path / "with", pseudopotentials=tmp_path / "pseudo")
+    assert (dft.functional, said) == ("lda-pz", [])
+    text = refused([raw], tmp_path / "al4", pseudopotentials=tmp_path)
+    assert text.startswith(f"Al.UPF is not in {tmp_path}; give its folder")
+    assert text.endswith("or import without --pseudopotentials, for the LDOS and the band energy alone")
+
+
+def test_of_a_path_in_the_json_only_the_name_counts(raw, tmp_path):
+    (tmp_path / "Be.UPF").write_text(upf(functional="PBE"))
+    (tmp_path / "Al.UPF").write_text(upf(functional="PBE"))
+    edit(raw / "000.json", key="config.pseudo", value=f"{tmp_path}/../{tmp_path.name}/Al.UPF")
+    assert imported([raw / "000.json"], tmp_path / "al4")[0].functional == "lda-pz"
+    edit(raw / "000.json", key="config.pseudo", value="..")
+    assert ".. is not in" in imported([raw / "000.json"], tmp_path / "none")[1][0]
+    edit(raw / "000.json", key="config.pseudo", value="Al.UPF" * 100)
+    assert "000.json: config.pseudo: string should match pattern" in refused([raw / "000.json"], tmp_path / "never")
+
+
+@pytest.mark.parametrize("key", ["config.pseudo", "config.ecutrho_ry"])
+def test_without_pseudopotential_or_cutoff_there_are_no_free_energies(raw, tmp_path, key):
+    edit(raw / "002.json", key=key, value=None)
+    dft, said = imported([raw], tmp_path / "al4")
+    assert dft is None
+    assert said == [
+        f"no total free energies from this dataset: {raw / '002.json'} gives no {key}; add it and import again"
+    ]
+    assert f"002.json gives no {key}" in refused([raw], tmp_path / "other", pseudopotentials=raw)
+
+
+@pytest.mark.parametrize(
+    "changed, reason", [({"kind": "PAW"}, "a PAW dataset: its"), ({"functional": "PBESOL"}, "made for the functional")]
+)
+def test_paw_and_other_functionals_are_imported_for_what_they_allow_and_refused_where_asked_for(
+    raw, tmp_path, changed, reason
+):
+    (raw / "Al.UPF").write_text(upf(**changed))
+    dft, said = imported([raw], tmp_path / "al4")
+    assert dft is None
+    assert said[0].startswith(f"no total free energies from this dataset: {raw / 'Al.UPF'}: {reason}")
+    text = refused([raw], tmp_path / "other", pseudopotentials=raw)
+    assert text.startswith(f"{raw / 'Al.UPF'}: {reason}")
+    assert text.endswith("; or import without --pseudopotentials, for the LDOS and the band energy alone")
+
+
+@pytest.mark.parametrize("options", [{}, {"pseudopotentials": "raw"}])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (upf(valence=11.0), "has 11 valence electrons, but Al had 3 in the DFT; give the one that it used"),
+        (upf(element="Be"), "of Be, but named for Al; give the one that the DFT used"),
+        (upf()[:-3], "truncated: the end is missing; copy again the file that the DFT used"),
+    ],
+)
+def test_a_wrong_or_damaged_pseudopotential_is_refused(raw, tmp_path, options, content, message):
+    (raw / "Al.UPF").write_text(content)
+    text = refused([raw], tmp_path / "al4", **{key: tmp_path / value for key, value in options.items()})
+    assert text == f"{raw / 'Al.UPF'}: {message}"
+
+
+@pytest.mark.parametrize("key, value, before", [("ecutrho_ry", 80.0, "60.0"), ("pseudo", "other.UPF", "Al.UPF")])
+def test_snapshots_of_different_cutoffs_or_pseudopotentials_are_refused(raw, tmp_path, key, value, before):
+    edit(raw / "003.json", key=f"config.{key}", value=value)
+    text = refused([raw], tmp_path / "al4")
+    assert text == (
+        f"{raw / '003.json'}: config.{key} is {value}, but {before} in {raw / '000.json'}; a dataset needs one"
+    )
+
+
+def test_files_of_one_name_beside_the_snapshots_must_be_the_same(al4, raw, tmp_path):
+    export(al4, al4["004"], tmp_path / "more")
+    assert imported([raw, tmp_path / "more"], tmp_path / "al4")[0] is not None
+    (tmp_path / "more" / "Al.UPF").write_text(upf(core="0.3 0.1 0.0"))
+    text = refused([raw, tmp_path / "more"], tmp_path / "other")
+    assert text == (
+        f"{tmp_path / 'more' / 'Al.UPF'}: differs from {raw / 'Al.UPF'}; a dataset needs one pseudopotential an element"
+    )
+
+
+def test_the_bundled_dataset_is_what_the_import_of_its_raw_data_gives(al4, tmp_path):
+    if not (SHARED / "al4_mini").is_dir():
+        pytest.skip("the raw data of al4_mini are not here")
+    source, pseudopotentials = SHARED / "al4_mini", SHARED / "al4"
+    made = import_arrays([source], tmp_path / "al4", source=al4.info.source, pseudopotentials=pseudopotentials)
+    assert (made.path / "dataset.json").read_bytes() == (al4.path / "dataset.json").read_bytes()
+    assert made.fingerprint == al4.fingerprint

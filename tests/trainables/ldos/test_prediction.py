@@ -1,0 +1,217 @@
+"""From atoms to free energy and forces, by independent routes; the model of ``conftest`` has T = 2."""
+
+import re
+import time
+from dataclasses import replace
+
+import ase
+import numpy as np
+import pytest
+
+from dftune import Model
+from dftune.platform.model.model import ModelError
+from dftune.trainables.data.kohn_sham import CoreCharge, KohnSham
+from dftune.trainables.ldos import prediction as module
+from dftune.trainables.ldos.prediction import gap
+from dftune.trainables.physics.energies import energies
+from dftune.trainables.physics.ewald import ewald
+from dftune.trainables.physics.exchange_correlation import exchange_correlation
+from dftune.trainables.physics.hartree import hartree
+from dftune.trainables.physics.reciprocal import DensitySphere
+
+RADIUS = np.linspace(0.0, 3.0, 301)  # Å
+# PBE with a Gaussian core charge of two electrons: no functional of aluminium, but every term of the forces is there.
+PBE = KohnSham(
+    functional="pbe",
+    density_cutoff=816.0,
+    core_charges={"Al": CoreCharge(radius=tuple(RADIUS), density=tuple(2 * np.exp(-((RADIUS / 0.4) ** 2)) / 0.356))},
+)
+
+
+@pytest.fixture(scope="module")
+def atoms(al4) -> ase.Atoms:
+    s = al4["010"]
+    return ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
+
+
+@pytest.fixture(scope="module")
+def single(model) -> Model:
+    """The first initialisation alone."""
+    weights = {name: w[:1] for name, w in model.network.arrays().items()}
+    return Model.assemble(model.card.model_copy(update={"n_initializations": 1}), weights, model.scaling)
+
+
+def with_dft(model, dft) -> Model:
+    return Model(model.card.model_copy(update={"dft": dft}), model.network, model.scaling)
+
+
+@pytest.fixture(scope="module")
+def found(single, atoms):
+    ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
+    return single.predict(atoms, ldos=ldos), ldos.astype(float)
+
+
+def test_the_terms_are_those_of_the_predicted_ldos(single, atoms, found):
+    prediction, ldos = found
+    card, volume, n = single.card, atoms.get_volume(), prediction.density
+    quadrature = card.energy_grid.quadrature()
+    dos = ldos.mean(axis=(0, 1, 2)) * volume
+    np.testing.assert_allclose(prediction.dos, dos, rtol=1e-6)
+    at = energies(dos, quadrature, electrons=12.0, temperature=card.temperature)
+    assert prediction.fermi_level == pytest.approx(at.fermi_level, abs=1e-6)
+    assert prediction.band_energy == pytest.approx(at.band, abs=1e-5)
+    assert prediction.entropy_term == pytest.approx(at.entropy, abs=1e-6)
+    assert n.mean() * volume == pytest.approx(12.0, rel=1e-9), "the Fermi level holds the electrons"
+    sphere = DensitySphere(np.array(atoms.cell), prediction.grid, card.dft.density_cutoff)
+    xc, potential = exchange_correlation(n, sphere, "lda-pz")
+    assert prediction.hartree_energy == pytest.approx(hartree(n, sphere)[0], rel=1e-12)
+    assert prediction.xc_energy == pytest.approx(xc, rel=1e-12)
+    assert prediction.xc_potential_energy == pytest.approx((potential * n).mean() * volume, rel=1e-12)
+    assert prediction.ewald_energy == pytest.approx(ewald(np.array(atoms.cell), atoms.positions, np.full(4, 3.0))[0])
+
+
+def test_the_free_energy_is_near_that_of_quantum_espresso(model, atoms, al4):
+    # About what the small model can do; a sign or a term amiss would be eV an atom.
+    found = model.predict(atoms)
+    assert 1e3 * abs(found.free_energy - al4["010"].total_energy) / 4 < 30
+    p = found
+    total = p.band_energy + p.entropy_term - p.hartree_energy + p.xc_energy - p.xc_potential_energy + p.ewald_energy
+    assert p.free_energy == pytest.approx(total, abs=1e-9)
+    assert 0 < p.std["free_energy"] < 0.2
+    assert p.std["ewald_energy"] == 0
+
+
+def test_means_and_spreads_are_those_of_the_initialisations(model, single, atoms):
+    both, first = model.predict(atoms), single.predict(atoms)
+    # With T = 2 the standard deviation is half the difference, so each value is the mean plus or minus it.
+    for name, std in both.std.items():
+        assert abs(getattr(both, name) - getattr(first, name)) == pytest.approx(std, abs=1e-7)
+    np.testing.assert_allclose(np.abs(both.dos - first.dos), both.dos_std, atol=1e-6)
+
+
+@pytest.mark.parametrize("dft", [None, PBE], ids=["lda", "pbe with core charge"])
+def test_forces_are_finite_differences_of_the_free_energy(model, atoms, dft):
+    model = model if dft is None else with_dft(model, dft)
+    forces, step = model.predict(atoms, forces="mean").forces, 0.02
+    for atom, axis in ((0, 0), (2, 1), (3, 2)):
+        slope = 0.0
+        for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):  # the five-point rule
+            moved = atoms.copy()
+            moved.positions[atom, axis] += shift * step
+            slope += weight * model.predict(moved).free_energy / (12 * step)
+        assert forces[atom, axis] == pytest.approx(-slope, abs=1e-4)
+    assert np.abs(forces).max() > 0.1, "eV/Å: nothing to compare otherwise"
+
+
+def test_forces_are_near_those_of_quantum_espresso(model, atoms, al4):
+    forces = model.predict(atoms, forces="mean").forces
+    assert np.corrcoef(forces.ravel(), al4["010"].forces.ravel())[0, 1] > 0.95
+
+
+def test_the_spread_of_the_forces_is_that_of_the_initialisations(model, single, atoms):
+    both, first = (m.predict(atoms, forces="spread") for m in (model, single))
+    np.testing.assert_allclose(np.abs(both.forces - first.forces), both.forces_std, atol=1e-6)
+    np.testing.assert_allclose(model.predict(atoms, forces="mean").forces, both.forces, atol=1e-6)
+    np.testing.assert_array_equal(first.forces_std, 0)
+    assert model.predict(atoms, forces="mean").forces_std is None
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_nothing_depends_on_slabs_threads_or_memory(model, atoms, monkeypatch, cpus):
+    expected = model.predict(atoms, forces="spread", cpus=2)
+    monkeypatch.setattr(module, "SLAB", 700)
+    monkeypatch.setattr(module, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file, the LDOS is predicted twice
+    ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
+    found = model.predict(atoms, forces="spread", cpus=cpus, ldos=ldos)
+    assert found.free_energy == pytest.approx(expected.free_energy, abs=1e-5)
+    np.testing.assert_allclose(found.density, expected.density, atol=1e-6)
+    np.testing.assert_allclose(found.forces, expected.forces, atol=1e-5)
+    np.testing.assert_allclose(found.forces_std, expected.forces_std, atol=1e-5)
+    np.testing.assert_allclose(ldos.mean(axis=(0, 1, 2)) * atoms.get_volume(), found.dos, rtol=1e-5)
+    assert found.outside == expected.outside
+
+
+def test_equal_atoms_have_equal_forces_and_a_supercell_twice_the_energy(model, atoms):
+    swapped = atoms[[2, 0, 3, 1]]
+    one, two = (model.predict(a, forces="mean") for a in (atoms, swapped))
+    np.testing.assert_allclose(two.forces, one.forces[[2, 0, 3, 1]], atol=1e-6)
+    double = model.predict(atoms.repeat((1, 2, 1)), forces="mean")
+    assert double.free_energy == pytest.approx(2 * one.free_energy, abs=1e-4)
+    np.testing.assert_allclose(double.forces, np.tile(one.forces, (2, 1)), atol=1e-4)
+
+
+def test_a_left_handed_cell_is_the_same_crystal(model, atoms):
+    mirrored = ase.Atoms(atoms.numbers, atoms.positions, cell=np.array(atoms.cell)[[1, 0, 2]], pbc=True)
+    one, other = (model.predict(a, forces="mean") for a in (atoms, mirrored))
+    assert other.free_energy == pytest.approx(one.free_energy, abs=1e-5)
+    np.testing.assert_allclose(other.forces, one.forces, atol=1e-5)
+
+
+def test_a_structure_unlike_the_training_is_warned_of(model, atoms):
+    assert model.predict(atoms).warnings == []
+    squeezed = atoms.copy()
+    squeezed.set_cell(0.95 * np.array(atoms.cell), scale_atoms=True)
+    found = model.predict(squeezed)
+    assert found.furthest > 1
+    (warning,) = found.warnings
+    assert re.match(r"\d\d(\.\d)?|100 % of the grid points have descriptors outside the range", warning)
+    assert f"by up to {found.furthest:.1f} standard deviations" in warning
+
+
+def test_a_gap_is_the_range_without_states_around_the_fermi_level():
+    energy = np.arange(-5.0, 5.25, 0.25)
+    dos = np.where(np.abs(energy) > 1, 2.0, 0.0)
+    # Linear between the points, the DOS reaches a hundredth of its largest value just beyond -1.0 and 1.0 eV.
+    assert gap(dos, energy, fermi_level=0.3) == pytest.approx(2.0, abs=0.03)
+    assert gap(dos, energy, fermi_level=2.0) == 0
+    assert gap(np.full(41, 2.0), energy, fermi_level=0.3) == 0
+    assert gap(dos * (energy < 0), energy, fermi_level=0.3) == 0, "no upper end on this grid"
+
+
+def test_an_energy_grid_that_ends_too_early_is_warned_of(model, atoms):
+    hot = model.predict(atoms, temperature=8000.0)
+    level = hot.fermi_level
+    assert hot.top_occupation == pytest.approx(1 / (1 + np.exp((12 - level) / (8.617333e-5 * 8000))), rel=0.1)
+    assert any(w.startswith("the energy grid of the model ends where the occupation is 0.00") for w in hot.warnings)
+
+
+def test_a_gap_is_told_as_a_note(model, atoms):
+    prediction = replace(model.predict(atoms), gap=1.5)
+    assert any(
+        w.startswith("no metal: the DOS vanishes over 1.5 eV around the Fermi level") for w in prediction.warnings
+    )
+
+
+def test_without_the_dft_there_is_neither_free_energy_nor_force(model, atoms):
+    blind = with_dft(model, None)
+    found = blind.predict(atoms)
+    assert found.free_energy is found.hartree_energy is found.forces is None
+    assert found.band_energy == pytest.approx(model.predict(atoms).band_energy, abs=1e-6)
+    assert set(found.std) == {"fermi_level", "band_energy", "entropy_term"}
+    with pytest.raises(ModelError, match="import it again with --pseudopotentials"):
+        blind.predict(atoms, forces="mean")
+
+
+def test_progress_counts_grid_points_of_both_passes(model, atoms):
+    seen = []
+    model.predict(atoms, forces="mean", cpus=2, progress=lambda *at: seen.append(at))
+    assert seen == [(what, done, 8000) for what in ("descriptors", "forces") for done in (4000, 8000)]
+
+
+def test_a_failing_pass_ends_at_once_with_its_error(model, atoms):
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        model.predict(atoms.repeat((2, 2, 1)), forces="mean", progress=stop)
+    assert time.perf_counter() - started < 20
+
+
+def test_a_prediction_as_plain_values_has_all_but_the_density(model, atoms):
+    plain = model.predict(atoms, forces="mean").to_dict()
+    assert plain["grid"] == (20, 20, 20)
+    assert len(plain["dos"]) == len(plain["energy"]) == 37
+    assert np.shape(plain["forces"]) == (4, 3)
+    assert "density" not in plain
+    assert plain["warnings"] == []
