@@ -31,9 +31,9 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.shards import ShardFile, to_batches, write
 from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.scores import SCORES
-from dftune.trainables.ldos.surrogate import judge
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 

@@ -26,7 +26,7 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.arrays import import_arrays
 from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 

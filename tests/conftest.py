@@ -15,7 +15,7 @@ from dftune.tests.postgresql_server import Server, programs
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.surrogate import judge
+from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 

@@ -50,7 +50,8 @@ def _train(
 ) -> list[float] | str:
     import torch
 
-    from ...trainables.ldos.training import TrainingFailed, train
+    from ...trainables.kind import TrainingFailed
+    from ...trainables.ldos.training import train
     from ...trainables.ldos.training_data import read_training_data
 
     torch.set_num_threads(1)  # of the one CPU; a process that has had LAMMPS in it could not have more anyway

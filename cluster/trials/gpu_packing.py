@@ -12,7 +12,7 @@ from typing import Literal
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ...trainables.ldos.training_memory import TrainingMemory
+from ...trainables.kind import TrainingMemory
 from ..resources import CONTEXT, GB, USABLE, alive_nodes, fraction_of
 
 MOST = 8  # trials on one GPU, which they use in turns: a guess that nobody has measured yet

@@ -29,9 +29,10 @@ def train_trial(task: dict[str, Any], data: StudyData, memory: MemoryShare) -> N
         data: of the study.
         memory: for its grid points.
     """
+    from ...trainables.kind import TrainingFailed
+    from ...trainables.ldos.inference import inference_time
     from ...trainables.ldos.network import n_parameters
-    from ...trainables.ldos.surrogate import inference_time
-    from ...trainables.ldos.training import EpochReport, TrainingFailed, train
+    from ...trainables.ldos.training import EpochReport, train
 
     _use_cpus(task["cpus"])
     device = _device()
@@ -102,7 +103,7 @@ class Retrainer:
         self, config: dict[str, Any], data: StudyData, seeds: Sequence[int], cpus: int, memory: MemoryShare
     ) -> Retrained:
         """Train and judge; errors as ``training.train``."""
-        from ...trainables.ldos.surrogate import judge
+        from ...trainables.ldos.judgement import judge
         from ...trainables.ldos.training import EpochReport, train
 
         def report(epoch: EpochReport) -> None:

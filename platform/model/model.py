@@ -30,9 +30,9 @@ from ...trainables.errors import DatasetError, InputError, one_line
 from ...trainables.files import atomic
 from ...trainables.ldos.accuracy import Accuracy
 from ...trainables.ldos.config import SurrogateConfig
+from ...trainables.ldos.judgement import Judgement, judge
 from ...trainables.ldos.network import Network
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, predict, quiet
-from ...trainables.ldos.surrogate import Judgement, judge
 from ...trainables.ldos.training_data import Scaling, SnapshotData
 from ...trainables.physics.reciprocal import smallest_grid
 from ..version import __version__

@@ -434,7 +434,8 @@ class Study:
     def _place(self, dataset: Dataset) -> "Placement":
         """Where trials run on the nodes there are."""
         from ...cluster.trials.gpu_packing import place_trials
-        from ...trainables.ldos.training_memory import TrainingMemory, training_memory
+        from ...trainables.kind import TrainingMemory
+        from ...trainables.ldos.training_memory import training_memory
 
         spec = self.spec
         n_train, n_validation = (sum(s.n_points for s in dataset.split(name)) for name in ("train", "validation"))

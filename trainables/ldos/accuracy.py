@@ -1,7 +1,8 @@
 """How good a predicted LDOS is: band-energy error, DOS error, R².  Energies in eV, errors in meV/atom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,35 @@ class Accuracy:
     dos_rmse: float
     dos_rmse_std: float
     by_group: dict[str, tuple[float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def numbers(self) -> dict[str, tuple[float | None, float | None]]:
+        """What surrogates are compared by: mean and standard deviation over the initialisations."""
+        return {
+            "test_loss": (1 - self.ldos_r2, self.ldos_r2_std),
+            "band_energy_mae": (self.band_energy_mae, self.band_energy_mae_std),
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = [
+            f"on {self.n_snapshots} test snapshots, mean and standard deviation over "
+            f"{self.n_initializations} initialisations:"
+        ]
+        if self.band_energy_mae is None:
+            found.append(
+                "  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons"
+            )
+        else:
+            found.append(f"  band-energy error  {self.band_energy_mae:.1f} ± {self.band_energy_mae_std:.1f} meV/atom")
+        for group, (size, signed) in self.by_group.items():
+            found.append(f"    {group}: {size:.1f} meV/atom (signed {signed:+.1f})")
+        found.append(f"  LDOS R²            {self.ldos_r2:.4f} ± {self.ldos_r2_std:.4f}")
+        found.append(f"  DOS RMSE           {self.dos_rmse:.5f} ± {self.dos_rmse_std:.5f} 1/(eV atom)")
+        return found
 
 
 def summarize(errors: Sequence[SnapshotError], total_variance: float) -> Accuracy:

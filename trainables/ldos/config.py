@@ -1,13 +1,12 @@
 """The hyperparameters of a surrogate: what a config λ may hold, their defaults and bounds."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation
@@ -50,9 +49,15 @@ class SurrogateConfig(BaseModel):
         return self.widths or (self.width,) * self.n_layers
 
     @property
-    def architecture(self) -> Architecture:
+    def seen_by_scores(self) -> Architecture:
         """All that a training-free score sees of it."""
         return self.hidden, self.activation
+
+    def __str__(self) -> str:
+        """The network in a few characters: 2 x 128 gelu."""
+        widths = self.hidden
+        size = f"{len(widths)} x {widths[0]}" if len(set(widths)) == 1 else "-".join(map(str, widths))
+        return f"{size} {self.activation}"
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "SurrogateConfig":
@@ -86,9 +91,10 @@ class SurrogateConfig(BaseModel):
             name = a_width.format(int(places[0]) + 1) if places else str(field)
             if first["type"] == "extra_forbidden":
                 layers = f"width_1 to width_{MOST_LAYERS}"
-                close = difflib.get_close_matches(name, cls.model_fields, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(cls.model_fields)}, {layers}"
-                if name.startswith("width_"):
-                    hint = f"layers have {layers}"
+                hint = (
+                    f"layers have {layers}"
+                    if name.startswith("width_")
+                    else did_you_mean(name, [*cls.model_fields, layers])
+                )
                 raise InputError(f"unknown hyperparameter '{name}'; {hint}") from error
             raise InputError(f"hyperparameter '{name}': {first['msg']}, got {first['input']!r}") from error

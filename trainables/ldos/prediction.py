@@ -36,7 +36,7 @@ from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere
 from ..physics.smearing import fermi_dirac
-from .surrogate import predict_ldos, pull_back
+from .inference import predict_ldos, pull_back
 
 if TYPE_CHECKING:
     from ...platform.model.model import Model

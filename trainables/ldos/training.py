@@ -15,19 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..kind import TrainingFailed
 from .accuracy import SnapshotError, snapshot_error
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .config import SurrogateConfig
 from .grid_points import Batch, Points, place
+from .inference import CHUNK
 from .network import Network
-from .surrogate import CHUNK
 from .training_data import Scaling, SnapshotData, TrainingData
 
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1
-
-
-class TrainingFailed(RuntimeError):
-    """No initialisation gave a usable network; the message says when and why."""
 
 
 @dataclass(frozen=True)

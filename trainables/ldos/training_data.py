@@ -68,6 +68,10 @@ class Scaling:
             ldos_scale=scale or 1.0,
         )
 
+    def tensors(self) -> dict[str, Float32]:
+        """All of it by name, for a file: ``scaling.descriptor_mean`` and so on."""
+        return {f"scaling.{name}": np.asarray(value, dtype=np.float32) for name, value in vars(self).items()}
+
     def descriptors(self, values: NDArray[np.floating]) -> Float32:
         """Standardised descriptors."""
         return (values.astype(np.float32, copy=False) - self.descriptor_mean) / self.descriptor_std

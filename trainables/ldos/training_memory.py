@@ -1,32 +1,13 @@
 """How much memory a training takes on its device, foretold from sizes alone.  Bytes; numbers are float32."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 
+from ..kind import TrainingMemory
 from .config import SurrogateConfig
+from .inference import CHUNK
 from .network import n_parameters
-from .surrogate import CHUNK
 
 NUMBER = 4  # bytes
-
-
-@dataclass(frozen=True)
-class TrainingMemory:
-    """Bytes of one training.
-
-    weights: with gradients, what the optimizer keeps, and the best weights so far.
-    activations: of a mini-batch and its way forth and back, or of a chunk of a validation snapshot, whichever is more.
-    points: all scaled grid points, those of the training twice, since they are shuffled out of place.
-    """
-
-    weights: int
-    activations: int
-    points: int
-
-    @property
-    def network(self) -> int:
-        """All but the grid points, which can be streamed through less."""
-        return self.weights + self.activations
 
 
 def training_memory(

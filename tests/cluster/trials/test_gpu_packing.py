@@ -16,8 +16,9 @@ from dftune.cluster.trials.gpu_packing import MOST, NodeGpus, pack
 from dftune.platform.cli.main import cli
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers.space import draw
+from dftune.trainables.kind import TrainingMemory
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.training_memory import TrainingMemory, training_memory
+from dftune.trainables.ldos.training_memory import training_memory
 
 NEED = TrainingMemory(weights=int(0.1 * GB), activations=int(0.4 * GB), points=int(1 * GB))  # with CUDA: 2 GB
 A_LOT = 1e6

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.inference import CHUNK, inference_time, predict_ldos, pull_back
+from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
-from dftune.trainables.ldos.surrogate import CHUNK, inference_time, judge, predict_ldos, pull_back
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData
 from dftune.trainables.physics.energies import energies
 

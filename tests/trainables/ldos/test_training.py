@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.kind import TrainingFailed
 from dftune.trainables.ldos import training
 from dftune.trainables.ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
-from dftune.trainables.ldos.surrogate import judge
-from dftune.trainables.ldos.training import TrainingFailed, train
+from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.grid_points import Resident, place
-from dftune.trainables.ldos.surrogate import CHUNK
+from dftune.trainables.ldos.inference import CHUNK
 from dftune.trainables.ldos.training import _Judge, _State, _steps, _validation_sums
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 from dftune.trainables.ldos.training_memory import training_memory

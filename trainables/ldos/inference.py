@@ -1,19 +1,16 @@
-"""A trained surrogate: from descriptors to LDOS, DOS and energies.  eV, Å, K; LDOS in 1/(eV Å³)."""
+"""A trained network at work: from descriptors to LDOS, its derivative, and its speed.  LDOS in 1/(eV Å³)."""
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
-from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
 from .config import SurrogateConfig
 from .network import Network
-from .training_data import Scaling, SnapshotData
+from .training_data import Scaling
 
 CHUNK = 16_384  # grid points evaluated at once: memory stays flat in the size of the grid
 
@@ -78,34 +75,3 @@ def inference_time(config: SurrogateConfig, n_in: int, n_out: int, *, device: st
                 torch.cuda.synchronize(device)
             times.append(clock() - started)
     return 1e6 * min(times[1:]) / threads / n_points  # the first one warms up
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """Accuracy over some snapshots, the errors behind it, and (predicted (T, n_energy), true) DOS of each [1/eV]."""
-
-    accuracy: Accuracy
-    errors: list[SnapshotError]
-    dos: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
-
-
-def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Iterable[SnapshotData]) -> Judgement:
-    """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk."""
-    errors, curves, seen = [], [], list[Shard]()
-    for data in snapshots:
-        snapshot, count = data.snapshot, sum(map(len, data.ldos))
-        squares, predicted = np.zeros(network.n_initializations), np.zeros((network.n_initializations, grid.n_energy))
-        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
-            done = 0
-            for chunk in predict_ldos(network, scaling, [descriptors]):
-                true = ldos[done : done + chunk.shape[1]].astype(np.float32)
-                squares += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
-                predicted += chunk.sum(axis=1, dtype=np.float64)
-                done += chunk.shape[1]
-        predicted_dos, true_dos = predicted * (snapshot.volume / count), data.dos()
-        seen += data.ldos
-        curves.append((predicted_dos, true_dos))
-        errors.append(
-            snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
-        )
-    return Judgement(summarize(errors, total_variance(seen)), errors, curves)

@@ -1,0 +1,54 @@
+"""The card of an LDOS surrogate: the contents of its model.json.  eV, Å, K."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from ..data.dataset import Dataset
+from ..data.energy_grid import EnergyGrid
+from ..data.kohn_sham import KohnSham
+from ..descriptors.bispectrum import BispectrumSettings
+from ..kind import Card
+from .accuracy import Accuracy
+from .config import SurrogateConfig
+
+
+class LdosCard(Card):
+    """What an LDOS surrogate is, besides its weights and scaling."""
+
+    descriptors: BispectrumSettings
+    energy_grid: EnergyGrid
+    species: dict[str, float] = Field(description="chemical symbol -> valence electrons")
+    dft: KohnSham | None = Field(description="what the total free energy needs besides the LDOS; None: not known")
+    grid_spacing: float = Field(gt=0, description="largest distance of grid points in training [Å]")
+    temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
+    accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
+
+
+def card_for(
+    study: str,
+    config: SurrogateConfig,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    descriptors: BispectrumSettings,
+    accuracy: Accuracy,
+) -> LdosCard:
+    """The card of a surrogate just trained on ``dataset``."""
+    train = dataset.split("train")
+    return LdosCard(
+        kind="ldos",
+        study=study,
+        config=config.model_dump(mode="json"),
+        n_initializations=len(seeds),
+        seeds=list(seeds),
+        dataset=dataset.name,
+        dataset_sha256=dataset.fingerprint,
+        descriptors=descriptors,
+        energy_grid=dataset.info.energy_grid,
+        species=dataset.info.species,
+        dft=dataset.info.dft,
+        grid_spacing=max(float((np.linalg.norm(s.cell, axis=1) / s.grid).max()) for s in train),
+        temperature=float(np.mean([s.temperature for s in train])),
+        accuracy=accuracy,
+    )

