@@ -32,8 +32,8 @@ def _kernel_ridge(data: "TrainingData", test: Sequence["SnapshotData"], seed: in
 class LdosKind(Kind):
     """Networks from standardised descriptors to a scaled LDOS.
 
-    The sizes of a study are ``n_in`` components of a descriptor, ``n_out`` energies, and the grid points ``n_train`` and
-    ``n_validation``.
+    The sizes of a study are ``n_in``, components of a descriptor; ``n_out``, energies; ``n_train`` and
+    ``n_validation``, grid points.
     """
 
     name = "ldos"
@@ -196,6 +196,6 @@ class LdosKind(Kind):
         if share == 1:
             return None
         return (
-            f"the grid points do not fit into the memory of a trial and are streamed, {share:.1%} of them shuffled at a "
-            "time; memory in [resources] sets how much it takes"
+            "the grid points do not fit into the memory of a trial and are streamed, "
+            f"{share:.1%} of them shuffled at a time; memory in [resources] sets how much it takes"
         )
