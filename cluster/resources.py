@@ -59,7 +59,7 @@ def object_store() -> float:
 
 @dataclass(frozen=True)
 class MemoryShare:
-    """Memory for the grid points of a trial: so much, or its share of half of the node's, or of its GPU's.
+    """Memory for the data of a trial: so much, or its share of half of the node's, or of its GPU's.
 
     The other half of a node is for Ray's object store (0.3 by default), networks and their activations.  Shares are of
     what the machine has and not of what is free, so that equal studies stream equally.
@@ -83,7 +83,7 @@ class MemoryShare:
 
         Args:
             device: ``cpu``, ``cuda`` or ``cuda:N``.
-            beside: bytes that the training takes besides grid points.
+            beside: bytes that the training takes besides its data.
         """
         if self.gigabytes is not None:
             return GB * self.gigabytes

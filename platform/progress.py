@@ -2,47 +2,13 @@
 
 import sys
 import time
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-
-class Progress(Protocol):
-    """Where a long task says how far it is."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        ...
-
-    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
-        """``stage`` has done ``done`` of ``total``; ``text`` says what last."""
-        ...
-
-    def end(self, stage: str) -> None:
-        """``stage`` is over."""
-        ...
-
-    def close(self) -> None:
-        """Leave the terminal as it was, whatever is under way."""
-        ...
-
-
-class Silent:
-    """No progress: for programs."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
-        pass
-
-    def end(self, stage: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+from ..trainables.progress import Progress as Progress
+from ..trainables.progress import Silent as Silent
 
 
 class Terminal:

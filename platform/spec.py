@@ -1,157 +1,55 @@
 """The specification of a study: a TOML file, or keyword arguments, checked where it enters."""
 
-import difflib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from ..searchers import SEARCHERS
+from ..searchers import Method, SearchTask
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
-from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
+from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest, probes
 from ..trainables.data.mirror import absolute
-from ..trainables.descriptors.bispectrum import BispectrumSettings
-from ..trainables.errors import InputError
-from ..trainables.ldos.config import SurrogateConfig
-
-Objective = Literal["validation_loss", "band_energy_mae"]
-Cost = Literal["n_parameters", "inference_time"]
-UNITS: dict[str, str] = {
-    "validation_loss": "",
-    "band_energy_mae": " meV/atom",
-    "n_parameters": "",
-    "inference_time": " µs a grid point",
-}
+from ..trainables.errors import InputError, did_you_mean
+from ..trainables.kind import Kind
+from ..trainables.kinds import kind_named, kind_of
+from .methods import NOTHING, Own, default_method, method_names, method_of, score_of
+from .tables import Budget, Compare, Resources, Scheduler
 
 
 class SpecError(InputError):
     """A study specification has an unknown key, a wrong value, or does not fit together."""
 
 
-class Resources(BaseModel):
-    """What one trial may use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cpus: int = Field(default=1, ge=1, description="CPUs of a trial")
-    gpus: float | Literal["auto"] = Field(
-        default="auto",
-        description="share of a GPU of a trial, 0 to 1; auto: as many trials on each as its memory holds, none without",
-    )
-    memory: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="GB set aside for a trial on its node, and for its grid points, on its GPU if it has one: what "
-        "does not fit is streamed; default its share of half of the node, or of the GPU what the network leaves",
-    )
-    concurrent: int | None = Field(default=None, ge=1, description="most trials at once; default all that fit")
-    time_limit: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="seconds until a trial is ended, as failed; default none"
-    )
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _share_of_one(cls, gpus: Any) -> Any:
-        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
-        if gpus != "auto" and not (number and (gpus == 0 or 0.01 <= gpus <= 1)):
-            raise ValueError(
-                'needs "auto", 0, or 0.01 to 1: a trial trains on one GPU or shares it, and more GPUs train more trials'
-            )
-        return gpus
-
-
-class Budget(BaseModel):
-    """What all trials of a study may use together: when it is used up, no further one starts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    grid_points: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="grid points x epochs of training"
-    )
-    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="seconds of training, summed")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.grid_points is None and self.seconds is None:
-            raise ValueError("needs grid_points or seconds")
-        return self
-
-
-class Scheduler(BaseModel):
-    """How trials that fall behind others at the same epoch are stopped early."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    type: Literal["asha", "median", "hyperband"] = Field(
-        description="asha: successive halving without waiting; median: stop what is worse than the median; hyperband: "
-        "successive halving of groups that wait for each other"
-    )
-    grace_epochs: int | None = Field(
-        default=None, ge=1, description="asha, median: epochs before the first comparison; default an eighth of all"
-    )
-    reduction_factor: int | None = Field(
-        default=None, ge=2, le=100, description="asha, hyperband: one in so many goes on; default 3"
-    )
-
-    @model_validator(mode="after")
-    def _options_have_a_use(self) -> Self:
-        unused = {"median": "reduction_factor", "hyperband": "grace_epochs"}.get(self.type)
-        if unused is not None and getattr(self, unused) is not None:
-            raise ValueError(f"'{unused}' has no use with type '{self.type}'; leave it out")
-        return self
-
-
-class Compare(BaseModel):
-    """What `dftune compare` varies: the methods, their options and seeds, each with the same budget."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    methods: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="default all that can work in the space"
-    )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(0,), min_length=1, description="each method is run once with each of them"
-    )
-    budget: Budget | None = Field(default=None, description="of each method and seed; default that of the study")
-    trials: int = Field(default=1000, ge=1, description="most trials of each method and seed")
-    options: dict[str, dict[str, Any]] = Field(default={}, description="options of a method, by its name")
-
-    @field_validator("methods")
-    @classmethod
-    def _known(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in methods or ():
-            if name not in SEARCHERS:
-                raise ValueError(f"unknown method '{name}'; there are {', '.join(SEARCHERS)}")
-        if methods and len(set(methods)) < len(methods):
-            raise ValueError("a method stands there twice")
-        return methods
-
-
-def _default_space() -> Space:
-    return {
-        "n_layers": Int(low=1, high=3),
-        "width": Int(low=16, high=256, log=True),
-        "activation": Choice(values=("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")),
-        "learning_rate": Float(low=3e-4, high=3e-3, log=True),
-    }
-
-
 class StudySpec(BaseModel):
-    """All that fixes a study besides its data."""
+    """All that fixes a study besides its data.
+
+    Made by ``of`` or ``read``: the kind of surrogates decides what can be minimised, and has a table of its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    of_kind: ClassVar[Kind]
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, dot, dash, underscore"
     )
+    kind: str = Field(description="kind of surrogates; default that of the dataset")
     dataset: str = Field(min_length=1, description="dataset folder, relative to the study file, or URL of one")
-    method: str = Field(default="rfr", description="how configs are chosen")
-    minimize: Objective = Field(default="validation_loss", description="value of a trial, on the validation snapshots")
-    cost: Cost | None = Field(
+    method: str = Field(description="how configs are chosen")
+    minimize: str = Field(description="value of a trial, on the validation data")
+    cost: str | None = Field(
         default=None, description="cost of using the network, minimised beside the value by the methods that can"
     )
     cost_tolerance: float = Field(
@@ -164,11 +62,15 @@ class StudySpec(BaseModel):
     trials: int = Field(default=50, ge=1, description="most trials to train; some methods need fewer")
     budget: Budget | None = Field(default=None, description="end of the search besides trials; default none")
     initializations: int = Field(default=5, ge=1, le=100, description="T, networks of the chosen config")
-    descriptors: BispectrumSettings = BispectrumSettings()
-    space: Space = Field(default_factory=_default_space, min_length=1, description="hyperparameters to vary")
+    space: Space = Field(min_length=1, description="hyperparameters to vary")
     config: dict[str, Any] = Field(default={}, description="hyperparameters held at one value")
     options: dict[str, Any] = Field(default={}, description="options of the method")
     scheduler: Scheduler | None = Field(default=None, description="early end of trials that fall behind; default none")
+    loggers: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="where trials are logged besides the ledger, each with its options: tensorboard, mlflow, wandb, "
+        "csv, json, or package:Class of a Ray Tune callback; default nowhere",
+    )
     resources: Resources = Resources()
     compare: Compare = Compare()
 
@@ -178,27 +80,34 @@ class StudySpec(BaseModel):
         return str(dataset) if isinstance(dataset, Path) else dataset
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.method not in SEARCHERS:
-            raise ValueError(f"unknown method '{self.method}'; there are {', '.join(SEARCHERS)}")
-        if self.cost is not None and not SEARCHERS[self.method].weighs_cost:
-            able = ", ".join(name for name, method in SEARCHERS.items() if method.weighs_cost)
-            raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        context = info.context or {}
+        own: Own = context.get("own", NOTHING)
+        for what, name, known in (
+            ("minimize", self.minimize, self.of_kind.values),
+            ("cost", self.cost, self.of_kind.costs),
+        ):
+            if name is not None and name not in known:
+                raise ValueError(f"{what} = '{name}' is unknown; {did_you_mean(name, known)}")
+        if not context.get("as_it_was"):
+            self._check_methods(own)
         if self.cost is None and self.cost_tolerance != StudySpec.model_fields["cost_tolerance"].default:
             raise ValueError("cost_tolerance has no use without cost")
         if self.scheduler is not None and "epochs" in self.space:
             raise ValueError("[scheduler] compares trials of one length; move epochs from [space] to [config]")
         if both := sorted(set(self.space) & set(self.config)):
             raise ValueError(f"'{both[0]}' stands in [space] and in [config]; choose one")
-        if "widths" in self.config and (useless := {"n_layers", "width"} & set(self.space)):
-            raise ValueError(f"widths in [config] leaves '{min(useless)}' in [space] without a use; leave one out")
+        try:
+            self.of_kind.refuse_space(set(self.space), self.config)
+        except InputError as error:
+            raise ValueError(str(error)) from error
         try:
             checked(self.space)
         except ValueError as error:
             raise ValueError(f"[space]: {error}") from error
         for config in probes(self.space):
             try:
-                SurrogateConfig.of({**self.config, **config})
+                self.full(config)
             except InputError as error:
                 raise ValueError(f"[space] or [config]: {error}") from error
         if self.scheduler is not None and (grace := self.scheduler.grace_epochs or 1) >= self.epochs:
@@ -207,19 +116,55 @@ class StudySpec(BaseModel):
             )
         return self
 
+    def _check_methods(self, own: Own) -> None:
+        """Refuse methods that there are not, or that cannot do what is asked of them.  Raises ValueError."""
+        kind = self.of_kind
+        try:
+            method = method_of(kind, self.method, own)
+            for name in self.compare.methods or ():
+                method_of(kind, name, own)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if self.cost is not None and not method.weighs_cost:
+            able = ", ".join(name for name in method_names(kind, own) if method_of(kind, name, own).weighs_cost)
+            raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
+
+    @property
+    def settings(self) -> Any:
+        """The kind's own table."""
+        return getattr(self, self.of_kind.table)
+
+    @property
+    def value_measure(self) -> Any:
+        """What is minimised."""
+        return self.of_kind.values[self.minimize]
+
+    @property
+    def cost_measure(self) -> Any:
+        """What is minimised beside it, or None."""
+        return None if self.cost is None else self.of_kind.costs[self.cost]
+
     @property
     def epochs(self) -> int:
         """Epochs of a trial that is not stopped."""
-        return int(self.config.get("epochs", SurrogateConfig.model_fields["epochs"].default))
+        fixed = {"epochs": self.config["epochs"]} if "epochs" in self.config else {}
+        return int(self.of_kind.config.of(fixed).epochs)
 
-    @property
-    def method_options(self) -> BaseModel:
+    def full(self, config: Mapping[str, Any]) -> Any:
+        """The full config of what a method proposes: with all that is held at one value.
+
+        Raises:
+            InputError: an unknown hyperparameter or a wrong value.
+        """
+        return self.of_kind.config.of({**self.config, **config})
+
+    def method_options(self, own: Own = NOTHING) -> BaseModel:
         """The options of the method, checked.
 
         Raises:
             SpecError: an unknown or wrong one.
         """
-        model = SEARCHERS[self.method].options
+        model = method_of(self.of_kind, self.method, own).options
         try:
             return model.model_validate(self.options)
         except ValidationError as error:
@@ -228,30 +173,37 @@ class StudySpec(BaseModel):
     @property
     def metric(self) -> str:
         """The reported number that is minimised: that of the weights kept, not of the last epoch."""
-        return {"validation_loss": "best_loss", "band_energy_mae": "best_band_energy_mae"}[self.minimize]
+        return self.value_measure.report
 
-    def largest(self, size: Callable[[SurrogateConfig], float]) -> SurrogateConfig:
+    def largest(self, size: Callable[[Any], float]) -> Any:
         """The config of the space that is largest by ``size``, as far as each hyperparameter alone decides."""
-
-        def of(config: Config) -> SurrogateConfig:
-            return SurrogateConfig.of({**self.config, **config})
-
-        return of(largest(self.space, lambda config: size(of(config))))
+        return self.full(largest(self.space, lambda config: size(self.full(config))))
 
     def trial_seed(self, trial: int) -> int:
         """Seed of a trial's initial weights: a function of study and trial number, whatever ran before."""
         return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0])
 
-    def searcher(self, scorer: Scorer = no_scores) -> Searcher:
-        """The method, which asks ``scorer`` for the scores it needs.
+    def method_of(self, own: Own = NOTHING) -> Method:
+        """Its method.  Raises InputError: there is none of that name."""
+        return method_of(self.of_kind, self.method, own)
+
+    def searcher(self, scorer: Scorer = no_scores, own: Own = NOTHING) -> Searcher:
+        """The method's searcher, which asks ``scorer`` for the scores it needs.
 
         Raises:
             SpecError: the method cannot work in this space, or with so few trials.
         """
-        method = SEARCHERS[self.method]
-        more = {"with_cost": True} if self.cost is not None else {}
+        method = self.method_of(own)
+        task = SearchTask(
+            space=self.space,
+            seed=self.seed,
+            scorer=scorer,
+            with_cost=self.cost is not None,
+            direction="published" if method.score is None else score_of(self.of_kind, method.score, own).direction,
+            seen=lambda config: self.full(config).seen_by_scores,
+        )
         try:
-            searcher = method.build(self.space, self.seed, scorer, self.method_options, **more)
+            searcher = method.build(task, self.method_options(own))
         except ValueError as error:
             raise SpecError(f"method {self.method}: {error}") from error
         if isinstance(searcher, NeedsTrials) and self.trials < searcher.least_trials:
@@ -262,7 +214,7 @@ class StudySpec(BaseModel):
         return searcher
 
     @classmethod
-    def read(cls, path: Path) -> "StudySpec":
+    def read(cls, path: Path, own: Own = NOTHING) -> "StudySpec":
         """From a TOML file.
 
         Raises:
@@ -277,19 +229,65 @@ class StudySpec(BaseModel):
         if isinstance(values.get("dataset"), str):
             values["dataset"] = absolute(values["dataset"], path.parent)
         try:
-            return cls.of(values)
+            return cls.of(values, own)
         except SpecError as error:
             raise SpecError(f"{path}: {error}") from error
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "StudySpec":
-        """From plain values.  Raises SpecError as ``read``."""
+    def of(cls, values: Mapping[str, Any], own: Own = NOTHING, *, as_it_was: bool = False) -> "StudySpec":
+        """From plain values.
+
+        Args:
+            values: as in a study file.
+            own: scores and searcher of the script.
+            as_it_was: of a study that has begun: its method need not be there, to look at it.
+
+        Raises:
+            SpecError: as ``read``.
+        """
         try:
-            spec = cls.model_validate(values)
+            kind = kind_named(str(values.get("kind") or kind_of(str(values.get("dataset", "")))))
+        except SpecError:
+            raise
+        except InputError as error:
+            raise SpecError(f"key 'kind': {error}") from error
+        model = _model(kind)
+        filled = {
+            "kind": kind.name,
+            "method": default_method(kind),
+            "minimize": next(iter(kind.values)),
+            "space": SPACE.validate_python(kind.space) if kind.space else {},
+            **values,
+        }
+        try:
+            spec = model.model_validate(filled, context={"own": own, "as_it_was": as_it_was})
         except ValidationError as error:
-            raise SpecError(_explain(error, cls)) from error
-        spec.method_options  # noqa: B018  (checks them)
+            raise SpecError(_explain(error, model)) from error
+        if not as_it_was:
+            spec.method_options(own)
         return spec
+
+
+@cache
+def _model(kind: Kind) -> type[StudySpec]:
+    """The specification of a study of one kind: with its own table, and its own name for work in a budget."""
+    work = (float | None, Field(default=None, gt=0, allow_inf_nan=False, description=kind.compute.label))
+    budget = create_model("Budget", __base__=Budget, **{kind.compute.report: work})  # type: ignore[call-overload]
+    budget.counts = kind.compute.report
+    compare = create_model("Compare", __base__=Compare, budget=(budget | None, None))
+    try:
+        own_table: Any = (kind.settings, kind.settings())
+    except ValidationError:  # it has settings without a default
+        own_table = (kind.settings, ...)
+    model = create_model(
+        "StudySpec",
+        __base__=StudySpec,
+        budget=(budget | None, None),
+        compare=(compare, compare()),
+        **{kind.table: own_table},
+    )
+    model.of_kind = kind
+    return model
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -301,10 +299,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     place = [str(part) for part in first["loc"] if part not in ("int", "float", "choice") or part == first["loc"][-1]]
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = _known_keys(model, first["loc"])
-        close = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known) or 'none'}"
-        return f"unknown key '{key}'; {hint}"
+        return f"unknown key '{key}'; {did_you_mean(place[-1], _known_keys(model, first['loc']))}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
     if first["type"].startswith("union_tag"):

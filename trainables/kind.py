@@ -357,6 +357,9 @@ class Kind(Protocol):
     def refuse(self, data: Any, settings: Any, minimize: str) -> None:
         """Check what would make a study fail, before it starts.  Raises InputError."""
 
+    def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
+
     def sizes(self, data: Any, settings: Any) -> dict[str, int]:
         """The numbers that decide what a training costs, as ``memory`` and ``terms`` take them."""
         return {}

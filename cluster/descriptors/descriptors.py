@@ -26,7 +26,8 @@ from ...trainables.errors import DatasetError, InputError, one_line
 from ..resources import slots
 from .mpi_group import MpiGroup
 
-Progress = Callable[[int, int, str], None]  # done, total, what was done last; also called once a second meanwhile
+Update = Callable[[str, int, int, str], None]  # as Progress.update
+STAGE = "descriptors"
 IN_FLIGHT = 2  # pieces an actor has before it: one being computed, one waiting
 READS_A_NODE = 2  # shards that a node reads into the object store at once
 DEATHS = 3  # as many processes may die over one piece, or in a row before they have begun
@@ -268,7 +269,7 @@ def compute_descriptors(
     actors: int | None = None,
     ranks: int = 1,
     keep: bool = False,
-    progress: Progress = lambda done, total, text: None,
+    progress: Update = lambda stage, done, total, text: None,
 ) -> DescriptorShards:
     """Compute the descriptors of every snapshot that does not have them, and write them to the dataset.
 
@@ -278,7 +279,8 @@ def compute_descriptors(
         actors: number of actors; by default as many as fit on the cluster, no more than there are pieces to compute.
         ranks: CPUs of an actor; with more than one, each is a group of so many MPI ranks that share each piece.
         keep: bring all descriptors into the object store, too.
-        progress: called after each piece, and once a second meanwhile; what it raises ends the computation.
+        progress: as ``Progress.update``, after each piece and once a second meanwhile; what it raises ends the
+            computation.
 
     Raises:
         InputError: a snapshot cannot be computed or the folder not be written; finished pieces stay.
@@ -292,17 +294,17 @@ def compute_descriptors(
     )
     total = len(dataset.snapshots)
     done = there = total - len(missing)
-    progress(done, total, f"{len(missing)} to compute")
+    progress(STAGE, done, total, f"{len(missing)} to compute")
 
     def wait(ref: ray.ObjectRef) -> Any:
         while not ray.wait([ref], timeout=1.0)[0]:
-            progress(done, total, "")
+            progress(STAGE, done, total, "")
         return ray.get(ref)
 
     try:
         while (step := wait(registry.step.remote())) is not None:
             done = there + step[0]
-            progress(done, total, step[1])
+            progress(STAGE, done, total, step[1])
         shards = wait(registry.publish.remote([s.id for s in dataset.snapshots])) if keep else {}
         return DescriptorShards(registry, shards, wait(registry.counts.remote()))
     except BaseException as error:

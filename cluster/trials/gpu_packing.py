@@ -53,7 +53,7 @@ def place_trials(
     Args:
         gpus: share of a GPU of each trial, or "auto".
         cpus: of each trial.
-        memory: GB that its grid points may take at most; None for all there is.
+        memory: GB that its data may take at most; None for all there is.
         wanted: most trials that will run at once.
         need: of the largest network that may be trained.
         network: that network, in words.
@@ -79,10 +79,10 @@ def place_trials(
 def pack(
     found: Sequence[NodeGpus], cpus: int, memory: float | None, wanted: int, need: TrainingMemory, network: str
 ) -> Placement:
-    """The share of a GPU with which most trials run at once, each with all its grid points on the GPU.
+    """The share of a GPU with which most trials run at once, each with all its data on the GPU.
 
     As many share a GPU as fit into its memory, as have CPUs of their own, as there are trials, and as MOST says.  Where
-    not even one holds its grid points, one has the GPU to itself and streams them.
+    not even one holds its data, one has the GPU to itself and streams them.
 
     Args:
         found: the nodes with GPUs.
@@ -107,7 +107,7 @@ def pack(
     )
     if by_memory == 0:
         streams = CONTEXT + need.network < room
-        text += "; grid points that do not fit are streamed" if streams else "; so large a network will fail"
+        text += "; data that do not fit are streamed" if streams else "; so large a network will fail"
     return Placement(fraction_of(n), text + _problems(found, "trials there train on the CPUs"))
 
 
@@ -163,7 +163,7 @@ def _points(need: TrainingMemory, memory: float | None) -> float:
 def _amounts(need: TrainingMemory, memory: float | None, network: str) -> str:
     return (
         f"the largest network ({network}) takes {need.weights / GB:.3f} GB for weights and optimizer, "
-        f"{need.activations / GB:.2f} for activations, {_points(need, memory) / GB:.2f} for grid points, and CUDA "
+        f"{need.activations / GB:.2f} for activations, {_points(need, memory) / GB:.2f} for data, and CUDA "
         f"{CONTEXT / GB:g} (assumed)"
     )
 

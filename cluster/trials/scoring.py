@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import ray
 
-from ...trainables.ldos.config import Architecture, SurrogateConfig
-from ...trainables.ldos.training_data import MiniBatch
+from ...trainables.kind import Score
 from ..resources import slots
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
@@ -18,32 +17,29 @@ BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rath
 
 @ray.remote(max_restarts=3, max_task_retries=3)
 class ScorerActor:
-    """Scores batches of configs on mini-batches it was given once; started again, elsewhere, when it dies."""
+    """Scores batches of configs on a mini-batch it was given once; started again, elsewhere, when it dies."""
 
-    def __init__(self, batches: Mapping[str, MiniBatch], constants: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, score: Score, batch: Any, seed: int) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self._batches, self._constants, self._seed = dict(batches), dict(constants), seed
+        self._score, self._batch, self._seed = score, batch, seed
 
-    def score(self, name: str, configs: Sequence[Mapping[str, Any]]) -> tuple[list[float], float]:
-        """Scores, and the CPU seconds they took."""
-        from ...trainables.ldos.scores import SCORES
-
+    def score(self, configs: Sequence[Any]) -> tuple[list[float], float]:
+        """Scores of full configs, and the CPU seconds they took."""
         started = time.process_time()
-        full = [SurrogateConfig.of({**self._constants, **config}) for config in configs]
-        return SCORES[name].function(full, self._batches[name], self._seed), time.process_time() - started
+        return self._score.function(configs, self._batch, self._seed), time.process_time() - started
 
 
 class ClusterScorer:
     """A scorer (see ``searchers.searcher.Scorer``) that does not wait: actors work while Ray Tune goes on.
 
     Args:
-        score: name of the score.
-        batches: name of a score -> mini-batch for it.
-        constants: hyperparameters that every config shares.
+        score: the score.
+        batch: mini-batch for it.
+        full: makes a full config, with ``seen_by_scores``, of what a method proposes.
         seed: of the initialisations.
-        known: scores of an earlier session.
+        known: scores of an earlier session, by what a score sees of a config.
         beside_trials: candidates come all along the search: one actor, which takes no slot away from the trials; and a
             call waits a moment for the score it asks for first.
         progress: called with (scored, asked for) as batches come back.
@@ -51,24 +47,24 @@ class ClusterScorer:
 
     def __init__(
         self,
-        score: str,
-        batches: Mapping[str, MiniBatch],
-        constants: Mapping[str, Any],
+        score: Score,
+        batch: Any,
+        full: Callable[[Mapping[str, Any]], Any],
         seed: int,
         *,
-        known: Mapping[Architecture, float] | None = None,
+        known: Mapping[Hashable, float] | None = None,
         beside_trials: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self._score, self._arguments, self._progress = score, (batches, constants, seed), progress
-        self._constants, self._beside_trials = dict(constants), beside_trials
-        self.known: dict[Architecture, float] = dict(known or {})
+        self._arguments, self._progress = (score, batch, seed), progress
+        self._full, self._beside_trials = full, beside_trials
+        self.known: dict[Hashable, float] = dict(known or {})
         self.seconds, self._scored = 0.0, 0
-        self._keys: dict[tuple[tuple[str, Any], ...], Architecture] = {}
+        self._keys: dict[tuple[tuple[str, Any], ...], Hashable] = {}
         self._actors: list[Any] = []
         self._idle: list[Any] = []
         self._queue: list[Mapping[str, Any]] = []
-        self._asked: set[Architecture] = set(self.known)
+        self._asked: set[Hashable] = set(self.known)
         self._running: dict[ray.ObjectRef, tuple[Any, Sequence[Mapping[str, Any]]]] = {}
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -95,10 +91,10 @@ class ClusterScorer:
         """The score of a config, or None while it is not known."""
         return self.known.get(self._key(config))
 
-    def _key(self, config: Mapping[str, Any]) -> Architecture:
+    def _key(self, config: Mapping[str, Any]) -> Hashable:
         items = tuple(config.items())
         if items not in self._keys:
-            self._keys[items] = SurrogateConfig.of({**self._constants, **config}).architecture
+            self._keys[items] = self._full(config).seen_by_scores
         return self._keys[items]
 
     def _collect(self) -> None:
@@ -128,7 +124,7 @@ class ClusterScorer:
         while self._queue and self._idle:
             actor, size = self._idle.pop(0), self._batch_size()
             configs, self._queue = self._queue[:size], self._queue[size:]
-            self._running[actor.score.remote(self._score, configs)] = (actor, configs)
+            self._running[actor.score.remote([self._full(config) for config in configs])] = (actor, configs)
 
     def _batch_size(self) -> int:
         """Configs for BATCH_SECONDS of work, as far as earlier batches tell; few where one score is waited for."""

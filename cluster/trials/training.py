@@ -2,87 +2,75 @@
 
 import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from ...trainables.ldos.accuracy import Accuracy, SnapshotError
-from ...trainables.ldos.config import SurrogateConfig
-from ...trainables.ldos.training_data import TrainingData
+from ...trainables.kind import Kind, StudyData, TrainingFailed
 from ..resources import MemoryShare
-from .study_data import StudyData
 
 
-def train_trial(task: dict[str, Any], data: StudyData, memory: MemoryShare) -> None:
+def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: MemoryShare) -> None:
     """Ray Tune trainable: train one config with one initialisation, report every epoch, say why it failed.
 
-    Reports are those of ``EpochReport``, with ``n_parameters`` of the network and its ``inference_time`` [µs a grid
-    point], measured where the trial runs.
+    Reports are those of ``Kind.train``, with the numbers of ``Kind.costs_of`` measured where the trial runs.
 
     Args:
-        task: ``config`` (all hyperparameters), ``seed``, ``cpus``; ``complete_key`` and ``failure_key`` mark the last
-            report; ``pauses`` are the epochs after which the trial may be paused, so that they report a checkpoint.
+        task: ``config`` (all hyperparameters), ``seed``, ``cpus``, ``sizes`` of the data; ``complete_key`` and
+            ``failure_key`` mark the last report; ``pauses`` are the epochs after which the trial may be paused, so that
+            they report a checkpoint.
+        kind: of the surrogate.
         data: of the study.
-        memory: for its grid points.
+        memory: for its data.
     """
-    from ...trainables.kind import TrainingFailed
-    from ...trainables.ldos.inference import inference_time
-    from ...trainables.ldos.network import n_parameters
-    from ...trainables.ldos.training import EpochReport, train
-
     _use_cpus(task["cpus"])
     device = _device()
+    last: dict[str, Any] = {}
     try:
-        config, training_data = SurrogateConfig.of(task["config"]), data.worker_data()
-        sizes = len(data.scaling.descriptor_mean), len(data.scaling.ldos_mean)
-        network = {
-            "n_parameters": n_parameters(config, *sizes),
-            "inference_time": inference_time(config, *sizes, device=device),
-        }
+        config, training_data = kind.config.of(task["config"]), data.worker_data()
+        costs = kind.costs_of(config, task["sizes"], device)
         with tempfile.TemporaryDirectory(prefix="dftune-trial-") as folder:
             if (paused := tune.get_checkpoint()) is not None:
                 paused.to_directory(folder)
 
-            def report(epoch: EpochReport) -> None:
-                saved = tune.Checkpoint.from_directory(folder) if epoch.epoch in task["pauses"] else None
-                tune.report(asdict(epoch) | network, checkpoint=saved)
+            def report(epoch: Mapping[str, Any]) -> None:
+                saved = tune.Checkpoint.from_directory(folder) if epoch["epoch"] in task["pauses"] else None
+                last.update(epoch, **costs)
+                tune.report(dict(last), checkpoint=saved)
 
             # The search keeps values, not weights: only the chosen config is trained to be used.
-            trained = train(
+            kind.train(
                 config,
                 training_data,
                 seeds=[task["seed"]],
                 device=device,
-                memory=memory.bytes(device, _beside(config, training_data, 1)),
-                tf32=True,  # ranks configs as float32 does: benchmarks/precision.py
+                memory=memory.bytes(device, kind.memory(config, task["sizes"]).network),
                 report=report,
                 checkpoint=Path(folder) / "training.safetensors",
                 checkpoint_epochs=task["pauses"],
+                for_ranking=True,
             )
     except TrainingFailed as error:
         tune.report({task["failure_key"]: str(error)})
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
         tune.report({task["failure_key"]: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
     else:
-        tune.report(asdict(trained.last) | network | {task["complete_key"]: True})
+        tune.report(last | {task["complete_key"]: True})
 
 
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """The chosen config, trained with T initialisations and judged on the test snapshots.
+    """The chosen config, trained with T initialisations and judged on the test data.
 
-    ``weights`` holds arrays by the names of ``Network``'s state; ``dos`` a pair (predicted (T, n_energy), true) for
-    each snapshot.
+    ``tensors`` are all numbers of the surrogate by name, ``seeds`` those of the initialisations that came to their end.
     """
 
-    weights: dict[str, Any]
-    accuracy: Accuracy
-    errors: list[SnapshotError]
-    dos: list[tuple[Any, Any]]
+    tensors: dict[str, Any]
+    judgement: Any
     seeds: tuple[int, ...]
 
 
@@ -92,60 +80,48 @@ class Retrainer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._epoch: tuple[int, float] = (0, float("nan"))
+        self._last: dict[str, Any] = {"epoch": 0}
 
-    def progress(self) -> tuple[int, float]:
-        """Epochs done, and the mean validation loss of the last."""
+    def progress(self) -> dict[str, Any]:
+        """The last report."""
         with self._lock:
-            return self._epoch
+            return self._last
 
     def run(
-        self, config: dict[str, Any], data: StudyData, seeds: Sequence[int], cpus: int, memory: MemoryShare
+        self,
+        kind: Kind,
+        config: dict[str, Any],
+        sizes: Mapping[str, int],
+        data: StudyData,
+        seeds: Sequence[int],
+        cpus: int,
+        memory: MemoryShare,
     ) -> Retrained:
-        """Train and judge; errors as ``training.train``."""
-        from ...trainables.ldos.judgement import judge
-        from ...trainables.ldos.training import EpochReport, train
+        """Train and judge; errors as ``Kind.train``."""
 
-        def report(epoch: EpochReport) -> None:
+        def report(epoch: Mapping[str, Any]) -> None:
             with self._lock:
-                self._epoch = (epoch.epoch, epoch.validation_loss)
+                self._last = dict(epoch)
 
         _use_cpus(cpus)
         device = _device()
-        chosen, training_data = SurrogateConfig.of(config), data.training_data()
-        trained = train(
+        chosen, training_data = kind.config.of(config), data.training_data()
+        trained = kind.train(
             chosen,
             training_data,
             seeds=seeds,
             device=device,
-            memory=memory.bytes(device, _beside(chosen, training_data, len(seeds))),
+            memory=memory.bytes(device, kind.memory(chosen, sizes, len(seeds)).network),
             report=report,
         )
-        judgement = judge(trained.network, trained.scaling, data.energy_grid, data.test())
-        return Retrained(trained.network.arrays(), judgement.accuracy, judgement.errors, judgement.dos, trained.seeds)
+        judgement = kind.judge(trained, training_data, data.test())
+        return Retrained(kind.tensors(trained), judgement, tuple(trained.seeds))
 
 
 def _use_cpus(cpus: float) -> None:
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
-
-
-def _beside(config: SurrogateConfig, data: TrainingData, n_initializations: int) -> int:
-    """Bytes that a training takes besides grid points."""
-    from ...trainables.ldos.training_memory import training_memory
-
-    n_train, n_validation = (
-        sum(len(shard) for d in part for shard in d.ldos) for part in (data.train, data.validation)
-    )
-    return training_memory(
-        config,
-        len(data.scaling.descriptor_mean),
-        len(data.scaling.ldos_mean),
-        n_train=n_train,
-        n_validation=n_validation,
-        n_initializations=n_initializations,
-    ).network
 
 
 def _device() -> str:

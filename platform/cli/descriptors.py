@@ -69,7 +69,7 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int,
                 opened,
                 settings,
                 ranks=ranks,
-                progress=lambda done, total, text: progress.update("descriptors", done, total, text),
+                progress=progress.update,
             ).close()
             progress.end("descriptors")
             if said := opened.not_stored(settings):

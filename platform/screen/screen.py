@@ -255,8 +255,8 @@ def _train(
             compute_descriptors(
                 used,
                 setting,
-                progress=lambda done, _, text, before=before: progress.update(  # type: ignore[misc]
-                    "descriptors", before + done, total, text
+                progress=lambda stage, done, _, text, before=before: progress.update(  # type: ignore[misc]
+                    stage, before + done, total, text
                 ),
             ).close()
         progress.update("descriptors", before + len(used.snapshots), total, str(setting))

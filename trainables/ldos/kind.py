@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..descriptors.bispectrum import BispectrumSettings
-from ..errors import DatasetError
+from ..errors import DatasetError, InputError
 from ..kind import SPLITS, Card, Kind, Measure, TrainingMemory
 from .config import SurrogateConfig
 from .scores import SCORES
@@ -84,6 +84,11 @@ class LdosKind(Kind):
             raise DatasetError(
                 f"{data.location}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
+
+    def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
+        """With the widths of all layers given, there is no number of layers and no width to vary."""
+        if "widths" in config and (useless := {"n_layers", "width"} & set(space)):
+            raise InputError(f"widths in [config] leaves '{min(useless)}' in [space] without a use; leave one out")
 
     def sizes(self, data: "Dataset", settings: BispectrumSettings) -> dict[str, int]:
         """``n_in``, ``n_out``, ``n_train`` and ``n_validation`` of a dataset."""

@@ -1,6 +1,7 @@
-"""The data of a study in the object store, read by every worker of a node without a copy, or else in its files."""
+"""Grid points of a study in the object store, read by every worker of a node without a copy, or else in its files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -11,8 +12,10 @@ from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.shards import to_numpy
 from ...trainables.descriptors.bispectrum import BispectrumSettings
 from ...trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split
-from ..descriptors.descriptors import DescriptorShards, describe_here
+from ...trainables.progress import Progress
 from ..resources import object_store
+from ..study_data import fetched_once
+from .descriptors import DescriptorShards, compute_descriptors, describe_here
 
 OBJECT_STORE = 0.5  # the share that grid points may take: what does not fit is spilled to disk, or ends the study
 
@@ -50,7 +53,7 @@ class SplitFiles:
 
 
 @dataclass(frozen=True, eq=False)
-class StudyData:
+class GridPoints:
     """All splits of a dataset as references to the object store, or to its files.
 
     It is small enough to send to any worker; ``key`` tells one from another.
@@ -68,17 +71,29 @@ class StudyData:
 
     def worker_data(self) -> TrainingData:
         """As ``training_data``, fetched once for all the trials of a study that follow each other in a worker."""
-        if self.key not in _FETCHED:
-            _FETCHED.clear()
-            _FETCHED[self.key] = self.training_data()
-        return _FETCHED[self.key]
+        return fetched_once(self.key, self.training_data)
 
     def test(self) -> list[SnapshotData]:
         """The test snapshots."""
         return _fetched(self.splits["test"])
 
 
-_FETCHED: dict[str, TrainingData] = {}  # the one study whose data this process holds
+@contextmanager
+def published_grid_points(dataset: Dataset, settings: BispectrumSettings, progress: Progress) -> Iterator[GridPoints]:
+    """The grid points of a study, within reach of all workers inside the block; descriptors are computed where missing.
+
+    Raises:
+        InputError: as ``compute_descriptors`` and ``publish``.
+    """
+    fits = fits_object_store(dataset, settings)
+    if not fits:
+        progress.say("the grid points do not fit into Ray's object store: workers read them from the dataset")
+    keep = fits and not dataset.is_mirrored  # whose files are on every node anyway
+    with closing(compute_descriptors(dataset, settings, keep=keep, progress=progress.update)) as descriptors:
+        progress.end("descriptors")
+        if said := dataset.not_stored(settings):
+            progress.say(said)
+        yield publish(dataset, settings, descriptors)
 
 
 def fits_object_store(dataset: Dataset, settings: BispectrumSettings) -> bool:
@@ -87,7 +102,7 @@ def fits_object_store(dataset: Dataset, settings: BispectrumSettings) -> bool:
     return 4 * numbers * sum(s.n_points for s in dataset.snapshots) <= OBJECT_STORE * object_store()
 
 
-def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: DescriptorShards) -> StudyData:
+def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: DescriptorShards) -> GridPoints:
     """Put the LDOS beside the descriptors if those are in the object store, and fit the scaling on the training split.
 
     Raises:
@@ -103,7 +118,7 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
             ]
         else:
             splits[name] = SplitFiles(dataset.location, settings, name)
-    return StudyData(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
+    return GridPoints(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
 
 
 def _fetched(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:

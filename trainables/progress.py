@@ -1,0 +1,60 @@
+"""How far a long task is: the one protocol for it, and the progress that says nothing."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Where a long task says how far it is."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        """``stage`` has done ``done`` of ``total``; ``text`` says what last.  What it raises ends the task."""
+        ...
+
+    def end(self, stage: str) -> None:
+        """``stage`` is over."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever is under way."""
+        ...
+
+
+class Silent:
+    """No progress: for programs."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        pass
+
+    def end(self, stage: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Within:
+    """The progress of one of several tasks, which stays open when the task ends.
+
+    Args:
+        outer: where it is said.
+        check: called at each step; what it raises ends the task.
+    """
+
+    def __init__(self, outer: Progress, check: Callable[[], None] = lambda: None) -> None:
+        self._outer, self._check = outer, check
+        self.say, self.end = outer.say, outer.end
+
+    def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
+        self._outer.update(stage, done, total, text)
+        self._check()
+
+    def close(self) -> None:
+        pass
