@@ -108,13 +108,13 @@ def ours(method: str, n_trials: int, folder: str, watched: Watched | None = None
     from dftune.cluster.trials.schedulers import InOrder
     from dftune.cluster.trials.trial_watch import TrialWatch
     from dftune.platform.progress import Silent
-    from dftune.platform.study.search import _Record
+    from dftune.platform.study.record import Record
     from dftune.searchers.tune_searcher import TuneSearcher
 
     name = f"{method}-{time.monotonic_ns()}"
     spec = StudySpec.of({"name": name, "dataset": "nowhere", "method": method, "space": SPACE, "trials": n_trials})
     with closing(Ledger.create(Path(folder) / f"{name}.db", spec, "0" * 64)) as ledger:
-        record = _Record(ledger, spec, lambda config: {}, Silent())
+        record = Record(ledger, spec, lambda config: {}, Silent())
         if watched is not None:
             record.asked = watched.timed(record.asked, ends=False)  # type: ignore[method-assign]
             record.told = watched.timed(record.told, ends=True)  # type: ignore[method-assign]

@@ -74,7 +74,7 @@ def searched(trainable: Any, spec: StudySpec, slots: int, folder: str, more: dic
     from ray import tune
 
     from dftune.platform.progress import Silent
-    from dftune.platform.study.search import _Record
+    from dftune.platform.study.record import Record
     from dftune.searchers.tune_searcher import TuneSearcher
 
     with closing(Ledger.create(Path(folder) / f"{spec.name}.db", spec, "0" * 64)) as ledger:
@@ -82,7 +82,7 @@ def searched(trainable: Any, spec: StudySpec, slots: int, folder: str, more: dic
             spec.searcher(),
             metric="best_loss",
             max_trials=spec.trials,
-            record=_Record(ledger, spec, lambda config: {}, Silent()),
+            record=Record(ledger, spec, lambda config: {}, Silent()),
             package=lambda trial, config: config | more,
         )
         results = tune.Tuner(

@@ -20,7 +20,8 @@ import torch
 from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.progress import Plain
 from dftune.platform.spec import StudySpec
-from dftune.platform.study.study import Study, StudyError
+from dftune.platform.study.errors import StudyError
+from dftune.platform.study.study import Study
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.scores import SCORES

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..trainables.errors import InputError
 from .processes import KEEP_ENVIRONMENT, MARK, end_left_over, mark, mark_session
 
-# Read when Ray is imported or started, so set before.  FACTS of Ray 2.60: workers without a GPU would see
+# Read when Ray is imported or started, so set before.  In Ray 2.60 workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
 SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -50,11 +50,11 @@ def _own_signals() -> Iterator[None]:
 
 def _forget_token() -> None:
     """So that a cluster to which this process connects next is asked with its own, as Ray reads one and keeps it."""
-    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+    from .ray_private import forget_token
 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         os.environ.pop(name, None)
-    AuthenticationTokenLoader.instance().reset_cache()
+    forget_token()
 
 
 @contextmanager

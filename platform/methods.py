@@ -36,7 +36,7 @@ class Own:
         """A searcher that has not been asked yet."""
         if hasattr(self.searcher, "ask") and not isinstance(self.searcher, type):
             return copy.deepcopy(self.searcher)  # type: ignore[return-value]
-        return self.searcher(task)  # type: ignore[misc,operator]
+        return self.searcher(task)  # type: ignore[misc]
 
 
 NOTHING = Own()

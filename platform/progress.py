@@ -74,3 +74,11 @@ class Plain:
 def for_terminal() -> Progress:
     """Bars when stderr is a terminal, else plain lines."""
     return Terminal() if sys.stderr.isatty() else Plain()
+
+
+def default_progress() -> Progress:
+    """What a call from Python shows if nothing is said: bars on a terminal, lines in a notebook, else nothing."""
+    if sys.stderr.isatty():
+        return Terminal()
+    in_notebook = "ipykernel" in sys.modules
+    return Plain() if in_notebook else Silent()

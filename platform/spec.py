@@ -187,6 +187,14 @@ class StudySpec(BaseModel):
         """Its method.  Raises InputError: there is none of that name."""
         return method_of(self.of_kind, self.method, own)
 
+    def has_method(self, own: Own = NOTHING) -> bool:
+        """Whether its method is here: it may be a plug-in, or of a script, that is not."""
+        return self.method == own.name or self.method in method_names(self.of_kind, own)
+
+    def score(self, own: Own = NOTHING) -> str | None:
+        """Name of the score that its method searches by, None where it has none or is not here."""
+        return self.method_of(own).score if self.has_method(own) else None
+
     def searcher(self, scorer: Scorer = no_scores, own: Own = NOTHING) -> Searcher:
         """The method's searcher, which asks ``scorer`` for the scores it needs.
 
@@ -251,7 +259,7 @@ class StudySpec(BaseModel):
             raise
         except InputError as error:
             raise SpecError(f"key 'kind': {error}") from error
-        model = _model(kind)
+        model = _model(kind)  # type: ignore[arg-type]
         filled = {
             "kind": kind.name,
             "method": default_method(kind),

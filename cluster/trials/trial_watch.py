@@ -2,16 +2,14 @@
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.air.execution._internal import actor_manager
-from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.execution import tune_controller
+
+from ..ray_private import actor_of, forget_metrics
 
 STEP_SECONDS = 5.0  # at most so much of the time between two looks is a trial's: more, and the driver was frozen
 
@@ -36,9 +34,7 @@ class TrialWatch(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        # Ray Tune keeps means and extremes of each number that any trial has reported: 23 KB a trial that nobody reads.
-        trial.metric_analysis.clear()
-        trial.metric_n_steps.clear()
+        forget_metrics(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.on_trial_complete(iteration, trials, trial)
@@ -52,7 +48,7 @@ class TrialWatch(tune.Callback):
             if trial.status != trial.RUNNING:
                 continue
             self._seconds[name] = self._seconds.get(name, 0.0) + passed
-            actor = trial.temporary_state.ray_actor
+            actor = actor_of(trial)
             if self._seconds[name] > self._time_limit and name not in self._overdue and actor is not None:
                 self._overdue.add(name)
                 ray.kill(actor)
@@ -69,24 +65,6 @@ class TrialWatch(tune.Callback):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TrialWatch, ()  # Ray Tune pickles it into a folder that nobody reads
-
-
-@contextmanager
-def deaths_by_memory() -> Iterator[None]:
-    """Inside, a trial that Ray's memory monitor ends is a trial that failed.
-
-    Ray Tune 2.60 takes the error for one of its own and gives up the whole search: it asks for RayActorError, which
-    Ray's OutOfMemoryError is not.
-    """
-    modules = [actor_manager, tune_controller]
-    before = [module.RayActorError for module in modules]
-    try:
-        for module in modules:
-            module.RayActorError = (RayActorError, OutOfMemoryError)
-        yield
-    finally:
-        for module, error in zip(modules, before, strict=True):
-            module.RayActorError = error
 
 
 def cause_of_death(error: str) -> tuple[str, bool]:

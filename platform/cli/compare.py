@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from .options import address_option, json_option, print_json, print_table
+from .options import address_option, json_option
+from .tables import print_json, print_table
 
 
 @click.command()

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import dataset_argument, dataset_type, folder_argument, json_option, print_json, print_table
+from .options import dataset_argument, dataset_type, folder_argument, json_option
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
     from ...trainables.data.dataset import DatasetInfo

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import address_option, dataset_argument, json_option, print_json, print_table
+from .options import address_option, dataset_argument, json_option
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
     from ..screen.screen import Screen

@@ -1,41 +1,20 @@
 """What a submitted study runs on the cluster, as ``python -m dftune.platform.cli.job ORDER``: checks, then the study.
 
-Its output is what ``submission.py`` follows: parts with MARK between them.  Before the first stands what Ray says, then
-come the checks, the study's progress, and its result.
+Its output is what ``submit/submission.py`` follows: parts with MARK between them.  Before the first stands what Ray
+says, then come the checks, the study's progress, and its result.
 """
 
 import json
 import os
 import secrets
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..submit.order import MARK, Order
 
 if TYPE_CHECKING:
     from ..study.study import Study
-
-MARK = "\x1e"  # ASCII's record separator
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be done: plain values in a JSON file.
-
-    spec: of the study, its dataset a URL or an absolute path on the cluster.
-    studies: folder of the studies there, absolute.
-    requirements: distributions that dftune needs.
-    as_json: the form of the result.
-    """
-
-    spec: dict[str, Any]
-    studies: str
-    requirements: list[str]
-    as_json: bool
-
-    def to_json(self) -> str:
-        """As the file holds it; equal orders are equal texts."""
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 def main(path: str) -> int:
@@ -64,7 +43,7 @@ def _run(order: Order) -> None:
     from ..progress import for_terminal
     from ..spec import StudySpec
     from ..study.study import Study
-    from .study import show_conclusion
+    from .show_study import show_conclusion
 
     ledger = os.environ.get("DFTUNE_LEDGER")
     study = Study.from_spec(StudySpec.of(order.spec), order.studies, ledger)
@@ -84,7 +63,8 @@ def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[
     from ...cluster.resources import slots
     from ...trainables.errors import DatasetError, InputError
     from ..spec import SpecError
-    from ..study.study import Study, StudyError
+    from ..study.errors import StudyError
+    from ..study.study import Study
 
     spec, resources = study.spec, study.spec.resources
     remedy = "where it lies elsewhere on the cluster, submit with --dataset PATH_OR_URL"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import dataset_argument, folder_argument, json_option, print_json, print_table, show_accuracy
+from .options import dataset_argument, folder_argument, json_option
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
     import ase
@@ -113,7 +114,7 @@ def model_show(model: Path, as_json: bool) -> None:
     click.echo(f"  LDOS         {grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV")
     click.echo(f"  temperature  {card.temperature:.1f} K")
     click.echo(f"  made with    {', '.join(f'{k} {v}' for k, v in card.versions.items())}; license: {card.license}")
-    show_accuracy(card.accuracy)
+    click.echo("\n" + "\n".join(card.accuracy.lines()))
 
 
 @model.command("predict")
@@ -270,7 +271,7 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
     else:
         click.echo("mean |prediction - DFT| of the snapshots:\n")
         print_table(table(summary(checks)))
-        show_accuracy(accuracy)
+        click.echo("\n" + "\n".join(accuracy.lines()))
         if not same:
             click.echo("another dataset than the one it was trained on: nothing stated to compare with")
         elif not differences:

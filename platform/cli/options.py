@@ -1,15 +1,11 @@
-"""What the commands share: arguments, options, and how results are printed."""
+"""What the commands share: arguments and options."""
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from ...trainables.ldos.accuracy import Accuracy
 
 
 def folder_argument(name: str) -> Callable[..., Any]:
@@ -78,45 +74,3 @@ def address_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-def print_json(value: Any) -> None:
-    """A result for programs."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
-
-
-def print_table(rows: Sequence[dict[str, Any]], units: dict[str, str] | None = None) -> None:
-    """A plain table: column names with units, a line a row, wide enough for its content."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
-    heads = [f"{name} [{units[name]}]" if units and name in units else name for name in names]
-    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(names))]
-    numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
-    for line in [heads, *cells]:
-        click.echo("  ".join(_aligned(line, widths, numeric)).rstrip())
-
-
-def _aligned(line: Iterable[str], widths: Iterable[int], right: Iterable[bool]) -> list[str]:
-    return [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def show_accuracy(accuracy: "Accuracy") -> None:
-    """Accuracy on test snapshots, for people."""
-    click.echo(
-        f"\non {accuracy.n_snapshots} test snapshots, mean and standard deviation over "
-        f"{accuracy.n_initializations} initialisations:"
-    )
-    if accuracy.band_energy_mae is None:
-        click.echo("  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons")
-    else:
-        click.echo(f"  band-energy error  {accuracy.band_energy_mae:.1f} ± {accuracy.band_energy_mae_std:.1f} meV/atom")
-    for group, (size, signed) in accuracy.by_group.items():
-        click.echo(f"    {group}: {size:.1f} meV/atom (signed {signed:+.1f})")
-    click.echo(f"  LDOS R²            {accuracy.ldos_r2:.4f} ± {accuracy.ldos_r2_std:.4f}")
-    click.echo(f"  DOS RMSE           {accuracy.dos_rmse:.5f} ± {accuracy.dos_rmse_std:.5f} 1/(eV atom)")

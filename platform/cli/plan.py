@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import json_option, ledger_option, print_json, print_table, studies_option
+from .options import json_option, ledger_option, studies_option
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan

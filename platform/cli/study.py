@@ -1,30 +1,19 @@
 """`dftune study`: run, resume, watch, stop, look at, take out."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import (
-    address_option,
-    folder_argument,
-    json_option,
-    ledger_option,
-    print_json,
-    print_table,
-    show_accuracy,
-    studies_option,
-)
+from .options import address_option, folder_argument, json_option, ledger_option, studies_option
+from .show_study import show_conclusion, show_study, show_trials
+from .show_watch import as_values, left, say
 from .submit import study_submit
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import LedgerTrial
-    from ..progress import Progress
-    from ..spec import StudySpec
-    from ..study.study import Conclusion, Study
-    from ..study.watch import Event, View
+    pass
 
 
 def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -175,9 +164,9 @@ def study_watch(name: str, interval: float, studies: Path, ledger: str | None, a
     try:
         for event in found.watch(interval):
             if as_json:
-                click.echo(json.dumps(_values(event), ensure_ascii=False))
+                click.echo(json.dumps(as_values(event), ensure_ascii=False))
             else:
-                _say(event, found, progress)
+                say(event, found, progress)
             end = event
     except KeyboardInterrupt:
         progress.close()
@@ -185,9 +174,9 @@ def study_watch(name: str, interval: float, studies: Path, ledger: str | None, a
     finally:
         progress.close()
     if end is not None and end.view.state != "ended":
-        raise click.ClickException(f"study {name} {_left(end.view)}; go on with `dftune study resume {name}`")
+        raise click.ClickException(f"study {name} {left(end.view)}; go on with `dftune study resume {name}`")
     if not as_json:
-        _show_study(found, found.conclusion())
+        show_study(found, found.conclusion())
 
 
 @study.command("stop")
@@ -242,8 +231,8 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
                 "conclusion": None if conclusion is None else asdict(conclusion),
             }
         )
-    _show_trials(trials, found.spec)
-    _show_study(found, conclusion)
+    show_trials(trials, found.spec)
+    show_study(found, conclusion)
 
 
 @study.command("plot")
@@ -302,15 +291,6 @@ def study_export(name: str, destination: Path, studies: Path, ledger: str | None
     click.echo(f"model in {destination}; try `dftune model show {destination}`")
 
 
-def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
-    """The result of a study, for people or programs."""
-    from dataclasses import asdict
-
-    if as_json:
-        return print_json(asdict(conclusion))
-    _show_study(found, conclusion)
-
-
 def _ago(time: str | None) -> str | None:
     """How long ago a time in ISO format was."""
     from datetime import UTC, datetime
@@ -322,127 +302,3 @@ def _ago(time: str | None) -> str | None:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{max(seconds, 0):.0f} s ago"
-
-
-def _left(view: "View") -> str:
-    """In what state nobody runs a study any more."""
-    if view.state == "stopped":
-        return "was stopped"
-    silent = "" if view.age is None else f", last sign of life {view.age:.0f} s ago"
-    return f"has died: {view.holder or 'its process'}{silent}"
-
-
-def _say(event: "Event", found: "Study", progress: "Progress") -> None:
-    """An event, for people."""
-    from ..study.study import ending
-
-    view, best = event.view, event.view.best
-    if event.kind == "study":
-        progress.say(f"study {found.spec.name}: method {found.spec.method}, dataset {found.spec.dataset}")
-        if view.trials:
-            progress.say(f"so far: {_counted(view)}{'' if best is None else f', best is trial {best.number}'}")
-    if event.kind in ("study", "holder") and view.state == "running":
-        asked = "" if view.stop is None else f"; asked to stop by {view.stop}"
-        progress.say(f"held by {view.holder or 'a process that is just starting'}{asked}")
-    if event.kind in ("away", "back"):
-        progress.say(f"{event.cause}; waiting for it" if event.cause else "the ledger can be used again")
-    if event.trial is not None:
-        trial = event.trial
-        if trial.state == "pruned":
-            progress.say(f"candidate {trial.number} pruned by its score")
-        else:
-            value = trial.reached(found.spec.metric)
-            stopped = trial.state == "stopped"
-            progress.say(ending(trial.number, found.spec, value, trial.result, trial.failure, stopped=stopped))
-    if event.kind == "progress":
-        ended = sum(t.state not in ("running", "pruned") for t in view.trials)
-        reports = [
-            f"trial {t.number}: epoch {t.reported[0]}" for t in view.trials if t.state == "running" and t.reported
-        ]
-        best_said = [] if best is None else [f"best {best.value:.4g} of trial {best.number}"]
-        left = [] if view.seconds_left is None else [f"at most {view.seconds_left / 60:.0f} min of trials left"]
-        beat = [] if view.age is None else [f"heartbeat {view.age:.0f} s ago"]
-        progress.update("trials", ended, None, "; ".join([_counted(view), *best_said, *reports[-1:], *left, *beat]))
-
-
-def _counted(view: "View") -> str:
-    return ", ".join(f"{n} {state}" for state, n in view.counts.items()) or "no trials"
-
-
-def _values(event: "Event") -> dict[str, Any]:
-    """An event, for programs."""
-    from dataclasses import asdict
-
-    view, best = event.view, event.view.best
-    values = {
-        "event": event.kind,
-        "state": view.state,
-        "holder": view.holder,
-        "heartbeat_age": view.age,
-        "stop": view.stop,
-        "trials": view.counts,
-        "best": None if best is None else {"trial": best.number, "value": best.value},
-        "seconds_left": view.seconds_left,
-    }
-    if event.trial is not None:
-        values["trial"] = asdict(event.trial)
-    if event.cause is not None:
-        values["cause"] = event.cause
-    if event.kind == "end":
-        values["conclusion"] = view.conclusion
-    return values
-
-
-def _show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
-    rows = [
-        {
-            **{"trial": t.number, "state": t.state, spec.minimize: t.value},
-            **({} if spec.cost is None else {spec.cost: t.cost}),
-            "seconds": t.seconds,
-            **{name: t.config.get(name) for name in spec.space},
-            **t.scores,
-        }
-        for t in trials
-    ]
-    if rows:
-        print_table(rows)
-    for trial in trials:
-        if trial.failure:
-            click.echo(f"trial {trial.number} failed: {trial.failure}")
-
-
-def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
-    from ...trainables.ldos.accuracy import Accuracy
-    from ..spec import UNITS
-    from ..study.study import describe, streamed
-
-    if placement := found.placement():
-        click.echo(f"\n{placement['concurrent']} trials at once; {placement['explanation']}")
-    if said := streamed(t.result for t in found.trials()):
-        click.echo(f"\n{said}")
-    qualities = found.score_qualities()
-    if qualities:
-        click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
-        click.echo("regret: by how much the value of the best-scored trial exceeds the best):")
-        for quality in qualities:
-            click.echo(f"  {quality}")
-    if found.spec.cost is not None and (front := found.pareto_front()):
-        click.echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
-        rows = [{found.spec.cost: t.cost, found.spec.minimize: t.value, "trial": t.number, **t.config} for t in front]
-        units: dict[str, str] = {
-            name: unit.strip() for name in (found.spec.cost, found.spec.minimize) if (unit := UNITS[name])
-        }
-        print_table(rows, units)
-    if explanation := found.explanation():
-        click.echo("\n" + "\n".join(explanation))
-    if conclusion is None:
-        return click.echo(f"\nnot ended; go on with `dftune study resume {found.spec.name}`")
-    minimize = found.spec.minimize
-    click.echo(f"\nchosen: trial {conclusion.trial} ({minimize} {conclusion.value:.4g}{UNITS[minimize]})")
-    click.echo(f"  {describe(found.trials()[conclusion.trial].config)}")
-    show_accuracy(Accuracy(**conclusion.accuracy))
-    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
-    click.echo(f"\ntime: {spent}")
-    if (found.folder / "model").is_dir():
-        click.echo(f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}")
-    click.echo(f"ledger:  {found.place}")

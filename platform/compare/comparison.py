@@ -22,7 +22,9 @@ from ..ledger.ledger import LedgerTrial
 from ..ledger.score_quality import ScoreQuality, score_quality
 from ..progress import Progress, Silent
 from ..spec import Budget, SpecError, StudySpec
-from ..study.study import Conclusion, Study, StudyError, StudyInterrupted
+from ..study.conclusion import Conclusion
+from ..study.errors import StudyError, StudyInterrupted
+from ..study.study import Study
 
 if TYPE_CHECKING:
     from ...trainables.ldos.training_data import TrainingData

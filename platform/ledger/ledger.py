@@ -146,7 +146,7 @@ class Ledger:
                     f"{place}: ledger of another version ({version}, this dftune writes {VERSION}); "
                     "use the dftune that wrote it, or start a new study"
                 )
-            return cls(place, storage, study_id, StudySpec.of(values), header)
+            return cls(place, storage, study_id, StudySpec.of(values, as_it_was=True), header)
         except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
             cause = f"{place}: the ledger cannot be read: {place.cause(error)}"
             if place.passes(error):
@@ -327,7 +327,7 @@ class Ledger:
             state = TrialState.PRUNED
             values = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
         elif self.spec.cost is not None:
-            values = [value, float(result[self.spec.cost])]
+            values = [value, float(result[self.spec.cost_measure.report])]
 
         def end() -> None:
             try:
@@ -349,13 +349,14 @@ class Ledger:
 
     def history(self) -> list[PastTrial]:
         """All trials as a method is told of them: a stopped one with the best value it had reached."""
+        cost = "" if self.spec.cost_measure is None else self.spec.cost_measure.report
         return [
             PastTrial(
                 str(t.number),
                 t.config,
                 t.state != "running",
                 t.reached(self.spec.metric),
-                t.cost if t.state == "finished" else t.result.get(self.spec.cost or ""),
+                t.cost if t.state == "finished" else t.result.get(cost),
                 t.state == "pruned",
             )
             for t in self.trials()

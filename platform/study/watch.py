@@ -4,14 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..ledger.lease import Sign, me
 from ..ledger.ledger import Ledger, LedgerAway, LedgerTrial
+from ..ledger.places import Place
 from ..progress import Progress
-
-if TYPE_CHECKING:
-    from .study import Study
+from ..spec import StudySpec
+from .errors import StudyError
 
 RECENT = 20  # trials by whose pace the time left is estimated
 ASK_SECONDS = 0.5  # between two looks whether a study has stopped
@@ -56,17 +56,18 @@ class Viewer:
     """Looks at a study again and again.
 
     Args:
-        study: that has a ledger.
+        place: of the ledger of the study.
+        spec: of the study.
 
     Raises:
         LedgerError: it has none, or it cannot be read.
     """
 
-    def __init__(self, study: "Study") -> None:
-        self._spec = study.spec
-        self._ledger = Ledger.open(study.place, study.spec.name)
+    def __init__(self, place: Place, spec: StudySpec) -> None:
+        self._spec = spec
+        self._ledger = Ledger.open(place, spec.name)
         self._ledger.patience = 0.0
-        self._home = study.place.home(study.spec.name)
+        self._home = place.home(spec.name)
 
     def sign(self) -> Sign | None:
         """The latest lease.  Raises LedgerAway where it cannot be read now."""
@@ -130,9 +131,9 @@ class Event:
     cause: str | None = None
 
 
-def watch(study: "Study", interval: float) -> Iterator[Event]:
+def watch(place: Place, spec: StudySpec, interval: float) -> Iterator[Event]:
     """What happens to a study, as ``Study.watch``."""
-    viewer = Viewer(study)
+    viewer = Viewer(place, spec)
     try:
         view = viewer.look()
         yield Event("study", view)
@@ -162,13 +163,11 @@ def watch(study: "Study", interval: float) -> Iterator[Event]:
         viewer.close()
 
 
-def stop(study: "Study", timeout: float, progress: Progress) -> str:
+def stop(place: Place, spec: StudySpec, timeout: float, progress: Progress) -> str:
     """Ask whoever runs a study to stop, and wait for it, as ``Study.stop``."""
-    from .study import StudyError
-
-    name, until = study.spec.name, time.monotonic() + timeout
+    name, until = spec.name, time.monotonic() + timeout
     go_on = f"go on with `dftune study resume {name}`"
-    viewer = Viewer(study)
+    viewer = Viewer(place, spec)
     try:
         view, sign = viewer.look(), viewer.sign()
         if view.state == "ended":

@@ -27,8 +27,8 @@ from ...cluster.connection import SETTINGS
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import is_url
 from ...trainables.errors import InputError
-from ..cli.job import MARK, Order
 from ..spec import StudySpec
+from .order import MARK, Order
 
 PARTS = ("__init__.py", "py.typed", "platform", "searchers", "trainables", "cluster")  # of the package
 STOP_SECONDS = 120  # for a study to stop cleanly when its job is stopped; Ray's default is 3

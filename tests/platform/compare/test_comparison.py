@@ -16,7 +16,8 @@ from dftune.platform.compare.comparison import Comparison, busy_seconds
 from dftune.platform.compare.report import method_rows
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import SpecError, StudySpec
-from dftune.platform.study.study import Study, StudyError
+from dftune.platform.study.errors import StudyError
+from dftune.platform.study.study import Study
 from dftune.searchers import SEARCHERS
 from dftune.trainables.descriptors.bispectrum import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge

@@ -17,7 +17,8 @@ from dftune.platform.figures.png import trials as plots
 from dftune.platform.figures.trials import NotDrawn, is_log, pareto_front, ticks_between
 from dftune.platform.ledger.ledger import Ledger, LedgerTrial
 from dftune.platform.spec import StudySpec
-from dftune.platform.study.study import Study, StudyError
+from dftune.platform.study.errors import StudyError
+from dftune.platform.study.study import Study
 from dftune.searchers.space import draw
 
 STATES = ("finished", "finished", "failed", "finished", "pruned", "stopped")

@@ -25,7 +25,7 @@ from dftune.platform.ledger.ledger import Ledger, LedgerAway, LedgerError
 from dftune.platform.ledger.places import Database
 from dftune.platform.progress import Silent
 from dftune.platform.spec import StudySpec
-from dftune.platform.study.study import StudyError, StudyInterrupted
+from dftune.platform.study.errors import StudyError, StudyInterrupted
 from dftune.tests.postgresql_server import PASSWORD
 
 SPACE = {"width": {"type": "int", "low": 4, "high": 64}}

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from dftune import Study
 from dftune.platform.cli.main import cli
 from dftune.platform.ledger.ledger import Ledger
-from dftune.platform.study.search import SearchStopped
-from dftune.platform.study.study import chosen_of
+from dftune.platform.study.conclusion import chosen_of
+from dftune.platform.study.errors import SearchStopped
 from dftune.searchers import SEARCHERS
 from dftune.searchers.pruned_search import learnt_bar
 

@@ -8,7 +8,9 @@ from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.score_quality import qualities
 from dftune.platform.progress import Silent
 from dftune.platform.spec import StudySpec
-from dftune.platform.study.search import SearchStopped, _Record, _SavedScores
+from dftune.platform.study.errors import SearchStopped
+from dftune.platform.study.known_scores import SavedScores
+from dftune.platform.study.record import Record
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE
 
 CONFIG = {"width": 8}
@@ -21,7 +23,7 @@ def open_ledger(folder, **settings):
 
 
 def record_of(ledger, scores=None):
-    return _Record(ledger, ledger.spec, lambda config: dict(scores or {}), Silent())
+    return Record(ledger, ledger.spec, lambda config: dict(scores or {}), Silent())
 
 
 def report(epoch, **numbers):
@@ -134,11 +136,11 @@ def test_scores_that_cannot_be_formed_and_pruned_candidates_do_not_count_in_the_
 
 
 def test_scores_come_back_from_their_file(tmp_path):
-    saved = _SavedScores(tmp_path / "scores.json")
+    saved = SavedScores(tmp_path / "scores.json")
     assert saved.read() == {}
     known = {((8, 16), "relu"): -0.5, ((4,), "tanh"): 1.25}
     saved.write(known, at_once=True)
-    assert _SavedScores(tmp_path / "scores.json").read() == known
+    assert SavedScores(tmp_path / "scores.json").read() == known
     saved.write({}, at_once=False)
     assert saved.read() == known, "not more often than every two seconds"
 
@@ -147,4 +149,4 @@ def test_scores_come_back_from_their_file(tmp_path):
 def test_a_damaged_file_of_scores_is_said(tmp_path, text):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(SearchStopped, match=r"scores.json: damaged; remove it to have the scores computed again"):
-        _SavedScores(tmp_path / "scores.json").read()
+        SavedScores(tmp_path / "scores.json").read()

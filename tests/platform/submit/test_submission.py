@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from dftune.cluster.node_check import unmet
-from dftune.platform.cli.job import MARK, Order, main
+from dftune.platform.cli.job import main
+from dftune.platform.submit.order import MARK, Order
 from dftune.platform.submit.submission import Cluster, Job, SubmissionError, staged_package
 from dftune.tests.places import ROOT
 

@@ -1,0 +1,54 @@
+"""What a study came to: the trial that it chose, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..ledger.ledger import LedgerTrial
+from .errors import StudyError
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study came to: the chosen trial, its accuracy on the test data, and where the time went."""
+
+    trial: int
+    config: dict[str, Any]
+    value: float
+    accuracy: dict[str, Any]
+    seconds: dict[str, float]
+
+
+def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
+    """The finished trial of the lowest value; where they have a cost, the cheapest of those nearly as good.
+
+    Args:
+        trials: finished ones, at least one.
+        tolerance: a value of up to (1 + tolerance) times the lowest is nearly as good.
+    """
+    values = {t.number: t.value for t in trials if t.value is not None}
+    bar = min(values.values()) * (1 + tolerance)
+    costly = all(t.cost is not None for t in trials)
+    good = [t for t in trials if values[t.number] <= bar] if costly else list(trials)
+    return min(good, key=lambda t: (t.cost or 0.0, values[t.number], t.number))
+
+
+def best_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
+    """As ``chosen_of``, of trials in any state.
+
+    Raises:
+        StudyError: none came to its end; the message says why.
+    """
+    if done := [t for t in trials if t.value is not None]:
+        return chosen_of(done, tolerance)
+    causes = [f"trial {t.number}: {t.failure}" for t in trials if t.failure]
+    if causes:
+        raise StudyError(
+            f"all {len(causes)} trials failed; {causes[0]}; mend [space] or [config] and start a new study"
+        )
+    stopped = sum(t.state == "stopped" for t in trials)
+    raise StudyError(
+        f"no trial came to its end, {stopped} were stopped; give the search more trials, budget or grace"
+        if stopped
+        else "the method proposed no config; widen [space] or change [options] and start a new study"
+    )

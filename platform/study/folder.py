@@ -1,0 +1,79 @@
+"""The folder of a study: where its ledger is, and whose the folder is."""
+
+import json
+from pathlib import Path
+
+from ...trainables.files import write_text
+from ..ledger.lease import remove_half_written
+from ..ledger.places import Database, LedgerFile, Place
+from .errors import StudyError
+
+STUDIES = Path("studies")
+OWNER = "study.json"  # in the folder of a study whose ledger is elsewhere: where that is
+
+
+def place_of(folder: Path, ledger: str | None) -> Place:
+    """Where the ledger is: a file in the folder, or a database by its URL."""
+    return LedgerFile(folder / "ledger.db") if ledger is None else Database(ledger)
+
+
+def owner_of(folder: Path) -> dict[str, str] | None:
+    """Whose folder it is, where the ledger is elsewhere.  Raises StudyError: nobody can tell."""
+    try:
+        found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return {key: str(found[key]) for key in ("ledger", "id")}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{folder / OWNER}: damaged; remove the folder, or choose another") from error
+
+
+def refuse_folder_of_another(folder: Path, place: Place, identity: str | None) -> None:
+    """Refuse a folder with the files of another study: its scores and its model would be taken for this one's.
+
+    Args:
+        folder: of the study.
+        place: of its ledger.
+        identity: of the study; None for a new one.
+
+    Raises:
+        StudyError: it is another study's.
+    """
+    owner = owner_of(folder)
+    if owner is not None and (identity is None or owner["id"] != identity):
+        raise StudyError(
+            f"{folder}: belongs to a study whose ledger is {owner['ledger']}; give that as DFTUNE_LEDGER or --ledger, "
+            "or choose another name or --studies folder"
+        )
+    if isinstance(place, Database) and (folder / "ledger.db").exists():
+        raise StudyError(
+            f"{folder}: belongs to a study with a ledger of its own; choose another name or --studies folder"
+        )
+
+
+def refuse_existing(folder: Path, place: Place, name: str) -> None:
+    """Refuse to begin a study that has begun, or in the folder of another one.  Raises StudyError."""
+    go_on = f"go on with `dftune study resume {name}`"
+    if place.holds(name):
+        if isinstance(place, LedgerFile):
+            raise StudyError(
+                f"{folder}: a study of this name exists; {go_on}, choose another name, or remove the folder"
+            )
+        raise StudyError(f"{place}: a study '{name}' exists; {go_on}, or choose another name")
+    refuse_folder_of_another(folder, place, None)
+
+
+def make(folder: Path) -> None:
+    """Make the folder where it is missing.  Raises StudyError: it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be made ({error.strerror}); choose another --studies folder") from error
+
+
+def own(folder: Path, place: Place, identity: str) -> None:
+    """With the ledger elsewhere, say in the folder whose it is.  Raises StudyError: it is another study's."""
+    if isinstance(place, Database):
+        refuse_folder_of_another(folder, place, identity)
+        remove_half_written(folder)
+        write_text(folder / OWNER, json.dumps({"ledger": str(place), "id": identity}))

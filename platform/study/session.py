@@ -1,0 +1,243 @@
+"""One run of a study: data made ready, a search, the best config trained again and judged, the surrogate saved."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...cluster.connection import connected
+from ...trainables.errors import DftuneError
+from ...trainables.kind import StudyData
+from ...trainables.progress import Within
+from ..ledger.lease import Lease, LeaseLost
+from ..ledger.ledger import Ledger, LedgerTrial
+from ..methods import Own
+from ..progress import Progress
+from ..spec import StudySpec
+from .conclusion import Conclusion, best_of
+from .errors import StudyError, StudyInterrupted, bug_of
+from .words import describe
+
+if TYPE_CHECKING:
+    from ...cluster.trials.gpu_packing import Placement
+    from ...cluster.trials.training import Retrained
+
+RETRAINED = 1_000_000  # seeds of the final training are those of trials from this number on
+
+
+@dataclass
+class Session:
+    """A process that runs a study.
+
+    Args:
+        spec: of the study.
+        own: scores and searcher of the script.
+        folder: of the study.
+        ledger: of the study, claimed.
+        data: the open dataset.
+        lease: of the study.
+        progress: where to say how far it is.
+    """
+
+    spec: StudySpec
+    own: Own
+    folder: Path
+    ledger: Ledger
+    data: Any
+    lease: Lease
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)  # where the time went
+    interrupted: Callable[[], bool] = lambda: False
+
+    def run(self, address: str | None) -> Conclusion:
+        """Run it to its end on the Ray cluster at an address, or an embedded one.
+
+        Raises:
+            StudyInterrupted: Ctrl-C, or somebody asked for it elsewhere.
+            LeaseLost: another process has taken it over.
+            InputError: dataset, specification, cluster or disk do not allow it.
+            Bug: an error that nobody expected.
+        """
+        self.progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {self.data.location}")
+        with closing(self.progress), self._interruptible():
+            try:
+                with connected(address, meanwhile=self._get_ready):
+                    return self._run()
+            except (DftuneError, OSError):
+                raise
+            except Exception as error:
+                raise bug_of(error, self.folder) from error
+
+    def _get_ready(self) -> None:
+        """Import what takes seconds to import, and read the trials there are, while Ray starts."""
+        from . import search  # noqa: F401
+
+        self.ledger.trials()
+
+    def _run(self) -> Conclusion:
+        import ray
+        from ray import tune
+
+        from ...cluster.resources import most_cpus, slots
+        from ...cluster.trials.publish import published
+        from .search import search
+
+        spec, resources, started = self.spec, self.spec.resources, time.perf_counter()
+        sizes = spec.of_kind.sizes(self.data, spec.settings)
+        placement = self._place(sizes)
+        concurrent = slots(resources.cpus, placement.gpus, resources.concurrent, memory=resources.memory)
+        self.progress.say(f"{concurrent} trials at once; {placement.explanation}")
+        self.ledger.placed({**asdict(placement), "concurrent": concurrent, "sizes": sizes})
+        final_gpus = 1 if placement.gpus else 0  # no trial is beside it any more
+        final_cpus = most_cpus(resources.cpus, final_gpus)
+        try:
+            with published(spec.of_kind, self.data, spec.settings, Within(self.progress, self._check)) as data:
+                self.seconds["data"] = time.perf_counter() - started
+                self.seconds["scores"] = search(
+                    spec,
+                    self.ledger,
+                    data,
+                    sizes=sizes,
+                    concurrent=concurrent,
+                    gpus=placement.gpus,
+                    folder=self.folder,
+                    interrupted=self.interrupted,
+                    progress=self.progress,
+                    own=self.own,
+                )
+                self._check()
+                self.seconds["search"] = time.perf_counter() - started - self.seconds["data"]
+                best = best_of(self.ledger.trials(), spec.cost_tolerance)
+                return self._conclude(best, self._retrain(best, data, sizes, final_cpus, final_gpus))
+        except (ray.exceptions.RayError, tune.TuneError) as error:
+            cause = " ".join(str(error).split())[:300]
+            raise StudyError(
+                f"Ray gave up: {cause}; finished trials are kept, with more memory or on another cluster go on "
+                f"with `dftune study resume {spec.name}`"
+            ) from error
+
+    def _place(self, sizes: Mapping[str, int]) -> "Placement":
+        """Where trials run on the nodes there are."""
+        from ...cluster.trials.gpu_packing import place_trials
+
+        spec, kind, resources = self.spec, self.spec.of_kind, self.spec.resources
+        config = spec.largest(lambda config: kind.memory(config, sizes).network)
+        wanted = min(spec.trials, resources.concurrent or spec.trials)
+        need = kind.memory(config, sizes)
+        return place_trials(resources.gpus, resources.cpus, resources.memory, wanted, need, str(config))
+
+    def _retrain(
+        self, best: LedgerTrial, data: StudyData, sizes: Mapping[str, int], cpus: int, gpus: int
+    ) -> "Retrained":
+        """Train the best config T times, and judge it on the test data."""
+        import ray
+
+        from ...cluster.resources import MemoryShare
+        from ...cluster.trials.training import Retrainer
+
+        spec, started = self.spec, time.perf_counter()
+        config = spec.full(best.config)
+        seeds = [spec.trial_seed(RETRAINED + t) for t in range(spec.initializations)]
+        self.progress.say(
+            f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
+        )
+        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=gpus).remote()  # type: ignore[attr-defined]
+        try:
+            memory, asked = MemoryShare(spec.resources.memory), None
+            job = retrainer.run.remote(spec.of_kind, config.model_dump(), sizes, data, seeds, cpus, memory)
+            while not ray.wait([job], timeout=0.5)[0]:
+                self._check()
+                asked = asked or retrainer.progress.remote()
+                if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
+                    last, asked = ray.get(asked), None
+                    text = f"{spec.minimize} {last[spec.metric]:.4g}" if spec.metric in last else ""
+                    self.progress.update("final", last["epoch"], config.epochs, text)
+            found = ray.get(job)
+        except ray.exceptions.RayError as error:
+            cause = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
+            raise StudyError(
+                f"retraining of trial {best.number} failed: {cause}; with more memory or fewer initializations, "
+                f"go on with `dftune study resume {spec.name}`"
+            ) from error
+        finally:
+            ray.kill(retrainer)
+        self.progress.update("final", config.epochs, config.epochs)
+        self.progress.end("final")
+        self.seconds["final"] = time.perf_counter() - started
+        return found
+
+    def _conclude(self, best: LedgerTrial, found: "Retrained") -> Conclusion:
+        """Save the surrogate and the figures, and write down what the study came to."""
+        from ..figures.draw import draw
+        from ..model.model import Model, made_with
+
+        spec, kind, started = self.spec, self.spec.of_kind, time.perf_counter()
+        config, accuracy = spec.full(best.config), found.judgement.accuracy
+        card = kind.card(spec.name, self.data, spec.settings, config, list(found.seeds), accuracy)
+        card = card.model_copy(update={"versions": made_with(kind)})
+        self.lease.check()
+        shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
+        Model.assemble(card, found.tensors).save(self.folder / "model")
+        assert best.value is not None
+        self.seconds["final"] += time.perf_counter() - started
+        conclusion = Conclusion(
+            trial=best.number,
+            config=config.model_dump(mode="json"),
+            value=best.value,
+            accuracy=accuracy.to_dict(),
+            seconds=self.seconds,
+        )
+        self.ledger.conclude(asdict(conclusion))
+        draw(self.ledger.trials(), spec, self.folder / "figures", "png", names=["score"])
+        found.judgement.draw(self.folder / "figures")
+        return conclusion
+
+    def _check(self) -> None:
+        """Raise what ends the session, if it is to end."""
+        if self.interrupted():
+            self.lease.check()  # raises by itself where that is the reason
+            raise StudyInterrupted(
+                f"stopped; finished trials are kept, go on with `dftune study resume {self.spec.name}`"
+            )
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ask whether to stop: after Ctrl-C, when somebody asked for it elsewhere, or when the lease is lost.
+
+        A second Ctrl-C ends the process at once, Ray's processes with it.
+        """
+        event, lease, progress, name = threading.Event(), self.lease, self.progress, self.spec.name
+
+        def interrupted() -> bool:
+            try:
+                lease.check()
+            except LeaseLost:
+                return True
+            if lease.stop is not None and not event.is_set():
+                event.set()
+                progress.say(f"asked to stop by {lease.stop}: stopping (Ctrl-C to kill) ...")
+            return event.is_set()
+
+        def on_signal(number: int, frame: object) -> None:
+            if event.is_set():
+                progress.say(f"killed; go on with `dftune study resume {name}`")
+                os._exit(1)
+            event.set()
+            progress.say("stopping (Ctrl-C again to kill) ...")
+
+        self.interrupted = interrupted
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
