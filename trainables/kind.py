@@ -408,7 +408,8 @@ class Kind(Protocol):
             for_ranking: the weights are thrown away, so less precision will do.
 
         Returns:
-            What ``judge``, ``card`` and ``tensors`` take; it has ``seeds``, those whose training came to its end.
+            What ``judge`` and ``tensors`` take.  It has ``seeds``, those whose training came to its end, and
+            ``last_report``, what was reported last, also where a checkpoint left nothing to train.
 
         Raises:
             TrainingFailed: no initialisation came to its end.

@@ -29,7 +29,6 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     """
     _use_cpus(task["cpus"])
     device = _device()
-    last: dict[str, Any] = {}
     try:
         config, training_data = kind.config.of(task["config"]), data.worker_data()
         costs = kind.costs_of(config, task["sizes"], device)
@@ -39,11 +38,10 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
 
             def report(epoch: Mapping[str, Any]) -> None:
                 saved = tune.Checkpoint.from_directory(folder) if epoch["epoch"] in task["pauses"] else None
-                last.update(epoch, **costs)
-                tune.report(dict(last), checkpoint=saved)
+                tune.report({**epoch, **costs}, checkpoint=saved)
 
             # The search keeps values, not weights: only the chosen config is trained to be used.
-            kind.train(
+            trained = kind.train(
                 config,
                 training_data,
                 seeds=[task["seed"]],
@@ -59,7 +57,7 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
         tune.report({task["failure_key"]: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
     else:
-        tune.report(last | {task["complete_key"]: True})
+        tune.report({**trained.last_report, **costs, task["complete_key"]: True})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,5 @@
 """Training-free scores of a study: those known so far, and those that are being computed."""
 
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +14,6 @@ from ..methods import NOTHING, Own, score_of
 from ..progress import Progress
 from ..spec import StudySpec
 from .known_scores import SavedScores
-
-SAVE_SECONDS = 2.0  # scores are written to disk no more often than this
 
 
 class StudyScores:
@@ -44,7 +40,7 @@ class StudyScores:
         interrupted: Callable[[], bool] = lambda: False,
         progress: Progress,
     ) -> None:
-        self._spec, self._saved, self._at = spec, SavedScores(path), -math.inf
+        self._spec, self._saved = spec, SavedScores(path)
         self._interrupted, self._progress = interrupted, progress
         method = spec.method_of(own)
         self._name, self._along_the_way = method.score, method.goes_on
@@ -99,9 +95,7 @@ class StudyScores:
         if self._along_the_way:  # the ledger has those
             return
         self._progress.update("scores", done, total)
-        late = time.monotonic() - self._at > SAVE_SECONDS
-        if self._scorer is not None and not self._interrupted() and (late or done == total):
-            self._saved.write(self._scorer.known)
-            self._at = time.monotonic()
+        if self._scorer is not None and not self._interrupted():
+            self._saved.write(self._scorer.known, at_once=done == total)
         if done == total:
             self._progress.end("scores")

@@ -17,18 +17,20 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.cluster.descriptors.grid_points import fits_object_store, publish
 from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
 from dftune.cluster.trials.scoring import ClusterScorer
-from dftune.cluster.trials.study_data import fits_object_store, publish
 from dftune.cluster.trials.training import train_trial
 from dftune.trainables.data.shards import ShardFile, to_batches, to_numpy, write
 from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, descriptor_path
 from dftune.trainables.errors import InputError
+from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import n_parameters
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import MiniBatch, Scaling, read_training_data
 
+SIZES = {"n_in": 14, "n_out": 37, "n_train": 48_000, "n_validation": 24_000}
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers a grid point, 0.07 s a snapshot
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -44,7 +46,7 @@ def test_actors_compute_what_lammps_gives_in_the_object_store_and_in_the_dataset
         np.testing.assert_array_equal(fresh_al4.descriptors(snapshot, CHEAP).array(), expected)
         assert not shared.flags.owndata
         assert not shared.flags.writeable
-    done = [step[0] for step in steps]
+    done = [step[1] for step in steps]
     assert done == sorted(done)
     assert set(done) == set(range(13))
     made.close()
@@ -73,7 +75,7 @@ def descriptor_actors() -> set[int]:
 def test_an_actor_killed_in_the_middle_loses_only_what_it_was_computing(fresh_al4):
     before, killed = descriptor_actors(), []
 
-    def kill_one(done, total, text):
+    def kill_one(stage, done, total, text):
         if done == 3 and not killed:
             killed.append(min(descriptor_actors() - before))
             os.kill(killed[0], signal.SIGKILL)
@@ -87,7 +89,7 @@ def test_a_computation_that_is_stopped_gives_its_cpus_back_and_can_be_repeated(f
     class Stopped(Exception):
         pass
 
-    def stop(done, total, text):
+    def stop(stage, done, total, text):
         if done == 2:
             raise Stopped
 
@@ -150,14 +152,23 @@ class PauseTwice(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
 
+def trainable(data):
+    """What Ray Tune runs for a trial of a study with these data."""
+    found = tune.with_parameters(train_trial, kind=KINDS["ldos"], data=data, memory=MemoryShare())
+    return tune.with_resources(found, {"CPU": 1})
+
+
 def test_a_paused_trial_goes_on_where_it_was_and_ends_as_without_a_break(published, tmp_path):
     task = {
         "config": {"widths": [8], "epochs": 4, "batch_size": 1024, "patience": 100}, "seed": 3, "cpus": 1,
+        "sizes": SIZES,
         "complete_key": "complete", "failure_key": "failure", "pauses": tune.grid_search([(), (2, 4)]),
     }  # fmt: skip
     scheduler = PauseTwice()
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, data=published, memory=MemoryShare()), {"CPU": 1}),
+        tune.with_resources(
+            tune.with_parameters(train_trial, kind=KINDS["ldos"], data=published, memory=MemoryShare()), {"CPU": 1}
+        ),
         param_space=task,
         tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
@@ -190,10 +201,13 @@ class PauseAndDamage(PauseTwice):
 def test_a_trial_whose_checkpoint_is_damaged_fails_with_the_reason_and_alone(published, tmp_path):
     task = {
         "config": {"widths": [8], "epochs": 3, "batch_size": 1024}, "seed": tune.grid_search([0, 1]), "cpus": 1,
+        "sizes": SIZES,
         "complete_key": "complete", "failure_key": "failure", "pauses": (1,),
     }  # fmt: skip
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_trial, data=published, memory=MemoryShare()), {"CPU": 1}),
+        tune.with_resources(
+            tune.with_parameters(train_trial, kind=KINDS["ldos"], data=published, memory=MemoryShare()), {"CPU": 1}
+        ),
         param_space=task,
         tune_config=tune.TuneConfig(scheduler=PauseAndDamage(), max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
@@ -261,26 +275,31 @@ def test_data_that_are_not_kept_in_the_object_store_are_read_from_the_dataset(al
             np.testing.assert_array_equal(a[:], b)
 
 
+def full_with(**constants):
+    """Makes full configs of those proposed, as a study with these hyperparameters held does."""
+    return lambda config: SurrogateConfig.of({**constants, **config})
+
+
 def test_scorer_actors_give_the_scores_of_the_function_without_waiting():
     rng = np.random.default_rng(0)
     batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
     configs = [{"width": w, "n_layers": n} for w in (8, 16, 32, 64) for n in (1, 2, 3)]
     seen = []
-    scorer = ClusterScorer("rfr", {"rfr": batch}, {"activation": "tanh"}, 7, progress=lambda *step: seen.append(step))
+    full = full_with(activation="tanh")
+    scorer = ClusterScorer(SCORES["rfr"], batch, full, 7, progress=lambda *step: seen.append(step))
     started = time.monotonic()
     assert scorer(configs) == [None] * 12
     assert time.monotonic() - started < 5, "asking starts the work and returns"
     while None in (answer := scorer(configs)):
         time.sleep(0.05)
-    full = [SurrogateConfig.of({"activation": "tanh", **c}) for c in configs]
-    assert answer == pytest.approx(SCORES["rfr"].function(full, batch, 7), rel=1e-5)
+    assert answer == pytest.approx(SCORES["rfr"].function([full(c) for c in configs], batch, 7), rel=1e-5)
     assert seen[-1] == (12, 12)
     assert scorer._actors == [], "the CPUs go back to the trials"
 
 
 def test_known_scores_are_not_computed_again():
     config = {"width": 8}
-    scorer = ClusterScorer("rfr", {}, {}, 0, known={SurrogateConfig.of(config).architecture: 1.25})
+    scorer = ClusterScorer(SCORES["rfr"], None, full_with(), 0, known={SurrogateConfig.of(config).seen_by_scores: 1.25})
     assert scorer([config]) == [1.25]
     assert scorer._actors == []
 
@@ -290,7 +309,7 @@ def test_scores_along_the_search_come_while_trials_have_all_slots_and_those_not_
     batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
     trials = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Busy).remote()
     ray.get(trials.ready.remote())
-    scorer = ClusterScorer("rfr", {"rfr": batch}, {"n_layers": 1}, 7, beside_trials=True)
+    scorer = ClusterScorer(SCORES["rfr"], batch, full_with(n_layers=1), 7, beside_trials=True)
     withdrawn, wanted = [{"width": w} for w in range(1, 41)], {"width": 99}
     assert scorer(withdrawn) == [None] * 40
     deadline = time.monotonic() + 60

@@ -82,7 +82,7 @@ def test_a_killed_scorer_costs_no_score():
     rng = np.random.default_rng(0)
     batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
     configs = [{"width": width} for width in range(8, 208)]
-    scorer, killed, deadline = ClusterScorer("rfr", {"rfr": batch}, {}, 7), [], time.monotonic() + 60
+    scorer, killed, deadline = ClusterScorer(SCORES["rfr"], batch, SurrogateConfig.of, 7), [], time.monotonic() + 60
     while None in (scores := scorer(configs)) and time.monotonic() < deadline:
         if not killed and scores.count(None) < len(configs):
             killed = workers("ScorerActor")

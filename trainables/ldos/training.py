@@ -63,6 +63,11 @@ class Trained:
     best_epoch: tuple[int, ...]
     last: EpochReport
 
+    @property
+    def last_report(self) -> dict[str, Any]:
+        """The last epoch's, as plain values."""
+        return asdict(self.last)
+
 
 def train(
     config: SurrogateConfig,
@@ -90,7 +95,7 @@ def train(
             their shards, in another random order.
         tf32: a GPU may round the factors of the training's products to TF32 (11 significant bits; sums, weights and
             validation stay float32).
-        report: called after each epoch; with a checkpoint of the end of a training, once with its last epoch.
+        report: called after each epoch.
         checkpoint: file that holds the state after an epoch, written before that epoch is reported.  Where it exists
             already the training goes on from it, and on the same machine, with the same ``memory``, ends bit for bit
             as without a break.
@@ -115,8 +120,7 @@ def train(
     n, n_batches = len(points), math.ceil(len(points) / config.batch_size)
 
     causes: list[str] = []
-    first = 1 if state.last is None else state.last.epoch + 1
-    for epoch in range(first, config.epochs + 1):
+    for epoch in range(1 if state.last is None else state.last.epoch + 1, config.epochs + 1):
         if not state.alive.any():
             break
         epoch_started = time.perf_counter()
@@ -158,9 +162,6 @@ def train(
         )
         if checkpoint is not None and (checkpoint_epochs is None or epoch in checkpoint_epochs):
             state.save(checkpoint)
-        report(state.last)
-    assert state.last is not None
-    if state.last.epoch < first:  # it went on from a checkpoint of its end
         report(state.last)
     return state.trained(scaling)
 

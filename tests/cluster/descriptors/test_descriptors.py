@@ -60,17 +60,17 @@ def test_a_large_snapshot_is_computed_in_pieces_and_is_the_same(al4, tmp_path, l
     made.close()
     folder = descriptor_path(data.path, CHEAP, "000").parent
     assert sorted(p.name for p in folder.iterdir()) == ["000.arrow", "001.arrow"], "pieces are removed"
-    texts = [text for _, _, text in steps]
+    texts = [text for *_, text in steps]
     assert [f"snapshot 000: {n} of 5 pieces" in texts for n in (1, 2, 3, 4, 5)] == [True] * 5
-    assert [done for done, _, _ in steps] == sorted(done for done, _, _ in steps)
-    assert steps[-1][:2] == (2, 2)
+    assert [done for _, done, _, _ in steps] == sorted(done for _, done, _, _ in steps)
+    assert steps[-1][1:3] == (2, 2)
 
 
 def test_a_snapshot_stopped_half_done_goes_on_with_the_pieces_that_it_has(al4, tmp_path, local_ray):
     class Stopped(Exception):
         pass
 
-    def stop(done, total, text):
+    def stop(stage, done, total, text):
         if "3 of 5" in text:
             raise Stopped
 
@@ -93,7 +93,7 @@ def test_the_work_of_a_killed_process_is_done_by_others_and_nothing_else_again(a
     data, struck = with_grids(al4, tmp_path / "d", LARGE, LARGE), []
     before = set(descriptor_actors())
 
-    def strike(done, total, text):
+    def strike(stage, done, total, text):
         if "2 of 5" in text and not struck:
             struck.append(min(set(descriptor_actors()) - before))
             os.kill(struck[0], signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_work_that_kills_every_process_is_given_up_with_the_place(al4, tmp_path,
     dear = BispectrumSettings(cutoff=6.0, two_j_max=12)  # some seconds
     before, struck = set(descriptor_actors()), []
 
-    def strike(done, total, text):
+    def strike(stage, done, total, text):
         struck.extend(new := set(descriptor_actors()) - before - set(struck))
         for process in new:
             os.kill(process, signal.SIGKILL)
@@ -157,7 +157,7 @@ with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=T
     with connected(cluster.address):
         written = {}
 
-        def strike(done, total, text):
+        def strike(stage, done, total, text):
             if "3 of" in text and not written:
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
                 written.update({str(p): p.stat().st_mtime_ns for p in folder.rglob("*.arrow")})
@@ -182,7 +182,7 @@ with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=T
         nodes.append(cluster.add_node(num_cpus=1, object_store_memory=10**8))
         other = BispectrumSettings(cutoff=3.9, two_j_max=6)
 
-        def strike_all(done, total, text):
+        def strike_all(stage, done, total, text):
             if "2 of" in text and nodes:
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
                 found["struck"] = time.monotonic()

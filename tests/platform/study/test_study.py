@@ -85,7 +85,7 @@ def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_sa
         def say(self, text):
             self.said.append(text)
 
-    monkeypatch.setattr("dftune.cluster.trials.study_data.OBJECT_STORE", 0.0)
+    monkeypatch.setattr("dftune.cluster.descriptors.grid_points.OBJECT_STORE", 0.0)
     memory = 5e-3  # GB; all training and validation points need 0.024
     study = Study(
         "large", described, studies=tmp_path, method="random", trials=2, resources={"memory": memory}, **QUICK
