@@ -28,7 +28,8 @@ from dftune.platform.progress import Plain
 from dftune.platform.screen.screen import ScreenRow, recommend, screen
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.arrays import import_arrays
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.acsd import Variant, acsd
 from dftune.trainables.ldos.descriptor_screen import sample, score_setting
 

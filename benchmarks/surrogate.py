@@ -24,7 +24,8 @@ from dftune.platform.model.check import check_terms, summary
 from dftune.platform.model.model import Model, card_for
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.arrays import import_arrays
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.surrogate import judge
 from dftune.trainables.ldos.training import train

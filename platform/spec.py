@@ -13,7 +13,7 @@ from ..searchers import SEARCHERS
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import Choice, Config, Float, Int, Space, checked, largest, probes
 from ..trainables.data.mirror import absolute
-from ..trainables.descriptors.bispectrum import BispectrumSettings
+from ..trainables.descriptors.settings import BispectrumSettings
 from ..trainables.errors import InputError
 from ..trainables.ldos.config import SurrogateConfig
 

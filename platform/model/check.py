@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...trainables.data.dataset import Dataset, Snapshot
+from ...trainables.data.dataset import Dataset
+from ...trainables.data.snapshot import Snapshot
 from ...trainables.ldos.prediction import Prediction
 from ..figures.png import BLUE, GREY, ORANGE, save
 

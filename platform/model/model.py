@@ -22,10 +22,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...trainables.data.dataset import Dataset, Snapshot
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.kohn_sham import KohnSham
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from ...trainables.data.snapshot import Snapshot
+from ...trainables.descriptors.bispectrum import bispectrum
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import DatasetError, InputError, one_line
 from ...trainables.files import atomic
 from ...trainables.ldos.accuracy import Accuracy

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ...cluster.connection import connected
 from ...searchers import SEARCHERS
 from ...searchers.searcher import Explains
-from ...trainables.data.dataset import SPLITS, Dataset
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import absolute
+from ...trainables.data.snapshot import SPLITS
 from ...trainables.errors import InputError
 from ...trainables.files import write_text
 from ...trainables.ldos.config import SurrogateConfig

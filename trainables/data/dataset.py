@@ -11,10 +11,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,109 +21,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..descriptors.bispectrum import BispectrumSettings, descriptor_path, structure_hash
+from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, one_line
 from ..files import sha256
 from ..physics.energies import Energies, energies
-from ..physics.energies import n_electrons as count_electrons
 from ..physics.local import dos
+from .check import SnapshotReport, check_ldos
 from .energy_grid import EnergyGrid
 from .kohn_sham import KohnSham
 from .mirror import Mirror, is_url, name_of
 from .shards import ShardFile, in_shards, to_batches, write
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-# A right LDOS is within 1.2 meV/atom at 900 to 3200 K; one cut at the bottom of the band, or unfolded by another width
-# than it was broadened with, is off by tens.
-MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
-
-_vector = pa.list_(pa.float64(), 3)
-SNAPSHOTS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("cell", pa.list_(_vector, 3), nullable=False, metadata={"unit": "Å", "axes": "vector, xyz"}),
-        pa.field("positions", pa.list_(_vector), nullable=False, metadata={"unit": "Å", "axes": "atom, xyz"}),
-        pa.field("numbers", pa.list_(pa.int32()), nullable=False),
-        pa.field("grid", pa.list_(pa.int32(), 3), nullable=False),
-        pa.field("temperature", pa.float64(), nullable=False, metadata={"unit": "K"}),
-        pa.field("n_electrons", pa.float64(), nullable=False),
-        pa.field("total_energy", pa.float64(), metadata={"unit": "eV", "meaning": "free energy A = E - τS"}),
-        pa.field("band_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("entropy_term", pa.float64(), metadata={"unit": "eV", "meaning": "-τS"}),
-        pa.field("hartree_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("xc_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
-        pa.field("ldos_sha256", pa.string(), nullable=False),
-        pa.field("density_sha256", pa.string()),
-    ]
-)
-_ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """One atomic configuration with its DFT reference; the columns of SNAPSHOTS.
-
-    ``total_energy`` is the free energy A; ``forces`` and the energies are None where the DFT gave none.
-    """
-
-    id: str
-    split: Split
-    group: str
-    cell: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    numbers: NDArray[np.int64]
-    grid: tuple[int, int, int]
-    temperature: float
-    n_electrons: float
-    total_energy: float | None
-    band_energy: float | None
-    entropy_term: float | None
-    hartree_energy: float | None
-    xc_energy: float | None
-    ewald_energy: float | None
-    fermi_level: float | None
-    forces: NDArray[np.float64] | None
-    ldos_sha256: str
-    density_sha256: str | None
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> "Snapshot":
-        """From one row of the table."""
-        for name, dtype in _ARRAYS.items():
-            if row[name] is not None:
-                row[name] = np.array(row[name], dtype=dtype)
-        return cls(**row | {"grid": tuple(row["grid"])})
-
-    def to_row(self) -> dict[str, Any]:
-        """One row of the table."""
-        return {
-            name: value.tolist() if isinstance(value := getattr(self, name), np.ndarray) else value
-            for name in SNAPSHOTS.names
-        }
-
-    @property
-    def n_atoms(self) -> int:
-        return len(self.numbers)
-
-    @property
-    def n_points(self) -> int:
-        return int(np.prod(self.grid))
-
-    @property
-    def volume(self) -> float:
-        """Cell volume Ω [Å³]."""
-        return float(abs(np.linalg.det(self.cell)))
-
-    @property
-    def structure_hash(self) -> str:
-        return structure_hash(self.cell, self.positions, self.numbers, self.grid)
+from .snapshot import SNAPSHOTS, Snapshot, Split
 
 
 class DatasetInfo(BaseModel):
@@ -144,15 +51,6 @@ class DatasetInfo(BaseModel):
         "density": "1/Å³",
     }
     source: str = Field(description="where the snapshots come from, and under which settings")
-
-
-@dataclass(frozen=True)
-class SnapshotReport:
-    """How the stored LDOS of one snapshot compares with its DFT reference."""
-
-    id: str
-    electrons_error: float  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
-    band_energy_error: float | None  # least-squares quadrature minus DFT [meV/atom]
 
 
 class Dataset:
@@ -443,51 +341,6 @@ def _descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> di
     }
 
 
-def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
-    """Check an LDOS against what the DFT said of the same snapshot.
-
-    Args:
-        ldos: shape (n_points, n_energy) [1/(eV Å³)].
-        snapshot: the reference.
-        grid: energies of ``ldos``.
-        where: file or snapshot to name in an error.
-
-    Raises:
-        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
-            states in the energy grid, or a band energy more than 10 meV/atom off.
-    """
-    bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
-    if len(bad):
-        point = tuple(int(i) for i in np.unravel_index(bad[0], snapshot.grid))
-        raise DatasetError(
-            f"{where}: the LDOS is not finite (NaN or infinite) at {len(bad)} grid points, first at {point}; "
-            "run the DFT post-processing of this snapshot again"
-        )
-    total = dos(ldos, volume=snapshot.volume)
-    if total.min() < -0.01 * total.max():
-        raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
-    quadrature = grid.quadrature()
-    try:
-        level = snapshot.fermi_level
-        if level is None:
-            level = energies(
-                total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
-            ).fermi_level
-        counted = count_electrons(total, quadrature, fermi_level=level, temperature=snapshot.temperature)
-        if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
-            raise DatasetError(
-                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV, "
-                f"the DFT has {snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
-            )
-        found = energies(total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
-    except DatasetError:
-        raise
-    except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from error
-    difference = None if snapshot.band_energy is None else 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
-    if difference is not None and abs(difference) > MOST_BAND_ENERGY_ERROR:
-        raise DatasetError(
-            f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid cuts off "
-            f"states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had"
-        )
-    return SnapshotReport(where, counted - snapshot.n_electrons, difference)
+def descriptor_path(dataset: Path, settings: BispectrumSettings, snapshot: str) -> Path:
+    """Where a dataset keeps the descriptors of one snapshot."""
+    return dataset / "descriptors" / settings.key / f"{snapshot}.arrow"

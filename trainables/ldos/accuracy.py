@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Snapshot
 from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
+from ..data.snapshot import Snapshot
 from ..physics.energies import energies
 
 

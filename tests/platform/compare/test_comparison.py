@@ -18,7 +18,7 @@ from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.platform.study.study import Study, StudyError
 from dftune.searchers import SEARCHERS
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
+from dftune.trainables.data.check import check_ldos
+from dftune.trainables.data.dataset import Dataset, descriptor_path
 from dftune.trainables.data.kohn_sham import KohnSham
 from dftune.trainables.data.shards import to_batches, write
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
+from dftune.trainables.data.snapshot import SNAPSHOTS, Snapshot
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import RYDBERG
 

@@ -21,11 +21,13 @@ from ...errors import DatasetError, InputError, one_line
 from ...files import atomic, sha256, write_text
 from ...physics.smearing import Kernel
 from ...physics.units import K_B, RYDBERG
-from ..dataset import SNAPSHOTS, Dataset, DatasetInfo, Snapshot, SnapshotReport, Split, check_ldos
+from ..check import SnapshotReport, check_ldos
+from ..dataset import Dataset, DatasetInfo
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..pseudopotential import Pseudopotential, UnsupportedPseudopotential, read_upf
 from ..shards import to_batches, write
+from ..snapshot import SNAPSHOTS, Snapshot, Split
 
 Vector = tuple[float, float, float]
 
