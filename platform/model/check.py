@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.snapshot import Snapshot
+from ...trainables.drawing import BLUE, GREY, ORANGE, save
 from ...trainables.ldos.prediction import Prediction
-from ..figures.png import BLUE, GREY, ORANGE, save
 
 if TYPE_CHECKING:
     from .model import Model

@@ -17,12 +17,12 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from ...trainables.data.shards import write
+from ...trainables.drawing import BLUE, ORANGE, save
 from ...trainables.errors import InputError
 from ...trainables.files import atomic
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from ...trainables.physics.units import BOHR
 from ...trainables.structures import check_structure
-from ..figures.png import BLUE, ORANGE, save
 from .model import Model
 
 
