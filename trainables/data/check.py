@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..physics.energies import energies
 from ..physics.energies import n_electrons as count_electrons
-from ..physics.local import dos
 from .energy_grid import EnergyGrid
 from .snapshot import Snapshot
 
@@ -26,27 +25,61 @@ class SnapshotReport:
     band_energy_error: float | None  # least-squares quadrature minus DFT [meV/atom]
 
 
-def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
-    """Check an LDOS against what the DFT said of the same snapshot.
+class LdosCheck:
+    """Check of an LDOS against what the DFT said of the same snapshot, in shards that come one after another.
 
     Args:
-        ldos: shape (n_points, n_energy) [1/(eV Å³)].
         snapshot: the reference.
-        grid: energies of ``ldos``.
+        grid: energies of the LDOS.
         where: file or snapshot to name in an error.
-
-    Raises:
-        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
-            states in the energy grid, or a band energy more than 10 meV/atom off.
     """
-    bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
-    if len(bad):
-        point = tuple(int(i) for i in np.unravel_index(bad[0], snapshot.grid))
-        raise DatasetError(
-            f"{where}: the LDOS is not finite (NaN or infinite) at {len(bad)} grid points, first at {point}; "
-            "run the DFT post-processing of this snapshot again"
-        )
-    total = dos(ldos, volume=snapshot.volume)
+
+    def __init__(self, snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> None:
+        self._snapshot, self._grid, self._where = snapshot, grid, where
+        self._sum = np.zeros(grid.n_energy)
+        self._n_points = self._n_bad = 0
+        self._first_bad: int | None = None
+
+    def add(self, ldos: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Take in the next grid points, and pass them on.
+
+        Args:
+            ldos: shape (n_points_in_shard, n_energy), in C order of the grid [1/(eV Å³)].
+        """
+        bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
+        if len(bad) and self._first_bad is None:
+            self._first_bad = self._n_points + int(bad[0])
+        self._n_bad += len(bad)
+        self._n_points += len(ldos)
+        if self._first_bad is None:
+            self._sum += ldos.sum(axis=0, dtype=np.float64)
+        return ldos
+
+    def report(self) -> SnapshotReport:
+        """What all shards together say.
+
+        Raises:
+            DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
+                states in the energy grid, or a band energy more than 10 meV/atom off.
+        """
+        if self._first_bad is not None:
+            point = tuple(int(i) for i in np.unravel_index(self._first_bad, self._snapshot.grid))
+            raise DatasetError(
+                f"{self._where}: the LDOS is not finite (NaN or infinite) at {self._n_bad} grid points, first at "
+                f"{point}; run the DFT post-processing of this snapshot again"
+            )
+        total = self._snapshot.volume * (self._sum / self._n_points)
+        return _check_dos(total, self._snapshot, self._grid, where=self._where)
+
+
+def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
+    """Check an LDOS of shape (n_points, n_energy) [1/(eV Å³)]; arguments and errors as ``LdosCheck``."""
+    check = LdosCheck(snapshot, grid, where=where)
+    check.add(ldos)
+    return check.report()
+
+
+def _check_dos(total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
     if total.min() < -0.01 * total.max():
         raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
     quadrature = grid.quadrature()

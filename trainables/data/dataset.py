@@ -10,47 +10,36 @@ descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_compon
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..descriptors.settings import BispectrumSettings
-from ..errors import DatasetError, one_line
+from ..errors import DatasetError
 from ..files import sha256
 from ..physics.energies import Energies, energies
 from ..physics.local import dos
+from ..tables import html_table
 from .check import SnapshotReport, check_ldos
-from .energy_grid import EnergyGrid
-from .kohn_sham import KohnSham
+from .info import DatasetInfo
 from .mirror import Mirror, is_url, name_of
 from .shards import ShardFile, in_shards, to_batches, write
-from .snapshot import SNAPSHOTS, Snapshot, Split
+from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
 
-
-class DatasetInfo(BaseModel):
-    """What all snapshots of a dataset share: the contents of dataset.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[1] = 1
-    species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
-    energy_grid: EnergyGrid
-    dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
-    units: dict[str, str] = {
-        "length": "Å",
-        "energy": "eV",
-        "temperature": "K",
-        "ldos": "1/(eV Å³), both spins summed",
-        "density": "1/Å³",
-    }
-    source: str = Field(description="where the snapshots come from, and under which settings")
+UNITS = {
+    "temperature": "K",
+    "total_energy": "eV",
+    "band_energy": "eV",
+    "fermi_level": "eV",
+    "band_energy_error": "meV/atom",
+}
 
 
 class Dataset:
@@ -79,16 +68,11 @@ class Dataset:
             location: folder, or URL of one (``mirror.py`` says which URLs there are).
 
         Raises:
-            DatasetError: it is missing, incomplete, damaged, or of another format version.
+            DatasetError: it is missing, incomplete, damaged, of another kind or of another format version.
         """
         mirror = Mirror(str(location)) if is_url(location) else None
         path = Path(location).expanduser().resolve() if mirror is None else mirror.folder
-        if not (path / "dataset.json").is_file():
-            raise DatasetError(f"{path}: not a dataset (no dataset.json); make one with `dftune data import`")
-        try:
-            info = DatasetInfo.model_validate_json((path / "dataset.json").read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{path / 'dataset.json'}: {one_line(error)}; import the dataset again") from error
+        info = DatasetInfo.read(path)
         table_path = path / "snapshots.parquet"
         try:
             table = pq.read_table(table_path, page_checksum_verification=True)
@@ -129,6 +113,56 @@ class Dataset:
         if self._mirror is not None:
             self._mirror.push(name)
 
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(self.snapshots)
+
+    def __repr__(self) -> str:
+        sizes = Counter(s.split for s in self.snapshots)
+        splits = ", ".join(f"{sizes[split]} {split}" for split in SPLITS if sizes[split])
+        return f"Dataset {self.name}: {splits} snapshots of {', '.join(self.info.species)}; {self.info.energies}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), units=self.units, caption=repr(self))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Column -> unit, of ``rows`` and of what ``check`` finds."""
+        return UNITS
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The snapshots as a table for people: `dftune data show`."""
+        return [
+            {
+                "id": s.id,
+                "split": s.split,
+                "group": s.group,
+                "atoms": s.n_atoms,
+                "grid": "x".join(map(str, s.grid)),
+                "temperature": round(s.temperature, 1),
+                "electrons": s.n_electrons,
+                "total_energy": s.total_energy,
+                "band_energy": s.band_energy,
+                "fermi_level": s.fermi_level,
+            }
+            for s in self.snapshots
+        ]
+
+    def lines(self) -> list[str]:
+        """What stands above that table."""
+        described = ", ".join(self.described()) or "none"
+        return [
+            f"{self.location}: {self.info.source}",
+            "; ".join([*self.info.lines(), f"descriptors computed: {described}"]),
+            self.info.free_energies,
+        ]
+
+    def checked_lines(self) -> list[str]:
+        """What stands below the table of a ``check`` that has come to its end."""
+        return ["LDOS and densities are whole and agree with the DFT", self.info.free_energies]
+
     def __getitem__(self, snapshot: str) -> Snapshot:
         for candidate in self.snapshots:
             if candidate.id == snapshot:
@@ -154,9 +188,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on.
 
-        ``dft`` is no part of it: nothing is trained on it, so adding it leaves studies and models those of the dataset.
+        ``dft`` is left out: nothing is trained on it, so studies and models stay those of the dataset when it is added.
+        ``kind`` is left out as datasets of earlier versions do not say it.
         """
-        content = [self.info.model_dump(mode="json", exclude={"dft"}), [s.to_row() for s in self.snapshots]]
+        content = [self.info.model_dump(mode="json", exclude={"dft", "kind"}), [s.to_row() for s in self.snapshots]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:

@@ -39,7 +39,7 @@ SNAPSHOTS = pa.schema(
 _ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Snapshot:
     """One atomic configuration with its DFT reference; the columns of SNAPSHOTS.
 
@@ -47,24 +47,24 @@ class Snapshot:
     """
 
     id: str
-    split: Split
-    group: str
+    split: Split = "train"
+    group: str = "all"
     cell: NDArray[np.float64]
     positions: NDArray[np.float64]
     numbers: NDArray[np.int64]
     grid: tuple[int, int, int]
     temperature: float
     n_electrons: float
-    total_energy: float | None
-    band_energy: float | None
-    entropy_term: float | None
-    hartree_energy: float | None
-    xc_energy: float | None
-    ewald_energy: float | None
-    fermi_level: float | None
-    forces: NDArray[np.float64] | None
-    ldos_sha256: str
-    density_sha256: str | None
+    total_energy: float | None = None
+    band_energy: float | None = None
+    entropy_term: float | None = None
+    hartree_energy: float | None = None
+    xc_energy: float | None = None
+    ewald_energy: float | None = None
+    fermi_level: float | None = None
+    forces: NDArray[np.float64] | None = None
+    ldos_sha256: str = ""
+    density_sha256: str | None = None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Snapshot":
