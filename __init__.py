@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .platform.version import __version__
 
 _HOME = {
-    "BispectrumSettings": ".trainables.descriptors.bispectrum",
+    "BispectrumSettings": ".trainables.descriptors.settings",
     "Dataset": ".trainables.data.dataset",
     "Study": ".platform.study.study",
     "StudySpec": ".platform.spec",
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .platform.spec import StudySpec as StudySpec
     from .platform.study.study import Study as Study
     from .trainables.data.dataset import Dataset as Dataset
-    from .trainables.descriptors.bispectrum import BispectrumSettings as BispectrumSettings
+    from .trainables.descriptors.settings import BispectrumSettings as BispectrumSettings
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.energy_grid import EnergyGrid
-from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.physics.energies import energies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def main() -> None:
             )
             continue
         with tempfile.TemporaryDirectory() as folder:
-            rows(import_arrays([source], Path(folder) / name), f"shared/data/{name}")
+            rows(import_dataset([source], Path(folder) / name), f"shared/data/{name}")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.progress import Plain
 from dftune.platform.screen.screen import ScreenRow, recommend, screen
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.arrays import import_arrays
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.acsd import Variant, acsd
 from dftune.trainables.ldos.descriptor_screen import sample, score_setting
 
@@ -90,7 +91,7 @@ def ranking(source: Path, folder: Path) -> None:
     if (source / "dataset.json").exists():
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("descriptors"))
     else:
-        import_arrays([source], folder / source.name)
+        import_dataset([source], folder / source.name)
     dataset = Dataset.open(folder / source.name)
 
     def run(seed: int, train: bool) -> list[ScreenRow]:

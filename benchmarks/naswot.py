@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.scores.naswot import N_INITIALIZATIONS, K, naswot

@@ -27,7 +27,8 @@ from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.spec import StudySpec
 from dftune.searchers.space import draw
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos import training
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import Network

@@ -33,7 +33,7 @@ def train_model(folder: Path) -> None:
     from surrogate import CONFIG, trained_on
 
     from dftune.trainables.data.dataset import Dataset
-    from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+    from dftune.trainables.descriptors.settings import BispectrumSettings
 
     config = CONFIG.model_copy(update={"epochs": 1})
     trained_on(Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=10), config).save(folder)

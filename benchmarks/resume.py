@@ -25,7 +25,8 @@ from dftune.platform.ledger.lease import held
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import StudySpec
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("random", "optuna")

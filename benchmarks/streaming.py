@@ -29,7 +29,8 @@ import torch
 
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.shards import ShardFile, to_batches, write
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network

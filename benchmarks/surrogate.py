@@ -23,8 +23,9 @@ import torch
 from dftune.platform.model.check import check_terms, summary
 from dftune.platform.model.model import Model, card_for
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.arrays import import_arrays
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.training import train
@@ -69,7 +70,7 @@ def main() -> None:
         sets = {}
         for name in ("al4", "al8", "al32"):
             splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
-            sets[name] = import_arrays(
+            sets[name] = import_dataset(
                 [SHARED / name], Path(temporary) / name, pseudopotentials=SHARED / "al4", source=name, **splits
             )
         for settings in SETTINGS:

@@ -21,7 +21,8 @@ NAME = "GOMP_SPINCOUNT"
 TRAINING = """
 import os, sys, time
 import torch
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.training import train

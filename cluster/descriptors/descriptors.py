@@ -18,10 +18,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ...trainables.data.dataset import Dataset, Snapshot
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import cache
 from ...trainables.data.shards import StoredShard, to_batches
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, pieces
+from ...trainables.data.snapshot import Snapshot
+from ...trainables.descriptors.bispectrum import bispectrum
+from ...trainables.descriptors.settings import BispectrumSettings
+from ...trainables.descriptors.slabs import pieces
 from ...trainables.errors import DatasetError, InputError, one_line
 from ..resources import slots
 from .mpi_group import MpiGroup

@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import ray
 
-from ...trainables.data.dataset import SPLITS, Dataset, Snapshot, Split
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.shards import to_numpy
-from ...trainables.descriptors.bispectrum import BispectrumSettings
+from ...trainables.data.snapshot import SPLITS, Snapshot, Split
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split
 from ...trainables.progress import Progress
 from ..resources import object_store

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, mpi_world
+from ...trainables.descriptors.bispectrum import bispectrum, mpi_world
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError
 from ..processes import started
 

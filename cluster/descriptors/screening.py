@@ -7,7 +7,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from ...trainables.data.dataset import Dataset
-from ...trainables.descriptors.bispectrum import BispectrumSettings
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
 from ...trainables.ldos.config import SurrogateConfig
 from ...trainables.ldos.descriptor_screen import Sample, SettingScores, score_setting

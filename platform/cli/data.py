@@ -1,15 +1,12 @@
 """`dftune data`: import, copy, look at, check datasets."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .options import dataset_argument, dataset_type, folder_argument, json_option
 from .tables import print_json, print_table
-
-if TYPE_CHECKING:
-    from ...trainables.data.dataset import DatasetInfo
 
 
 @click.group()
@@ -30,6 +27,7 @@ def data() -> None:
     help="Folder of the UPF files that the snapshots name, for total free energies.  [default: beside the snapshots]",
 )
 @click.option("--source", help="Note on the origin of the data.")
+@click.option("--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that knows them]")
 def data_import(
     sources: tuple[Path, ...],
     dataset: Path,
@@ -37,12 +35,14 @@ def data_import(
     test: str | None,
     pseudopotentials: Path | None,
     source: str | None,
+    importer: str | None,
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
-    SOURCES are folders, or JSON files, of snapshots in this layout: NNN.json (cell, positions, energies, energy grid;
-    eV, Å), NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density
-    [nx, ny, nz] in 1/Å³).  Every snapshot is checked: shapes, finite values, electron count.
+    SOURCES are files or folders of a layout that an importer knows; packages can add importers.  dftune has "arrays".
+    It reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å),
+    NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in
+    1/Å³).  Every snapshot is checked: shapes, finite values, electron count, band energy.
 
     Total free energies need the functional and the core charges too.  They come from the UPF files of the
     pseudopotentials; without these the import says so, and the rest works.
@@ -52,11 +52,12 @@ def data_import(
       dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
       dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
     """
-    from ...trainables.data.importing.arrays import import_arrays
+    from ...trainables.data.importing.importers import import_dataset
 
-    made = import_arrays(
+    made = import_dataset(
         sources,
         dataset,
+        importer=importer,
         validation=_ids(validation),
         test=_ids(test),
         source=source,
@@ -101,49 +102,18 @@ def data_show(dataset: str, as_json: bool) -> None:
     from ...trainables.data.dataset import Dataset
 
     opened = Dataset.open(dataset)
-    rows = [
-        {
-            "id": s.id,
-            "split": s.split,
-            "group": s.group,
-            "atoms": s.n_atoms,
-            "grid": "x".join(map(str, s.grid)),
-            "temperature": round(s.temperature, 1),
-            "electrons": s.n_electrons,
-            "total_energy": s.total_energy,
-            "band_energy": s.band_energy,
-            "fermi_level": s.fermi_level,
-        }
-        for s in opened.snapshots
-    ]
-    settings = opened.described()
     if as_json:
         return print_json(
-            {"path": opened.location, **opened.info.model_dump(), "snapshots": rows, "descriptors": settings}
+            {
+                "path": opened.location,
+                **opened.info.model_dump(),
+                "snapshots": opened.rows(),
+                "descriptors": opened.described(),
+            }
         )
-    grid = opened.info.energy_grid
-    click.echo(f"{opened.location}: {opened.info.source}")
-    species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in opened.info.species.items())
-    click.echo(
-        f"species {species}; {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV, "
-        f"{grid.kernel} kernel of {grid.width:g} eV; descriptors computed: {', '.join(settings) or 'none'}"
-    )
-    click.echo(_free_energies(opened.info))
-    print_table(rows, units={"temperature": "K", "total_energy": "eV", "band_energy": "eV", "fermi_level": "eV"})
-
-
-def _free_energies(info: "DatasetInfo") -> str:
-    """What total free energies of this dataset rest on, or how to get them."""
-    if info.dft is None:
-        return (
-            "total free energies: not available, as the functional and the core charges are not known; import again "
-            "with the UPF files of the pseudopotentials (--pseudopotentials)"
-        )
-    cores = ", ".join(info.dft.core_charges) or "none"
-    return (
-        f"total free energies: functional {info.dft.functional}, density cutoff {info.dft.density_cutoff:.2f} eV, "
-        f"core corrections: {cores}"
-    )
+    for line in opened.lines():
+        click.echo(line)
+    print_table(opened.rows(), units=opened.units)
 
 
 @data.command("check")
@@ -159,12 +129,9 @@ def data_check(dataset: str, as_json: bool) -> None:
     from ...trainables.data.dataset import Dataset
 
     opened = Dataset.open(dataset)
-    rows = [
-        {"id": r.id, "electrons_error": r.electrons_error, "band_energy_error": r.band_energy_error}
-        for r in opened.check()
-    ]
+    rows = [asdict(found) for found in opened.check()]
     if as_json:
         return print_json(rows)
-    print_table(rows, units={"band_energy_error": "meV/atom"})
-    click.echo("LDOS and densities are whole and agree with the DFT")
-    click.echo(_free_energies(opened.info))
+    print_table(rows, units=opened.units)
+    for line in opened.checked_lines():
+        click.echo(line)

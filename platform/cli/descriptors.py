@@ -49,7 +49,7 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int,
     from pydantic import ValidationError
 
     from ...trainables.data.dataset import Dataset
-    from ...trainables.descriptors.bispectrum import BispectrumSettings
+    from ...trainables.descriptors.settings import BispectrumSettings
     from ...trainables.errors import one_line
 
     try:

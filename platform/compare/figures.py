@@ -8,27 +8,13 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...trainables.drawing import BLUE, COLORS, GREY, MARKS
 from ...trainables.ldos.scores import TRIVIAL
-from ..figures.png import BLUE, GREY, value_axis, value_scale
+from ..figures.png import value_axis, value_scale
 from ..figures.trials import COMPUTE_LABELS, SCORE_LABELS, pareto_front
 from .comparison import Compared, Outcome
 
 TEST_LABEL = "test LDOS error, 1 - R²"
-# Okabe & Ito's colours for people of every colour vision, with a mark each for print.
-COLORS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#8C564B",
-    "#882255",
-    "#5E3C99",
-    "#A6761D",
-)
-MARKS = "osD^vP*X<>h"
 
 
 def compute_figure(compared: Compared, value_label: str) -> Figure:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...trainables.drawing import save
 from ...trainables.files import write_text
 from ...trainables.ldos.scores import TRIVIAL
-from ..figures.png import save
 from ..figures.trials import SCORE_LABELS, VALUE_LABELS
 from ..spec import UNITS, Budget
 from .comparison import BASELINES, Compared, Outcome

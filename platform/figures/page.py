@@ -12,10 +12,10 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from ...trainables.data.mirror import name_of
+from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
 from ..ledger.ledger import LedgerTrial
 from ..spec import UNITS, StudySpec
-from .png import BLUE, GREY, ORANGE
 from .trials import (
     FIGURES,
     UNSET,

@@ -4,19 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ...trainables.files import atomic
+from ...trainables.drawing import BLUE, GREY, ORANGE, save
 from ...trainables.ldos.accuracy import SnapshotError
 from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score, is_log, ticks_between
 
-mpl.use("Agg")
-BLUE, ORANGE, GREY = "#1f6fb4", "#d9622b", "#8a8a8a"  # told apart by the colour-blind too; shapes differ as well
 MARKS = {"failed": ("x", ORANGE), "pruned": ("|", GREY), "running": (">", BLUE)}
 ROUND = [1, 2, 5, 10]  # steps of ticks
 WIDTH = 8.0  # inches, of a whole figure
@@ -133,7 +131,7 @@ def parallel_figure(data: Parallel, value_label: str) -> Figure:
     figure = Figure(figsize=(max(WIDTH, 1.55 * n), 4.2), layout="constrained")
     axes = figure.add_subplot()
     lines = np.array([axis.positions for axis in data.axes]).T
-    shades = mpl.colormaps["cividis"](0.92 * lines[:, -1])
+    shades = colormaps["cividis"](0.92 * lines[:, -1])
     for line, shade in zip(lines[:-1], shades[:-1], strict=True):
         axes.plot(range(n), line, color=shade, linewidth=0.2 * _size(len(lines)), alpha=0.75)
     axes.plot(range(n), lines[-1], color=ORANGE, linewidth=2.2, label=f"best: trial {data.trials[-1].number}")
@@ -221,12 +219,6 @@ def dos_comparison(
             lower.set_ylabel("difference")
             upper.legend(frameon=False, fontsize=9)
     save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file, whole or not at all."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=140)
 
 
 def _size(n: int) -> float:

@@ -394,7 +394,8 @@ def draw(
             left_out[name] = str(reason)
     paths: list[Path] = []
     if form != "html":
-        from .png import PNG, save
+        from ...trainables.drawing import save
+        from .png import PNG
 
         for name, numbers in data.items():
             paths.append(folder / f"{name}.png")

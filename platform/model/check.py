@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...trainables.data.dataset import Dataset, Snapshot
+from ...trainables.data.dataset import Dataset
+from ...trainables.data.snapshot import Snapshot
+from ...trainables.drawing import BLUE, GREY, ORANGE, save
 from ...trainables.ldos.prediction import Prediction
-from ..figures.png import BLUE, GREY, ORANGE, save
 
 if TYPE_CHECKING:
     from .model import Model

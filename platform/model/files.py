@@ -17,13 +17,13 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from ...trainables.data.shards import write
+from ...trainables.drawing import BLUE, ORANGE, save
 from ...trainables.errors import InputError
 from ...trainables.files import atomic
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from ...trainables.physics.units import BOHR
-from ..figures.png import BLUE, ORANGE, save
+from ...trainables.structures import check_structure
 from .model import Model
-from .structures import check_structure
 
 
 def predict_to_files(

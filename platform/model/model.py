@@ -22,10 +22,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...trainables.data.dataset import Dataset, Snapshot
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.kohn_sham import KohnSham
-from ...trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from ...trainables.data.snapshot import Snapshot
+from ...trainables.descriptors.bispectrum import bispectrum
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import DatasetError, InputError, one_line
 from ...trainables.files import atomic
 from ...trainables.ldos.accuracy import Accuracy
@@ -35,8 +37,8 @@ from ...trainables.ldos.network import Network
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, predict, quiet
 from ...trainables.ldos.training_data import Scaling, SnapshotData
 from ...trainables.physics.reciprocal import smallest_grid
+from ...trainables.structures import check_structure, read_structures
 from ..version import __version__
-from .structures import check_structure, read_structures
 
 LARGEST_PREDICTION = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB
 NO_FREE_ENERGY = (

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..compare.figures import COLORS, MARKS
-from ..figures.png import save, value_axis
+from ...trainables.drawing import COLORS, MARKS, save
+from ..figures.png import value_axis
 from .costs import PlanError
 from .plan import Plan
 

@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..figures.png import GREY, ORANGE, save
+from ...trainables.drawing import GREY, ORANGE, save
 
 if TYPE_CHECKING:
     from .screen import Screen

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cluster.connection import connected
 from ...trainables.data.dataset import Dataset
-from ...trainables.descriptors.bispectrum import BispectrumSettings
+from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import write_text
 from ...trainables.ldos.acsd import Variant

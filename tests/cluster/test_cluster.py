@@ -21,8 +21,10 @@ from dftune.cluster.descriptors.grid_points import fits_object_store, publish
 from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
 from dftune.cluster.trials.scoring import ClusterScorer
 from dftune.cluster.trials.training import train_trial
+from dftune.trainables.data.dataset import descriptor_path
 from dftune.trainables.data.shards import ShardFile, to_batches, to_numpy, write
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, descriptor_path
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import InputError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig

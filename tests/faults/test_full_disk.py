@@ -12,7 +12,8 @@ from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.ledger.ledger import LedgerError
 from dftune.platform.progress import Silent
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import InputError
 from dftune.trainables.ldos.checkpoint import read_checkpoint, write_checkpoint
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dftune.tests.places import SHARED
-from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.physics.energies import band_energy, energies, entropy_term, fermi_level, n_electrons
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.units import K_B
@@ -100,7 +100,7 @@ def test_other_temperatures_and_metals_meet_quantum_espresso_too(name, bound, tm
     # Measured mean band-energy errors: -0.85 meV/atom (aluminium at 933 K), -0.11 (beryllium, PBE ultrasoft).
     if not (SHARED / name).is_dir():
         pytest.skip(f"the raw data of {name} are not here")
-    dataset = import_arrays([SHARED / name], tmp_path / name)
+    dataset = import_dataset([SHARED / name], tmp_path / name)
     band, _, level, electrons = errors(dataset, "least-squares")
     assert abs(band.mean()) < bound
     assert np.abs(level).max() < 10.0

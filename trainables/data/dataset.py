@@ -10,149 +10,36 @@ descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_compon
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..descriptors.bispectrum import BispectrumSettings, descriptor_path, structure_hash
-from ..errors import DatasetError, one_line
+from ..descriptors.settings import BispectrumSettings
+from ..errors import DatasetError
 from ..files import sha256
 from ..physics.energies import Energies, energies
-from ..physics.energies import n_electrons as count_electrons
 from ..physics.local import dos
-from .energy_grid import EnergyGrid
-from .kohn_sham import KohnSham
+from ..tables import html_table
+from .check import SnapshotReport, check_ldos
+from .info import DatasetInfo
 from .mirror import Mirror, is_url, name_of
 from .shards import ShardFile, in_shards, to_batches, write
+from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-# A right LDOS is within 1.2 meV/atom at 900 to 3200 K; one cut at the bottom of the band, or unfolded by another width
-# than it was broadened with, is off by tens.
-MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
-
-_vector = pa.list_(pa.float64(), 3)
-SNAPSHOTS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("cell", pa.list_(_vector, 3), nullable=False, metadata={"unit": "Å", "axes": "vector, xyz"}),
-        pa.field("positions", pa.list_(_vector), nullable=False, metadata={"unit": "Å", "axes": "atom, xyz"}),
-        pa.field("numbers", pa.list_(pa.int32()), nullable=False),
-        pa.field("grid", pa.list_(pa.int32(), 3), nullable=False),
-        pa.field("temperature", pa.float64(), nullable=False, metadata={"unit": "K"}),
-        pa.field("n_electrons", pa.float64(), nullable=False),
-        pa.field("total_energy", pa.float64(), metadata={"unit": "eV", "meaning": "free energy A = E - τS"}),
-        pa.field("band_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("entropy_term", pa.float64(), metadata={"unit": "eV", "meaning": "-τS"}),
-        pa.field("hartree_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("xc_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
-        pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
-        pa.field("ldos_sha256", pa.string(), nullable=False),
-        pa.field("density_sha256", pa.string()),
-    ]
-)
-_ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """One atomic configuration with its DFT reference; the columns of SNAPSHOTS.
-
-    ``total_energy`` is the free energy A; ``forces`` and the energies are None where the DFT gave none.
-    """
-
-    id: str
-    split: Split
-    group: str
-    cell: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    numbers: NDArray[np.int64]
-    grid: tuple[int, int, int]
-    temperature: float
-    n_electrons: float
-    total_energy: float | None
-    band_energy: float | None
-    entropy_term: float | None
-    hartree_energy: float | None
-    xc_energy: float | None
-    ewald_energy: float | None
-    fermi_level: float | None
-    forces: NDArray[np.float64] | None
-    ldos_sha256: str
-    density_sha256: str | None
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> "Snapshot":
-        """From one row of the table."""
-        for name, dtype in _ARRAYS.items():
-            if row[name] is not None:
-                row[name] = np.array(row[name], dtype=dtype)
-        return cls(**row | {"grid": tuple(row["grid"])})
-
-    def to_row(self) -> dict[str, Any]:
-        """One row of the table."""
-        return {
-            name: value.tolist() if isinstance(value := getattr(self, name), np.ndarray) else value
-            for name in SNAPSHOTS.names
-        }
-
-    @property
-    def n_atoms(self) -> int:
-        return len(self.numbers)
-
-    @property
-    def n_points(self) -> int:
-        return int(np.prod(self.grid))
-
-    @property
-    def volume(self) -> float:
-        """Cell volume Ω [Å³]."""
-        return float(abs(np.linalg.det(self.cell)))
-
-    @property
-    def structure_hash(self) -> str:
-        return structure_hash(self.cell, self.positions, self.numbers, self.grid)
-
-
-class DatasetInfo(BaseModel):
-    """What all snapshots of a dataset share: the contents of dataset.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[1] = 1
-    species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
-    energy_grid: EnergyGrid
-    dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
-    units: dict[str, str] = {
-        "length": "Å",
-        "energy": "eV",
-        "temperature": "K",
-        "ldos": "1/(eV Å³), both spins summed",
-        "density": "1/Å³",
-    }
-    source: str = Field(description="where the snapshots come from, and under which settings")
-
-
-@dataclass(frozen=True)
-class SnapshotReport:
-    """How the stored LDOS of one snapshot compares with its DFT reference."""
-
-    id: str
-    electrons_error: float  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
-    band_energy_error: float | None  # least-squares quadrature minus DFT [meV/atom]
+UNITS = {
+    "temperature": "K",
+    "total_energy": "eV",
+    "band_energy": "eV",
+    "fermi_level": "eV",
+    "band_energy_error": "meV/atom",
+}
 
 
 class Dataset:
@@ -181,16 +68,11 @@ class Dataset:
             location: folder, or URL of one (``mirror.py`` says which URLs there are).
 
         Raises:
-            DatasetError: it is missing, incomplete, damaged, or of another format version.
+            DatasetError: it is missing, incomplete, damaged, of another kind or of another format version.
         """
         mirror = Mirror(str(location)) if is_url(location) else None
         path = Path(location).expanduser().resolve() if mirror is None else mirror.folder
-        if not (path / "dataset.json").is_file():
-            raise DatasetError(f"{path}: not a dataset (no dataset.json); make one with `dftune data import`")
-        try:
-            info = DatasetInfo.model_validate_json((path / "dataset.json").read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{path / 'dataset.json'}: {one_line(error)}; import the dataset again") from error
+        info = DatasetInfo.read(path)
         table_path = path / "snapshots.parquet"
         try:
             table = pq.read_table(table_path, page_checksum_verification=True)
@@ -231,6 +113,56 @@ class Dataset:
         if self._mirror is not None:
             self._mirror.push(name)
 
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(self.snapshots)
+
+    def __repr__(self) -> str:
+        sizes = Counter(s.split for s in self.snapshots)
+        splits = ", ".join(f"{sizes[split]} {split}" for split in SPLITS if sizes[split])
+        return f"Dataset {self.name}: {splits} snapshots of {', '.join(self.info.species)}; {self.info.energies}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), units=self.units, caption=repr(self))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Column -> unit, of ``rows`` and of what ``check`` finds."""
+        return UNITS
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The snapshots as a table for people: `dftune data show`."""
+        return [
+            {
+                "id": s.id,
+                "split": s.split,
+                "group": s.group,
+                "atoms": s.n_atoms,
+                "grid": "x".join(map(str, s.grid)),
+                "temperature": round(s.temperature, 1),
+                "electrons": s.n_electrons,
+                "total_energy": s.total_energy,
+                "band_energy": s.band_energy,
+                "fermi_level": s.fermi_level,
+            }
+            for s in self.snapshots
+        ]
+
+    def lines(self) -> list[str]:
+        """What stands above that table."""
+        described = ", ".join(self.described()) or "none"
+        return [
+            f"{self.location}: {self.info.source}",
+            "; ".join([*self.info.lines(), f"descriptors computed: {described}"]),
+            self.info.free_energies,
+        ]
+
+    def checked_lines(self) -> list[str]:
+        """What stands below the table of a ``check`` that has come to its end."""
+        return ["LDOS and densities are whole and agree with the DFT", self.info.free_energies]
+
     def __getitem__(self, snapshot: str) -> Snapshot:
         for candidate in self.snapshots:
             if candidate.id == snapshot:
@@ -256,9 +188,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on.
 
-        ``dft`` is no part of it: nothing is trained on it, so adding it leaves studies and models those of the dataset.
+        ``dft`` is left out: nothing is trained on it, so studies and models stay those of the dataset when it is added.
+        ``kind`` is left out as datasets of earlier versions do not say it.
         """
-        content = [self.info.model_dump(mode="json", exclude={"dft"}), [s.to_row() for s in self.snapshots]]
+        content = [self.info.model_dump(mode="json", exclude={"dft", "kind"}), [s.to_row() for s in self.snapshots]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:
@@ -443,51 +376,6 @@ def _descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> di
     }
 
 
-def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
-    """Check an LDOS against what the DFT said of the same snapshot.
-
-    Args:
-        ldos: shape (n_points, n_energy) [1/(eV Å³)].
-        snapshot: the reference.
-        grid: energies of ``ldos``.
-        where: file or snapshot to name in an error.
-
-    Raises:
-        DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
-            states in the energy grid, or a band energy more than 10 meV/atom off.
-    """
-    bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
-    if len(bad):
-        point = tuple(int(i) for i in np.unravel_index(bad[0], snapshot.grid))
-        raise DatasetError(
-            f"{where}: the LDOS is not finite (NaN or infinite) at {len(bad)} grid points, first at {point}; "
-            "run the DFT post-processing of this snapshot again"
-        )
-    total = dos(ldos, volume=snapshot.volume)
-    if total.min() < -0.01 * total.max():
-        raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
-    quadrature = grid.quadrature()
-    try:
-        level = snapshot.fermi_level
-        if level is None:
-            level = energies(
-                total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
-            ).fermi_level
-        counted = count_electrons(total, quadrature, fermi_level=level, temperature=snapshot.temperature)
-        if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
-            raise DatasetError(
-                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV, "
-                f"the DFT has {snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
-            )
-        found = energies(total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
-    except DatasetError:
-        raise
-    except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from error
-    difference = None if snapshot.band_energy is None else 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
-    if difference is not None and abs(difference) > MOST_BAND_ENERGY_ERROR:
-        raise DatasetError(
-            f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid cuts off "
-            f"states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had"
-        )
-    return SnapshotReport(where, counted - snapshot.n_electrons, difference)
+def descriptor_path(dataset: Path, settings: BispectrumSettings, snapshot: str) -> Path:
+    """Where a dataset keeps the descriptors of one snapshot."""
+    return dataset / "descriptors" / settings.key / f"{snapshot}.arrow"

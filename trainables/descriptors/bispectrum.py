@@ -3,113 +3,27 @@
 The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thread, hence torch too.
 """
 
-import hashlib
-import json
 import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InputError
+from .settings import BispectrumSettings
 
 ON_GRID_SHIFT = 1e-7  # [Å]
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
-LARGEST_PLANE = 65_536  # grid points of one LAMMPS run; 91 doubles and LAMMPS' own 6 each are 51 MB
-SLAB = 16_384  # grid points whose descriptors are held at once; 91 of them with LAMMPS' own copy are 19 MB
 RADIUS, RFAC0 = 0.5, 0.99363  # LAMMPS' radius of an element [cutoffs], and the share of π that θ₀ spans
 LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
 POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
 Float64 = NDArray[np.float64]
-
-
-class BispectrumSettings(BaseModel):
-    """SNAP bispectrum descriptors around each grid point (Fiedler et al. 2022, Eq. 7)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cutoff: float = Field(default=4.68, gt=0, le=20, allow_inf_nan=False, description="R_cut [Å]")
-    two_j_max: int = Field(default=10, ge=2, le=14, multiple_of=2, description="2 J_max, as LAMMPS counts it")
-
-    @property
-    def n_components(self) -> int:
-        """Length of the descriptor: 14, 30, 55, 91 for 2 J_max = 4, 6, 8, 10."""
-        j = self.two_j_max // 2
-        return (j + 1) * (j + 2) * (2 * j + 3) // 6
-
-    @property
-    def key(self) -> str:
-        """Name of the folder that holds descriptors of these settings: a hash of them."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
-
-    def __str__(self) -> str:
-        return f"cutoff {self.cutoff:g} Å, 2J_max {self.two_j_max}"
-
-
-def structure_hash(cell: NDArray, positions: NDArray, numbers: NDArray, grid: tuple[int, int, int]) -> str:
-    """Hash of what descriptors depend on besides their settings, to 1e-6 Å; stale files are known by it."""
-    # + 0.0 turns the -0.0 that -1e-9 is rounded to into 0.0, which JSON writes differently.
-    lengths = [(np.round(values, 6) + 0.0).tolist() for values in (cell, positions)]
-    content = [*lengths, list(map(int, numbers)), list(grid)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Slab:
-    """Every p-th point of a grid along each cell vector: a coarser grid of the same cell, with another origin.
-
-    index: where its points lie in an array (nx, ny, nz); grid: its own numbers of points; origin: fractional.
-    """
-
-    index: tuple[slice, slice, slice]
-    grid: tuple[int, int, int]
-    origin: tuple[float, float, float]
-
-    def shifted(self, cell: Float64, positions: Float64) -> Float64:
-        """Positions as seen from the slab's origin, (n_atoms, 3) [Å]."""
-        return positions - np.array(self.origin) @ cell
-
-
-def slabs(grid: tuple[int, int, int], largest: int = SLAB) -> Iterator[Slab]:
-    """Cut a grid into slabs of at most ``largest`` points (more where the numbers of points are primes)."""
-    strides = [1, 1, 1]
-    for axis in range(3):
-        n = grid[axis]
-        needed = np.prod(grid) / np.prod(strides) / largest
-        strides[axis] = next((p for p in range(1, n + 1) if n % p == 0 and p >= needed), n)
-    for offset in product(*(range(p) for p in strides)):
-        yield Slab(
-            index=tuple(slice(o, None, p) for o, p in zip(offset, strides, strict=True)),  # type: ignore[arg-type]
-            grid=tuple(n // p for n, p in zip(grid, strides, strict=True)),  # type: ignore[arg-type]
-            origin=tuple(o / n for o, n in zip(offset, grid, strict=True)),  # type: ignore[arg-type]
-        )
-
-
-def pieces(grid: tuple[int, int, int]) -> list[range]:
-    """Cut a grid into runs of consecutive points, in C order, each a task of its own: ``points`` of ``bispectrum``.
-
-    The whole grid where it is small, else as many planes of the first axis as SLAB points hold (one at least), else as
-    many rows of a large plane.  No piece is larger than LARGEST_PLANE or a row.
-    """
-    nx, ny, nz = grid
-    if nx * ny * nz <= SLAB:
-        return [range(nx * ny * nz)]
-    unit, whole = (ny * nz, nx * ny * nz) if ny * nz <= LARGEST_PLANE else (nz, ny * nz)
-    step = unit * max(1, SLAB // unit)
-    return [
-        range(start, min(start + step, block + whole))
-        for block in range(0, nx * ny * nz, whole)
-        for start in range(block, block + whole, step)
-    ]
 
 
 def bispectrum(
@@ -344,8 +258,3 @@ def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
     made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
     if made != len(atoms):
         raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")
-
-
-def descriptor_path(dataset: Path, settings: BispectrumSettings, snapshot: str) -> Path:
-    """Where a dataset keeps the descriptors of one snapshot."""
-    return dataset / "descriptors" / settings.key / f"{snapshot}.arrow"

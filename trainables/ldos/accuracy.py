@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Snapshot
 from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
+from ..data.snapshot import Snapshot
 from ..physics.energies import energies
 
 

@@ -13,8 +13,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Dataset, Snapshot, Split
-from ..descriptors.bispectrum import BispectrumSettings, bispectrum
+from ..data.dataset import Dataset
+from ..data.snapshot import Snapshot, Split
+from ..descriptors.bispectrum import bispectrum
+from ..descriptors.settings import BispectrumSettings
 from .acsd import acsd
 from .kernel_ridge import fit
 from .training_data import MiniBatch, Scaling, SnapshotData

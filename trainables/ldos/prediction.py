@@ -21,7 +21,8 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from ..data.shards import to_batches
-from ..descriptors.bispectrum import SLAB, Slab, bispectrum, bispectrum_forces, slabs
+from ..descriptors.bispectrum import bispectrum, bispectrum_forces
+from ..descriptors.slabs import SLAB, Slab, slabs
 from ..physics.core_charge import core_density, core_forces
 from ..physics.energies import Energies, energies
 from ..physics.ewald import ewald

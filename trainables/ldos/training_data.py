@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Dataset, Snapshot, Split
+from ..data.dataset import Dataset
 from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
-from ..descriptors.bispectrum import BispectrumSettings
+from ..data.snapshot import Snapshot, Split
+from ..descriptors.settings import BispectrumSettings
 
 Float32 = NDArray[np.float32]
 

@@ -16,9 +16,12 @@ import ray
 
 from dftune.cluster.connection import ClusterError
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.trainables.data.dataset import SNAPSHOTS, Dataset
+from dftune.trainables.data.dataset import Dataset, descriptor_path
 from dftune.trainables.data.shards import to_numpy
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, descriptor_path, pieces
+from dftune.trainables.data.snapshot import SNAPSHOTS
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.descriptors.slabs import pieces
 from dftune.trainables.errors import DatasetError, InputError
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers and some 10 µs a grid point
@@ -141,7 +144,9 @@ import ray
 from ray.cluster_utils import Cluster
 from dftune.cluster.connection import SETTINGS, ClusterError, connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path, pieces
+from dftune.trainables.data.dataset import descriptor_path
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.descriptors.slabs import pieces
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.shards import to_numpy
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from dftune.cluster.descriptors.mpi_group import MpiGroup
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum, pieces
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.descriptors.slabs import pieces
 from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
@@ -47,7 +49,7 @@ def test_ranks_give_what_one_process_gives_and_a_failed_group_is_followed_by_ano
 HOLDER = """
 import sys, time
 from dftune.cluster.descriptors.mpi_group import MpiGroup
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
 snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], MpiGroup(2, silence=3)
 def compute(two_j_max, grid, points):
@@ -122,7 +124,7 @@ import sys
 import ray
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
 with connected():
     print("raylet", flush=True)

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.cli.main import cli
 from dftune.tests.places import ROOT
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
+from dftune.trainables.data.dataset import descriptor_path
+from dftune.trainables.descriptors.settings import BispectrumSettings
 
 SPEC = """
 name = "quick"

@@ -19,7 +19,7 @@ from dftune.platform.spec import SpecError, StudySpec
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
 from dftune.searchers import SEARCHERS
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 

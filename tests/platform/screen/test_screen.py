@@ -16,7 +16,8 @@ from dftune.platform.progress import Silent
 from dftune.platform.screen.screen import ScreenError, ScreenRow, recommend, screen
 from dftune.platform.screen.screen import screen as screening
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.descriptor_screen import SampledPoints, coarse_grid, sample, sample_points, score_setting

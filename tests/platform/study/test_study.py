@@ -25,7 +25,7 @@ from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.progress import Silent
 from dftune.platform.study.errors import StudyError
-from dftune.trainables.data.dataset import SNAPSHOTS
+from dftune.trainables.data.snapshot import SNAPSHOTS
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.scores import SCORES

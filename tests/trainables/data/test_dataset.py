@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dftune.trainables.data.dataset import SNAPSHOTS, Dataset, Snapshot, check_ldos
+from dftune.trainables.data.check import check_ldos
+from dftune.trainables.data.dataset import Dataset, descriptor_path
+from dftune.trainables.data.info import kind_of
 from dftune.trainables.data.kohn_sham import KohnSham
 from dftune.trainables.data.shards import to_batches, write
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, descriptor_path
+from dftune.trainables.data.snapshot import SNAPSHOTS, Snapshot
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import RYDBERG
 
@@ -110,6 +113,45 @@ def test_a_dataset_is_read_without_dftune(al4):
     assert SNAPSHOTS.field("band_energy").metadata[b"unit"] == b"eV"
 
 
+def test_a_dataset_is_a_collection_of_its_snapshots(al4):
+    assert len(al4) == 12
+    assert [s.id for s in al4] == [s.id for s in al4.snapshots]
+    assert al4["005"] is al4.snapshots[5]
+    assert al4.snapshots[5] in al4
+
+
+def test_a_dataset_says_what_it_is_in_one_line(al4):
+    shown = "Dataset al4: 6 train, 3 validation, 3 test snapshots of Al; 37 energies from -6 to 12 eV"
+    assert repr(al4) == shown
+    assert repr(al4.only(al4.split("test"))) == shown.replace("6 train, 3 validation, 3", "3")
+
+
+def test_a_dataset_is_a_table_in_a_notebook(al4):
+    odd = dataclasses.replace(al4["000"], id="<000>", band_energy=None)
+    table = al4.only([odd, *al4.snapshots[1:]])._repr_html_()
+    assert "<caption>Dataset al4: 6 train, " in table
+    assert "<th>temperature [K]</th>" in table
+    assert "<td>&lt;000&gt;</td><td>train</td><td>displacement 0.05 Å</td><td>4</td><td>20x20x20</td>" in table
+    assert table.count("<tr>") == 13
+
+
+def test_a_dataset_of_before_kinds_is_read(al4, fresh_al4):
+    file = fresh_al4.path / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content.pop("kind") == "ldos"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    old = Dataset.open(fresh_al4.path)
+    assert old.info == al4.info
+    # Of the bundled dataset, before there were kinds.
+    assert old.fingerprint == al4.fingerprint == "3e867330aad66481fe121f15c23734dbda22ef7a762e3ed464cb40cbf09449bf"
+
+
+def test_the_kind_of_a_dataset_is_known_before_the_rest_of_it(fresh_al4):
+    assert kind_of(fresh_al4.path) == "ldos"
+    (fresh_al4.path / "dataset.json").write_text('{"kind": "alloys", "lattice": "bcc"}')
+    assert kind_of(fresh_al4.path) == "alloys"
+
+
 def test_an_unknown_snapshot_is_refused_with_those_there_are(al4):
     with pytest.raises(DatasetError, match="has no snapshot '012'; it has 000, 001, 002"):
         al4["012"]
@@ -140,6 +182,9 @@ def without_rows(path):
     [
         (lambda p: (p / "dataset.json").unlink(), r"al4: not a dataset \(no dataset.json\); make one with"),
         (lambda p: edit_json(p, format_version=2), r"dataset.json: format_version: input should be 1; import"),
+        (lambda p: edit_json(p, kind="alloys"), r"dataset.json: a dataset of kind 'alloys', not 'ldos'; give a"),
+        (lambda p: edit_json(p, kind="<b>"), r"dataset.json: kind: string should match pattern"),
+        (lambda p: edit_json(p, kind=7), r"dataset.json: kind: input should be a valid string"),
         (lambda p: edit_json(p, colour="red"), r"dataset.json: colour: extra inputs are not permitted; import"),
         (lambda p: edit_json(p, energy_grid={}), r"dataset.json: energy_grid.minimum: field required; import"),
         (lambda p: edit_json(p, dft={"functional": "b3lyp"}), r"dataset.json: dft.functional: input should be"),

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from dftune.tests.places import SHARED
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.arrays import import_arrays
+from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
 
@@ -91,7 +91,7 @@ def refused(sources, destination, **options):
     """The one line with which an import is refused, having left nothing behind."""
     before = sorted(destination.parent.iterdir())
     with pytest.raises(InputError) as caught:
-        import_arrays(sources, destination, **options)
+        import_dataset(sources, destination, **options)
     assert sorted(destination.parent.iterdir()) == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -99,7 +99,7 @@ def refused(sources, destination, **options):
 
 def test_an_import_equals_what_was_exported(al4, raw, tmp_path):
     lines = []
-    made = import_arrays([raw], tmp_path / "al4", source="a note", report=lines.append)
+    made = import_dataset([raw], tmp_path / "al4", source="a note", report=lines.append)
     assert made.path == (tmp_path / "al4").resolve()
     assert made.info == al4.info.model_copy(update={"source": "a note"})
     assert [line.split()[0] for line in lines] == ["000", "001", "002", "003"]
@@ -113,13 +113,13 @@ def test_an_import_equals_what_was_exported(al4, raw, tmp_path):
 
 
 def test_by_default_the_last_quarter_is_for_testing_and_the_one_before_for_validation(raw, tmp_path):
-    made = import_arrays([raw], tmp_path / "al4")
+    made = import_dataset([raw], tmp_path / "al4")
     assert [s.split for s in made.snapshots] == ["train", "train", "validation", "test"]
     assert made.info.source == "imported from raw"
 
 
 def test_splits_are_as_told_and_files_may_be_named_one_by_one(raw, tmp_path):
-    made = import_arrays([raw / "003.json", raw / "001.json"], tmp_path / "al4", validation=["003"])
+    made = import_dataset([raw / "003.json", raw / "001.json"], tmp_path / "al4", validation=["003"])
     assert [(s.id, s.split) for s in made.snapshots] == [("003", "validation"), ("001", "train")]
 
 
@@ -127,7 +127,7 @@ def test_only_what_a_snapshot_must_have_is_needed(raw, tmp_path):
     for key in (*REFERENCES, "qe_terms_ev", "forces_ev_per_angstrom", "config.displacement_sigma_angstrom"):
         edit(raw / "000.json", key=key, value=None)
     (raw / "000.dens.npy").unlink()
-    (snapshot,) = import_arrays([raw / "000.json"], tmp_path / "al4").snapshots
+    (snapshot,) = import_dataset([raw / "000.json"], tmp_path / "al4").snapshots
     assert (snapshot.band_energy, snapshot.xc_energy, snapshot.forces, snapshot.group) == (None, None, None, "all")
     assert snapshot.density_sha256 is None
     assert not (tmp_path / "al4" / "density").exists()
@@ -135,7 +135,7 @@ def test_only_what_a_snapshot_must_have_is_needed(raw, tmp_path):
 
 def test_double_precision_is_stored_as_single(raw, tmp_path):
     edit_array(raw / "000.ldos.npy", lambda values: values.astype(np.float64) * (1 + 1e-4))
-    made = import_arrays([raw / "000.json"], tmp_path / "al4")
+    made = import_dataset([raw / "000.json"], tmp_path / "al4")
     stored = made.ldos(made["000"]).array()
     assert stored.dtype == np.float32
     np.testing.assert_allclose(stored, np.load(raw / "000.ldos.npy").reshape(8000, 37), rtol=1e-7)
@@ -163,7 +163,7 @@ def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp
 def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
     (raw / "index.json").write_text("[]")
     lines = []
-    import_arrays([raw], tmp_path / "al4", report=lines.append)
+    import_dataset([raw], tmp_path / "al4", report=lines.append)
     assert lines[0] == f"left out {raw / 'index.json'}: no index.ldos.npy beside it"
 
 
@@ -314,7 +314,7 @@ def test_impossible_splits_are_refused(raw, tmp_path, options, message):
 
 
 def test_a_flipped_bit_in_the_table_never_goes_unnoticed(raw, tmp_path):
-    made = import_arrays([raw], tmp_path / "al4")
+    made = import_dataset([raw], tmp_path / "al4")
     rows, file = [s.to_row() for s in made.snapshots], made.path / "snapshots.parquet"
     whole, rng, refusals = file.read_bytes(), np.random.default_rng(0), 0
     for _ in range(300):
@@ -333,7 +333,7 @@ def test_a_flipped_bit_in_the_table_never_goes_unnoticed(raw, tmp_path):
 def imported(sources, destination, **options):
     """The ``dft`` of an import, and the lines that say why there is none."""
     lines = []
-    made = import_arrays(sources, destination, report=lines.append, **options)
+    made = import_dataset(sources, destination, report=lines.append, **options)
     return made.info.dft, [line for line in lines if line.startswith("no total free energies")]
 
 
@@ -437,6 +437,6 @@ def test_the_bundled_dataset_is_what_the_import_of_its_raw_data_gives(al4, tmp_p
     if not (SHARED / "al4_mini").is_dir():
         pytest.skip("the raw data of al4_mini are not here")
     source, pseudopotentials = SHARED / "al4_mini", SHARED / "al4"
-    made = import_arrays([source], tmp_path / "al4", source=al4.info.source, pseudopotentials=pseudopotentials)
+    made = import_dataset([source], tmp_path / "al4", source=al4.info.source, pseudopotentials=pseudopotentials)
     assert (made.path / "dataset.json").read_bytes() == (al4.path / "dataset.json").read_bytes()
     assert made.fingerprint == al4.fingerprint

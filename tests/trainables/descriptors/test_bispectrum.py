@@ -4,21 +4,12 @@ from math import cos, pi
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy.special import factorial
 
 from dftune.tests.places import DATA
-from dftune.trainables.descriptors.bispectrum import (
-    LARGEST_PLANE,
-    SLAB,
-    BispectrumSettings,
-    bispectrum,
-    bispectrum_forces,
-    descriptor_path,
-    pieces,
-    slabs,
-    structure_hash,
-)
+from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.descriptors.slabs import slabs
 from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)
@@ -198,18 +189,6 @@ def test_slabs_of_a_grid_together_are_the_grid(reference, largest):
     np.testing.assert_allclose(found.reshape(reference.shape), reference, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("grid", [(5, 6, 4), (40, 40, 40), (25, 25, 37), (200, 200, 200), (3, 400, 300), (7, 1, 9999)])
-def test_pieces_are_consecutive_whole_planes_or_rows_and_bounded(grid):
-    found, (nx, ny, nz) = pieces(grid), grid
-    assert [p for piece in found for p in (piece.start, piece.stop)][1:-1:2] == [piece.start for piece in found[1:]]
-    assert (found[0].start, found[-1].stop) == (0, nx * ny * nz)
-    for piece in found:
-        planes = piece.start % (ny * nz) == 0 and len(piece) % (ny * nz) == 0
-        rows = piece.start // (ny * nz) == (piece.stop - 1) // (ny * nz) and piece.start % nz == len(piece) % nz == 0
-        assert planes or rows
-        assert len(piece) <= (SLAB if rows and not planes else max(SLAB, ny * nz)) <= LARGEST_PLANE
-
-
 @pytest.mark.parametrize("cell", [TRICLINIC, TRICLINIC[[1, 0, 2]]], ids=["right-handed", "left-handed"])
 def test_planes_and_rows_of_a_grid_are_those_of_the_whole(cell):
     reference = bispectrum(cell, POSITIONS, ALUMINIUM, GRID, CHEAP)
@@ -267,30 +246,3 @@ def test_what_has_no_descriptors_is_refused(changed, message):
     given = {"cell": TRICLINIC, "positions": POSITIONS, "numbers": ALUMINIUM, "grid": GRID}
     with pytest.raises(InputError, match=message):
         bispectrum(**given | changed, settings=CHEAP)
-
-
-@pytest.mark.parametrize("values", [{"two_j_max": 5}, {"two_j_max": 16}, {"cutoff": 0.0}, {"cut_off": 4.0}])
-def test_settings_out_of_range_or_misspelt_are_refused(values):
-    with pytest.raises(ValidationError):
-        BispectrumSettings(**values)
-
-
-def test_every_setting_has_a_folder_of_its_own(tmp_path):
-    settings = [BispectrumSettings(cutoff=c, two_j_max=n) for c in (4.0, 4.5, 4.68) for n in (4, 6)]
-    assert len({descriptor_path(tmp_path, s, "000").parent for s in settings}) == 6
-    assert BispectrumSettings(cutoff=4).key == BispectrumSettings(cutoff=4.0).key
-
-
-def test_a_structure_is_known_by_all_that_descriptors_depend_on_to_a_millionth_of_an_angstrom():
-    known = structure_hash(TRICLINIC, POSITIONS, ALUMINIUM, GRID)
-    assert known == structure_hash(TRICLINIC, POSITIONS + 1e-10, ALUMINIUM, GRID)
-    others = [
-        structure_hash(TRICLINIC * 1.00001, POSITIONS, ALUMINIUM, GRID),
-        structure_hash(TRICLINIC, POSITIONS + 1e-5, ALUMINIUM, GRID),
-        structure_hash(TRICLINIC, POSITIONS, ALUMINIUM + 1, GRID),
-        structure_hash(TRICLINIC, POSITIONS, ALUMINIUM, (6, 4, 5)),
-    ]
-    assert len({known, *others}) == 5
-    # -1e-10 Å rounds to -0.0, which is the same place as 0.0.
-    same = [structure_hash(np.eye(3), np.full((1, 3), x), ALUMINIUM[:1], GRID) for x in (-1e-10, 0.0, 1e-10)]
-    assert len(set(same)) == 1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings, bispectrum
+from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.kind import TrainingFailed
 from dftune.trainables.ldos import training
 from dftune.trainables.ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint

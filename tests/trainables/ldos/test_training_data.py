@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dftune.trainables.data.shards import StoredShard
-from dftune.trainables.descriptors.bispectrum import BispectrumSettings
+from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split, read_training_data
 

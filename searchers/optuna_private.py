@@ -1,0 +1,62 @@
+"""All that dftune uses of Optuna without its promise: private names, its database's tables, marks on its trials.
+
+They were seen in Optuna 5.0, to which pyproject.toml pins it; each has a test that fails if Optuna changes it.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.study._frozen import FrozenStudy
+    from optuna.trial import FrozenTrial, Trial
+
+# Tables of an RDBStorage.  A study is known by its number, ``:study``, or its name, ``:name``.
+TABLE_OF_STUDIES = "studies"
+STUDY_OF_NAME = "SELECT study_id FROM studies WHERE study_name = :name"
+RENAME_STUDY = "UPDATE studies SET study_name = :name WHERE study_name = :temporary"
+# Names of the studies with a user attribute ``:key``.
+STUDIES_WITH_ATTRIBUTE = "SELECT study_name FROM studies JOIN study_user_attributes USING (study_id) WHERE key = :key"
+LATEST_NUMBER = "SELECT number FROM trials WHERE study_id = :study ORDER BY trial_id DESC LIMIT 1"
+# A study's system attribute ``:key`` that is a whole number: read, and raised to ``:number`` if it is less.
+SYSTEM_ATTRIBUTE = "SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = :key"
+RAISE_SYSTEM_ATTRIBUTE = (
+    "UPDATE study_system_attributes SET value_json = CAST(:number AS VARCHAR) WHERE study_id = :study AND key = :key "
+    "AND CAST(value_json AS INTEGER) < :number"
+)
+
+# Samplers that write what they have drawn into a trial under way, and under which name.
+_DRAWN = ("tpe:relative_params:0", "gp:relative_params:0")
+
+
+def cached(storage: "RDBStorage") -> "BaseStorage":
+    """A reader of a storage that reads a trial that has ended only once."""
+    from optuna.storages import _CachedStorage
+
+    return _CachedStorage(storage)
+
+
+def trial_id(trial: "Trial | FrozenTrial") -> int:
+    """The storage's number of a trial; it differs from the trial's number where a storage has several studies."""
+    return trial._trial_id
+
+
+def study_id(study: "FrozenStudy") -> int:
+    """The storage's number of a study that it has listed."""
+    return study._study_id
+
+
+def set_metric_names(storage: "RDBStorage", study: int, names: "Sequence[str]") -> None:
+    """Name what a study minimises, as ``optuna.Study.set_metric_names`` does, without loading the study."""
+    storage.set_study_system_attr(study, "study:metric_names", list(names))
+
+
+def forget_drawn(trial: "Trial") -> None:
+    """Make TPE and GP judge a trial under way by its hyperparameters alone.
+
+    They also draw hyperparameters that do not exist in this trial, and write them into it.  There they would steer the
+    next proposals while the trial runs, and a history does not have them.
+    """
+    for name in _DRAWN:
+        trial.storage.set_trial_system_attr(trial_id(trial), name, "")

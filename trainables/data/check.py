@@ -1,0 +1,109 @@
+"""What an LDOS must agree with: the electrons and the band energy of its DFT calculation.  Energies in eV."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+from ..physics.energies import energies
+from ..physics.energies import n_electrons as count_electrons
+from .energy_grid import EnergyGrid
+from .snapshot import Snapshot
+
+# A right LDOS is within 1.2 meV/atom at 900 to 3200 K; one cut at the bottom of the band, or unfolded by another width
+# than it was broadened with, is off by tens.
+MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
+
+
+@dataclass(frozen=True)
+class SnapshotReport:
+    """How the stored LDOS of one snapshot compares with its DFT reference."""
+
+    id: str
+    electrons_error: float  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
+    band_energy_error: float | None  # least-squares quadrature minus DFT [meV/atom]
+
+
+class LdosCheck:
+    """Check of an LDOS against what the DFT said of the same snapshot, in shards that come one after another.
+
+    Args:
+        snapshot: the reference.
+        grid: energies of the LDOS.
+        where: file or snapshot to name in an error.
+    """
+
+    def __init__(self, snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> None:
+        self._snapshot, self._grid, self._where = snapshot, grid, where
+        self._sum = np.zeros(grid.n_energy)
+        self._n_points = self._n_bad = 0
+        self._first_bad: int | None = None
+
+    def add(self, ldos: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Take in the next grid points, and pass them on.
+
+        Args:
+            ldos: shape (n_points_in_shard, n_energy), in C order of the grid [1/(eV Å³)].
+        """
+        bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
+        if len(bad) and self._first_bad is None:
+            self._first_bad = self._n_points + int(bad[0])
+        self._n_bad += len(bad)
+        self._n_points += len(ldos)
+        if self._first_bad is None:
+            self._sum += ldos.sum(axis=0, dtype=np.float64)
+        return ldos
+
+    def report(self) -> SnapshotReport:
+        """What all shards together say.
+
+        Raises:
+            DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
+                states in the energy grid, or a band energy more than 10 meV/atom off.
+        """
+        if self._first_bad is not None:
+            point = tuple(int(i) for i in np.unravel_index(self._first_bad, self._snapshot.grid))
+            raise DatasetError(
+                f"{self._where}: the LDOS is not finite (NaN or infinite) at {self._n_bad} grid points, first at "
+                f"{point}; run the DFT post-processing of this snapshot again"
+            )
+        total = self._snapshot.volume * (self._sum / self._n_points)
+        return _check_dos(total, self._snapshot, self._grid, where=self._where)
+
+
+def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
+    """Check an LDOS of shape (n_points, n_energy) [1/(eV Å³)]; arguments and errors as ``LdosCheck``."""
+    check = LdosCheck(snapshot, grid, where=where)
+    check.add(ldos)
+    return check.report()
+
+
+def _check_dos(total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
+    if total.min() < -0.01 * total.max():
+        raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
+    quadrature = grid.quadrature()
+    try:
+        level = snapshot.fermi_level
+        if level is None:
+            level = energies(
+                total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
+            ).fermi_level
+        counted = count_electrons(total, quadrature, fermi_level=level, temperature=snapshot.temperature)
+        if abs(counted - snapshot.n_electrons) > 0.01 * snapshot.n_electrons:
+            raise DatasetError(
+                f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {level:.3f} eV, "
+                f"the DFT has {snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
+            )
+        found = energies(total, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    difference = None if snapshot.band_energy is None else 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
+    if difference is not None and abs(difference) > MOST_BAND_ENERGY_ERROR:
+        raise DatasetError(
+            f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid cuts off "
+            f"states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had"
+        )
+    return SnapshotReport(where, counted - snapshot.n_electrons, difference)

@@ -1,0 +1,97 @@
+"""What an importer of DFT results is, and what it hands over to be written.  Energies in eV, lengths in Å.
+
+An importer finds and reads files.  The writer does everything that is the same for all of them: splits, checks,
+checksums, the folder.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..energy_grid import EnergyGrid
+from ..kohn_sham import KohnSham
+from ..snapshot import Snapshot
+
+Report = Callable[[str], None]  # called with one line for people
+
+
+@dataclass(frozen=True)
+class GridValues:
+    """Values at all grid points of a snapshot, which come in blocks and are never held all at once.
+
+    Attributes:
+        where: the file or folder to name in an error.
+        blocks: gives consecutive grid points, C order of [nx, ny, nz], in blocks of any length: (n, n_energy) for an
+            LDOS, (n,) for a density; float16, float32 or float64, the last of which is stored as float32.
+    """
+
+    where: Path
+    blocks: Callable[[], Iterable[NDArray[np.floating]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSnapshot:
+    """A snapshot as an importer found it.
+
+    Attributes:
+        where: the file or folder to name in an error.
+        snapshot: its numbers; the writer sets ``split`` and the checksums.
+        species: chemical symbol -> valence electrons.
+        energy_grid: energies of the LDOS.
+        ldos: [1/(eV Å³)], both spins summed.
+        density: [1/Å³]; None where the DFT gave none.
+    """
+
+    where: Path
+    snapshot: Snapshot
+    species: Mapping[str, float]
+    energy_grid: EnergyGrid
+    ldos: GridValues
+    density: GridValues | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that an importer found.
+
+    Attributes:
+        snapshots: in the order of the dataset; splits are cut in this order.
+        dft: gives what total free energies need, from chemical symbol -> valence electrons of all snapshots; None if
+            it is not known, and then it has reported why.  Called once the snapshots are known to agree.
+        source: where the snapshots come from, for dataset.json.
+    """
+
+    snapshots: Sequence[FoundSnapshot]
+    dft: Callable[[Mapping[str, float]], KohnSham | None] = lambda species: None
+    source: str
+
+
+class Importer(Protocol):
+    """A reader of one layout of files."""
+
+    @property
+    def name(self) -> str:
+        """What `dftune data import --format` calls it."""
+
+    @property
+    def about(self) -> str:
+        """Its files, in a few words."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder looks like one of its own; looks at names and first lines only."""
+
+    def read(self, sources: Sequence[Path], *, pseudopotentials: Path | None, report: Report) -> Found:
+        """Find the snapshots of all sources.  Arrays stay in their files until the writer asks for blocks.
+
+        Args:
+            sources: files and folders.
+            pseudopotentials: folder of the UPF files that the snapshots name; None: look beside the snapshots.
+            report: for what the user should know, such as files left out.
+
+        Raises:
+            InputError: a file is missing or damaged; names the file, the reason and the remedy.
+        """

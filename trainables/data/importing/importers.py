@@ -1,0 +1,84 @@
+"""The importers there are, and the import of a dataset with the one that knows its files.
+
+An importer of one's own is an object like ``ARRAYS``.  A package offers it under the entry-point group
+``dftune.importers``; a script hands it to ``import_dataset``.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ...errors import DatasetError, InputError
+from ...registry import Registry
+from ..dataset import Dataset
+from .arrays import ARRAYS
+from .importer import Importer, Report
+from .writing import refuse_existing, write_dataset
+
+OURS: tuple[Importer, ...] = (ARRAYS,)
+IMPORTERS: Registry[Importer] = Registry(
+    "importer",
+    "dftune.importers",
+    {importer.name: importer for importer in OURS},
+    needs=("name", "about", "recognises", "read"),
+)
+
+
+def import_dataset(
+    sources: Iterable[Path],
+    destination: Path,
+    *,
+    importer: str | Importer | None = None,
+    validation: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+    source: str | None = None,
+    pseudopotentials: Path | None = None,
+    report: Report = lambda line: None,
+) -> Dataset:
+    """Import snapshots into a new dataset folder, which appears whole or not at all.
+
+    Args:
+        sources: files of the snapshots, or folders that hold them.
+        destination: the folder to make; it must not exist.
+        importer: one of IMPORTERS by its name, or one of your own; by default the one that recognises the sources.
+        validation, test: ids of the snapshots of these splits; by default the last quarter is for testing and the
+            quarter before it for validation.
+        source: a note on the origin of the data for dataset.json; by default the importer's.
+        pseudopotentials: folder of the UPF files that the snapshots name; by default they are looked for beside the
+            snapshots.  Without them, or where they are PAW or of another functional, the dataset has no ``dft``.
+        report: called with one line a snapshot, and one that says why there is no ``dft``.
+
+    Raises:
+        InputError: a file is missing, what it holds is inconsistent, or no importer knows it; names file and reason.
+    """
+    places = list(sources)
+    refuse_existing(destination)
+    if importer is None:
+        importer = recognised(places)
+    elif isinstance(importer, str):
+        importer = IMPORTERS[importer]
+    found = importer.read(places, pseudopotentials=pseudopotentials, report=report)
+    return write_dataset(found, destination, validation=validation, test=test, source=source, report=report)
+
+
+def recognised(sources: Sequence[Path]) -> Importer:
+    """The importer that recognises a source; it says itself what is wrong with the others.
+
+    Raises:
+        InputError: no importer recognises any source, or several do.
+    """
+    importers = [IMPORTERS[name] for name in IMPORTERS]
+    if not sources:
+        raise DatasetError(f"nothing to import; {_there_are(importers)}")
+    fitting = [one for one in importers if any(one.recognises(place) for place in sources)]
+    if not fitting:
+        place = sources[0]
+        problem = "holds no snapshot that an importer recognises" if place.exists() else "missing"
+        raise DatasetError(f"{place}: {problem}; {_there_are(importers)}")
+    if len(fitting) > 1:
+        names = " and ".join(one.name for one in fitting)
+        raise InputError(f"{sources[0]}: {names} recognise the sources; choose one with --format, or import apart")
+    return fitting[0]
+
+
+def _there_are(importers: Sequence[Importer]) -> str:
+    return "there are " + "; ".join(f"{one.name}: {one.about}" for one in importers)

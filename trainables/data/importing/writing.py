@@ -1,0 +1,207 @@
+"""From what an importer found to a dataset folder: splits, checks, checksums.  Energies in eV, lengths in Å.
+
+What every importer owes its users stands here once: unique ids, one energy grid, one valence a species, neutral cells,
+an LDOS and a density that agree with the DFT, a folder that appears whole or not at all.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from ...errors import DatasetError, InputError
+from ...files import atomic, sha256, write_text
+from ..check import LdosCheck, SnapshotReport
+from ..dataset import Dataset
+from ..energy_grid import EnergyGrid
+from ..info import DatasetInfo
+from ..shards import in_shards, to_batches, write
+from ..snapshot import SNAPSHOTS, Snapshot, Split
+from .importer import Found, FoundSnapshot, GridValues, Report
+
+FORBIDDEN = set("/\\\0,")  # in ids: they name files, and commas part them on the command line
+
+
+def write_dataset(
+    found: Found,
+    destination: Path,
+    *,
+    validation: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+    source: str | None = None,
+    report: Report = lambda line: None,
+) -> Dataset:
+    """Write a dataset; arguments and errors as ``import_dataset``."""
+    refuse_existing(destination)
+    ids = _unique_ids(found.snapshots)
+    splits = _splits(ids, validation, test)
+    for one in found.snapshots:
+        _check_numbers(one)
+    grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
+    dft = found.dft(species)
+    with atomic(destination) as folder:
+        for name in ("ldos", "density"):
+            (folder / name).mkdir(parents=True)
+        rows = []
+        for one in found.snapshots:
+            snapshot, checked = _write_one(one, grid, folder, splits[one.snapshot.id])
+            rows.append(snapshot.to_row())
+            report(_line(snapshot, checked))
+        if not any((folder / "density").iterdir()):
+            (folder / "density").rmdir()
+        table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
+        pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
+        info = DatasetInfo(species=species, energy_grid=grid, dft=dft, source=source or found.source)
+        write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
+    return Dataset.open(destination)
+
+
+def refuse_existing(destination: Path) -> None:
+    """Raise DatasetError if the destination exists."""
+    if destination.exists():
+        raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
+
+
+def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
+    """The energy grid of all snapshots.  Raises DatasetError if they differ."""
+    first = snapshots[0]
+    for one in snapshots:
+        if one.energy_grid != first.energy_grid:
+            raise DatasetError(f"{one.where}: energy grid differs from that of {first.where}; a dataset has one grid")
+    return first.energy_grid
+
+
+def _shared_species(snapshots: Sequence[FoundSnapshot]) -> dict[str, float]:
+    """Chemical symbol -> valence electrons of all snapshots.  Raises InputError if they differ."""
+    merged: dict[str, float] = {}
+    for one in snapshots:
+        for symbol, valence in one.species.items():
+            if merged.setdefault(symbol, valence) != valence:
+                raise InputError(
+                    f"{one.where}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before"
+                )
+    return merged
+
+
+def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
+    ids = [one.snapshot.id for one in snapshots]
+    if not ids:
+        raise DatasetError("nothing to import: the importer found no snapshot")
+    for one in snapshots:
+        name = one.snapshot.id
+        if not name or name.startswith(".") or FORBIDDEN & set(name):
+            raise DatasetError(f"{one.where}: '{name}' cannot be the id of a snapshot; rename the file")
+    if repeated := sorted({name for name in ids if ids.count(name) > 1}):
+        raise DatasetError(f"snapshot '{repeated[0]}' is given twice; ids within a dataset are unique")
+    return ids
+
+
+def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
+    quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
+    if validation is None and test is None and quarter:
+        validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]
+    validation, test = list(validation or []), list(test or [])
+    if unknown := [i for i in validation + test if i not in ids]:
+        raise DatasetError(f"no snapshot '{unknown[0]}' to put into a split; there are {', '.join(ids)}")
+    if both := sorted(set(validation) & set(test)):
+        raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test")
+    return {i: "validation" if i in validation else "test" if i in test else "train" for i in ids}
+
+
+def _check_numbers(one: FoundSnapshot) -> None:
+    """Check that the numbers of a snapshot fit each other."""
+    s = one.snapshot
+    if s.forces is not None and len(s.forces) != s.n_atoms:
+        raise DatasetError(f"{one.where}: has forces of {len(s.forces)} atoms, but positions of {s.n_atoms}")
+    counts = Counter(chemical_symbols[number] for number in s.numbers)
+    if unknown := sorted(set(counts) - set(one.species)):
+        raise DatasetError(f"{one.where}: gives no valence of {', '.join(unknown)}")
+    if abs(sum(n * one.species[symbol] for symbol, n in counts.items()) - s.n_electrons) > 1e-6:
+        atoms = ", ".join(f"{n} {symbol} with {one.species[symbol]:g}" for symbol, n in counts.items())
+        raise DatasetError(
+            f"{one.where}: {atoms} valence electrons each are not the {s.n_electrons:g} electrons it gives; "
+            "charged cells are not supported"
+        )
+    if np.linalg.det(s.cell) <= 0:
+        raise DatasetError(
+            f"{one.where}: the cell vectors are left-handed or coplanar; reorder them to a positive volume"
+        )
+
+
+def _write_one(one: FoundSnapshot, grid: EnergyGrid, folder: Path, split: Split) -> tuple[Snapshot, SnapshotReport]:
+    """Write the arrays of a snapshot, and check them on the way.  No more than a shard is held at once."""
+    snapshot = replace(one.snapshot, split=split)
+    about = {"snapshot": snapshot.id, "grid": str(snapshot.grid), "axes": "grid point (C order), energy"}
+
+    def write_shards(name: str, shards: Iterator[NDArray[np.floating]], unit: str) -> str:
+        path = folder / name / f"{snapshot.id}.arrow"
+        write(path, (to_batches(shard, name, about | {"unit": unit})[0] for shard in shards))
+        return sha256(path)
+
+    check = LdosCheck(snapshot, grid, where=str(one.ldos.where))
+    ldos = _shards(one.ldos, snapshot.n_points, (grid.n_energy,))
+    ldos_sha256 = write_shards("ldos", map(check.add, ldos), "1/(eV Å³), both spins summed")
+    density_sha256 = None
+    report = check.report()
+    if one.density is not None:
+        electrons = _DensityCheck(snapshot, one.density.where)
+        density = _shards(one.density, snapshot.n_points, ())
+        density_sha256 = write_shards("density", map(electrons.add, density), "1/Å³")
+        electrons.finish()
+    return replace(snapshot, ldos_sha256=ldos_sha256, density_sha256=density_sha256), report
+
+
+class _DensityCheck:
+    """Counts the electrons of a density that comes in shards."""
+
+    def __init__(self, snapshot: Snapshot, where: Path) -> None:
+        self._snapshot, self._where, self._sum = snapshot, where, 0.0
+
+    def add(self, shard: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Count in a shard, and pass it on."""
+        if not np.isfinite(shard).all():
+            raise DatasetError(f"{self._where}: values are not finite; run the DFT post-processing again")
+        self._sum += float(shard.sum(dtype=float))
+        return shard
+
+    def finish(self) -> None:
+        """Raise DatasetError if the electrons are not those of the DFT."""
+        s = self._snapshot
+        counted = self._sum / s.n_points * s.volume
+        if abs(counted - s.n_electrons) > 0.01 * s.n_electrons:
+            raise DatasetError(
+                f"{self._where}: integrates to {counted:.3f} electrons, the DFT has {s.n_electrons:g}; "
+                "check that its unit is 1/Å³"
+            )
+
+
+def _shards(values: GridValues, n_points: int, shape: tuple[int, ...]) -> Iterator[NDArray[np.floating]]:
+    """Blocks of any length, checked for their shape, as shards of a file."""
+
+    def blocks() -> Iterator[NDArray[np.floating]]:
+        n = 0
+        for block in values.blocks():
+            if block.shape[1:] != shape or not np.issubdtype(block.dtype, np.floating):
+                raise DatasetError(
+                    f"{values.where}: has values {block.shape[1:]} of {block.dtype} at each grid point, "
+                    f"expected {shape} floating-point numbers"
+                )
+            n += len(block)
+            yield block.astype(np.float32) if block.dtype == np.float64 else block
+        if n != n_points:
+            raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
+
+    return in_shards(blocks())
+
+
+def _line(snapshot: Snapshot, checked: SnapshotReport) -> str:
+    line = f"{snapshot.id}  {snapshot.split:10s} {snapshot.n_atoms} atoms, grid {snapshot.grid}, {snapshot.group}"
+    if checked.band_energy_error is None:
+        return line
+    return f"{line}, band energy from the LDOS {checked.band_energy_error:+.2f} meV/atom off the DFT's"

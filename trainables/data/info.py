@@ -1,0 +1,99 @@
+"""What all snapshots of a dataset share: dataset.json, and what it says to people.  Energies in eV."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import DatasetError, one_line
+from .energy_grid import EnergyGrid
+from .kohn_sham import KohnSham
+
+KIND: Literal["ldos"] = "ldos"
+
+
+class DatasetInfo(BaseModel):
+    """What all snapshots of a dataset share: the contents of dataset.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    kind: Literal["ldos"] = Field(default=KIND, description="kind of surrogates; older datasets do not say it")
+    species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
+    energy_grid: EnergyGrid
+    dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
+    units: dict[str, str] = {
+        "length": "Å",
+        "energy": "eV",
+        "temperature": "K",
+        "ldos": "1/(eV Å³), both spins summed",
+        "density": "1/Å³",
+    }
+    source: str = Field(description="where the snapshots come from, and under which settings")
+
+    @classmethod
+    def read(cls, folder: Path) -> "DatasetInfo":
+        """From the dataset.json of a folder.
+
+        Raises:
+            DatasetError: it is missing, damaged, of another kind or of another format version.
+        """
+        kind, path = kind_of(folder), folder / "dataset.json"
+        if kind != KIND:
+            raise DatasetError(f"{path}: a dataset of kind '{kind}', not '{KIND}'; give a dataset of LDOS here")
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise DatasetError(f"{path}: {one_line(error)}; import the dataset again") from error
+
+    def lines(self) -> list[str]:
+        """Species, energies and broadening, for people."""
+        grid = self.energy_grid
+        species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in self.species.items())
+        return [f"species {species}", f"{self.energies}, {grid.kernel} kernel of {grid.width:g} eV"]
+
+    @property
+    def energies(self) -> str:
+        """The energy grid, for people."""
+        grid = self.energy_grid
+        return f"{grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV"
+
+    @property
+    def free_energies(self) -> str:
+        """What total free energies of this dataset rest on, or how to get them, for people."""
+        if self.dft is None:
+            return (
+                "total free energies: not available, as the functional and the core charges are not known; import "
+                "again with the UPF files of the pseudopotentials (--pseudopotentials)"
+            )
+        cores = ", ".join(self.dft.core_charges) or "none"
+        return (
+            f"total free energies: functional {self.dft.functional}, density cutoff {self.dft.density_cutoff:.2f} eV, "
+            f"core corrections: {cores}"
+        )
+
+
+def kind_of(folder: Path) -> str:
+    """The kind of surrogates that a dataset is for, by its dataset.json.
+
+    Args:
+        folder: of the dataset on this machine.
+
+    Raises:
+        DatasetError: there is no dataset.json, or it is damaged.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise DatasetError(f"{folder}: not a dataset (no dataset.json); make one with `dftune data import`")
+    try:
+        return _Head.model_validate_json(path.read_text(encoding="utf-8")).kind
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: {one_line(error)}; import the dataset again") from error
+
+
+class _Head(BaseModel):
+    """What dataset.json of every kind says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str = Field(default=KIND, pattern="^[a-z][a-z0-9_-]{0,63}$")
