@@ -24,7 +24,7 @@ from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest
 from ..trainables.data.mirror import absolute
 from ..trainables.errors import InputError, did_you_mean
 from ..trainables.kind import Kind
-from ..trainables.kinds import kind_named, kind_of
+from ..trainables.kinds import KINDS, kind_of
 from .methods import NOTHING, Own, default_method, method_names, method_of, score_of
 from .tables import Budget, Compare, Resources, Scheduler
 
@@ -254,7 +254,7 @@ class StudySpec(BaseModel):
             SpecError: as ``read``.
         """
         try:
-            kind = kind_named(str(values.get("kind") or kind_of(str(values.get("dataset", "")))))
+            kind = KINDS[str(values.get("kind") or kind_of(str(values.get("dataset", ""))))]
         except SpecError:
             raise
         except InputError as error:

@@ -1,30 +1,31 @@
-"""The kinds of surrogates by name.  To add one: a folder with its ``Kind``, and a line here or a plug-in."""
+"""The kinds of surrogates by name.
+
+To add one: a folder with its ``Kind``, and a line here.  A package adds one by an entry point in the group
+``dftune.kinds``, a script by ``KINDS.add(name, kind)``.
+"""
 
 import json
 from pathlib import Path
 
-from .errors import InputError, did_you_mean
 from .kind import Kind
 from .ldos.kind import LdosKind
+from .registry import Registry
 
-KINDS: dict[str, Kind] = {"ldos": LdosKind()}
-
-
-def kind_named(name: str) -> Kind:
-    """The kind of a name.  Raises InputError: there is none."""
-    if name not in KINDS:
-        raise InputError(f"unknown kind of surrogates '{name}'; {did_you_mean(name, KINDS)}")
-    return KINDS[name]
+OURS: dict[str, Kind] = {"ldos": LdosKind()}
+FIRST = next(iter(OURS))  # the kind of datasets and models that do not say theirs
+KINDS: Registry[Kind] = Registry(
+    "kind of surrogates", "dftune.kinds", OURS, needs=("name", "table", "settings", "config", "values", "judged")
+)
 
 
 def kind_of(location: str) -> str:
-    """The name of the kind that a dataset is of: what its dataset.json says, or the first kind there is.
+    """The name of the kind that a dataset is of, as its dataset.json says.
 
     A dataset that cannot be seen from here, on a cluster or behind a URL, is taken to be of the first kind: opening it
     there will tell.
     """
     try:
         found = json.loads((Path(location) / "dataset.json").read_text(encoding="utf-8"))
-        return str(found.get("kind", next(iter(KINDS))))
+        return str(found.get("kind", FIRST))
     except (OSError, ValueError, AttributeError):
-        return next(iter(KINDS))
+        return FIRST

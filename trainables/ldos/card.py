@@ -8,7 +8,7 @@ from pydantic import Field
 from ..data.dataset import Dataset
 from ..data.energy_grid import EnergyGrid
 from ..data.kohn_sham import KohnSham
-from ..descriptors.bispectrum import BispectrumSettings
+from ..descriptors.settings import BispectrumSettings
 from ..kind import Card
 from .accuracy import Accuracy
 from .config import SurrogateConfig

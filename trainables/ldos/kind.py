@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ..descriptors.bispectrum import BispectrumSettings
+from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, InputError
 from ..kind import SPLITS, Card, Kind, Measure, TrainingMemory
 from .config import SurrogateConfig
