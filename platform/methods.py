@@ -85,13 +85,5 @@ def score_of(kind: Kind, name: str, own: Own = NOTHING) -> Score:
     raise InputError(f"unknown score '{name}'; {did_you_mean(name, every)}")
 
 
-def score_name(kind: Kind, method: str, own: Own = NOTHING) -> str | None:
-    """The score by which a method chooses; None without one, and of a method of a script that is not here."""
-    try:
-        return method_of(kind, method, own).score
-    except InputError:
-        return None
-
-
 def _scored(scores: Mapping[str, Score]) -> dict[str, Method]:
     return scored_methods(name for name, score in scores.items() if not score.trivial)

@@ -15,7 +15,7 @@ import numpy as np
 from ...searchers.space import Choice, Int, Range
 from ..ledger.ledger import LedgerTrial, State
 from ..ledger.score_quality import ScoreQuality, qualities
-from ..methods import score_name, scores_of
+from ..methods import scores_of
 from ..spec import StudySpec
 from .axes import is_log, ticks_between
 
@@ -127,7 +127,7 @@ class Score:
 
 def scores(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Score]:
     """Each score against the value, the one that the study searches by first (Fiedler et al. (2022), Fig. 4)."""
-    main, known = score_name(spec.of_kind, spec.method), scores_of(spec.of_kind)
+    main, known = spec.score(), scores_of(spec.of_kind)
     done = _finished(trials)
     panels = [
         Score(
