@@ -361,7 +361,10 @@ class Kind(Protocol):
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
 
     def sizes(self, data: Any, settings: Any) -> dict[str, int]:
-        """The numbers that decide what a training costs, as ``memory`` and ``terms`` take them."""
+        """The numbers that decide what a training costs, as ``memory`` and ``terms`` take them.
+
+        If the kind's work counts points, ``n_train`` is the number of points that one epoch trains on.
+        """
         return {}
 
     def memory(self, config: Any, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:

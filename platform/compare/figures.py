@@ -4,31 +4,31 @@ Error against compute (Fig. 2) and wall time (Fig. 3), score against error (Fig.
 """
 
 from collections.abc import Callable
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...trainables.drawing import BLUE, COLORS, GREY, MARKS
-from ...trainables.ldos.scores import TRIVIAL
-from ..figures.png import value_axis, value_scale
-from ..figures.trials import COMPUTE_LABELS, SCORE_LABELS, pareto_front
-from .comparison import Compared, Outcome
+from ...trainables.kind import Measure
+from ..figures.axes import value_axis, value_scale
+from ..figures.trials import pareto_front
+from .outcome import Compared, Outcome
 
-TEST_LABEL = "test LDOS error, 1 - R²"
-
-
-def compute_figure(compared: Compared, value_label: str) -> Figure:
-    """Lowest value so far, and the winner's test error with its spread, against grid points x epochs."""
-    return _two_panels(compared, value_label, COMPUTE_LABELS["grid_points"], lambda step: step[0], lambda o: "")
+BASELINE_LINES = ("--", "-.", ":")
+BASELINE_MARKS = "dpH8"
 
 
-def wall_figure(compared: Compared, value_label: str) -> Figure:
+def compute_figure(compared: Compared) -> Figure:
+    """Lowest value so far, and the winner's test error with its spread, against the work of training."""
+    return _two_panels(compared, compared.of_kind.compute.label, lambda step: step[0], lambda o: "")
+
+
+def wall_figure(compared: Compared) -> Figure:
     """As ``compute_figure``, against the wall time while trials ran, with the parallel speed-up of each method."""
-    label = "seconds while trials ran"
     return _two_panels(
         compared,
-        value_label,
-        label,
+        "seconds while trials ran",
         lambda step: step[1],
         lambda o: "" if o.speed_up is None else f"{o.speed_up:.1f}x",
     )
@@ -36,7 +36,6 @@ def wall_figure(compared: Compared, value_label: str) -> Figure:
 
 def _two_panels(
     compared: Compared,
-    value_label: str,
     x_label: str,
     x_of: Callable[[tuple[float, float, float]], float],
     note: Callable[[Outcome], str],
@@ -45,7 +44,7 @@ def _two_panels(
     left, right = figure.subplots(1, 2)
     looks = _looks(compared)
     values: list[float] = []
-    losses: list[float] = []
+    errors: list[float] = []
     xs: list[float] = []
     for o in compared.outcomes:
         if not o.trace:
@@ -56,25 +55,24 @@ def _two_panels(
         left.step(x, y, where="post", color=color, linewidth=1.4, alpha=0.9)
         left.plot(x[-1], y[-1], mark, color=color, markersize=6)
         values, xs = values + y, xs + x
-        if o.test_loss is None:
+        if (error := o.error(compared.first)) is None:
             continue
         right.errorbar(
             x[-1],
-            o.test_loss,
-            yerr=o.test_loss_std,
+            error,
+            yerr=o.spread(compared.first),
             fmt=mark,
             color=color,
             markersize=7,
             capsize=3,
             label=o.method if first else None,
         )
-        losses.append(o.test_loss)
+        errors.append(error)
         if text := note(o):
-            right.annotate(
-                text, (x[-1], o.test_loss), xytext=(6, 5), textcoords="offset points", fontsize=8, color=color
-            )
-    _baselines(right, compared, losses)
-    for axes, some, label in ((left, values, value_label), (right, losses, TEST_LABEL)):
+            right.annotate(text, (x[-1], error), xytext=(6, 5), textcoords="offset points", fontsize=8, color=color)
+    errors += _baselines(right, compared)
+    tested = compared.of_kind.judged[compared.first]
+    for axes, some, label in ((left, values, compared.value.axis), (right, errors, tested.axis)):
         axes.set_xlabel(x_label)
         value_scale(axes, "x", xs)
         value_axis(axes, some, label)
@@ -82,25 +80,22 @@ def _two_panels(
     return figure
 
 
-def _baselines(axes: Axes, compared: Compared, losses: list[float]) -> None:
-    """Horizontal lines of what comes without a search."""
-    lines = [(o.method, o.test_loss) for o in compared.baselines]
-    for (name, loss), style in zip(
-        [*lines, ("kernel ridge", 1 - compared.kernel_ridge["ldos_r2"])], ("--", "-.", ":"), strict=True
-    ):
-        if loss is not None:
-            axes.axhline(loss, color=GREY, linewidth=1, linestyle=style, label=name, zorder=0)
-            losses.append(loss)
+def _baselines(axes: Axes, compared: Compared) -> list[float]:
+    """Draw what comes without a search as horizontal lines, and return where they are."""
+    known = [(o.method, error) for o in compared.baselines if (error := o.error(compared.first)) is not None]
+    for (name, error), style in zip(known, cycle(BASELINE_LINES), strict=False):
+        axes.axhline(error, color=GREY, linewidth=1, linestyle=style, label=name, zorder=0)
+    return [error for _, error in known]
 
 
-def score_figure(compared: Compared, value_label: str) -> Figure:
+def score_figure(compared: Compared) -> Figure:
     """Every score against the value of all trained trials."""
     panels = compared.scores
     figure = Figure(figsize=(3.2 * len(panels) + 0.6, 3.6), layout="constrained")
     every = [v for scored in panels.values() for v in scored.values]
-    for i, (name, scored) in enumerate(panels.items()):
+    for i, scored in enumerate(panels.values()):
         axes = figure.add_subplot(1, len(panels), i + 1)
-        axes.scatter(scored.scores, scored.values, s=18, color=GREY if name in TRIVIAL else BLUE)
+        axes.scatter(scored.scores, scored.values, s=18, color=GREY if scored.trivial else BLUE)
         q = scored.quality
         title = (
             "too few trials"
@@ -108,26 +103,27 @@ def score_figure(compared: Compared, value_label: str) -> Figure:
             else f"τ {q.tau:+.2f} ± {q.tau_error:.2f}, regret {100 * (q.regret or 0):.0f} %"
         )
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel(SCORE_LABELS.get(name, name))
-        value_axis(axes, every, value_label if i == 0 else "")
+        axes.set_xlabel(scored.label)
+        value_axis(axes, every, compared.value.axis if i == 0 else "")
     return figure
 
 
-def chosen_figure(compared: Compared) -> Figure:
-    """Test error of the winners against the number of parameters, named by their architecture."""
+def chosen_figure(compared: Compared, cost: Measure) -> Figure:
+    """Test error of the winners against a cost of using them; those on the front are named by their network."""
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes, looks = figure.subplots(), _looks(compared)
-    found = [o for o in (*compared.outcomes, *compared.baselines) if o.test_loss is not None and o.n_parameters]
-    points = [(float(o.n_parameters or 0), o.test_loss or 0.0) for o in found]
+    looks |= {o.method: (GREY, mark) for o, mark in zip(compared.baselines, cycle(BASELINE_MARKS), strict=False)}
+    found = with_cost(compared, cost)
+    points = [(x, y) for _, x, y in found]
     front = [points[i] for i in pareto_front(points)]
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1, zorder=0)
     named: set[str] = set()
-    for o, (x, y) in zip(found, points, strict=True):
-        color, mark = looks.get(o.method, (GREY, "p" if o.method == "largest" else "d"))
+    for o, x, y in found:
+        color, mark = looks[o.method]
         axes.errorbar(
             x,
             y,
-            yerr=o.test_loss_std,
+            yerr=o.spread(compared.first),
             fmt=mark,
             color=color,
             markersize=7,
@@ -137,11 +133,20 @@ def chosen_figure(compared: Compared) -> Figure:
         named.add(o.method)
         if (x, y) in front:
             axes.annotate(o.network, (x, y), xytext=(6, -11), textcoords="offset points", fontsize=8, color="#444444")
-    axes.set_xlabel("parameters of the network")
+    axes.set_xlabel(cost.axis)
     value_scale(axes, "x", [x for x, _ in points])
-    value_axis(axes, [y for _, y in points], TEST_LABEL)
+    value_axis(axes, [y for _, y in points], compared.of_kind.judged[compared.first].axis)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
+
+
+def with_cost(compared: Compared, cost: Measure) -> list[tuple[Outcome, float, float]]:
+    """Methods and baselines that have a cost and a test error, with both."""
+    return [
+        (o, o.costs[cost.report], error)
+        for o in (*compared.outcomes, *compared.baselines)
+        if cost.report in o.costs and (error := o.error(compared.first)) is not None
+    ]
 
 
 def _looks(compared: Compared) -> dict[str, tuple[str, str]]:

@@ -11,19 +11,11 @@ from matplotlib.figure import Figure
 
 from ...trainables.drawing import save
 from ...trainables.files import write_text
-from ...trainables.ldos.scores import TRIVIAL
-from ..figures.trials import SCORE_LABELS, VALUE_LABELS
-from ..spec import UNITS, Budget
-from .comparison import BASELINES, Compared, Outcome
-from .figures import chosen_figure, compute_figure, score_figure, wall_figure
-
-STYLE = """
-body { font: 16px/1.45 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } img { max-width: 100%; }
-table { border-collapse: collapse; font-size: 0.86rem; display: block; overflow-x: auto; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-"""
+from ...trainables.kind import Measure
+from ..figures.document import document
+from ..tables import Budget
+from .figures import chosen_figure, compute_figure, score_figure, wall_figure, with_cost
+from .outcome import Compared, Outcome
 
 
 @dataclass(frozen=True)
@@ -44,8 +36,12 @@ def write_report(compared: Compared) -> None:
     """
     figures = compared.folder / "figures"
     figures.mkdir(exist_ok=True)
-    blocks = [Block(text=_introduction(compared)), Block("Methods", METHODS_TEXT, method_rows(compared))]
-    blocks.append(Block("Without a search", BASELINES_TEXT, baseline_rows(compared)))
+    work, first = compared.of_kind.compute, compared.first
+    blocks = [
+        Block(text=_introduction(compared)),
+        Block("Methods", METHODS_TEXT.format(work=work.label), method_rows(compared)),
+        Block("Without a search", BASELINES_TEXT, baseline_rows(compared)),
+    ]
     if compared.scores:
         blocks.append(Block("Scores", SCORES_TEXT, score_rows(compared)))
 
@@ -53,63 +49,68 @@ def write_report(compared: Compared) -> None:
         save(figure, figures / f"{name}.png")
         blocks.append(Block(heading, text, figure=name))
 
-    label, ended = VALUE_LABELS[compared.minimize], any(o.test_loss is not None for o in compared.outcomes)
-    if ended:
-        add("compute", compute_figure(compared, label), "Error against compute", COMPUTE_TEXT)
-        add("wall", wall_figure(compared, label), "Error against wall time", WALL_TEXT)
+    if any(o.error(first) is not None for o in compared.outcomes):
+        add("compute", compute_figure(compared), "Error against compute", COMPUTE_TEXT)
+        add("wall", wall_figure(compared), "Error against wall time", WALL_TEXT)
     if compared.scores:
-        add("score", score_figure(compared, label), "Score against error", SCORE_TEXT)
-    if ended:
-        add("networks", chosen_figure(compared), "Networks found", NETWORKS_TEXT)
+        add("score", score_figure(compared), "Score against error", SCORE_TEXT)
+    if compared.cost is not None and with_cost(compared, compared.cost):
+        text = NETWORKS_TEXT.format(cost=compared.cost.label)
+        add("networks", chosen_figure(compared, compared.cost), "Networks found", text)
     if reasons := _reasons(compared):
         blocks.append(Block("Left out", "\n".join(f"- {reason}" for reason in reasons)))
     title = f"Comparison {compared.name}"
     write_text(compared.folder / "report.md", _markdown(title, blocks))
-    write_text(compared.folder / "report.html", _html(title, blocks, figures))
+    write_text(compared.folder / "report.html", document(title, _html(blocks, figures)))
 
 
 METHODS_TEXT = (
-    "Each method with the same budget of training, and an end of its own if it comes sooner. The winner of each is "
-    "trained again from several initialisations and judged on the test snapshots: mean ± standard deviation over "
-    "initialisations, of several seeds the mean of both. Compute counts grid points x epochs of all trials of the "
-    "search, in shares of the budget; the network is that of the best seed."
+    "All methods have the same budget of training, and some end before it is used up. The winner of each is trained "
+    "again from several initialisations and judged on the test data: mean ± standard deviation over initialisations. "
+    "With several seeds both are averaged over them. Compute is the share of the budget that was used; work counts "
+    "{work}. The network is that of the best seed."
 )
 BASELINES_TEXT = "What comes without any search. A method that does not beat these has found nothing."
 SCORES_TEXT = (
     "Training-free scores of all trained trials of all methods, on one mini-batch. τ is Kendall's rank correlation of "
-    "score and accuracy, 1 where a higher score always meant a lower error; ± its standard error under no correlation; "
-    "regret is by how much the error of the best-scored trial exceeds the lowest. Width and number of parameters are "
-    "the trivial scores that any other must beat."
+    "score and accuracy, 1 where a higher score always meant a lower error; ± its standard error under no correlation. "
+    "Regret is by how much the error of the best-scored trial exceeds the lowest. A trivial score costs nothing: any "
+    "other must beat it."
 )
 COMPUTE_TEXT = (
-    "Left: the lowest value reached by the trials so far. Right: the winner on the test snapshots, with its spread "
-    "over initialisations (as Fig. 2 of Fiedler et al. 2022)."
+    "Left: the lowest value reached by the trials so far. Right: the winner on the test data, with its spread over "
+    "initialisations (as Fig. 2 of Fiedler et al. 2022)."
 )
 WALL_TEXT = (
-    "The same against the time while trials ran; at each method's end the speed-up, seconds of training over wall "
-    "seconds (as Fig. 3)."
+    "The same against the time while trials ran. At each method's end stands its speed-up, seconds of training over "
+    "wall seconds (as Fig. 3)."
 )
 SCORE_TEXT = "All trained trials (as Fig. 4)."
 NETWORKS_TEXT = (
-    "Error of the winners against the size of their networks (as Fig. 5); the line joins those than which none is "
-    "both smaller and better."
+    "Error of the winners on the test data against the cost of using them: {cost} (as Fig. 5). The line joins the "
+    "networks that no other network beats in both."
 )
 
 
 def _introduction(compared: Compared) -> str:
-    budget, seeds = compared.budget, sorted({o.seed for o in compared.outcomes})
+    seeds = sorted({o.seed for o in compared.outcomes})
     return (
         f"Dataset {Path(compared.dataset).name}; {len({o.method for o in compared.outcomes})} methods, seeds "
-        f"{', '.join(map(str, seeds))}; budget of each: {describe_budget(budget)}; minimised: "
-        f"{VALUE_LABELS[compared.minimize]}."
+        f"{', '.join(map(str, seeds))}; budget of each: {describe_budget(compared.budget, compared.of_kind.compute)}; "
+        f"minimised: {compared.value.axis}."
     )
 
 
-def describe_budget(budget: Budget) -> str:
-    """In words."""
+def describe_budget(budget: Budget, work: Measure) -> str:
+    """In words.
+
+    Args:
+        budget: of each method.
+        work: what its first limit counts.
+    """
     parts = []
-    if budget.grid_points is not None:
-        parts.append(f"{budget.grid_points:.3g} grid points x epochs")
+    if budget.work is not None:
+        parts.append(f"{budget.work:.3g} {work.label}")
     if budget.seconds is not None:
         parts.append(f"{budget.seconds:g} s of training")
     return " or ".join(parts)
@@ -120,14 +121,14 @@ def method_rows(compared: Compared) -> list[dict[str, str]]:
     groups = [
         [o for o in compared.outcomes if o.method == m] for m in dict.fromkeys(o.method for o in compared.outcomes)
     ]
-    rows = [(_mean(o.test_loss for o in group), _method_row(group, compared)) for group in groups]
+    rows = [(_mean(o.error(compared.first) for o in group), _method_row(group, compared)) for group in groups]
     return [row for _, row in sorted(rows, key=lambda pair: float("inf") if pair[0] is None else pair[0])]
 
 
 def _method_row(group: Sequence[Outcome], compared: Compared) -> dict[str, str]:
     budget = compared.budget
-    if budget.grid_points is not None:
-        share = (_mean(o.grid_points for o in group) or 0.0) / budget.grid_points
+    if budget.work is not None:
+        share = (_mean(o.work for o in group) or 0.0) / budget.work
     else:
         share = (_mean(o.training_seconds for o in group) or 0.0) / (budget.seconds or float("nan"))
     return {
@@ -138,21 +139,18 @@ def _method_row(group: Sequence[Outcome], compared: Compared) -> dict[str, str]:
         "wall [s]": f"{_mean(o.wall_seconds for o in group):.0f}",
         "speed-up": _number(_mean(o.speed_up for o in group), ".2f"),
         "scores [CPU s]": _number(_mean(o.scoring_seconds for o in group), ".1f"),
-        f"best value{UNITS[compared.minimize]}": _number(_mean(o.value for o in group), ".4g"),
-        **_accuracy(group),
+        f"best value{compared.value.suffix}": _number(_mean(o.value for o in group), ".4g"),
+        **_accuracy(group, compared),
     }
 
 
 def baseline_rows(compared: Compared) -> list[dict[str, str]]:
-    """The baselines, kernel ridge the last."""
-    rows = [
-        {"baseline": o.method, "what it is": BASELINES[o.method]}
-        | {f"best value{UNITS[compared.minimize]}": _number(o.value, ".4g"), **_accuracy([o])}
+    """A row a baseline."""
+    return [
+        {"baseline": o.method, "what it is": o.about}
+        | {f"best value{compared.value.suffix}": _number(o.value, ".4g"), **_accuracy([o], compared)}
         for o in compared.baselines
     ]
-    found = compared.kernel_ridge
-    ridge = Outcome("", 0, "", test_loss=1 - found["ldos_r2"], band_energy_mae=found["band_energy_mae"])
-    return [*rows, {"baseline": "kernel ridge", "what it is": "closed form, 1,000 grid points", **_accuracy([ridge])}]
 
 
 def score_rows(compared: Compared) -> list[dict[str, str]]:
@@ -163,7 +161,7 @@ def score_rows(compared: Compared) -> list[dict[str, str]]:
         rows.append(
             {
                 "score": name,
-                "what it is": SCORE_LABELS.get(name, name) + (" (trivial)" if name in TRIVIAL else ""),
+                "what it is": scored.label + (" (trivial)" if scored.trivial else ""),
                 "τ": "-" if q.tau is None else f"{q.tau:+.2f} ± {q.tau_error:.2f}",
                 "regret": "-" if q.regret is None else f"{100 * q.regret:.1f} %",
                 "trials": str(q.n_trials),
@@ -172,15 +170,19 @@ def score_rows(compared: Compared) -> list[dict[str, str]]:
     return rows
 
 
-def _accuracy(group: Sequence[Outcome]) -> dict[str, str]:
-    losses = [o for o in group if o.test_loss is not None]
-    best = min(losses, key=lambda o: o.test_loss or 0.0, default=None)
-    return {
-        "test 1 - R²": _spread([(o.test_loss, o.test_loss_std) for o in group], ".4f"),
-        "test band energy [meV/atom]": _spread([(o.band_energy_mae, o.band_energy_mae_std) for o in group], ".1f"),
-        "network": "-" if best is None or not best.hidden else best.network,
-        "parameters": "-" if best is None or best.n_parameters is None else f"{best.n_parameters:,}",
+def _accuracy(group: Sequence[Outcome], compared: Compared) -> dict[str, str]:
+    """Numbers on the test data, means over the seeds; network and cost of the seed with the lowest error."""
+    row = {
+        measure.axis: _spread([(o.error(name), o.spread(name)) for o in group])
+        for name, measure in compared.of_kind.judged.items()
     }
+    errors = [(error, o) for o in group if (error := o.error(compared.first)) is not None]
+    best = min(errors, key=lambda pair: pair[0])[1] if errors else None
+    row["network"] = "-" if best is None else best.network or "-"
+    if compared.cost is not None:
+        cost = None if best is None else best.costs.get(compared.cost.report)
+        row[compared.cost.axis] = _number(cost, ",.0f" if cost is None or cost == round(cost) else ".3g")
+    return row
 
 
 def _reasons(compared: Compared) -> list[str]:
@@ -198,11 +200,11 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _spread(pairs: Sequence[tuple[float | None, float | None]], form: str) -> str:
+def _spread(pairs: Sequence[tuple[float | None, float | None]]) -> str:
     mean, spread = _mean(m for m, _ in pairs), _mean(s for _, s in pairs)
     if mean is None:
         return "-"
-    return format(mean, form) + ("" if spread is None else f" ± {format(spread, form)}")
+    return f"{mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
 
 
 def _markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -221,8 +223,8 @@ def _markdown(title: str, blocks: Sequence[Block]) -> str:
     return "\n".join(lines)
 
 
-def _html(title: str, blocks: Sequence[Block], figures: Path) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>"]
+def _html(blocks: Sequence[Block], figures: Path) -> str:
+    parts = []
     for block in blocks:
         if block.heading:
             parts.append(f"<h2>{html.escape(block.heading)}</h2>")
@@ -238,8 +240,4 @@ def _html(title: str, blocks: Sequence[Block], figures: Path) -> str:
         if block.figure:
             data = base64.b64encode((figures / f"{block.figure}.png").read_bytes()).decode()
             parts.append(f'<img alt="{html.escape(block.heading)}" src="data:image/png;base64,{data}">')
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{STYLE}</style>'
-        "</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return "\n".join(parts)

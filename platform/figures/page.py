@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,58 @@ from ...trainables.data.mirror import name_of
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
 from ..ledger.ledger import LedgerTrial
-from ..spec import UNITS, StudySpec
-from .trials import (
-    FIGURES,
-    UNSET,
-    VALUE_LABELS,
-    Compute,
-    History,
-    Importance,
-    Parallel,
-    Pareto,
-    Score,
-    is_log,
-)
+from ..spec import StudySpec
+from .axes import LOOKS, THOUSANDS, VALUED, Look, is_log
+from .document import document
+from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score
 
-MARKS = {"failed": ("x", ORANGE), "pruned": ("line-ns-open", GREY), "running": ("triangle-right", BLUE)}
 # Nothing leaves the page: Plotly's own button uploads a figure to its makers' servers.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True}
-STYLE = """
-body { font: 16px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0; }
-p { margin: 0.3rem 0; color: #444; } dl { display: grid; grid-template-columns: max-content auto; gap: 0.1rem 1rem; }
-dt { color: #666; } dd { margin: 0; }
-"""
 
 
-def write_page(
-    data: Mapping[str, Any],
-    left_out: Mapping[str, str],
-    trials: Sequence[LedgerTrial],
-    spec: StudySpec,
-    path: Path,
-) -> None:
+@dataclass(frozen=True)
+class Section:
+    """A figure on the page.
+
+    Args:
+        name: of the figure, as in ``HTML``.
+        title: its heading.
+        caption: what to see in it.
+        shown: the numbers to draw; None if it is left out.
+        reason: why it is left out.
+    """
+
+    name: str
+    title: str
+    caption: str
+    shown: Any = None
+    reason: str = ""
+
+
+def write_page(sections: Sequence[Section], trials: Sequence[LedgerTrial], spec: StudySpec, path: Path) -> None:
     """Write the page.
 
     Args:
-        data: what each figure shows, as ``plots`` prepares it.
-        left_out: figure -> why it is not there.
+        sections: the figures, from top to bottom.
         trials: all trials of the study.
         spec: of the study.
         path: HTML file to write.
+
+    Raises:
+        InputError: it cannot be written.
     """
-    sections = []
-    for name, (_, title, caption) in FIGURES.items():
-        if name in data:
-            figure = HTML[name](data[name], spec)
-            figure.update_layout(template="simple_white", font_size=13)
-            body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, div_id=name, config=dict(CONFIG))
-            sections.append(f"<section><h2>{title}</h2><p>{caption}</p>{body}</section>")
-        elif name in left_out:
-            sections.append(f"<section><h2>{title}</h2><p>Left out: {html.escape(left_out[name])}.</p></section>")
     facts = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(trials, spec).items())
-    write_text(
-        path,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>study {spec.name}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head>\n"
-        f"<body><h1>Study {spec.name}</h1><dl>{facts}</dl>\n" + "\n".join(sections) + "\n</body></html>\n",
-    )
+    body = "\n".join([f"<dl>{facts}</dl>", *(_section(section, spec) for section in sections)])
+    write_text(path, document(f"Study {spec.name}", body, script=get_plotlyjs()))
+
+
+def _section(section: Section, spec: StudySpec) -> str:
+    if section.shown is None:
+        return f"<section><h2>{section.title}</h2><p>Left out: {html.escape(section.reason)}.</p></section>"
+    figure = HTML[section.name](section.shown, spec)
+    figure.update_layout(template="simple_white", font_size=13)
+    body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, div_id=section.name, config=dict(CONFIG))
+    return f"<section><h2>{section.title}</h2><p>{section.caption}</p>{body}</section>"
 
 
 def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:
@@ -82,14 +77,14 @@ def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:
     facts = {
         "method": spec.method,
         "dataset": name_of(spec.dataset),
-        "minimises": VALUE_LABELS[spec.minimize],
+        "minimises": spec.value_measure.axis,
         "trials": f"{len(trials)}: " + ", ".join(f"{n} {state}" for state, n in counts.items()),
     }
     done = [(t.value, t.number, t) for t in trials if t.value is not None]
     if done:
         value, number, best = min(done, key=lambda some: some[:2])
         config = ", ".join(_entry(name, some) for name, some in best.config.items())
-        facts["best"] = f"{value:.4g}{UNITS[spec.minimize]}, trial {number}: {config}"
+        facts["best"] = f"{value:.4g}{spec.value_measure.suffix}, trial {number}: {config}"
     return facts
 
 
@@ -98,7 +93,7 @@ def hover(trial: LedgerTrial, spec: StudySpec) -> str:
     lines = [f"<b>trial {trial.number}</b>, {trial.state}"]
     lines += [html.escape(_entry(name, value)) for name, value in trial.config.items()]
     if (reached := trial.reached(spec.metric)) is not None:
-        lines.append(f"{spec.minimize} {reached:.4g}{UNITS[spec.minimize]}")
+        lines.append(f"{spec.minimize} {reached:.4g}{spec.value_measure.suffix}")
     if "epoch" in trial.result and trial.seconds is not None:
         lines.append(f"{trial.result['epoch']:.0f} epochs, {trial.seconds:.1f} s")
     lines += [f"score {html.escape(name)} {score:.4g}" for name, score in trial.scores.items()]
@@ -108,20 +103,18 @@ def hover(trial: LedgerTrial, spec: StudySpec) -> str:
 
 
 def history_page(data: History, spec: StudySpec) -> go.Figure:
-    """As ``figures.history_figure``."""
+    """As ``png.history_figure``."""
     rows = len(data.others)
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.02, row_heights=[0.06 * rows + 0.001, 1 - 0.06 * rows]
     )
-    for state, symbol in (("finished", "circle"), ("stopped", "circle-open")):
+    for state, label in (("finished", "finished"), ("stopped", "stopped early, best reached")):
         some = [(t, t.number, v) for t, v in data.valued if t.state == state]
-        label = {"finished": "finished", "stopped": "stopped early, best reached"}[state]
-        _add_points(figure, some, spec, label, symbol, BLUE, row=2, col=1)
+        _add_points(figure, some, spec, label, LOOKS[state], row=2, col=1)
     _add_steps(figure, data.best, "best so far", row=2, col=1)
     for state, trials in data.others.items():
         label = f"{state} ({len(trials)})"
-        symbol, color = MARKS[state]
-        _add_points(figure, [(t, t.number, label) for t in trials], spec, "", symbol, color, row=1, col=1)
+        _add_points(figure, [(t, t.number, label) for t in trials], spec, "", LOOKS[state], row=1, col=1)
     figure.update_yaxes(row=1, col=1, autorange="reversed", ticks="", showline=False, visible=bool(rows))
     figure.update_xaxes(row=1, col=1, ticks="", showline=False, showticklabels=False)
     figure.update_xaxes(row=2, col=1, title="trial", minallowed=-1, tickformat="d")
@@ -132,12 +125,12 @@ def history_page(data: History, spec: StudySpec) -> go.Figure:
 
 
 def compute_page(panels: Sequence[Compute], spec: StudySpec) -> go.Figure:
-    """As ``figures.compute_figure``."""
+    """As ``png.compute_figure``."""
     figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
     for i, panel in enumerate(panels, start=1):
-        for state, symbol in (("finished", "circle"), ("stopped", "circle-open")):
+        for state in VALUED:
             some = [(t, x, v) for t, x, v in panel.valued if t.state == state]
-            _add_points(figure, some, spec, state if i == 1 else "", symbol, BLUE, row=1, col=i)
+            _add_points(figure, some, spec, state if i == 1 else "", LOOKS[state], row=1, col=i)
         _add_steps(figure, panel.best, "best so far" if i == 1 else "", row=1, col=i)
         figure.update_xaxes(row=1, col=i, title=panel.label, tickformat="~s", rangemode="tozero")
         _value_axis(figure, [v for _, _, v in panel.valued], spec, title=i == 1, row=1, col=i)
@@ -145,28 +138,28 @@ def compute_page(panels: Sequence[Compute], spec: StudySpec) -> go.Figure:
 
 
 def score_page(panels: Sequence[Score], spec: StudySpec) -> go.Figure:
-    """As ``figures.score_figure``; pruned trials stand at the foot."""
+    """As ``png.score_figure``; pruned trials stand at the foot."""
     figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
     values = [v for panel in panels for _, _, v in panel.pairs]
     for i, panel in enumerate(panels, start=1):
-        color = BLUE if panel.is_main else GREY
-        _add_points(figure, [(t, s, v) for t, s, v in panel.pairs], spec, "", "circle", color, row=1, col=i)
+        look = replace(LOOKS["finished"], color=BLUE if panel.is_main else GREY)
+        _add_points(figure, [(t, s, v) for t, s, v in panel.pairs], spec, "", look, row=1, col=i)
         some = [(t, s, min(values) / 1.1) for t, s in panel.pruned]
         label = f"pruned ({len(some)})" if i == 1 else ""
-        _add_points(figure, some, spec, label, "line-ns-open", GREY, row=1, col=i)
+        _add_points(figure, some, spec, label, LOOKS["pruned"], row=1, col=i)
         best = min(panel.pairs, key=lambda some: some[2])
         _add_rings(figure, [best[1:]], "best" if i == 1 else "", row=1, col=i)
         figure.add_annotation(
             text=panel.quality.title, x=0.5, y=1.06, xref="x domain", yref="y domain", showarrow=False, row=1, col=i
         )
-        shown = [s for _, s, _ in panel.pairs] if panel.quality.name == "first_width" else []
+        shown = [s for _, s, _ in panel.pairs] if panel.is_trivial else []
         figure.update_xaxes(row=1, col=i, title=panel.label, **_scale(shown))
         _value_axis(figure, values, spec, title=i == 1, row=1, col=i)
     return _legend_above(figure, 440)
 
 
 def importance_page(data: Importance, spec: StudySpec) -> go.Figure:
-    """As ``figures.importance_figure``."""
+    """As ``png.importance_figure``."""
     above = [h - s for h, s in zip(data.high, data.shares, strict=True)]
     below = [s - x for x, s in zip(data.low, data.shares, strict=True)]
     bars = go.Bar(
@@ -185,7 +178,7 @@ def importance_page(data: Importance, spec: StudySpec) -> go.Figure:
 
 
 def parallel_page(data: Parallel, spec: StudySpec) -> go.Figure:
-    """As ``figures.parallel_figure``, with the trial number as an axis: lines cannot show a box at the pointer."""
+    """As ``png.parallel_figure``, with the trial number as an axis: lines cannot show a box at the pointer."""
     numbers = [t.number for t in data.trials]
     foot = UNSET if any(UNSET in axis.positions for axis in data.axes) else 0.0
     axes: list[dict[str, Any]] = [{"label": "trial", "values": numbers}]
@@ -206,11 +199,11 @@ def parallel_page(data: Parallel, spec: StudySpec) -> go.Figure:
 
 
 def pareto_page(data: Pareto, spec: StudySpec) -> go.Figure:
-    """As ``figures.pareto_figure``."""
+    """As ``png.pareto_figure``."""
     figure = make_subplots(rows=1, cols=1)
     front = [(c, v) for _, c, v in data.front]
     _add_steps(figure, front, "Pareto front", row=1, col=1)
-    _add_points(figure, data.points, spec, "finished trial", "circle", BLUE, row=1, col=1)
+    _add_points(figure, data.points, spec, "finished trial", LOOKS["finished"], row=1, col=1)
     _add_rings(figure, front, "", row=1, col=1)
     figure.update_xaxes(title=data.label, **_scale([c for _, c, _ in data.points]))
     _value_axis(figure, [v for _, _, v in data.points], spec, row=1, col=1)
@@ -232,8 +225,7 @@ def _add_points(
     points: Iterable[tuple[LedgerTrial, Any, Any]],
     spec: StudySpec,
     label: str,
-    symbol: str,
-    color: str,
+    look: Look,
     **place: int,
 ) -> None:
     """Trials as marks that say what they are; without a label not in the legend, without points not at all."""
@@ -241,7 +233,8 @@ def _add_points(
     if some:
         trials, x, y = zip(*some)
         text = [hover(t, spec) for t in trials]
-        marker = {"symbol": symbol, "color": color, "size": 9, "line": {"width": 1.5 if "open" in symbol else 0}}
+        width = 1.5 if "open" in look.page else 0
+        marker = {"symbol": look.page, "color": look.color, "size": 9, "line": {"width": width}}
         found = go.Scatter(
             x=x,
             y=y,
@@ -275,7 +268,7 @@ def _value_axis(figure: go.Figure, values: Sequence[float], spec: StudySpec, tit
     if min(values) == max(values):  # Plotly would show -1 to 1
         figure.update_yaxes(range=[0, 2 * values[0] or 1], **place)
     if title:
-        figure.update_yaxes(title=VALUE_LABELS[spec.minimize], **place)
+        figure.update_yaxes(title=spec.value_measure.axis, **place)
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:
@@ -284,7 +277,7 @@ def _scale(values: Sequence[float]) -> dict[str, Any]:
         return {"type": "linear"}
     decades = math.log10(max(values) / min(values))
     n_ticks = 7 if decades < 0.7 else max(3, int(decades / 0.32))
-    return {"type": "log", "nticks": n_ticks, "tickformat": "~s" if min(values) > 999 else "~g"}
+    return {"type": "log", "nticks": n_ticks, "tickformat": "~s" if min(values) > THOUSANDS else "~g"}
 
 
 def _legend_above(figure: go.Figure, height: int) -> go.Figure:

@@ -1,22 +1,21 @@
 """The figures of a study as PNG files, drawn without a display."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from ...trainables.drawing import BLUE, GREY, ORANGE, save
 from ...trainables.ldos.accuracy import SnapshotError
-from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score, is_log, ticks_between
+from .axes import LOOKS, STEPS, value_axis, value_scale
+from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score
 
-MARKS = {"failed": ("x", ORANGE), "pruned": ("|", GREY), "running": (">", BLUE)}
-ROUND = [1, 2, 5, 10]  # steps of ticks
 WIDTH = 8.0  # inches, of a whole figure
 
 
@@ -26,23 +25,22 @@ def history_figure(data: History, value_label: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.2 + 0.22 * rows), layout="constrained")
     grid = figure.add_gridspec(2 if rows else 1, 1, height_ratios=(0.055 * rows, 1) if rows else None, hspace=0.02)
     axes = figure.add_subplot(grid[-1, 0])
-    for state, face in (("finished", BLUE), ("stopped", "white")):
+    for state, face, label in (("finished", BLUE, "finished"), ("stopped", "white", "stopped early, best reached")):
         some = [(t.number, v) for t, v in data.valued if t.state == state]
         if some:
-            label = {"finished": "finished", "stopped": "stopped early, best reached"}[state]
             size = _size(len(data.valued))
             axes.plot(*zip(*some), "o", color=BLUE, markerfacecolor=face, markersize=size, label=label, zorder=3)
     if data.best:
         axes.step(*zip(*data.best), where="post", color=ORANGE, linewidth=1.6, label="best so far", zorder=4)
     axes.set_xlabel("trial")
-    axes.xaxis.set_major_locator(MaxNLocator(10, steps=ROUND, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=STEPS, integer=True))
     value_axis(axes, [v for _, v in data.valued], value_label)
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     if rows:
         strip = figure.add_subplot(grid[0, 0], sharex=axes)
         for row, (state, trials) in enumerate(data.others.items()):
-            marker, color = MARKS[state]
-            strip.plot([t.number for t in trials], [row] * len(trials), marker, color=color, markersize=6)
+            look = LOOKS[state]
+            strip.plot([t.number for t in trials], [row] * len(trials), look.png, color=look.color, markersize=6)
         strip.set_yticks(range(rows), [f"{state} ({len(trials)})" for state, trials in data.others.items()])
         strip.set_ylim(rows - 0.5, -0.5)
         strip.tick_params(left=False, bottom=False, labelbottom=False)
@@ -65,7 +63,7 @@ def compute_figure(panels: Sequence[Compute], value_label: str) -> Figure:
         if panel.best:
             axes.step(*zip(*panel.best), where="post", color=ORANGE, linewidth=1.6, label="best so far", zorder=4)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(panel.label)
         value_axis(axes, [v for _, _, v in panel.valued], value_label if i == 0 else "")
@@ -94,13 +92,14 @@ def score_figure(panels: Sequence[Score], value_label: str) -> Figure:
             axes.margins(y=0.1)
             some = [s for _, s in panel.pruned]
             label = f"pruned ({len(some)})"
-            axes.plot(some, [0.015] * len(some), "|", color=GREY, markersize=8, transform=foot, label=label)
+            look = LOOKS["pruned"]
+            axes.plot(some, [0.015] * len(some), look.png, color=look.color, markersize=8, transform=foot, label=label)
         axes.set_title(panel.quality.title, fontsize=10)
         axes.set_xlabel(panel.label)
-        if panel.quality.name == "first_width":
+        if panel.is_trivial:
             value_scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         value_axis(axes, [v for _, v in points], value_label if i == 0 else "")
         if i:
             axes.tick_params(labelleft=False)
@@ -224,27 +223,3 @@ def dos_comparison(
 def _size(n: int) -> float:
     """Of a mark [points], smaller where there are many."""
     return 5.5 if n <= 100 else 3.5
-
-
-def value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
-    """The vertical axis of values, with lines to read them by."""
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
-    value_scale(axes, "y", values)
-    axes.set_ylabel(label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def value_scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
-    """A logarithmic axis where the numbers ask for one, with round numbers at its ticks."""
-    some = [v for v in values if np.isfinite(v)]
-    if not is_log(some):
-        return
-    room = max(1.15, (max(some) / min(some)) ** 0.05)
-    low, high = min(some) / room, max(some) * room
-    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator(ticks_between(low, high, log=True)))
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(EngFormatter(sep="") if min(some) > 999 else FuncFormatter(lambda v, _: f"{v:.3g}"))

@@ -1,6 +1,6 @@
 """What the figures of a study show: one function a figure turns its trials into the numbers to draw.
 
-``figures`` draws them as PNG, ``page`` as one HTML page; ``draw`` does both.
+``png`` draws them as PNG files, ``page`` on one HTML page; ``draw`` does both.
 """
 
 import math
@@ -8,51 +8,25 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ...searchers import SEARCHERS
 from ...searchers.space import Choice, Int, Range
 from ..ledger.ledger import LedgerTrial, State
 from ..ledger.score_quality import ScoreQuality, qualities
+from ..methods import scores_of
 from ..spec import StudySpec
+from .axes import is_log, ticks_between
 
-Form = Literal["png", "html", "both"]
-
-VALUE_LABELS = {
-    "validation_loss": "validation LDOS loss, 1 - R²",
-    "band_energy_mae": "validation band-energy error [meV/atom]",
-}
-COMPUTE_LABELS = {
-    "grid_points": "trained grid points x epochs, summed over trials",
-    "seconds": "seconds of training, summed over trials",
-}
-COST_LABELS = {
-    "n_parameters": "parameters of the network",
-    "inference_time": "inference time [µs a grid point]",
-}
-SCORE_LABELS = {
-    "rfr": "random-feature readout, -log E",
-    "naswot": "NASWOT, S'",
-    "first_width": "width of the first layer",
-    "n_parameters": "log(number of parameters)",
-}
+SECONDS_LABEL = "seconds of training, summed over trials"
 WITHOUT_VALUE: tuple[State, ...] = ("failed", "pruned", "running")
 
-# In 40 synthetic studies of five hyperparameters, one of which decides, it came first in 29, 31, 38, 40 of them at 20,
-# 30, 50, 100 trials with the best third set against all; with the best 5, in 20, 14, 12, 3.
+# In 40 synthetic studies one of five hyperparameters decides the value.  It came first in 29, 31, 38, 40 of them at 20,
+# 30, 50, 100 trials where the best third was set against all; where the best 5 were, in 20, 14, 12, 3.
 LEAST_TRIALS = 20  # for importances
 BEST_SHARE = 1 / 3
 RESAMPLES = 30
-# ticks of a logarithmic axis of fewer decades than these
-DIGITS: tuple[tuple[float, tuple[float, ...]], ...] = (
-    (0.8, (1, 1.5, 2, 3, 4, 5, 7)),
-    (1.3, (1, 2, 3, 5)),
-    (2.5, (1, 2, 5)),
-    (math.inf, (1,)),
-)
 UNSET = -0.12  # where an axis shows a hyperparameter that a config lacks
 
 
@@ -79,7 +53,7 @@ def history(trials: Sequence[LedgerTrial], spec: StudySpec) -> History:
     others = {state: [t for t in trials if t.state == state] for state in WITHOUT_VALUE}
     done = _finished(trials)
     return History(
-        valued=_valued(trials, spec),
+        valued=valued(trials, spec),
         others={state: some for state, some in others.items() if some},
         best=list(zip((t.number for t, _ in done), accumulate((v for _, v in done), min), strict=True)),
     )
@@ -100,10 +74,10 @@ class Compute:
 
 
 def compute(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Compute]:
-    """Value against grid points x epochs, and against seconds, summed over all trials in the order in which they ended.
+    """Value against work, and against seconds, summed over all trials in the order in which they ended.
 
-    Failed and stopped trials cost what they cost; pruned ones cost no training.  Of a measure that a finished trial
-    lacks there is no panel.
+    Failed and stopped trials cost what they cost; pruned ones cost no training.  A measure that a finished trial lacks
+    has no panel.
 
     Source: the idea of Fiedler et al. (2022), Fig. 2, for one study.
     """
@@ -111,9 +85,10 @@ def compute(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Compute]:
         (t for t in trials if t.result and t.state != "running"),
         key=lambda t: (t.ended_at or math.inf, t.number),
     )
-    values = {t.number: v for t, v in _valued(trials, spec)}
+    values = {t.number: v for t, v in valued(trials, spec)}
     panels = []
-    for name, label in COMPUTE_LABELS.items():
+    work = spec.of_kind.compute
+    for name, label in ((work.report, work.label), ("seconds", SECONDS_LABEL)):
         if any(name not in t.result for t in ended if t.state == "finished"):
             continue
         used = list(accumulate(t.result.get(name, 0.0) for t in ended))
@@ -137,6 +112,7 @@ class Score:
 
     quality: τ, its standard error and the regret.
     is_main: the study searches by it.
+    is_trivial: it costs nothing, and is the bar that other scores must beat.
     pairs: (trial, score, value) of finished trials.
     pruned: (trial, score) of those that a score ruled out.
     """
@@ -144,19 +120,21 @@ class Score:
     quality: ScoreQuality
     label: str
     is_main: bool
+    is_trivial: bool
     pairs: list[tuple[LedgerTrial, float, float]]
     pruned: list[tuple[LedgerTrial, float]]
 
 
 def scores(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Score]:
     """Each score against the value, the one that the study searches by first (Fiedler et al. (2022), Fig. 4)."""
-    main = SEARCHERS[spec.method].score
+    main, known = spec.score(), scores_of(spec.of_kind)
     done = _finished(trials)
     panels = [
         Score(
             quality,
-            SCORE_LABELS.get(quality.name, quality.name),
+            known[quality.name].label if quality.name in known else quality.name,
             quality.name == main,
+            quality.name in known and known[quality.name].trivial,
             [(t, t.scores[quality.name], v) for t, v in done if quality.name in t.scores],
             [(t, t.scores[quality.name]) for t in trials if t.state == "pruned" and quality.name in t.scores],
         )
@@ -305,19 +283,22 @@ class Pareto:
 
 
 def pareto(trials: Sequence[LedgerTrial], spec: StudySpec) -> Pareto:
-    """Value against the study's cost, or against the number of parameters where it has none."""
-    name = spec.cost or "n_parameters"
-    costs = [(t, t.result.get(name) if t.cost is None else t.cost, v) for t, v in _finished(trials)]
+    """Value against the study's cost; in a study without one, against the first cost that its kind has."""
+    measure = spec.cost_measure or next(iter(spec.of_kind.costs.values()), None)
+    if measure is None:
+        raise NotDrawn("surrogates of this kind report no cost of use")
+    costs = [(t, t.result.get(measure.report) if t.cost is None else t.cost, v) for t, v in _finished(trials)]
     points = [(t, float(c), v) for t, c, v in costs if c is not None]
     if not points:
-        raise NotDrawn(f"no finished trial has its {name} recorded")
-    return Pareto(COST_LABELS[name], points, [points[i] for i in pareto_front([(c, v) for _, c, v in points])])
+        raise NotDrawn(f"no finished trial has its {measure.report} recorded")
+    return Pareto(measure.axis, points, [points[i] for i in pareto_front([(c, v) for _, c, v in points])])
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points than which no other is better in one number and as good in the other, by the first number.
+    """Indices of the points that no other point beats, ordered by the first number.
 
-    Lower is better in both; of equal points all are on the front.
+    Lower is better in both numbers.  A point beats another if it is better in one number and as good in the other.
+    Equal points are all on the front.
     """
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: points[i]):
@@ -326,116 +307,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What was drawn: the files, and of each figure left out the reason."""
-
-    paths: list[Path]
-    left_out: dict[str, str]
-
-
-# name -> what it is and what to see in it
-FIGURES: dict[str, tuple[Callable[[Sequence[LedgerTrial], StudySpec], Any], str, str]] = {
-    "history": (history, "History", "The value of each trial in the order in which they were proposed."),
-    "compute": (
-        compute,
-        "Value against compute",
-        "Trials in the order in which they ended; training alone is counted, scores and descriptors are not.",
-    ),
-    "score": (
-        scores,
-        "Score against value",
-        "Kendall's τ is 1 where a higher score always meant a lower value; ± its standard error under no correlation.",
-    ),
-    "importance": (
-        importance,
-        "Importance of the hyperparameters",
-        "How the best trials differ from all (PED-ANOVA), as shares of one; lines: two thirds of resampled trials.",
-    ),
-    "parallel": (
-        parallel,
-        "Configs side by side",
-        "A line is a finished trial, the darker the better; drag along axes to select lines, drag names to move axes.",
-    ),
-    "pareto": (
-        pareto,
-        "Value against the cost of use",
-        "On the front are the trials than which none is both better and cheaper.",
-    ),
-}
-
-
-def draw(
-    trials: Sequence[LedgerTrial],
-    spec: StudySpec,
-    folder: Path,
-    form: Form = "both",
-    names: Iterable[str] = tuple(FIGURES),
-) -> Drawn:
-    """Draw figures of a study: NAME.png each, and ``plots.html`` with all of them.
-
-    Args:
-        trials: of the study, in any state.
-        spec: of the study.
-        folder: to write to, made where missing.
-        form: which files.
-        names: of the figures, of ``FIGURES``.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    data, left_out = {}, {}
-    for name in names:
-        try:
-            if not _valued(trials, spec):
-                raise NotDrawn("no trial has a value yet")
-            data[name] = FIGURES[name][0](trials, spec)
-        except NotDrawn as reason:
-            left_out[name] = str(reason)
-    paths: list[Path] = []
-    if form != "html":
-        from ...trainables.drawing import save
-        from .png import PNG
-
-        for name, numbers in data.items():
-            paths.append(folder / f"{name}.png")
-            save(PNG[name](numbers, VALUE_LABELS[spec.minimize]), paths[-1])
-    if form != "png" and data:
-        from .page import write_page
-
-        paths.append(folder / "plots.html")
-        write_page(data, left_out, trials, spec, paths[-1])
-    return Drawn(paths, left_out)
-
-
-def is_log(values: Iterable[float]) -> bool:
-    """Whether numbers are best shown on a logarithmic axis: positive, and more than a factor of 3 apart."""
-    some = list(values)
-    return bool(some) and min(some) > 0 and max(some) > 3 * min(some)
-
-
-def ticks_between(low: float, high: float, log: bool, whole: bool = False) -> list[float]:
-    """Round numbers from low to high: 1, 2, 5 times powers of ten, finer where that leaves few, coarser where many."""
-    if high <= low:
-        return [low]
-    if not log:
-        from matplotlib.ticker import MaxNLocator
-
-        found = MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
-        slack = 1e-9 * (high - low)
-        return [float(v) for v in found if low - slack <= v <= high + slack]
-    span = math.log10(high / low)
-    step = max(1, round(span / 7))
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
-    digits = next(some for most, some in DIGITS if span < most)
-    found = [d * 10.0**k for k in decades for d in digits]
-    return [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
-
-
 def _finished(trials: Iterable[LedgerTrial]) -> list[tuple[LedgerTrial, float]]:
     return [(t, t.value) for t in trials if t.value is not None]
 
 
-def _valued(trials: Iterable[LedgerTrial], spec: StudySpec) -> list[tuple[LedgerTrial, float]]:
+def valued(trials: Iterable[LedgerTrial], spec: StudySpec) -> list[tuple[LedgerTrial, float]]:
     """Finished trials with their value, stopped ones with the best they had reached."""
     return [(t, v) for t in trials if (v := t.reached(spec.metric)) is not None]

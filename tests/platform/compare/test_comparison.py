@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.cli.main import cli
-from dftune.platform.compare.comparison import Comparison, busy_seconds
+from dftune.platform.compare.comparison import Comparison
+from dftune.platform.compare.outcome import BASELINES, busy_seconds
 from dftune.platform.compare.report import method_rows
 from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.methods import method_names
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
-from dftune.searchers import SEARCHERS
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
@@ -58,20 +59,23 @@ def compared(al4, local_ray, tmp_path_factory):
 def test_every_method_ends_at_its_budget_or_by_itself(compared):
     random, rfr, pruned = compared.outcomes
     # A trial costs 2 epochs; two run at once, and those under way end.
-    assert 10 * EPOCH <= random.grid_points <= 14 * EPOCH
-    assert random.trained == random.grid_points / (2 * EPOCH)
-    assert (rfr.trained, rfr.grid_points) == (2, 4 * EPOCH)
-    assert (pruned.trained, pruned.pruned, pruned.grid_points) == (0, 3, 0)
+    assert 10 * EPOCH <= random.work <= 14 * EPOCH
+    assert random.trained == random.work / (2 * EPOCH)
+    assert (rfr.trained, rfr.work) == (2, 4 * EPOCH)
+    assert (pruned.trained, pruned.pruned, pruned.work) == (0, 3, 0)
 
 
 def test_a_winner_is_judged_as_its_study_judged_it(compared):
     for outcome in compared.outcomes[:2]:
         study = Study.open(outcome.study, compared.folder)
         accuracy = study.conclusion().accuracy
-        assert outcome.test_loss == 1 - accuracy["ldos_r2"]
+        assert outcome.tested == {
+            "test_loss": (1 - accuracy["ldos_r2"], accuracy["ldos_r2_std"]),
+            "band_energy_mae": (accuracy["band_energy_mae"], accuracy["band_energy_mae_std"]),
+        }
         assert outcome.value == min(t.value for t in study.trials() if t.value is not None)
         assert outcome.trace[-1][2] == outcome.value
-        assert outcome.trace[-1][0] == outcome.grid_points
+        assert outcome.trace[-1][0] == outcome.work
         assert [step[2] for step in outcome.trace] == sorted((step[2] for step in outcome.trace), reverse=True)
         assert 0 < outcome.speed_up <= 2.5
 
@@ -84,16 +88,19 @@ def test_a_method_that_fails_is_in_the_report_with_its_reason(compared):
 
 
 def test_the_baselines_are_a_default_and_the_largest_network_and_kernel_ridge(compared, al4):
-    untuned, largest = compared.baselines
+    untuned, largest, ridge = compared.baselines
     assert (untuned.config, largest.config) == (
         {"width": 128, "activation": "gelu"},
         {"width": 32, "activation": "relu"},
     )
+    assert (untuned.network, largest.network) == ("1 x 128 gelu", "1 x 32 relu")
     assert largest.trained == 1
     settings = BispectrumSettings(**CHEAP)
     data, test = read_training_data(al4, settings), read_split(al4, settings, "test")
     judged = judge_kernel_ridge(fit_kernel_ridge(data, seed=0), data, test)
-    assert compared.kernel_ridge["ldos_r2"] == pytest.approx(judged.ldos_r2, rel=1e-9)
+    assert ridge.error("test_loss") == pytest.approx(1 - judged.ldos_r2, rel=1e-9)
+    assert ridge.error("band_energy_mae") == pytest.approx(judged.band_energy_mae, rel=1e-9)
+    assert (ridge.method, ridge.spread("test_loss"), ridge.costs) == ("kernel ridge", None, {})
     assert 0.5 < judged.ldos_r2 < 1
 
 
@@ -121,11 +128,13 @@ def test_the_report_stands_as_text_page_and_figures(compared):
 
 
 def test_rows_are_ordered_by_test_error_and_average_over_seeds(compared):
-    best, other = sorted(compared.outcomes[:2], key=lambda o: o.test_loss)
+    best, other = sorted(compared.outcomes[:2], key=lambda o: o.error("test_loss"))
     assert [row["method"] for row in method_rows(compared)] == [best.method, other.method, "optuna+rfr"]
-    twin = dataclasses.replace(best, seed=1, test_loss=3 * best.test_loss)
+    mean, spread = best.tested["test_loss"]
+    twin = dataclasses.replace(best, seed=1, tested=best.tested | {"test_loss": (3 * mean, spread)})
     row = method_rows(dataclasses.replace(compared, outcomes=[best, twin]))[0]
-    assert row["test 1 - R²"].startswith(f"{2 * best.test_loss:.4f} ± ")
+    assert row["test LDOS error, 1 - R²"] == f"{2 * mean:.4g} ± {spread:.2g}"
+    assert row["parameters of the network"] == f"{best.costs['n_parameters']:,.0f}"
 
 
 def test_a_comparison_whose_studies_cannot_begin_says_so(al4, compared, tmp_path, monkeypatch):
@@ -147,7 +156,7 @@ def test_a_folder_of_another_comparison_is_refused(compared, al4):
 def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tmp_path):
     compare = {"budget": {"grid_points": 1e6}}
     found = Comparison(spec_of(al4, compare=compare), tmp_path)
-    assert {m for m, _, _ in found.studies} == set(SEARCHERS) - {"rfr>optuna", "naswot>optuna"}
+    assert {m for m, _, _ in found.studies} == set(method_names(found.spec.of_kind)) - {"rfr>optuna", "naswot>optuna"}
     assert "Optuna has nothing to choose" in found.left_out["rfr>optuna"]
     with pytest.raises(SpecError, match="rfr>optuna: Optuna has nothing to choose"):
         Comparison(spec_of(al4, compare={**compare, "methods": ["rfr>optuna"]}), tmp_path)
@@ -156,12 +165,12 @@ def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tm
 @pytest.mark.parametrize(
     ("compare", "message"),
     [
-        ({"methods": ["randon"]}, "unknown method 'randon'; there are random, grid, optuna"),
+        ({"methods": ["randon"]}, "unknown method 'randon'; did you mean 'random'?"),
         ({"methods": ["random", "random"]}, "a method stands there twice"),
         ({"method": ["random"]}, "unknown key 'compare.method'; did you mean 'methods'?"),
         ({"budget": {}}, "needs grid_points or seconds"),
         ({"budget": {"grid_points": 0}}, "greater than 0"),
-        ({"options": {"rf": {}}}, "unknown method 'rf'"),
+        ({"options": {"rf": {}}}, r"\[compare.options\]: unknown method 'rf'; did you mean 'rfr'?"),
         ({"methods": ["rfr"], "options": {"rfr": {"tops": 1}}}, "options. of method rfr: unknown key 'tops'; did you"),
         ({"methods": ["oat"], "trials": 3}, "method oat with these options needs at least 5 trials, and trials = 3"),
     ],
@@ -173,7 +182,28 @@ def test_a_wrong_comparison_is_refused_with_the_remedy(al4, tmp_path, compare, m
 
 def test_the_default_budget_is_twenty_trainings(al4, tmp_path):
     budget = Comparison(spec_of(al4, compare={"methods": ["random"]}), tmp_path).budget
-    assert budget.grid_points == 20 * 2 * EPOCH
+    assert budget.grid_points == budget.work == 20 * 2 * EPOCH
+
+
+def test_baselines_follow_the_space(al4, tmp_path):
+    """Of layers with widths of their own the largest are taken, and the default ones have the default width."""
+    space = {
+        "n_layers": {"type": "int", "low": 1, "high": 3},
+        "width_1": {"type": "int", "low": 8, "high": 64},
+        "width_2": {"type": "choice", "values": [16, 48, 32], "when": {"n_layers": [2, 3]}},
+        "activation": {"type": "choice", "values": ["tanh", "relu"]},
+        "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    }
+    changes = {"space": space, "config": {"epochs": 2}, "compare": {"methods": ["random"]}}
+    found = Comparison(spec_of(al4, **changes), tmp_path)
+    untuned, largest = ({n: v.values[0] for n, v in found._baseline_spec(b).space.items()} for b in BASELINES)
+    assert untuned == {"n_layers": 2, "activation": "gelu", "learning_rate": 1e-3}
+    assert largest.pop("learning_rate") == pytest.approx(1e-3)
+    assert largest == {"n_layers": 3, "width_1": 64, "width_2": 48, "activation": "tanh"}
+    changes["space"] = {"width_1": space["width_1"]}
+    changes["config"] |= {"n_layers": 1}
+    (middle,) = Comparison(spec_of(al4, **changes), tmp_path)._baseline_spec("untuned").space["width_1"].values
+    assert middle == 36, "without any default"
 
 
 def test_busy_time_is_the_length_of_the_union_up_to_each_moment():

@@ -14,7 +14,9 @@ from PIL import Image
 
 from dftune.platform.cli.main import cli
 from dftune.platform.figures import trials as plots
-from dftune.platform.figures.trials import NotDrawn, is_log, pareto_front, ticks_between
+from dftune.platform.figures.axes import is_log, ticks_between
+from dftune.platform.figures.draw import FIGURES
+from dftune.platform.figures.trials import NotDrawn, pareto_front
 from dftune.platform.ledger.ledger import Ledger, LedgerTrial
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.errors import StudyError
@@ -128,7 +130,7 @@ def test_compute_is_what_all_trials_had_used_when_one_ended(i, measure):
 def test_compute_without_grid_points_has_seconds_alone():
     bare = [replace(t, result={k: v for k, v in t.result.items() if k != "grid_points"}) for t in TRIALS]
     (panel,) = plots.compute(bare, SPEC)
-    assert panel.label == plots.COMPUTE_LABELS["seconds"]
+    assert panel.label == plots.SECONDS_LABEL
 
 
 def test_scores_begin_with_the_studys_own_and_keep_pruned_trials_apart():
@@ -138,6 +140,16 @@ def test_scores_begin_with_the_studys_own_and_keep_pruned_trials_apart():
         (t.number, t.scores["rfr"], t.value) for t in TRIALS if t.state == "finished"
     ]
     assert [t.number for t, _ in first.pruned] == [t.number for t in TRIALS if t.state == "pruned"]
+
+
+def test_a_score_of_a_script_that_is_not_here_has_its_name_as_label():
+    spec = StudySpec.of(SPEC.model_dump() | {"method": "optuna+mine"}, as_it_was=True)
+    (panel,) = plots.scores([replace(t, scores={"mine": float(t.number)}) for t in TRIALS], spec)
+    assert (panel.label, panel.is_main, panel.is_trivial) == ("mine", False, False)
+    assert [(p.label, p.is_trivial) for p in plots.scores(TRIALS, SPEC)] == [
+        ("random-feature readout, -log E", False),
+        ("width of the first layer", True),
+    ]
 
 
 def test_importance_finds_the_hyperparameter_that_decides():
@@ -199,6 +211,12 @@ def test_pareto_weighs_the_studys_cost():
         plots.pareto([replace(t, result={}) for t in TRIALS], SPEC)
 
 
+def test_a_kind_without_costs_has_no_front(monkeypatch):
+    monkeypatch.setattr(type(SPEC.of_kind), "costs", {})
+    with pytest.raises(NotDrawn, match="surrogates of this kind report no cost of use"):
+        plots.pareto(TRIALS, SPEC)
+
+
 @pytest.mark.parametrize(
     "low, high, log, expected",
     [
@@ -237,7 +255,7 @@ def drawn(study):
 
 def test_all_figures_are_drawn_from_a_ledger_in_use(study, drawn):
     assert [p.relative_to(study.folder) for p in drawn.paths] == [
-        *(study.folder.joinpath("figures", f"{n}.png").relative_to(study.folder) for n in plots.FIGURES),
+        *(study.folder.joinpath("figures", f"{n}.png").relative_to(study.folder) for n in FIGURES),
         study.folder.joinpath("figures", "plots.html").relative_to(study.folder),
     ]
     assert drawn.left_out == {}
@@ -251,11 +269,11 @@ def test_the_page_needs_nothing_else_and_says_what_each_trial_is(drawn):
     page = drawn.paths[-1].read_text(encoding="utf-8")
     assert not re.search(r'<(script|link|img)[^>]*(src|href)="(?!data:)', page), "opens without a network"
     # Plotly's button would upload a figure to its makers' servers.
-    assert page.count('"showSendToCloud": false') == len(plots.FIGURES)
+    assert page.count('"showSendToCloud": false') == len(FIGURES)
     head, body = page.split("</head>")
     assert len(head) > 1e6
     assert len(body) < 1e6, "the library is there once"
-    for name in plots.FIGURES:
+    for name in FIGURES:
         assert f'id="{name}"' in body
     for trial in TRIALS:
         assert f"\\u003cb\\u003etrial {trial.number}\\u003c\\u002fb\\u003e, {trial.state}" in body
@@ -300,7 +318,7 @@ def test_the_command_prints_what_it_wrote_and_what_it_left_out(tmp_path):
     result = plot(tmp_path, "--format", "png", "--output", tmp_path / "out")
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert {line.rsplit("/", 1)[-1] for line in result.stdout.splitlines()} == written
-    assert written == {f"{name}.png" for name in plots.FIGURES if name != "importance"}
+    assert written == {f"{name}.png" for name in FIGURES if name != "importance"}
     assert result.stderr == "left out: importance: 2 finished trials, at least 20 are needed\n"
     assert not (tmp_path / "synthetic" / "figures").exists()
     (line,) = plot(tmp_path, "--format", "html").stdout.splitlines()

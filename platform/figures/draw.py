@@ -1,0 +1,114 @@
+"""The files of a study's figures: a PNG file each, and one page with all of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..ledger.ledger import LedgerTrial
+from ..spec import StudySpec
+from .trials import NotDrawn, compute, history, importance, parallel, pareto, scores, valued
+
+Form = Literal["png", "html", "both"]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A figure that a study can have.
+
+    Args:
+        prepare: turns trials into the numbers to draw.  Raises NotDrawn.
+        title: its heading.
+        caption: what to see in it.
+    """
+
+    prepare: Callable[[Sequence[LedgerTrial], StudySpec], Any]
+    title: str
+    caption: str
+
+
+FIGURES: dict[str, Described] = {
+    "history": Described(history, "History", "The value of each trial in the order in which they were proposed."),
+    "compute": Described(
+        compute,
+        "Value against compute",
+        "Trials in the order in which they ended.  Only training counts; scores and preparation of the data do not.",
+    ),
+    "score": Described(
+        scores,
+        "Score against value",
+        "Kendall's τ is 1 where a higher score always meant a lower value; ± its standard error under no correlation.",
+    ),
+    "importance": Described(
+        importance,
+        "Importance of the hyperparameters",
+        "How the best trials differ from all (PED-ANOVA), as shares of one; lines: two thirds of resampled trials.",
+    ),
+    "parallel": Described(
+        parallel,
+        "Configs side by side",
+        "A line is a finished trial, the darker the better.  Drag along axes to select lines, drag names to move axes.",
+    ),
+    "pareto": Described(
+        pareto,
+        "Value against the cost of use",
+        "The front joins the trials that no other trial beats in both value and cost.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn: the files, and of each figure left out the reason."""
+
+    paths: list[Path]
+    left_out: dict[str, str]
+
+
+def draw(
+    trials: Sequence[LedgerTrial],
+    spec: StudySpec,
+    folder: Path,
+    form: Form = "both",
+    names: Iterable[str] = tuple(FIGURES),
+) -> Drawn:
+    """Draw figures of a study: NAME.png each, and ``plots.html`` with all of them.
+
+    Args:
+        trials: of the study, in any state.
+        spec: of the study.
+        folder: to write to, made where missing.
+        form: which files.
+        names: of the figures, of ``FIGURES``.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    shown: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            if not valued(trials, spec):
+                raise NotDrawn("no trial has a value yet")
+            shown[name] = FIGURES[name].prepare(trials, spec)
+        except NotDrawn as reason:
+            left_out[name] = str(reason)
+    paths: list[Path] = []
+    if form != "html":
+        from ...trainables.drawing import save
+        from .png import PNG
+
+        for name, numbers in shown.items():
+            paths.append(folder / f"{name}.png")
+            save(PNG[name](numbers, spec.value_measure.axis), paths[-1])
+    if form != "png" and shown:
+        from .page import Section, write_page
+
+        sections = [
+            Section(name, figure.title, figure.caption, shown.get(name), left_out.get(name, ""))
+            for name, figure in FIGURES.items()
+            if name in shown or name in left_out
+        ]
+        paths.append(folder / "plots.html")
+        write_page(sections, trials, spec, paths[-1])
+    return Drawn(paths, left_out)
