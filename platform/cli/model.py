@@ -161,9 +161,9 @@ def model_predict(
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
     """
     from ...trainables.errors import InputError
+    from ...trainables.structures import StructureError, check_structure, read_structures
     from ..model.files import predict_to_files
     from ..model.model import NO_FREE_ENERGY, Model
-    from ..model.structures import StructureError, check_structure, read_structures
     from ..progress import for_terminal
 
     opened = Model.open(model)

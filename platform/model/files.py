@@ -21,9 +21,9 @@ from ...trainables.errors import InputError
 from ...trainables.files import atomic
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, density_batches, ldos_batches, quiet
 from ...trainables.physics.units import BOHR
+from ...trainables.structures import check_structure
 from ..figures.png import BLUE, ORANGE, save
 from .model import Model
-from .structures import check_structure
 
 
 def predict_to_files(

@@ -35,8 +35,8 @@ from ...trainables.ldos.network import Network
 from ...trainables.ldos.prediction import Forces, Prediction, Progress, predict, quiet
 from ...trainables.ldos.training_data import Scaling, SnapshotData
 from ...trainables.physics.reciprocal import smallest_grid
+from ...trainables.structures import check_structure, read_structures
 from ..version import __version__
-from .structures import check_structure, read_structures
 
 LARGEST_PREDICTION = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB
 NO_FREE_ENERGY = (

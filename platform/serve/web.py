@@ -25,8 +25,8 @@ from pydantic_core import PydanticCustomError
 
 from ...trainables.errors import InputError, one_line
 from ...trainables.ldos.prediction import Progress, density_batches, ldos_batches
+from ...trainables.structures import check_structure, read_extended_xyz
 from ..model.model import Model, ModelCard, ModelError
-from ..model.structures import check_structure, read_extended_xyz
 from ..version import __version__
 from .settings import EndpointSettings
 

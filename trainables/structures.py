@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 
-from ...trainables.errors import InputError, one_line
+from .errors import InputError, one_line
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 LONGEST_CELL = 1000.0  # [Å]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase.io.trajectory import Trajectory
 
-from dftune.platform.model.structures import StructureError, check_structure, read_structures
+from dftune.trainables.structures import StructureError, check_structure, read_structures
 
 ALUMINIUM = ase.build.bulk("Al", cubic=True)
 
