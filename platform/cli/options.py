@@ -2,14 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from ...trainables.ldos.accuracy import Accuracy
 
 
 def folder_argument(name: str) -> Callable[..., Any]:
@@ -85,7 +82,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
-def print_table(rows: Sequence[dict[str, Any]], units: dict[str, str] | None = None) -> None:
+def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None = None) -> None:
     """A plain table: column names with units, a line a row, wide enough for its content."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_cell(row.get(name)) for name in names] for row in rows]
@@ -104,19 +101,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def show_accuracy(accuracy: "Accuracy") -> None:
-    """Accuracy on test snapshots, for people."""
-    click.echo(
-        f"\non {accuracy.n_snapshots} test snapshots, mean and standard deviation over "
-        f"{accuracy.n_initializations} initialisations:"
-    )
-    if accuracy.band_energy_mae is None:
-        click.echo("  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons")
-    else:
-        click.echo(f"  band-energy error  {accuracy.band_energy_mae:.1f} ± {accuracy.band_energy_mae_std:.1f} meV/atom")
-    for group, (size, signed) in accuracy.by_group.items():
-        click.echo(f"    {group}: {size:.1f} meV/atom (signed {signed:+.1f})")
-    click.echo(f"  LDOS R²            {accuracy.ldos_r2:.4f} ± {accuracy.ldos_r2_std:.4f}")
-    click.echo(f"  DOS RMSE           {accuracy.dos_rmse:.5f} ± {accuracy.dos_rmse_std:.5f} 1/(eV atom)")

@@ -14,7 +14,6 @@ from .options import (
     ledger_option,
     print_json,
     print_table,
-    show_accuracy,
     studies_option,
 )
 from .submit import study_submit
@@ -440,7 +439,7 @@ def _show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     minimize = found.spec.minimize
     click.echo(f"\nchosen: trial {conclusion.trial} ({minimize} {conclusion.value:.4g}{UNITS[minimize]})")
     click.echo(f"  {describe(found.trials()[conclusion.trial].config)}")
-    show_accuracy(Accuracy(**conclusion.accuracy))
+    click.echo("\n".join(["", *Accuracy(**conclusion.accuracy).lines()]))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     click.echo(f"\ntime: {spent}")
     if (found.folder / "model").is_dir():
