@@ -9,11 +9,11 @@ import pytest
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.platform.model.model import card_for
 from dftune.tests.places import ROOT
 from dftune.tests.postgresql_server import Server, programs
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.training import train
@@ -86,4 +86,4 @@ def model(al4) -> Model:
     trained = train(config, data, seeds=[1, 2])
     accuracy = judge(trained.network, data.scaling, grid, data_of("test")).accuracy
     card = card_for("by hand", config, [1, 2], al4, settings, accuracy)
-    return Model.assemble(card, trained.network.arrays(), data.scaling)
+    return Model.assemble(card, trained.network.arrays() | data.scaling.tensors())

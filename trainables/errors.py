@@ -24,6 +24,22 @@ class DatasetError(InputError):
     """A dataset, or a file to import into one, is missing, incomplete, damaged or of another kind."""
 
 
+class ModelError(InputError):
+    """A model is missing or damaged, or is asked for what it cannot predict."""
+
+
+class TooLarge(ModelError):
+    """A structure is larger than any that the model takes."""
+
+
+class Malformed(InputError):
+    """A request is not in the format that it is said to be in."""
+
+
+class UnknownFormat(InputError):
+    """A request is in a format that nobody reads."""
+
+
 def one_line(error: "ValidationError | BaseException") -> str:
     """An error in one line; of a validation error the first problem: where, what, and what was given."""
     from pydantic import ValidationError

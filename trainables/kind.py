@@ -191,8 +191,27 @@ class Card(BaseModel):
     seeds: list[int]
     dataset: str = Field(description="name of the dataset it was trained on")
     dataset_sha256: str = Field(description="fingerprint of that dataset")
-    versions: dict[str, str] = {}
+    accuracy: Any = Field(description="on the test data of that dataset")
+    versions: dict[str, str] = Field(default={}, description="what made it")
     license: str = Field(default="as the data it was trained on", description="terms of use")
+
+    @property
+    def subject(self) -> str:
+        """What it is, in two or three words."""
+        return "surrogate"
+
+    def facts(self) -> dict[str, str]:
+        """What its kind adds, for people: label -> text."""
+        return {}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        network = ", ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
+        made = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        facts = {**self.facts(), "network": network, "made with": f"{made}; license: {self.license}"}
+        found = [f"{self.subject} from study {self.study}, dataset {self.dataset}"]
+        found += [f"  {label:11s}  {text}" for label, text in facts.items()]
+        return [*found, "", *self.accuracy.lines()]
 
 
 class Prediction(Protocol):
@@ -260,25 +279,52 @@ class Job(Protocol):
 
 
 class Surrogate(Protocol):
-    """A trained surrogate, ready to predict.
+    """A trained surrogate, ready to predict.  A kind writes ``class MySurrogate(Surrogate)``.
 
+    card: what it is.
     files: names that ``Job.save`` can write.  quantities: names that ``Job.batches`` can give.
     size_unit: what ``Job.size`` counts.
-    request: model of the JSON body that asks for a prediction; ``options`` of it are the keywords of ``prepare``, and
-        ``structure`` the structure.
+    request: model of the JSON body that asks for a prediction; besides ``structure``, its fields are what can be asked.
+    formats: content types of a body that is a structure alone, besides JSON -> what it is.
     """
 
     card: Any
-    files: ClassVar[tuple[str, ...]]
-    quantities: ClassVar[tuple[str, ...]]
-    size_unit: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
+    quantities: ClassVar[tuple[str, ...]] = ()
+    size_unit: ClassVar[str] = ""
     request: ClassVar[type[BaseModel]]
+    formats: ClassVar[Mapping[str, str]] = {}
 
-    def prepare(self, structure: Any, **asked: Any) -> Job:
-        """Check a structure, once, and what is asked of it.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its users should know of all its predictions, a line each."""
+        return ()
+
+    @property
+    def refuses_energies(self) -> str | None:
+        """Why it is no ASE calculator.
+
+        None if it is one.  Predictions then have ``free_energy`` [eV], its standard deviation in ``std`` and, asked
+        for with ``forces="mean"``, ``forces`` [eV/Å]; structures are ASE atoms.
+        """
+        return "this model predicts no free energy"
+
+    def options(self) -> dict[str, Any]:
+        """What is asked of a structure, with the defaults filled in.
+
+        A surrogate that can be asked for something names it as keyword arguments.
 
         Raises:
-            InputError: a structure that cannot be predicted, or an unknown or impossible wish.
+            InputError: an impossible wish.
+        """
+        return {}
+
+    def prepare(self, structure: Any, **asked: Any) -> Any:
+        """The ``Job`` of a structure, checked once; ``asked`` as in ``options``.
+
+        Raises:
+            TooLarge: a structure larger than any that it takes.
+            InputError: a structure that cannot be predicted, or an impossible wish.
         """
         ...
 
@@ -287,24 +333,42 @@ class Surrogate(Protocol):
         ...
 
     def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """A structure and what is asked of it, from the body and the query of a request.
+        """The structure of a request, and what it asks for, as keywords of ``prepare``.
+
+        Args:
+            content: body of the request.
+            content_type: JSON, or of ``formats``.
+            query: fields of ``request`` that stand in its URL.
 
         Raises:
-            InputError: no such thing.
+            UnknownFormat: of the content.
+            Malformed: the content is not in that format.
+            InputError: something unknown, missing or out of range.
         """
+        ...
+
+    def example(self) -> dict[str, Any]:
+        """The JSON of a request to try."""
         ...
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """All numbers that it needs besides its card, by name."""
         ...
 
-    def check(self, data: Any, *, progress: Callable[[int, int, str], None], **asked: Any) -> Any:
-        """Compare it with the reference on data it has not seen, see ``Check``."""
+    def check(self, data: Any, *, progress: Callable[[int, int, str], None]) -> Any:
+        """Compare it with the reference on data it has not seen: a ``Check``.
+
+        Args:
+            data: the test data of the dataset it was trained on, or all of another one.
+            progress: called with how much is done, of how much, and what is next.
+
+        Raises:
+            InputError: data that it cannot be compared with.
+        """
         ...
 
-    def warm_up(self) -> None:
-        """Load what the first prediction would have to wait for."""
-        ...
+    def warm_up(self, cpus: int) -> None:
+        """Load what the first prediction would have to wait for, in a process that has so many CPUs."""
 
 
 class Check(Protocol):
@@ -313,11 +377,17 @@ class Check(Protocol):
     @property
     def accuracy(self) -> Any: ...
 
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; ``accuracy`` is among them."""
+        ...
 
-    def rows(self) -> list[dict[str, Any]]: ...
+    def rows(self) -> list[dict[str, Any]]:
+        """A table of mean errors, for people."""
+        ...
 
-    def draw(self, path: Path) -> None: ...
+    def draw(self, path: Path) -> None:
+        """Draw it as a PNG file."""
+        ...
 
 
 class Kind(Protocol):

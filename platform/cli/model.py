@@ -1,7 +1,8 @@
 """`dftune model`: look at a surrogate, predict with it, check it."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,80 +12,46 @@ from .options import dataset_argument, folder_argument, json_option
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:
-    import ase
+    from ...trainables.kind import Job, Prediction
+    from ..model.model import Model
 
-    from ...trainables.ldos.prediction import Prediction
 
-# What `model predict --save` writes; here and not beside the writers, which are slow to import.
-KINDS = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
+@dataclass(frozen=True)
+class _Asked:
+    """A structure to predict.
+
+    name: its file, and its number among the frames.  stem: of the files written of it.
+    """
+
+    name: str
+    stem: str
+    job: "Job"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A structure by its file and number among the frames, what was predicted of it, and the files written."""
+    """What is printed of a prediction.  The prediction itself is let go: many densities would fill the memory."""
 
     name: str
-    atoms: "ase.Atoms"
-    prediction: "Prediction"
+    values: dict[str, Any]
+    lines: list[str]
+    row: dict[str, Any]
+    units: Mapping[str, str]
+    warnings: list[str]
     files: list[Path]
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"structure": self.name, **self.prediction.to_dict(), "files": list(map(str, self.files))}
-
-
-# In the order of the sum A = E_b - τS - E_H + E_xc - ∫ v_xc n dr + E_Ewald.
-_TERMS = {
-    "band_energy": "band energy",
-    "entropy_term": "entropy term -τS",
-    "hartree_energy": "Hartree energy (subtracted)",
-    "xc_energy": "xc energy",
-    "xc_potential_energy": "∫ v_xc n dr (subtracted)",
-    "ewald_energy": "Ewald energy",
-}
-
-
-def _print_prediction(found: _Found) -> None:
-    """One prediction, for people."""
-    p, atoms = found.prediction, found.atoms
-    spacing = max(length / n for length, n in zip(atoms.cell.lengths(), p.grid, strict=True))
-    grid = " x ".join(map(str, p.grid))
-    click.echo(f"{found.name}: {p.n_atoms} atoms, {p.n_electrons:g} electrons at {p.temperature:.1f} K")
-    click.echo(f"  grid {grid}: {spacing:.4f} Å apart, no more than in the training")
-
-    def line(label: str, name: str, more: str = "") -> None:
-        value = getattr(p, name)
-        if value is not None:
-            click.echo(f"  {label:32s}{value:14.4f} ± {p.std[name]:.4f} eV{more}")
-
-    per_atom = "" if p.free_energy is None else f"   {p.free_energy / p.n_atoms:.5f} eV/atom"
-    line("free energy", "free_energy", per_atom)
-    for name, label in _TERMS.items():
-        line(f"  {label}", name)
-    line("Fermi level", "fermi_level")
-    if p.forces is not None and p.forces_std is not None:
-        click.echo("  forces [eV/Å]")
-        for symbol, force, std in zip(atoms.get_chemical_symbols(), p.forces, p.forces_std, strict=True):
-            numbers = "  ".join(f"{f:9.4f} ± {s:.4f}" for f, s in zip(force, std, strict=True))
-            click.echo(f"    {symbol:2s}  {numbers}")
-    share = f"{100 * p.outside:.2g} % of the grid points, by up to {p.furthest:.2g} standard deviations"
-    click.echo(f"  outside the training range: {share if p.outside else 'none'}")
-    times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in p.seconds.items())
-    click.echo(f"  time: {times}")
-
-
-def _row(found: _Found) -> dict[str, Any]:
-    """One prediction as a row of a table."""
-    p = found.prediction
-    return {
-        "structure": found.name,
-        "atoms": p.n_atoms,
-        "grid": "x".join(map(str, p.grid)),
-        "free_energy": None if p.free_energy is None else f"{p.free_energy:.4f} ± {p.std['free_energy']:.4f}",
-        "fermi_level": f"{p.fermi_level:.4f} ± {p.std['fermi_level']:.4f}",
-        "largest_force": None if p.forces is None else float(abs(p.forces).max()),
-        "furthest": round(p.furthest, 2),
-        "seconds": round(sum(p.seconds.values()), 2),
-    }
+    @classmethod
+    def of(cls, name: str, prediction: "Prediction", files: list[Path]) -> "_Found":
+        first, *rest = prediction.lines()
+        return cls(
+            name,
+            {"structure": name, **prediction.to_dict(), "files": list(map(str, files))},
+            [f"{name}: {first}", *rest],
+            {"structure": name, **prediction.row()},
+            prediction.units,
+            prediction.warnings,
+            files,
+        )
 
 
 @click.group()
@@ -107,14 +74,7 @@ def model_show(model: Path, as_json: bool) -> None:
     card = Model.open(model).card
     if as_json:
         return print_json(card.model_dump(mode="json"))
-    click.echo(f"surrogate for {', '.join(card.species)} from study {card.study}, dataset {card.dataset}")
-    click.echo(f"  descriptors  {card.descriptors}, grid spacing up to {card.grid_spacing:.4f} Å")
-    click.echo("  network      " + ", ".join(f"{k} {v}" for k, v in card.config.items() if v is not None))
-    grid = card.energy_grid
-    click.echo(f"  LDOS         {grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV")
-    click.echo(f"  temperature  {card.temperature:.1f} K")
-    click.echo(f"  made with    {', '.join(f'{k} {v}' for k, v in card.versions.items())}; license: {card.license}")
-    click.echo("\n" + "\n".join(card.accuracy.lines()))
+    click.echo("\n".join(card.lines()))
 
 
 @model.command("predict")
@@ -127,10 +87,11 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.option("--forces", is_flag=True, help="Also forces, with their spread; three or four times slower per network.")
 @click.option(
     "--save",
-    "kinds",
+    "names",
     multiple=True,
-    type=click.Choice(KINDS),
-    help="Also write the mean density [1/Å³; 1/bohr³ in a cube] or LDOS [1/(eV Å³)], or draw the DOS; repeatable.",
+    metavar="NAME",
+    help="Also write density.cube [1/bohr³], density.npy or .arrow [1/Å³], ldos.npy or .arrow [1/(eV Å³)], or draw "
+    "dos.png; repeatable.",
 )
 @click.option(
     "--output",
@@ -146,7 +107,7 @@ def model_predict(
     temperature: float | None,
     frames: str,
     forces: bool,
-    kinds: tuple[str, ...],
+    names: tuple[str, ...],
     output: Path,
     as_json: bool,
 ) -> None:
@@ -162,65 +123,80 @@ def model_predict(
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
     """
     from ...trainables.errors import InputError
-    from ...trainables.structures import StructureError, check_structure, read_structures
-    from ..model.files import predict_to_files
-    from ..model.model import NO_FREE_ENERGY, Model
+    from ..model.model import Model, ModelError
     from ..progress import for_terminal
 
     opened = Model.open(model)
-    asked: list[tuple[str, str, ase.Atoms]] = []  # name of the structure, of its files, and itself
-    for path in structures:
-        read = read_structures(path, frames)
-        for number, atoms in enumerate(read, 1):
-            which, file = ("", "") if len(read) == 1 else (f" {number}/{len(read)}", f"-{number}")
-            try:
-                check_structure(atoms, opened.card.species)
-            except StructureError as error:
-                raise StructureError(f"{path}{which}: {error}") from error
-            asked.append((f"{path}{which}", path.name + file, atoms))
-    stems = [stem for _, stem, _ in asked]
-    if kinds and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
-        raise StructureError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
+    for name in names:
+        if name not in opened.surrogate.files:
+            offered = ", ".join(opened.surrogate.files) or "nothing"
+            raise ModelError(f"this model writes no '{name}'; it writes {offered}")
+    wishes = {"temperature": temperature} if temperature is not None else {}
+    asked = _prepared(opened, structures, frames, wishes | ({"forces": True} if forces else {}))
+    stems = [one.stem for one in asked]
+    if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
+        raise InputError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
     found: list[_Found] = []
     failed: Exception | None = None
     with closing(for_terminal()) as progress:
-        for name, stem, atoms in asked:
+        for one in asked:
 
-            def show(what: str, done: int, total: int, name: str = name) -> None:
+            def show(what: str, done: int, total: int, name: str = one.name) -> None:
                 progress.update(what, done, total, name)
 
             try:
-                prediction, files = predict_to_files(
-                    opened, atoms, output / stem, kinds,
-                    temperature=temperature, forces="spread" if forces else "none", progress=show,
-                )  # fmt: skip
+                if names:
+                    prediction, files = one.job.save(output / one.stem, names, progress=show)
+                else:
+                    prediction, files = one.job.run(progress=show), []
             except InputError as error:
-                failed = StructureError(f"{name}: {error}")
+                failed = InputError(f"{one.name}: {error}")
                 break
             except KeyboardInterrupt:
                 failed = click.Abort()
                 break
-            # The densities of a long trajectory would fill the memory.
-            found.append(_Found(name, atoms, replace(prediction, density=prediction.density[:0]), files))
+            found.append(_Found.of(one.name, prediction, files))
     _print_found(found, as_json)
-    if opened.card.dft is None:
-        click.echo(f"no free energy: {NO_FREE_ENERGY}", err=True)
+    for note in opened.surrogate.notes:
+        click.echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
         raise failed
+
+
+def _prepared(model: "Model", paths: Sequence[Path], frames: str, wishes: dict[str, Any]) -> list[_Asked]:
+    """The structures of files, all checked before the first is predicted.
+
+    Raises:
+        InputError: a file cannot be read, or a structure not be predicted; the message names the file and the frame.
+    """
+    from ...trainables.errors import InputError
+
+    model.options(**wishes)
+    asked = []
+    for path in paths:
+        read = model.surrogate.read(path, frames)
+        for number, structure in enumerate(read, 1):
+            which, file = ("", "") if len(read) == 1 else (f" {number}/{len(read)}", f"-{number}")
+            try:
+                job = model.prepare(structure, **wishes)
+            except InputError as error:
+                raise InputError(f"{path}{which}: {error}") from error
+            asked.append(_Asked(f"{path}{which}", path.name + file, job))
+    return asked
 
 
 def _print_found(found: list[_Found], as_json: bool) -> None:
     """Predictions for people, or for programs."""
     if as_json:
-        return print_json([f.to_dict() for f in found])
+        return print_json([one.values for one in found])
     if len(found) == 1:
-        _print_prediction(found[0])
+        click.echo("\n".join(found[0].lines))
     elif found:
-        print_table([_row(f) for f in found], units={"free_energy": "eV", "fermi_level": "eV", "furthest": "σ"})
+        print_table([one.row for one in found], units=found[0].units)
     for one in found:
         for file in one.files:
             click.echo(f"written: {file}")
-        for text in one.prediction.warnings:
+        for text in one.warnings:
             click.echo(f"warning: {one.name}: {text}", err=True)
 
 
@@ -242,44 +218,30 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
       dftune model check al4.model examples/al4 --figure check.png
       dftune model check al4.model al32 --forces
     """
-    from dataclasses import asdict
-
-    from ...trainables.data.dataset import Dataset
-    from ..model.check import check_terms, draw, summary, table
-    from ..model.model import NO_FREE_ENERGY, Model
+    from ..model.model import Model
     from ..progress import for_terminal
 
-    opened, reference = Model.open(model), Dataset.open(dataset)
-    unseen = opened.unseen(reference)
+    opened = Model.open(model)
+    reference = opened.kind.open(dataset)
+    wishes = {"forces": True} if forces else {}
     with closing(for_terminal()) as progress:
-        checks = check_terms(
-            opened, reference, unseen, forces=forces, progress=lambda *at: progress.update("snapshots", *at)
-        )
-    accuracy = opened.check(reference).accuracy
-    same = reference.fingerprint == opened.card.dataset_sha256
-    differences = opened.differences(accuracy) if same else []
+        check = opened.check(reference, progress=lambda *at: progress.update("compared", *at), **wishes)
+    same = opened.is_trained_on(reference)
+    differences = opened.differences(check.accuracy) if same else []
     if as_json:
-        print_json(
-            {
-                "same_dataset": same,
-                "accuracy": asdict(accuracy),
-                "differences": differences,
-                "terms": summary(checks),
-                "snapshots": [c.to_dict() for c in checks],
-            }
-        )
+        print_json({"same_dataset": same, "differences": differences, **check.to_dict()})
     else:
-        click.echo("mean |prediction - DFT| of the snapshots:\n")
-        print_table(table(summary(checks)))
-        click.echo("\n" + "\n".join(accuracy.lines()))
+        click.echo("mean |prediction - reference|:\n")
+        print_table(check.rows())
+        click.echo("\n".join(["", *check.accuracy.lines()]))
         if not same:
             click.echo("another dataset than the one it was trained on: nothing stated to compare with")
         elif not differences:
             click.echo("the stated accuracy is confirmed")
-        if opened.card.dft is None:
-            click.echo(f"no free energy: {NO_FREE_ENERGY}", err=True)
+        for note in opened.surrogate.notes:
+            click.echo(note, err=True)
     if figure is not None:
-        draw(figure, checks, opened.energy)
+        check.draw(figure)
         click.echo(f"written: {figure}", err=True)
     if differences:
         raise click.ClickException(f"the stated accuracy is not confirmed: {'; '.join(differences)}")

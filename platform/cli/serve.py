@@ -6,14 +6,11 @@ import signal
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from .options import address_option, folder_argument
-
-if TYPE_CHECKING:
-    from ..model.model import ModelCard
 
 
 @click.command("serve")
@@ -36,7 +33,13 @@ if TYPE_CHECKING:
     "--time-limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="For a request [s]."
 )
 @click.option(
-    "--grid-points", type=click.IntRange(1), default=500_000, show_default=True, help="Largest grid of a structure."
+    "--size",
+    "--grid-points",
+    "size",
+    type=click.IntRange(1),
+    default=500_000,
+    show_default=True,
+    help="Largest structure, in what the model counts: grid points.",
 )
 @click.option(
     "--token-file",
@@ -78,10 +81,10 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
         signal.signal(number, signal.default_int_handler)
     with closing(for_terminal()) as progress:
         try:
-            with served(settings, host=host, port=port, address=address, say=progress.say) as (card, check):
+            with served(settings, host=host, port=port, address=address, say=progress.say) as (opened, check):
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 progress.say(f"{model} is served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
-                click.echo(_curl(url, card, token is not None))
+                click.echo(_curl(url, opened.surrogate.example(), token is not None))
                 while True:
                     time.sleep(2)
                     check()
@@ -89,20 +92,7 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
             progress.say("ended")
 
 
-def _curl(url: str, card: "ModelCard", with_token: bool) -> str:
-    """A request to paste: a crystal of the model's first species."""
-    import ase.build
-
-    symbol = next(iter(card.species))
-    try:
-        atoms = ase.build.bulk(symbol)
-    except (ValueError, RuntimeError):  # no crystal that ASE can build
-        atoms = ase.Atoms(symbol, cell=[3, 3, 3], pbc=True)
-    structure = {
-        "cell": atoms.cell.round(6).tolist(),
-        "positions": atoms.positions.round(6).tolist(),
-        "symbols": atoms.get_chemical_symbols(),
-    }
+def _curl(url: str, body: dict[str, Any], with_token: bool) -> str:
+    """A request to paste."""
     token = """ -H "Authorization: Bearer $DFTUNE_TOKEN\"""" if with_token else ""
-    body = json.dumps({"structure": structure})
-    return f"curl {url}/v1/predict{token} -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    return f"curl {url}/v1/predict{token} -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"

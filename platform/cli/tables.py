@@ -1,10 +1,12 @@
 """How results are printed: JSON for programs, plain tables for people."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from ...trainables.tables import cell, columns, head
 
 
 def print_json(value: Any) -> None:
@@ -12,11 +14,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
-def print_table(rows: Sequence[dict[str, Any]], units: dict[str, str] | None = None) -> None:
+def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None = None) -> None:
     """A plain table: column names with units, a line a row, wide enough for its content."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
-    heads = [f"{name} [{units[name]}]" if units and name in units else name for name in names]
+    names = columns(rows)
+    cells = [[cell(row.get(name)) for name in names] for row in rows]
+    heads = [head(name, units or {}) for name in names]
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(names))]
     numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
     for line in [heads, *cells]:
@@ -25,9 +27,3 @@ def print_table(rows: Sequence[dict[str, Any]], units: dict[str, str] | None = N
 
 def _aligned(line: Iterable[str], widths: Iterable[int], right: Iterable[bool]) -> list[str]:
     return [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

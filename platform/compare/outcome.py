@@ -8,7 +8,7 @@ from typing import Any
 
 from ...searchers.space import Config
 from ...trainables.kind import Kind, Measure
-from ...trainables.kinds import kind_named
+from ...trainables.kinds import KINDS
 from ..ledger.ledger import LedgerTrial
 from ..ledger.score_quality import ScoreQuality
 from ..spec import StudySpec
@@ -104,7 +104,7 @@ class Compared:
 
     @property
     def of_kind(self) -> Kind:
-        return kind_named(self.kind)
+        return KINDS[self.kind]
 
     @property
     def value(self) -> Measure:

@@ -5,14 +5,13 @@ A Serve config file names it as ``import_path: dftune.platform.serve.endpoint:ap
 """
 
 import os
+from pathlib import Path
 
-import numpy as np
-import torch
 from ray import serve
 from ray.serve import Application
 
-from ...trainables.descriptors.bispectrum import bispectrum
-from ..model.model import Model
+from ...trainables.kind import Kind
+from ..model.model import Model, read_card
 from .settings import TOKEN, EndpointError, EndpointSettings, digest
 from .web import RETRY_AFTER, web_app
 
@@ -24,12 +23,9 @@ SPARE = 16  # requests that a replica takes beside those it predicts or has wait
 class Endpoint:
     """One replica: a model in a process of its own."""
 
-    def __init__(self, settings: EndpointSettings) -> None:
-        self.settings, self.model = settings, Model.open(settings.model)
-        # The first request need not wait until LAMMPS is loaded; loading it leaves torch with one thread.
-        number = np.ones(1, dtype=int)
-        bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), number, (2, 2, 2), self.model.card.descriptors)
-        torch.set_num_threads(settings.cpus)
+    def __init__(self, settings: EndpointSettings, kind: Kind) -> None:
+        self.settings, self.model = settings, Model.open(settings.model, kind)
+        self.model.surrogate.warm_up(settings.cpus)
 
     def __serve_build_asgi_app__(self) -> object:
         return web_app(self.model, self.settings)
@@ -38,14 +34,18 @@ class Endpoint:
 def application(settings: EndpointSettings) -> Application:
     """The Serve application of a model; its token is that of the settings, or DFTUNE_TOKEN.
 
+    The kind of the model goes to the replicas as it is: they need not have it registered.
+
     Raises:
         EndpointError: no token, and not said that none is wanted.
+        ModelError: no such model, or a damaged one.
     """
     if settings.token_sha256 is None and not settings.without_token:
         given = os.environ.get(TOKEN)
         if given is None:
             raise EndpointError(f"an endpoint asks for a token: set {TOKEN}, or without_token: true on loopback")
         settings = settings.model_copy(update={"token_sha256": digest(given)})
+    kind, _ = read_card(Path(settings.model))
     return Endpoint.options(  # type: ignore[attr-defined]
         num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
@@ -54,4 +54,4 @@ def application(settings: EndpointSettings) -> Application:
         backpressure_config={"retry_after_s": RETRY_AFTER},
         max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5.0,
-    ).bind(settings)
+    ).bind(settings, kind)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...cluster.connection import ClusterError, connected
-from ..model.model import Model, ModelCard
+from ..model.model import Model
 from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
 
 NAME = "dftune"  # of the application on its cluster
@@ -21,8 +21,8 @@ def served(
     port: int = 8000,
     address: str | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[tuple[ModelCard, Callable[[], None]]]:
-    """An endpoint that answers inside the block; yields the model's card, and what raises ClusterError once it ended.
+) -> Iterator[tuple[Model, Callable[[], None]]]:
+    """An endpoint that answers inside the block; yields the model, and what raises ClusterError once it ended.
 
     Args:
         settings: what to serve; without a token only on loopback.
@@ -40,7 +40,7 @@ def served(
             f"on {host} others reach the endpoint, so it needs a token: set {TOKEN}, "
             f"or give a --token-file (mode 0600); {HOW}"
         )
-    card = Model.open(settings.model).card
+    model = Model.open(settings.model)
     if address is None and "RAY_ADDRESS" not in os.environ:
         _check_port(host, port)  # of this machine
     say("starting Ray" if address is None else f"joining Ray at {address}")
@@ -68,7 +68,7 @@ def served(
                 serve.run(application(settings), name=NAME, route_prefix="/")
             except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
                 raise ClusterError(f"the endpoint did not start: {' '.join(str(error).split())[:300]}") from error
-            yield card, _check_alive
+            yield model, _check_alive
         finally:
             say("stopping")
             serve.shutdown()

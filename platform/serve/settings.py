@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ...trainables.errors import InputError
 
@@ -30,7 +30,14 @@ class EndpointSettings(BaseModel):
     gpus: float = Field(default=0.0, ge=0, le=1, description="of a GPU, for each replica")
     queue: int = Field(default=16, ge=0, le=10_000, description="requests that wait at a replica; more get 503")
     time_limit: float = Field(default=120.0, gt=0, le=86_400, description="for a request, waiting included [s]")
-    grid_points: int = Field(default=500_000, ge=1, description="largest grid of a structure")
+    size: int = Field(
+        default=500_000,
+        ge=1,
+        validation_alias=AliasChoices(
+            "size", "grid_points"
+        ),  # the second is the name in config files of early versions
+        description="largest structure, in the unit that the model counts",
+    )
     body: int = Field(default=8 * 2**20, ge=1024, description="largest request [bytes]")
     token_sha256: str | None = Field(
         default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the token; default of DFTUNE_TOKEN"

@@ -1,4 +1,4 @@
-"""The web side of a model: requests checked before anything is computed, answers as JSON or Arrow.  eV, Å, K.
+"""The web side of a model: requests checked before anything is computed, answers as JSON or Arrow.
 
 One prediction at a time is computed, in a thread; a bounded number waits for its turn.
 """
@@ -7,92 +7,27 @@ import asyncio
 import hashlib
 import hmac
 import io
-import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import ase
-import numpy as np
 import pyarrow as pa
-from ase.data import chemical_symbols
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
-from ...trainables.errors import InputError, one_line
-from ...trainables.ldos.prediction import Progress, density_batches, ldos_batches
-from ...trainables.structures import check_structure, read_extended_xyz
-from ..model.model import Model, ModelCard, ModelError
+from ...trainables.errors import InputError, Malformed, TooLarge, UnknownFormat, one_line
+from ...trainables.json_body import JSON
+from ...trainables.kind import Job, Surrogate, Tell
+from ..model.model import Model
 from ..version import __version__
 from .settings import EndpointSettings
 
 ARROW = "application/vnd.apache.arrow.stream"
-XYZ = "chemical/x-xyz"
 RETRY_AFTER = 5  # seconds, said to whom a full queue turns away
-UNITS = {
-    "energy": "eV",
-    "dos": "1/eV",
-    "forces": "eV/Å",
-    "temperature": "K",
-    "seconds": "s",
-    **dict.fromkeys(("free_energy", "band_energy", "entropy_term", "hartree_energy", "xc_energy"), "eV"),
-    **dict.fromkeys(("xc_potential_energy", "ewald_energy", "fermi_level", "gap"), "eV"),
-}
+STATUS: dict[type[InputError], int] = {Malformed: 400, TooLarge: 413, UnknownFormat: 415}  # of all others 422
 T = TypeVar("T")
-
-
-Vector = tuple[float, float, float]
-_strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Structure(BaseModel):
-    """Atoms in a periodic cell, as ASE and pymatgen give them."""
-
-    model_config = _strict
-
-    cell: tuple[Vector, Vector, Vector] = Field(description="lattice vectors as rows [Å]")
-    positions: list[Vector] | None = Field(default=None, description="of the atoms [Å]")
-    scaled_positions: list[Vector] | None = Field(default=None, description="or in units of the lattice vectors")
-    symbols: list[str] | None = Field(default=None, description="chemical symbols")
-    numbers: list[int] | None = Field(default=None, description="or atomic numbers")
-
-    @model_validator(mode="after")
-    def _one_of_each(self) -> "Structure":
-        for one, other in (("positions", "scaled_positions"), ("symbols", "numbers")):
-            if (getattr(self, one) is None) == (getattr(self, other) is None):
-                raise PydanticCustomError("one_of", f"give either {one} or {other}")
-        positions, kinds = self.positions or self.scaled_positions or [], self.symbols or self.numbers or []
-        if len(positions) != len(kinds):
-            raise PydanticCustomError("lengths", f"{len(positions)} positions, but {len(kinds)} symbols or numbers")
-        known = set(chemical_symbols[1:])
-        if self.symbols and (unknown := next((s for s in self.symbols if s not in known), None)) is not None:
-            raise PydanticCustomError("symbol", "{symbol} is no chemical symbol", {"symbol": repr(unknown[:20])})
-        if self.numbers and not all(0 < n < len(chemical_symbols) for n in self.numbers):
-            raise PydanticCustomError("number", f"atomic numbers are 1 to {len(chemical_symbols) - 1}")
-        return self
-
-    def atoms(self) -> ase.Atoms:
-        """The same as ASE's atoms."""
-        where = {"positions": self.positions} if self.scaled_positions is None else {}
-        if self.scaled_positions is not None:
-            where = {"scaled_positions": self.scaled_positions}
-        return ase.Atoms(self.symbols or self.numbers, cell=self.cell, pbc=True, **where)
-
-
-class PredictRequest(BaseModel):
-    """A structure, and what is asked of it."""
-
-    model_config = _strict
-
-    structure: Structure
-    temperature: float | None = Field(default=None, ge=0, description="electronic [K]; default that of the training")
-    forces: Literal["none", "mean", "spread"] | bool = Field(
-        default="none", description="of the mean free energy, or with their spread (slower); true: spread"
-    )
 
 
 class _GivenUp(Exception):
@@ -110,7 +45,7 @@ class _Turns:
         with self._lock:
             self._taken -= 1
 
-    async def run(self, predict: Callable[[Progress], T]) -> T:
+    async def run(self, predict: Callable[[Tell], T]) -> T:
         """The prediction's result, when its turn has come and it is done.
 
         Raises:
@@ -145,7 +80,8 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
         model: what it serves.
         settings: its limits and its token.
     """
-    app = FastAPI(title="dftune", version=__version__, description=f"Surrogate of {', '.join(model.card.species)}.")
+    surrogate = model.surrogate
+    app = FastAPI(title="dftune", version=__version__, description=f"{model.card.lines()[0].capitalize()}.")
     turns = _Turns(settings.queue)
 
     def admit(request: Request) -> None:
@@ -164,7 +100,8 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
 
     @app.exception_handler(InputError)
     async def _unusable(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": one_line(error)}, 422)
+        assert isinstance(error, InputError)
+        return JSONResponse({"detail": one_line(error)}, STATUS.get(type(error), 422))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -177,41 +114,34 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
         """Whether the endpoint answers; without a token."""
         return {"status": "ok"}
 
-    @guarded.get("/model")
-    async def card() -> ModelCard:
+    @guarded.get("/model", response_model=model.kind.card_model)
+    async def card() -> Any:
         """What the model is, and how accurate."""
         return model.card
 
-    body = {
-        "required": True,
-        "content": {
-            "application/json": {"schema": PredictRequest.model_json_schema()},
-            XYZ: {"schema": {"type": "string", "description": "extended XYZ, one frame; species and pos are read"}},
-        },
-    }
+    wishes = [name for name in surrogate.request.model_fields if name != "structure"]
 
-    @guarded.post("/predict", openapi_extra={"requestBody": body}, response_class=JSONResponse)
+    @guarded.post("/predict", openapi_extra=_described(surrogate, wishes), response_class=JSONResponse)
     async def predict(
         request: Request,
-        quantity: Literal["density", "ldos"] | None = None,
-        temperature: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None,
-        forces: Literal["none", "mean", "spread"] | None = None,
+        quantity: Annotated[str | None, Query(json_schema_extra={"enum": list(surrogate.quantities)})] = None,
     ) -> Response:
         """Predict a structure: JSON, or with `Accept: application/vnd.apache.arrow.stream` a `quantity` as Arrow.
 
-        Of JSON the body says everything; of XYZ `temperature` and `forces` are in the query.
+        A body of JSON says everything. Of any other body the wishes are in the query.
         """
-        as_arrow = ARROW in request.headers.get("accept", "")
-        if as_arrow != (quantity is not None):
-            raise HTTPException(406, f"'Accept: {ARROW}' and ?quantity=density or ldos belong together")
+        offered = " or ".join(surrogate.quantities) or "none"
+        if quantity is not None and quantity not in surrogate.quantities:
+            raise HTTPException(422, f"quantity: there is {offered}")
+        if (ARROW in request.headers.get("accept", "")) != (quantity is not None):
+            raise HTTPException(406, f"'Accept: {ARROW}' and ?quantity={offered} belong together")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        query = {name: request.query_params[name] for name in wishes if name in request.query_params}
         try:
             async with asyncio.timeout(settings.time_limit):
                 content = await _body(request, settings.body)
-                query = {"temperature": temperature, "forces": forces}
-                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                asked, atoms = await asyncio.to_thread(_read, content, kind, query)
-                await asyncio.to_thread(_check, model, atoms, settings.grid_points)
-                return await turns.run(lambda progress: _answer(model, settings, atoms, asked, quantity, progress))
+                job = await asyncio.to_thread(_prepare, model, content, kind, query, settings.size)
+                return await turns.run(lambda progress: _answer(job, quantity, settings.cpus, progress))
         except TimeoutError:
             raise HTTPException(
                 504, f"not done within {settings.time_limit:g} s; ask later, for a smaller cell, or without forces"
@@ -219,6 +149,16 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
 
     app.include_router(guarded)
     return app
+
+
+def _described(surrogate: Surrogate, wishes: Sequence[str]) -> dict[str, Any]:
+    """What the page of the API says of the body of a request, and of what can stand in its query."""
+    schema = surrogate.request.model_json_schema()
+    content: dict[str, Any] = {JSON: {"schema": schema}}
+    for name, about in surrogate.formats.items():
+        content[name] = {"schema": {"type": "string", "description": about}}
+    query = [{"name": name, "in": "query", "schema": schema["properties"][name]} for name in wishes]
+    return {"requestBody": {"required": True, "content": content}, "parameters": query}
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -232,60 +172,29 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _read(content: bytes, kind: str, query: dict[str, Any]) -> tuple[dict[str, Any], ase.Atoms]:
-    """Arguments of ``Model.predict``, and the structure."""
-    given = {name: value for name, value in query.items() if value is not None}
-    if kind == "application/json":
-        if given:
-            raise HTTPException(422, f"{', '.join(given)}: belongs into the JSON, not into the query")
-        try:
-            asked = PredictRequest.model_validate_json(content)
-        except ValidationError as error:
-            status = 400 if error.errors()[0]["type"] == "json_invalid" else 422
-            raise HTTPException(status, one_line(error)) from None
-        forces = asked.forces
-        if isinstance(forces, bool):
-            forces = "spread" if forces else "none"
-        return {"temperature": asked.temperature, "forces": forces}, asked.structure.atoms()
-    if kind == XYZ:
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            raise HTTPException(400, "the extended XYZ is no UTF-8 text") from None
-        return {"forces": "none", **given}, read_extended_xyz(text)
-    raise HTTPException(415, f"content type {kind or 'missing'}; send application/json or {XYZ}")
+def _prepare(model: Model, content: bytes, kind: str, query: Mapping[str, str], largest: int) -> Job:
+    """The structure of a request, checked.
 
-
-def _check(model: Model, atoms: ase.Atoms, grid_points: int) -> None:
-    """Refuse what cannot be predicted, or is too large for this endpoint."""
-    check_structure(atoms, model.card.species)
-    try:
-        n = math.prod(model.grid(np.array(atoms.cell)))
-    except ModelError as error:  # larger than any model takes
-        raise HTTPException(413, str(error)) from None
-    if n > grid_points:
-        raise HTTPException(
-            413, f"the cell needs {n:,} grid points, and this endpoint takes {grid_points:,}; use a smaller cell"
+    Raises:
+        TooLarge: for this endpoint, or for any.
+        InputError: anything else that cannot be predicted.
+    """
+    structure, asked = model.surrogate.parse(content, kind, query)
+    job = model.prepare(structure, **asked)
+    if job.size > largest:
+        unit = model.surrogate.size_unit
+        raise TooLarge(
+            f"the structure needs {job.size:,} {unit}, and this endpoint takes {largest:,}; use a smaller one"
         )
+    return job
 
 
-def _answer(
-    model: Model,
-    settings: EndpointSettings,
-    atoms: ase.Atoms,
-    asked: dict[str, Any],
-    quantity: str | None,
-    progress: Progress,
-) -> Response:
+def _answer(job: Job, quantity: str | None, cpus: int, progress: Tell) -> Response:
     """The answer to a request, computed."""
-    ldos = None
-    if quantity == "ldos":
-        ldos = np.empty((*model.grid(np.array(atoms.cell)), model.card.energy_grid.n_energy), dtype=np.float32)
-    found = model.predict(atoms, **asked, ldos=ldos, cpus=settings.cpus, progress=progress)
-    if quantity is None:
-        return JSONResponse(found.to_dict() | {"units": UNITS})
-    batches = density_batches(found) if ldos is None else ldos_batches(ldos)
-    return StreamingResponse(_stream(batches), media_type=ARROW)
+    if quantity is not None:
+        return StreamingResponse(_stream(job.batches(quantity, cpus=cpus, progress=progress)), media_type=ARROW)
+    found = job.run(cpus=cpus, progress=progress)
+    return JSONResponse(found.to_dict() | {"units": dict(found.units)})
 
 
 def _stream(batches: Sequence[pa.RecordBatch]) -> Iterator[bytes]:

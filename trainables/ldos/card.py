@@ -25,6 +25,20 @@ class LdosCard(Card):
     temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
     accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
 
+    @property
+    def subject(self) -> str:
+        """What it is, in two or three words."""
+        return f"surrogate for {', '.join(self.species)}"
+
+    def facts(self) -> dict[str, str]:
+        """Descriptors, LDOS and temperature, for people."""
+        grid = self.energy_grid
+        return {
+            "descriptors": f"{self.descriptors}, grid spacing up to {self.grid_spacing:.4f} Å",
+            "LDOS": f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV",
+            "temperature": f"{self.temperature:.1f} K",
+        }
+
 
 def card_for(
     study: str,

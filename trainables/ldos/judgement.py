@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,28 @@ from .training_data import Scaling, SnapshotData
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Accuracy over some snapshots, the errors behind it, and (predicted (T, n_energy), true) DOS of each [1/eV]."""
+    """Accuracy over some snapshots, and what is behind it.
+
+    errors: one a snapshot.
+    dos: (predicted (T, n_energy), true (n_energy,)) of each snapshot [1/eV].
+    energy: of the DOS, (n_energy,) [eV].
+    """
 
     accuracy: Accuracy
     errors: list[SnapshotError]
     dos: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+    energy: NDArray[np.float64]
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Draw predicted and true DOS to FOLDER/dos.png, and return the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        from .dos_figure import dos_comparison
+
+        dos_comparison(self.energy, self.dos, self.errors, folder / "dos.png")
+        return [folder / "dos.png"]
 
 
 def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Iterable[SnapshotData]) -> Judgement:
@@ -42,4 +60,4 @@ def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Itera
         errors.append(
             snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
         )
-    return Judgement(summarize(errors, total_variance(seen)), errors, curves)
+    return Judgement(summarize(errors, total_variance(seen)), errors, curves, grid.energy)

@@ -59,6 +59,6 @@ def test_the_temperature_is_checked_at_once_and_cannot_change(model):
 
 
 def test_a_model_without_free_energy_is_no_calculator(model):
-    blind = dftune.Model(model.card.model_copy(update={"dft": None}), model.network, model.scaling)
+    blind = dftune.Model.assemble(model.card.model_copy(update={"dft": None}), model.surrogate.tensors())
     with pytest.raises(ModelError, match="no calculator without the free energy"):
         dftune.Calculator(blind)

@@ -37,9 +37,9 @@ def atoms_of(snapshot) -> ase.Atoms:
 def test_a_saved_model_is_the_same_model(model, folder):
     loaded = Model.open(folder)
     assert loaded.card == model.card
-    for name, weight in model.network.state_dict().items():
-        assert torch.equal(loaded.network.state_dict()[name], weight)
-    np.testing.assert_array_equal(loaded.scaling.ldos_mean, model.scaling.ldos_mean)
+    for name, weight in model.surrogate.network.state_dict().items():
+        assert torch.equal(loaded.surrogate.network.state_dict()[name], weight)
+    np.testing.assert_array_equal(loaded.surrogate.scaling.ldos_mean, model.surrogate.scaling.ldos_mean)
     assert {p.name for p in folder.iterdir()} == {"model.json", "weights.safetensors"}
 
 
@@ -60,14 +60,15 @@ def test_a_prediction_is_the_network_on_the_descriptors_of_the_atoms(model, al4)
     found = model.predict(atoms_of(snapshot))
     assert found.grid == snapshot.grid, "the grid of the training cell is the DFT's"
     # The other route: plain torch layers on the dataset's grid.
-    s, silu, layers = snapshot, torch.nn.functional.silu, model.network
+    s, silu, layers = snapshot, torch.nn.functional.silu, model.surrogate.network
     b = bispectrum(s.cell, s.positions, s.numbers, s.grid, model.card.descriptors)
-    x = torch.from_numpy(model.scaling.descriptors(b))
+    x = torch.from_numpy(model.surrogate.scaling.descriptors(b))
     curves = []
     for t in range(2):
         (w1, w2, w3), (b1, b2, b3) = ([p[t] for p in group] for group in (layers.weights, layers.biases))
         y = silu(silu(x @ w1 + b1) @ w2 + b2) @ w3 + b3
-        ldos = y.detach().double().numpy() * model.scaling.ldos_scale + model.scaling.ldos_mean
+        scaling = model.surrogate.scaling
+        ldos = y.detach().double().numpy() * scaling.ldos_scale + scaling.ldos_mean
         curves.append(ldos.mean(axis=0) * snapshot.volume)
     np.testing.assert_allclose(found.dos, np.mean(curves, axis=0), rtol=1e-4, atol=1e-5)
     quadrature = al4.info.energy_grid.quadrature()
@@ -90,19 +91,18 @@ def test_a_prediction_is_extensive_and_knows_no_origin(model, al4):
 
 def test_the_grid_of_another_cell_is_no_coarser_and_friendly_to_the_fft(model):
     for length in (3.9, 4.05, 4.051, 5.3, 8.1, 11.17):
-        n = model.grid(np.diag([length, 4.05, 4.05]))[0]
+        n = model.surrogate.grid(np.diag([length, 4.05, 4.05]))[0]
         assert length / n <= model.card.grid_spacing * (1 + 1e-6)
         assert all(p in (3, 5) for p in factors(odd_part(n)))
-    assert model.grid(np.diag([8.1, 4.05, 4.05])) == (40, 20, 20)
+    assert model.surrogate.grid(np.diag([8.1, 4.05, 4.05])) == (40, 20, 20)
 
 
 def test_the_grid_of_a_supercell_holds_the_plane_waves_of_the_density(model):
     # Beryllium's 27 x 15 x 24 at 100 Ry: twice 27 are 54 points, where the plane waves of the doubled cell need 55.
     cell = np.array([[4.5716, 0, 0], [-1.1429, 1.97956, 0], [0, 0, 3.5843]])
     dft = model.card.dft.model_copy(update={"density_cutoff": 100 * 13.605693})
-    beryllium = Model(
-        model.card.model_copy(update={"grid_spacing": 4.5716 / 27, "dft": dft}), model.network, model.scaling
-    )
+    card = model.card.model_copy(update={"grid_spacing": 4.5716 / 27, "dft": dft})
+    beryllium = Model.assemble(card, model.surrogate.tensors()).surrogate
     assert beryllium.grid(cell) == (27, 15, 24)
     for times in (2, 3, 4):
         grid = beryllium.grid(times * cell)
@@ -240,7 +240,7 @@ def test_a_grid_that_will_not_do_is_refused(model, al4, grid, text):
 def test_a_dataset_of_another_dft_is_not_compared(model, al4, change, text):
     other = Dataset(al4.path, al4.info.model_copy(update=change), al4.snapshots)
     with pytest.raises(DatasetError, match=text):
-        model.unseen(other)
+        model.surrogate.unseen(other)
 
 
 def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
@@ -253,4 +253,4 @@ def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
 def test_weights_of_another_shape_do_not_make_a_model(model):
     network = Network(SurrogateConfig(width=9), 3, 4, [0])
     with pytest.raises(ModelError, match="do not fit the network"):
-        Model.assemble(model.card, network.arrays(), model.scaling)
+        Model.assemble(model.card, network.arrays() | model.surrogate.scaling.tensors())

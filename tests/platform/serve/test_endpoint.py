@@ -24,8 +24,9 @@ from dftune.cluster.connection import ClusterError
 from dftune.platform.model.model import ModelError
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
-from dftune.platform.serve.web import ARROW, XYZ, _read
+from dftune.platform.serve.web import ARROW
 from dftune.trainables.data.shards import to_numpy
+from dftune.trainables.ldos.request import XYZ
 
 TOKEN = "correct-horse-battery-staple"
 BODY = 20_000
@@ -54,11 +55,11 @@ def endpoint(local_ray, folder):
     from dftune.platform.serve.endpoint import application
 
     settings = EndpointSettings(
-        model=str(folder), queue=3, grid_points=70_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
+        model=str(folder), queue=3, size=70_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
     )
     port = free_port()
     with served(settings, port=port):
-        hurried = EndpointSettings(model=str(folder), time_limit=1.5, grid_points=2_000_000, without_token=True)
+        hurried = EndpointSettings(model=str(folder), time_limit=1.5, size=2_000_000, without_token=True)
         serve.run(application(hurried), name="hurried", route_prefix="/hurried")
         yield port
 
@@ -115,9 +116,10 @@ def test_all_ways_to_give_a_structure_give_one_answer(endpoint, atoms):
 @pytest.mark.parametrize(
     "asked, meant", [(True, "spread"), (False, "none"), ("mean", "mean"), ("spread", "spread"), (None, "none")]
 )
-def test_forces_are_asked_for_by_yes_and_no_or_by_name(asked, meant):
+def test_forces_are_asked_for_by_yes_and_no_or_by_name(model, asked, meant):
     body = {"structure": ONE} | ({} if asked is None else {"forces": asked})
-    assert _read(json.dumps(body).encode(), "application/json", {})[0]["forces"] == meant
+    structure, options = model.surrogate.parse(json.dumps(body).encode(), "application/json", {})
+    assert model.prepare(structure, **options).forces == meant
 
 
 def test_density_and_ldos_come_as_arrow_streams(endpoint, model, atoms):

@@ -11,7 +11,7 @@ import pytest
 from dftune import Model
 from dftune.platform.model.model import ModelError
 from dftune.trainables.data.kohn_sham import CoreCharge, KohnSham
-from dftune.trainables.ldos import prediction as module
+from dftune.trainables.ldos import passes
 from dftune.trainables.ldos.prediction import gap
 from dftune.trainables.physics.energies import energies
 from dftune.trainables.physics.ewald import ewald
@@ -37,12 +37,13 @@ def atoms(al4) -> ase.Atoms:
 @pytest.fixture(scope="module")
 def single(model) -> Model:
     """The first initialisation alone."""
-    weights = {name: w[:1] for name, w in model.network.arrays().items()}
-    return Model.assemble(model.card.model_copy(update={"n_initializations": 1}), weights, model.scaling)
+    weights = {name: w[:1] for name, w in model.surrogate.network.arrays().items()}
+    card = model.card.model_copy(update={"n_initializations": 1})
+    return Model.assemble(card, weights | model.surrogate.scaling.tensors())
 
 
 def with_dft(model, dft) -> Model:
-    return Model(model.card.model_copy(update={"dft": dft}), model.network, model.scaling)
+    return Model.assemble(model.card.model_copy(update={"dft": dft}), model.surrogate.tensors())
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,8 @@ def test_the_spread_of_the_forces_is_that_of_the_initialisations(model, single, 
 @pytest.mark.parametrize("cpus", [1, 3])
 def test_nothing_depends_on_slabs_threads_or_memory(model, atoms, monkeypatch, cpus):
     expected = model.predict(atoms, forces="spread", cpus=2)
-    monkeypatch.setattr(module, "SLAB", 700)
-    monkeypatch.setattr(module, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file, the LDOS is predicted twice
+    monkeypatch.setattr(passes, "SLAB", 700)
+    monkeypatch.setattr(passes, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file, the LDOS is predicted twice
     ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
     found = model.predict(atoms, forces="spread", cpus=cpus, ldos=ldos)
     assert found.free_energy == pytest.approx(expected.free_energy, abs=1e-5)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dftune.platform.model.check import check_snapshot, draw, summary, table
+from dftune.trainables.ldos.check import check_snapshot, draw, summary, table
 from dftune.trainables.ldos.prediction import Prediction
 
 
@@ -19,6 +19,8 @@ def exact(al4, snapshot) -> Prediction:
     """What a perfect surrogate would say."""
     s, grid = snapshot, al4.info.energy_grid
     return Prediction(
+        symbols=("Al",) * 4,
+        cell=s.cell,
         n_atoms=4,
         n_electrons=12.0,
         grid=s.grid,

@@ -4,20 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...trainables.data.dataset import Dataset
-from ...trainables.data.snapshot import Snapshot
-from ...trainables.drawing import BLUE, GREY, ORANGE, save
-from ...trainables.ldos.prediction import Prediction
-
-if TYPE_CHECKING:
-    from .model import Model
+from ..data.dataset import Dataset, Snapshot
+from ..drawing import BLUE, GREY, ORANGE, save
+from .accuracy import Accuracy
+from .job import LdosJob
+from .judgement import Judgement
+from .prediction import Prediction
 
 Float64 = NDArray[np.float64]
 
@@ -100,7 +99,7 @@ def check_snapshot(prediction: Prediction, snapshot: Snapshot, dataset: Dataset)
 
 
 def check_terms(
-    model: "Model",
+    prepare: Callable[..., LdosJob],
     dataset: Dataset,
     snapshots: Sequence[Snapshot],
     *,
@@ -110,24 +109,22 @@ def check_terms(
     """Predict snapshots and compare each term with the DFT's.
 
     Args:
-        model: the surrogate.
+        prepare: ``LdosSurrogate.prepare``.
         dataset: of the same energy grid.
         snapshots: of the dataset.
         forces: also forces, three or four times slower.
         progress: called after each snapshot.
 
     Raises:
-        InputError: as ``Model.predict`` and ``check_snapshot``.
+        InputError: as ``LdosSurrogate.prepare``, ``LdosJob.run`` and ``check_snapshot``.
     """
     found = []
     for done, s in enumerate(snapshots):
         progress(done, len(snapshots), s.id)
         atoms = ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
         with_forces = forces and s.forces is not None
-        prediction = model.predict(
-            atoms, temperature=s.temperature, grid=s.grid, forces="mean" if with_forces else "none"
-        )
-        found.append(check_snapshot(prediction, s, dataset))
+        job = prepare(atoms, temperature=s.temperature, grid=s.grid, forces="mean" if with_forces else "none")
+        found.append(check_snapshot(job.run(), s, dataset))
     progress(len(snapshots), len(snapshots), "")
     return found
 
@@ -174,6 +171,35 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line = found.setdefault(row["name"], {"quantity": row["quantity"], "unit": row["unit"]})
         line[f"{row['group']} ({row['n']})"] = row["mean_abs"]
     return list(found.values())
+
+
+@dataclass(frozen=True, eq=False)
+class LdosCheck:
+    """A surrogate against the DFT: its judgement, and its errors snapshot by snapshot."""
+
+    judgement: Judgement
+    snapshots: list[SnapshotCheck]
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """As it is stated in a card."""
+        return self.judgement.accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "accuracy": self.accuracy.to_dict(),
+            "terms": summary(self.snapshots),
+            "snapshots": [s.to_dict() for s in self.snapshots],
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a quantity, a column a group: mean |prediction - DFT|."""
+        return table(summary(self.snapshots))
+
+    def draw(self, path: Path) -> None:
+        """Draw it as a PNG file, as ``draw``."""
+        draw(path, self.snapshots, self.judgement.energy)
 
 
 def draw(path: Path, checks: Sequence[SnapshotCheck], energy: Float64) -> None:

@@ -1,0 +1,54 @@
+"""The DOS of test snapshots as a surrogate predicts it, beside the reference.  eV."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..drawing import GREY, ORANGE, save
+from .accuracy import SnapshotError
+
+
+def dos_comparison(
+    energy: NDArray[np.float64],
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    errors: Sequence[SnapshotError],
+    path: Path,
+) -> None:
+    """Predicted (mean and spread over T initialisations) and true DOS of the test snapshots, with their difference.
+
+    Args:
+        energy: (n_energy,) [eV].
+        curves: (predicted (T, n_energy), true (n_energy,)) of each snapshot [1/eV].
+        errors: one a snapshot, for the titles.
+        path: PNG file to write.
+    """
+    shown = min(len(curves), 6)
+    figure = Figure(figsize=(4.2 * shown, 4.4), layout="constrained")
+    grid = figure.add_gridspec(2, shown, height_ratios=(3, 1))
+    for i, ((predicted, true), error) in enumerate(zip(curves[:shown], errors[:shown], strict=True)):
+        n_atoms, level = error.snapshot.n_atoms, error.snapshot.fermi_level
+        mean, spread = predicted.mean(axis=0) / n_atoms, predicted.std(axis=0) / n_atoms
+        upper, lower = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
+        upper.plot(energy, true / n_atoms, color="black", linewidth=1.2, label="DFT")
+        upper.plot(energy, mean, color=ORANGE, linewidth=1.4, linestyle="--", label="surrogate")
+        lower.axhline(0, color="black", linewidth=0.6)
+        lower.plot(energy, mean - true / n_atoms, color=ORANGE, linewidth=1.2)
+        for axes, centre in ((upper, mean), (lower, mean - true / n_atoms)):
+            axes.fill_between(energy, centre - spread, centre + spread, color=ORANGE, alpha=0.25, linewidth=0)
+            if level is not None:
+                axes.axvline(level, color=GREY, linewidth=0.8, linestyle=":")
+            axes.spines[["top", "right"]].set_visible(False)
+        title = f"snapshot {error.snapshot.id}, {error.snapshot.group}"
+        if np.isfinite(error.band_energy).all():
+            title += f"\nband energy {error.band_energy.mean():+.1f} ± {error.band_energy.std():.1f} meV/atom"
+        upper.set_title(title, fontsize=10)
+        upper.tick_params(labelbottom=False)
+        lower.set_xlabel("energy [eV]")
+        if i == 0:
+            upper.set_ylabel("DOS [1/(eV atom)]")
+            lower.set_ylabel("difference")
+            upper.legend(frameon=False, fontsize=9)
+    save(figure, path)

@@ -1,0 +1,118 @@
+"""Predictions as files: density and LDOS for other programs, the DOS to look at.  eV, Å.
+
+Densities are in 1/Å³ (in 1/bohr³ in a cube, as its readers expect), LDOS in 1/(eV Å³).
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ase
+import ase.io.cube
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from ..data.shards import write
+from ..drawing import BLUE, ORANGE, save
+from ..errors import InputError
+from ..files import atomic
+from ..physics.units import BOHR
+from .prediction import Prediction, density_batches, ldos_batches
+
+FILES = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
+
+
+@contextmanager
+def ldos_of(paths: Mapping[str, Path], shape: tuple[int, ...]) -> Iterator[NDArray[np.float32] | None]:
+    """An array on disk for the LDOS, written after the block to those of the files that are to hold it.
+
+    Args:
+        paths: name in ``FILES`` -> file; their folder is made where it is missing.
+        shape: (nx, ny, nz, n_energy).
+
+    Yields:
+        The array, or None where no file is to hold the LDOS.
+
+    Raises:
+        InputError: the folder cannot be written, or has too little room.
+    """
+    for folder in {path.parent for path in paths.values()}:
+        _make(folder)
+    wanted = [path for name, path in paths.items() if name.startswith("ldos.")]
+    if not wanted:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=wanted[0].parent, prefix=".ldos-") as scratch:
+        scratch_file = Path(scratch) / "ldos.npy"
+        values = open_memmap(scratch_file, mode="w+", dtype=np.float32, shape=shape)
+        try:
+            # The room is taken now: a full disk would kill the process that writes to a mapped file.
+            with scratch_file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, scratch_file.stat().st_size)
+        except OSError as error:
+            raise InputError(f"{wanted[0]}: cannot be written ({error.strerror}); it needs more room") from error
+        yield values
+        for path in wanted:
+            if path.suffix == ".arrow":
+                write(path, ldos_batches(values))  # from the mapped file
+            else:
+                with atomic(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, values)
+
+
+def write_files(paths: Mapping[str, Path], prediction: Prediction, atoms: ase.Atoms) -> None:
+    """Write the density and draw the DOS, where asked for; ``ldos_of`` writes the rest.
+
+    Args:
+        paths: name in ``FILES`` -> file.
+        prediction: of the structure.
+        atoms: the structure.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    for name, path in paths.items():
+        if name.startswith("density."):
+            write_density(path, prediction, atoms)
+        elif name == "dos.png":
+            draw_dos(path, prediction)
+
+
+def _make(folder: Path) -> None:
+    """A folder that can be written to: better known before the prediction than after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
+    """Write the density as the suffix says: .cube, .npy (nx, ny, nz), or .arrow (a column in C order of the grid)."""
+    density = prediction.density
+    if path.suffix == ".arrow":
+        return write(path, density_batches(prediction))
+    with atomic(path) as temporary:
+        if path.suffix == ".cube":
+            with temporary.open("w", encoding="ascii") as file:
+                ase.io.cube.write_cube(file, atoms, density * BOHR**3, comment="valence density [1/bohr^3] by dftune")
+        else:
+            with temporary.open("wb") as file:
+                np.save(file, density)
+
+
+def draw_dos(path: Path, prediction: Prediction) -> None:
+    """Draw the DOS with its spread over the initialisations, and the Fermi level, to a PNG file."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    energy, dos, std = prediction.energy, prediction.dos, prediction.dos_std
+    axes.fill_between(energy, dos - std, dos + std, color=BLUE, alpha=0.3, lw=0, label="± standard deviation")
+    axes.plot(energy, dos, color=BLUE, label="DOS")
+    axes.axvline(prediction.fermi_level, color=ORANGE, ls="--", label=f"Fermi level {prediction.fermi_level:.2f} eV")
+    axes.set(xlabel="energy [eV]", ylabel="DOS [1/eV]", xlim=(energy[0], energy[-1]))
+    axes.legend(frameon=False)
+    save(figure, path)

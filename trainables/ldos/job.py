@@ -1,0 +1,114 @@
+"""One structure on its grid, checked, for an LDOS surrogate to predict.  eV, Å, K."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..errors import InputError, ModelError
+from ..kind import Tell, quiet
+from .card import LdosCard
+from .files import ldos_of, write_files
+from .network import Network
+from .passes import Forces, predict
+from .prediction import Prediction, density_batches, ldos_batches
+from .training_data import Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class LdosJob:
+    """A structure that ``LdosSurrogate.prepare`` has checked, and what is asked of it.
+
+    card, network, scaling: of the surrogate.  grid: numbers of points along the cell vectors.  temperature: τ [K].
+    forces: ``none``; ``mean``, those of the mean free energy; ``spread``, with their standard deviations.
+    """
+
+    card: LdosCard
+    network: Network
+    scaling: Scaling
+    atoms: ase.Atoms
+    grid: tuple[int, int, int]
+    temperature: float
+    forces: Forces
+
+    @property
+    def size(self) -> int:
+        """Grid points."""
+        return math.prod(self.grid)
+
+    def empty_ldos(self) -> NDArray[np.float32]:
+        """An array for ``run`` to put the LDOS into, (nx, ny, nz, n_energy)."""
+        return np.empty(self._ldos_shape, dtype=np.float32)
+
+    def run(
+        self, *, ldos: NDArray[np.float32] | None = None, cpus: int | None = None, progress: Tell = quiet
+    ) -> Prediction:
+        """Predict.
+
+        Args:
+            ldos: an array to put the mean LDOS into, as ``empty_ldos`` gives it or mapped from a file [1/(eV Å³)].
+            cpus: threads; by default one for each CPU that this process may use.
+            progress: called after each slab of grid points.
+
+        Raises:
+            ModelError: too coarse a grid, too hot, or a predicted DOS that cannot hold the electrons.
+        """
+        try:
+            return predict(
+                self.network,
+                self.scaling,
+                descriptors=self.card.descriptors,
+                energy_grid=self.card.energy_grid,
+                dft=self.card.dft,
+                cell=np.array(self.atoms.cell),
+                positions=self.atoms.positions,
+                numbers=self.atoms.numbers,
+                valences=np.array([self.card.species[s] for s in self.atoms.get_chemical_symbols()]),
+                grid=self.grid,
+                temperature=self.temperature,
+                forces=self.forces,
+                ldos=ldos,
+                cpus=len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus),
+                progress=progress,
+            )
+        except InputError:
+            raise
+        except ValueError as error:  # what the physics says of a DOS or a grid that will not do
+            raise ModelError(str(error)) from error
+
+    def save(
+        self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet
+    ) -> tuple[Prediction, list[Path]]:
+        """Predict, and write the file STEM.NAME for each name, of ``files.FILES``.
+
+        Args:
+            stem: path without the suffix; its folder is made where it is missing.
+            names: of the files.
+            cpus, progress: as in ``run``.
+
+        Raises:
+            InputError: as ``run``, or a file cannot be written.
+        """
+        paths = {name: stem.with_name(f"{stem.name}.{name}") for name in names}
+        with ldos_of(paths, self._ldos_shape) as ldos:
+            prediction = self.run(ldos=ldos, cpus=cpus, progress=progress)
+        write_files(paths, prediction, self.atoms)
+        return prediction, list(paths.values())
+
+    def batches(self, quantity: str, *, cpus: int | None = None, progress: Tell = quiet) -> list[pa.RecordBatch]:
+        """Predict, and give ``density`` or ``ldos`` as Arrow record batches; arguments and errors as ``run``."""
+        if quantity == "density":
+            return density_batches(self.run(cpus=cpus, progress=progress))
+        ldos = self.empty_ldos()
+        self.run(ldos=ldos, cpus=cpus, progress=progress)
+        return ldos_batches(ldos)
+
+    @property
+    def _ldos_shape(self) -> tuple[int, ...]:
+        return (*self.grid, self.card.energy_grid.n_energy)

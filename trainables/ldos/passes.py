@@ -1,0 +1,334 @@
+"""The passes over the grid of a structure that make a prediction.  eV, Å, K.
+
+The grid is worked on in slabs.  Besides the densities of T initialisations nothing grows with it: descriptors wait in
+a file, and the LDOS is predicted again where it would be too much to keep.
+"""
+
+import math
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+
+from ..data.energy_grid import EnergyGrid
+from ..data.kohn_sham import KohnSham
+from ..descriptors.bispectrum import SLAB, BispectrumSettings, Slab, bispectrum, bispectrum_forces, slabs
+from ..kind import Tell, quiet
+from ..physics.core_charge import core_density, core_forces
+from ..physics.energies import Energies, energies
+from ..physics.ewald import ewald
+from ..physics.free_energy import (
+    LdosGradient,
+    density_energies,
+    density_gradient,
+    free_energy,
+    ldos_gradient,
+)
+from ..physics.local import density, density_response
+from ..physics.quadrature import Quadrature
+from ..physics.reciprocal import DensitySphere
+from ..physics.smearing import fermi_dirac
+from .inference import predict_ldos, pull_back
+from .network import Network
+from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
+from .training_data import Scaling
+
+Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Forces = Literal["none", "mean", "spread"]
+IN_MEMORY = 256 * 2**20  # bytes of descriptors that wait in memory and not in a file, and of LDOS that is kept
+SLAB_OF_FORCES = 4096  # grid points: a smaller slab ends sooner when the user stops, after three seconds
+
+
+def predict(
+    network: Network,
+    scaling: Scaling,
+    *,
+    descriptors: BispectrumSettings,
+    energy_grid: EnergyGrid,
+    dft: KohnSham | None,
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    valences: Float64,
+    grid: tuple[int, int, int],
+    temperature: float,
+    forces: Forces = "none",
+    ldos: Float32 | None = None,
+    cpus: int = 1,
+    progress: Tell = quiet,
+) -> Prediction:
+    """Predict the electronic structure of atoms in a checked cell.
+
+    Args:
+        network, scaling: as trained, T initialisations.
+        descriptors: of the grid points.
+        energy_grid: of the LDOS.
+        dft: what the free energy needs besides the LDOS; None where it is not known, and then there are no forces.
+        cell: lattice vectors as rows, (3, 3) [Å].
+        positions: (n_atoms, 3) [Å].
+        numbers: atomic numbers, (n_atoms,).
+        valences: electrons that each atom brings, (n_atoms,).
+        grid: numbers of points along the cell vectors.
+        temperature: τ [K].
+        forces: ``none``; ``mean``, the forces of the mean free energy; ``spread``, with their standard deviations, at
+            T times the cost.
+        ldos: an array to put the mean LDOS into, in memory or mapped from a file, (nx, ny, nz, n_energy) [1/(eV Å³)].
+        cpus: threads that compute descriptors and forces.
+        progress: called after each slab.
+
+    Raises:
+        ValueError: a predicted DOS cannot hold the electrons, states at the top of the energy grid are occupied, or the
+            grid is too coarse for the plane waves of the density.
+    """
+    largest = min(SLAB if forces == "none" else SLAB_OF_FORCES, math.ceil(math.prod(grid) / cpus))
+    parts = list(slabs(grid, largest))
+    with _Run(
+        network,
+        scaling,
+        descriptors,
+        energy_grid,
+        dft,
+        cell,
+        positions,
+        numbers,
+        valences,
+        temperature,
+        grid,
+        parts,
+        cpus,
+        progress,
+    ) as run:
+        run.describe()
+        run.integrate(ldos, slopes=forces != "none")
+        terms = run.terms()
+        found = run.forces(each=forces == "spread") if forces != "none" else None
+    means = {name: float(values.mean()) for name, values in terms.items()}
+    return Prediction(
+        symbols=tuple(chemical_symbols[n] for n in numbers),
+        cell=cell,
+        n_atoms=len(numbers),
+        n_electrons=run.electrons,
+        grid=run.grid,
+        temperature=temperature,
+        **dict.fromkeys(TERMS.values()) | means,  # type: ignore[arg-type]
+        std={name: float(values.std()) for name, values in terms.items()},
+        gap=gap(run.dos.mean(axis=0), run.quadrature.energy, fermi_level=means["fermi_level"]),
+        outside=run.n_outside / run.n_points,
+        furthest=run.furthest,
+        top_occupation=run.top_occupation,
+        energy=run.quadrature.energy,
+        dos=run.dos.mean(axis=0),
+        dos_std=run.dos.std(axis=0),
+        density=run.density.mean(axis=0),
+        forces=None if found is None else found.mean(axis=0),
+        forces_std=found.std(axis=0) if found is not None and forces == "spread" else None,
+        seconds=run.seconds,
+    )
+
+
+@dataclass(eq=False)
+class _Run:
+    """One structure on its grid, and what the passes over it have found; arrays over T initialisations first."""
+
+    network: Network
+    scaling: Scaling
+    settings: BispectrumSettings
+    energy_grid: EnergyGrid
+    dft: KohnSham | None
+    cell: Float64
+    positions: Float64
+    numbers: NDArray[np.integer]
+    valences: Float64
+    temperature: float
+    grid: tuple[int, int, int]
+    slabs: list[Slab]
+    cpus: int
+    progress: Tell
+
+    def __post_init__(self) -> None:
+        n_initializations = self.network.n_initializations
+        self.n_points, self.volume = math.prod(self.grid), float(abs(np.linalg.det(self.cell)))
+        self.electrons = float(self.valences.sum())
+        self.quadrature: Quadrature = self.energy_grid.quadrature()
+        self.seconds: dict[str, float] = {}
+        self.dos = np.zeros((n_initializations, self.energy_grid.n_energy))
+        self.density = np.empty((n_initializations, *self.grid))
+        self.n_outside, self.furthest = 0, 0.0
+        self.energies: list[Energies] = []
+        self._kept: dict[tuple[float, float, float], Float32] = {}  # by the slab's origin
+        self._pool = ThreadPoolExecutor(self.cpus)
+        self._waiting = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._waiting.close()
+
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _parallel(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Results of a LAMMPS function in the order of its tasks, some of them computed ahead, a thread a CPU.
+
+        LAMMPS works outside of Python's lock, and its instances know nothing of each other.
+        """
+        waiting: deque[Future[Any]] = deque()
+        for task in tasks:
+            waiting.append(self._pool.submit(function, *task))
+            if len(waiting) > 2 * self.cpus:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _descriptors(self) -> Iterator[tuple[Slab, Float32]]:
+        """Slab after slab what ``describe`` has computed, (n_points, n_components)."""
+        self._waiting.seek(0)
+        n_components = self.settings.n_components
+        for slab in self.slabs:
+            content = self._waiting.read(4 * math.prod(slab.grid) * n_components)
+            yield slab, np.frombuffer(content, dtype=np.float32).reshape(-1, n_components)
+
+    def _ldos(self, slab: Slab, descriptors: Float32) -> Float32:
+        """(T, n_points, n_energy) [1/(eV Å³)], kept for the next pass where memory allows."""
+        if slab.origin in self._kept:
+            return self._kept[slab.origin]
+        found = np.concatenate(list(predict_ldos(self.network, self.scaling, [descriptors])), axis=1)
+        if 4 * self.n_points * self.dos.size <= IN_MEMORY:
+            self._kept[slab.origin] = found
+        return found
+
+    def describe(self) -> None:
+        """First pass: descriptors, the DOS, and from it the energies."""
+        tasks = (
+            (self.cell, slab.shifted(self.cell, self.positions), self.numbers, slab.grid, self.settings)
+            for slab in self.slabs
+        )
+        done, found = 0, self._parallel(bispectrum, tasks)
+        for slab in self.slabs:
+            with self._clock("descriptors"):
+                values = next(found)
+                self._waiting.write(values.tobytes())
+            with self._clock("network"):
+                beyond = self.scaling.beyond(values)
+                self.n_outside += int(np.count_nonzero(beyond))
+                self.furthest = max(self.furthest, float(beyond.max()))
+                self.dos += self._ldos(slab, values).sum(axis=1, dtype=np.float64) * (self.volume / self.n_points)
+            done += len(values)
+            self.progress("descriptors", done, self.n_points)
+        with self._clock("physics"):
+            at = {"electrons": self.electrons, "temperature": self.temperature}
+            self.energies = [energies(dos, self.quadrature, **at) for dos in self.dos]
+        top, level = self.quadrature.energy[-1], max(e.fermi_level for e in self.energies)
+        self.top_occupation = float(fermi_dirac(top, fermi_level=level, temperature=self.temperature))
+        if self.top_occupation > TOO_OCCUPIED:
+            raise ValueError(
+                f"at {self.temperature:g} K the occupation is {self.top_occupation:.2g} at {top:g} eV, where the "
+                "energy grid of this model ends; choose a lower temperature or a less compressed cell"
+            )
+
+    def integrate(self, ldos: Float32 | None, *, slopes: bool) -> None:
+        """Second pass: the density, on request its answer ∂n/∂ε_F, and the mean LDOS into ``ldos``."""
+        if slopes:
+            self.response = np.empty_like(self.density)
+        for slab, descriptors in self._descriptors():
+            with self._clock("network"):
+                values = self._ldos(slab, descriptors)
+                for t, e in enumerate(self.energies):
+                    at = {"fermi_level": e.fermi_level, "temperature": self.temperature}
+                    self.density[t][slab.index] = density(values[t], self.quadrature, **at).reshape(slab.grid)
+                    if slopes:
+                        n = density_response(values[t], self.quadrature, **at)
+                        self.response[t][slab.index] = n.reshape(slab.grid)
+                if ldos is not None:
+                    ldos[slab.index] = values.mean(axis=0).reshape(*slab.grid, -1)
+
+    def terms(self) -> dict[str, Float64]:
+        """Fermi level and energies by name, each (T,) [eV]; those of the density where the functional is known."""
+        if self.dft is None:
+            found = {n: [getattr(e, n) for e in self.energies] for n in ("fermi_level", "band", "entropy")}
+            return {TERMS[name]: np.array(values) for name, values in found.items()}
+        with self._clock("physics"):
+            ions, self.ion_forces = ewald(self.cell, self.positions, self.valences)
+            parts = [density_energies(n, self.sphere, self.dft.functional, self.core) for n in self.density]
+            each = [free_energy(e, part, ewald=ions) for e, part in zip(self.energies, parts, strict=True)]
+        return {name: np.array([getattr(e, field) for e in each]) for field, name in TERMS.items()}
+
+    @cached_property
+    def sphere(self) -> DensitySphere:
+        """The plane waves of the density; asked for only where the DFT is known."""
+        assert self.dft is not None
+        return DensitySphere(self.cell, self.grid, self.dft.density_cutoff)
+
+    def _cores(self) -> Iterator[tuple[NDArray[np.bool_], Float64, Float64]]:
+        """For each species with a core charge: which atoms, radii [Å] and densities [1/Å³]."""
+        assert self.dft is not None
+        for symbol, charge in self.dft.core_charges.items():
+            yield self.numbers == atomic_numbers[symbol], np.array(charge.radius), np.array(charge.density)
+
+    @cached_property
+    def core(self) -> Float64 | None:
+        """Core charge of the nonlinear core correction on the grid, None without one [1/Å³]."""
+        cores = [core_density(self.sphere, self.positions[atoms], *charge) for atoms, *charge in self._cores()]
+        return np.sum(cores, axis=0) if cores else None
+
+    def forces(self, *, each: bool) -> Float64:
+        """Third pass: minus the total derivative of the free energy, (T, n_atoms, 3), or (1, ...) of its mean [eV/Å].
+
+        The derivative leads back through the energies to the LDOS of each grid point (``ldos_gradient``), through the
+        network to its descriptors (``pull_back``), and through the bispectrum to the atoms
+        (``bispectrum_forces``).
+        """
+        assert self.dft is not None
+        from_core = np.zeros((len(self.dos), *self.positions.shape))
+        gradients: list[LdosGradient] = []
+        with self._clock("physics"):
+            for t, n in enumerate(self.density):
+                by_density, by_core = density_gradient(n, self.sphere, self.dft.functional, self.core)
+                gradients.append(
+                    ldos_gradient(
+                        by_density,
+                        self.response[t],
+                        self.dos[t],
+                        self.quadrature,
+                        volume=self.volume,
+                        fermi_level=self.energies[t].fermi_level,
+                        temperature=self.temperature,
+                    )
+                )
+                for atoms, *charge in self._cores():
+                    from_core[t, atoms] = core_forces(by_core, self.sphere, self.positions[atoms], *charge)
+        forces = self.ion_forces + (from_core if each else from_core.mean(axis=0, keepdims=True))
+        found = self._parallel(bispectrum_forces, self._pulls(gradients, each))
+        done = 0
+        for slab in self.slabs:
+            for t in range(len(forces)):
+                with self._clock("forces"):
+                    forces[t] += next(found)
+            done += math.prod(slab.grid)
+            self.progress("forces", done, self.n_points)
+        return forces
+
+    def _pulls(self, gradients: Sequence[LdosGradient], each: bool) -> Iterator[tuple[Any, ...]]:
+        """Arguments of ``bispectrum_forces``: for each slab those of all initialisations, or of their mean."""
+        point = self.volume / self.n_points  # Å³ that a grid point stands for
+        for slab, descriptors in self._descriptors():
+            by_ldos = [point * (g.constant + g.potential[slab.index].reshape(-1, 1) * g.weights) for g in gradients]
+            by_descriptor = pull_back(self.network, self.scaling, descriptors, np.array(by_ldos))
+            seen = slab.shifted(self.cell, self.positions)
+            for g in by_descriptor if each else by_descriptor.mean(axis=0, keepdims=True):
+                yield self.cell, seen, self.numbers, slab.grid, self.settings, g

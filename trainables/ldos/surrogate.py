@@ -1,0 +1,245 @@
+"""A trained LDOS surrogate: checked when it is put together, and then at work on structures.  eV, Å, K."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ase
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ..data.dataset import Dataset, Snapshot
+from ..descriptors.bispectrum import bispectrum
+from ..errors import DatasetError, ModelError
+from ..kind import Surrogate
+from ..structures import check_structure, read_structures
+from .card import LdosCard
+from .check import LdosCheck, check_terms
+from .config import SurrogateConfig
+from .files import FILES
+from .job import LdosJob
+from .judgement import judge
+from .network import Network
+from .passes import Forces
+from .prediction_grid import Grid, checked_grid, grid_of
+from .request import FORMATS, PredictRequest, example, parse
+from .training_data import Scaling, SnapshotData
+
+NO_FREE_ENERGY = (
+    "the dataset of this model does not say which functional and density cutoff its DFT had; "
+    "import it again with --pseudopotentials and train on it"
+)
+
+
+class LdosSurrogate(Surrogate):
+    """T networks from descriptors of grid points to their LDOS, and the physics behind them.
+
+    Args:
+        card: what it is.
+        network: T networks.
+        scaling: of descriptors and LDOS.
+    """
+
+    files: ClassVar[tuple[str, ...]] = FILES
+    quantities: ClassVar[tuple[str, ...]] = ("density", "ldos")
+    size_unit: ClassVar[str] = "grid points"
+    request: ClassVar[type[BaseModel]] = PredictRequest
+    formats: ClassVar[Mapping[str, str]] = FORMATS
+
+    def __init__(self, card: LdosCard, network: Network, scaling: Scaling) -> None:
+        self.card, self.network, self.scaling = card, network, scaling
+
+    @classmethod
+    def assemble(cls, card: LdosCard, tensors: Mapping[str, NDArray[Any]]) -> "LdosSurrogate":
+        """From a card, and weights and scaling by name.
+
+        Raises:
+            InputError: they are damaged, or not those of the card's network.
+        """
+        config = SurrogateConfig.of(card.config)
+        n_in, n_out = card.descriptors.n_components, card.energy_grid.n_energy
+        scaling = _scaling(tensors)
+        for name in ("descriptor_mean", "descriptor_std", "descriptor_min", "descriptor_max", "ldos_mean"):
+            found, expected = getattr(scaling, name).shape, n_out if name == "ldos_mean" else n_in
+            if found != (expected,):
+                raise ModelError(f"scaling of {found} {name}, the model has {expected}")
+        if not all(np.isfinite(n).all() for n in tensors.values()) or not (scaling.descriptor_std > 0).all():
+            raise ModelError("weights or scaling that are not finite")
+        network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
+        weights = {name: values for name, values in tensors.items() if not name.startswith("scaling.")}
+        try:
+            network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
+        except RuntimeError as error:
+            raise ModelError(
+                f"weights do not fit the network of model.json: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        return cls(card, network.to("cuda" if torch.cuda.is_available() else "cpu"), scaling)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Weights of the networks, and the scaling under ``scaling.NAME``."""
+        return self.network.arrays() | self.scaling.tensors()
+
+    def __repr__(self) -> str:
+        return f"<LdosSurrogate for {', '.join(self.card.species)}, {self.card.n_initializations} initialisations>"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why there is no free energy, if there is none."""
+        return () if self.card.dft is not None else (f"no free energy: {NO_FREE_ENERGY}",)
+
+    @property
+    def refuses_energies(self) -> str | None:
+        """Why there is no free energy and so no forces; None if there are."""
+        return None if self.card.dft is not None else f"no calculator without the free energy: {NO_FREE_ENERGY}"
+
+    def grid(self, cell: NDArray[np.float64]) -> Grid:
+        """The grid of a cell, as ``grid_of``.  Raises TooLarge: it would be too large."""
+        cutoff = None if self.card.dft is None else self.card.dft.density_cutoff
+        return grid_of(cell, spacing=self.card.grid_spacing, density_cutoff=cutoff)
+
+    def options(
+        self, *, temperature: float | None = None, grid: Grid | None = None, forces: Forces | bool = "none"
+    ) -> dict[str, Any]:
+        """What is asked of a structure, with the defaults filled in.
+
+        Args:
+            temperature: electronic temperature τ [K]; by default that of the training data.  Not below ``coldest`` of
+                the energy grid, nor so high that states at its top are occupied.
+            grid: numbers of points along the cell vectors; by default as ``grid`` says.
+            forces: ``none``; ``mean``, those of the mean free energy; ``spread`` or True, with their standard
+                deviations, at T times the cost.
+
+        Raises:
+            ModelError: too cold, not finite, or forces without a free energy.
+        """
+        if isinstance(forces, bool):
+            forces = "spread" if forces else "none"
+        if forces != "none" and self.card.dft is None:
+            raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
+        return {"temperature": self._temperature(temperature), "grid": grid, "forces": forces}
+
+    def prepare(self, structure: ase.Atoms, **asked: Any) -> LdosJob:
+        """Check a structure, once, and lay its grid.
+
+        Args:
+            structure: atoms.
+            asked: as in ``options``.
+
+        Raises:
+            StructureError: not periodic, of other species, or with atoms on top of each other.
+            ModelError: as ``options``, or a grid that is none.
+            TooLarge: a grid that is too large.
+        """
+        check_structure(structure, self.card.species)
+        options, cell = self.options(**asked), np.array(structure.cell)
+        grid = options["grid"]
+        return LdosJob(
+            self.card,
+            self.network,
+            self.scaling,
+            structure,
+            grid=self.grid(cell) if grid is None else checked_grid(grid, cell),
+            temperature=options["temperature"],
+            forces=options["forces"],
+        )
+
+    def _temperature(self, temperature: float | None) -> float:
+        """The electronic temperature to predict at [K]."""
+        if temperature is None:
+            return self.card.temperature
+        coldest = self.card.energy_grid.coldest
+        if not math.isfinite(temperature):
+            raise ModelError(f"a temperature of {temperature:g} K is none; give a number")
+        if temperature < coldest:
+            raise ModelError(
+                f"{temperature:g} K is below the {coldest:.0f} K that the energy grid of this model resolves; "
+                "choose a higher temperature"
+            )
+        return temperature
+
+    def read(self, path: Path, frames: str = "-1") -> list[ase.Atoms]:
+        """As ``read_structures``."""
+        return read_structures(path, frames)
+
+    def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[ase.Atoms, dict[str, Any]]:
+        """As ``request.parse``."""
+        return parse(content, content_type, query)
+
+    def example(self) -> dict[str, Any]:
+        """A crystal of its first species."""
+        return example(next(iter(self.card.species)))
+
+    def unseen(self, dataset: Dataset) -> list[Snapshot]:
+        """What to judge it by: the test snapshots of the dataset it was trained on, all of any other.
+
+        Raises:
+            DatasetError: no test snapshot, or another energy grid, species or DFT than the model's.
+        """
+        card = self.card
+        if dataset.info.energy_grid != card.energy_grid:
+            raise DatasetError(f"{dataset.location}: has another energy grid than the model; they cannot be compared")
+        if unknown := sorted(set(dataset.info.species) - set(card.species)):
+            raise DatasetError(f"{dataset.location}: has {', '.join(unknown)}, which the model does not know")
+        for symbol, valence in dataset.info.species.items():
+            if valence != (known := card.species[symbol]):
+                raise DatasetError(
+                    f"{dataset.location}: {symbol} has {valence:g} valence electrons, and {known:g} in the model; "
+                    "they cannot be compared"
+                )
+        ours, theirs = card.dft, dataset.info.dft
+        if ours is not None and theirs is not None and ours.functional != theirs.functional:
+            raise DatasetError(
+                f"{dataset.location}: its DFT is {theirs.functional}, the model's {ours.functional}; "
+                "they cannot be compared"
+            )
+        return dataset.split("test") if dataset.fingerprint == card.dataset_sha256 else dataset.snapshots
+
+    def check(
+        self,
+        data: Dataset,
+        *,
+        progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+        forces: bool = False,
+    ) -> LdosCheck:
+        """Compare it with the DFT of the ``unseen`` snapshots, term by term, and judge it by them.
+
+        Args:
+            data: of the same energy grid, species and functional.
+            progress: called after each snapshot.
+            forces: also forces, three or four times slower.
+
+        Raises:
+            InputError: as ``unseen`` and ``check_terms``.
+        """
+        snapshots = self.unseen(data)
+        terms = check_terms(self.prepare, data, snapshots, forces=forces, progress=progress)
+        described = (self._described(data, s) for s in snapshots)  # one in memory at a time
+        return LdosCheck(judge(self.network, self.scaling, self.card.energy_grid, described), terms)
+
+    def _described(self, dataset: Dataset, snapshot: Snapshot) -> SnapshotData:
+        """A snapshot with its descriptors, computed where the dataset does not have them."""
+        s, ldos = snapshot, dataset.ldos(snapshot).stored()
+        try:
+            return SnapshotData(s, dataset.descriptors(s, self.card.descriptors).stored(), ldos)
+        except DatasetError:
+            threads = torch.get_num_threads()
+            values = bispectrum(s.cell, s.positions, s.numbers, s.grid, self.card.descriptors)
+            torch.set_num_threads(threads)
+            return SnapshotData(s, np.split(values, np.cumsum([len(shard) for shard in ldos])[:-1]), ldos)
+
+    def warm_up(self, cpus: int) -> None:
+        """Load LAMMPS, and let torch have a thread a CPU: loading LAMMPS leaves it with one."""
+        bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), np.ones(1, dtype=int), (2, 2, 2), self.card.descriptors)
+        torch.set_num_threads(cpus)
+
+
+def _scaling(tensors: Mapping[str, NDArray[Any]]) -> Scaling:
+    """The scaling among tensors.  Raises ModelError: a part of it is missing or has another shape."""
+    try:
+        parts: dict[str, Any] = {name: tensors[f"scaling.{name}"] for name in Scaling.__annotations__}
+        return Scaling(**parts | {"ldos_scale": float(np.asarray(parts["ldos_scale"]).reshape(()))})
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"weights are damaged ({error})") from error
