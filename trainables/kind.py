@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .errors import DftuneError
+from .errors import DftuneError, InputError, UnknownFormat
+from .json_body import JSON, read_json
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -164,7 +165,7 @@ class Accuracy(Protocol):
 
     def lines(self) -> list[str]:
         """For people."""
-        ...
+        return [f"{name} {mean:.4g} ± {std:.4g}" for name, (mean, std) in self.numbers().items() if mean is not None]
 
 
 class Judgement(Protocol):
@@ -175,7 +176,7 @@ class Judgement(Protocol):
 
     def draw(self, folder: Path) -> list[Path]:
         """Draw what is behind the accuracy, and return the files."""
-        ...
+        return []
 
 
 class Card(BaseModel):
@@ -220,12 +221,12 @@ class Prediction(Protocol):
     @property
     def units(self) -> Mapping[str, str]:
         """Name in ``to_dict`` -> its unit."""
-        ...
+        return {}
 
     @property
     def warnings(self) -> list[str]:
         """Reasons to trust the numbers less, a sentence each."""
-        ...
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -233,11 +234,11 @@ class Prediction(Protocol):
 
     def lines(self) -> list[str]:
         """For people, without the structure's name."""
-        ...
+        return [f"  {name}: {value}" for name, value in self.to_dict().items()]
 
     def row(self) -> dict[str, Any]:
         """A row of a table of many predictions; columns with a unit are named in ``units``."""
-        ...
+        return self.to_dict()
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -253,7 +254,7 @@ class Job(Protocol):
     @property
     def size(self) -> int:
         """How much work it is, in the unit of ``Surrogate.size_unit``; 0 where that is no matter."""
-        ...
+        return 0
 
     def run(self, *, cpus: int | None = None, progress: Tell = quiet) -> Any:
         """Predict.
@@ -271,11 +272,11 @@ class Job(Protocol):
         self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet
     ) -> tuple[Any, list[Path]]:
         """Predict, and write the file STEM.NAME for each of ``names``, of ``Surrogate.files``; errors as ``run``."""
-        ...
+        return self.run(cpus=cpus, progress=progress), []
 
     def batches(self, quantity: str, *, cpus: int | None = None, progress: Tell = quiet) -> Sequence[Any]:
         """Predict, and give one of ``Surrogate.quantities`` as Arrow record batches; errors as ``run``."""
-        ...
+        return []
 
 
 class Surrogate(Protocol):
@@ -345,7 +346,10 @@ class Surrogate(Protocol):
             Malformed: the content is not in that format.
             InputError: something unknown, missing or out of range.
         """
-        ...
+        if content_type != JSON:
+            raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON}")
+        asked = dict(read_json(self.request, content, query))
+        return asked.pop("structure"), asked
 
     def example(self) -> dict[str, Any]:
         """The JSON of a request to try."""
@@ -379,15 +383,15 @@ class Check(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; ``accuracy`` is among them."""
-        ...
+        return {"accuracy": self.accuracy.to_dict()}
 
     def rows(self) -> list[dict[str, Any]]:
         """A table of mean errors, for people."""
-        ...
+        return [{"quantity": name, "mean": mean} for name, (mean, _) in self.accuracy.numbers().items()]
 
     def draw(self, path: Path) -> None:
-        """Draw it as a PNG file."""
-        ...
+        """Draw it as a PNG file.  Raises InputError: there is nothing to draw."""
+        raise InputError("surrogates of this kind have no figure of their check")
 
 
 class Kind(Protocol):

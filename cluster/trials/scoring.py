@@ -17,18 +17,17 @@ BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rath
 
 @ray.remote(max_restarts=3, max_task_retries=3)
 class ScorerActor:
-    """Scores batches of configs on a mini-batch it was given once; started again, elsewhere, when it dies."""
+    """Scores batches of configs; started again, elsewhere, when it dies, as it remembers nothing."""
 
-    def __init__(self, score: Score, batch: Any, seed: int) -> None:
+    def __init__(self) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self._score, self._batch, self._seed = score, batch, seed
 
-    def score(self, configs: Sequence[Any]) -> tuple[list[float], float]:
-        """Scores of full configs, and the CPU seconds they took."""
+    def score(self, score: Score, batch: Any, seed: int, configs: Sequence[Any]) -> tuple[list[float], float]:
+        """Scores of full configs on a mini-batch, and the CPU seconds they took."""
         started = time.process_time()
-        return self._score.function(configs, self._batch, self._seed), time.process_time() - started
+        return score.function(configs, batch, seed), time.process_time() - started
 
 
 class ClusterScorer:
@@ -56,7 +55,8 @@ class ClusterScorer:
         beside_trials: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self._arguments, self._progress = (score, batch, seed), progress
+        self._score, self._batch, self._seed, self._progress = score, batch, seed, progress
+        self._shared: ray.ObjectRef | None = None  # the mini-batch, once it is needed
         self._full, self._beside_trials = full, beside_trials
         self.known: dict[Hashable, float] = dict(known or {})
         self.seconds, self._scored = 0.0, 0
@@ -114,9 +114,10 @@ class ClusterScorer:
 
     def _submit(self) -> None:
         if self._queue and not self._actors:
+            self._shared = ray.put(self._batch) if self._shared is None else self._shared
             n = 1 if self._beside_trials else slots(1, at_most=math.ceil(len(self._queue) / 4))
             self._actors = [
-                ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote(*self._arguments)  # type: ignore[attr-defined]
+                ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote()  # type: ignore[attr-defined]
                 for _ in range(n)
             ]
             # An actor stands here once for each batch it may still take.
@@ -124,7 +125,8 @@ class ClusterScorer:
         while self._queue and self._idle:
             actor, size = self._idle.pop(0), self._batch_size()
             configs, self._queue = self._queue[:size], self._queue[size:]
-            self._running[actor.score.remote([self._full(config) for config in configs])] = (actor, configs)
+            full = [self._full(config) for config in configs]
+            self._running[actor.score.remote(self._score, self._shared, self._seed, full)] = (actor, configs)
 
     def _batch_size(self) -> int:
         """Configs for BATCH_SECONDS of work, as far as earlier batches tell; few where one score is waited for."""

@@ -207,7 +207,7 @@ def read_card(path: Path, kind: Kind | None = None) -> tuple[Kind, Card]:
         raise ModelError(f"{path}: not a model (no model.json); make one with `dftune study export`")
     try:
         text = file.read_text(encoding="utf-8")
-        kind = kind or kind_named(_Envelope.model_validate_json(text).kind)
+        kind = kind or KINDS[_Envelope.model_validate_json(text).kind]
         return kind, kind.card_model.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{file}: {one_line(error)}; export the model again") from error

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ..data.energy_grid import EnergyGrid
 from ..data.kohn_sham import KohnSham
-from ..descriptors.bispectrum import SLAB, BispectrumSettings, Slab, bispectrum, bispectrum_forces, slabs
+from ..descriptors.bispectrum import bispectrum, bispectrum_forces
+from ..descriptors.settings import BispectrumSettings
+from ..descriptors.slabs import SLAB, Slab, slabs
 from ..kind import Tell, quiet
 from ..physics.core_charge import core_density, core_forces
 from ..physics.energies import Energies, energies

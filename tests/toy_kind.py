@@ -1,0 +1,148 @@
+"""A toy kind of surrogates, y = a x: the proof that a kind needs nothing outside its own files."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from dftune.trainables.errors import InputError
+from dftune.trainables.kind import Accuracy, Card, Check, Job, Judgement, Kind, Measure, Prediction, Score, Surrogate
+
+
+class ToySettings(BaseModel):
+    shift: float = 0.0  # added to all y
+
+
+class ToyConfig(BaseModel, extra="forbid"):
+    rate: float = 0.5
+    steps: int = 3
+    of = classmethod(lambda cls, values: cls.model_validate(values))
+    epochs, seen_by_scores = property(lambda self: self.steps), property(lambda self: ("rate", self.rate))
+
+
+class Numbers:
+    """Pairs (x, y) of each split, in the dataset.json of a folder."""
+
+    def __init__(self, location: str) -> None:
+        text = (Path(location) / "dataset.json").read_text()
+        self.location, self.name, self._splits = str(location), Path(location).name, json.loads(text)["numbers"]
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+
+    def split(self, name: str) -> Any:
+        return np.array(self._splits[name])
+
+    def verify(self) -> None: ...
+
+
+@dataclass
+class Points:
+    train: Any
+    validation: Any
+
+    def sample(self, n_points: int, rng: Any) -> Any:
+        return self.train[:n_points]
+
+
+@dataclass
+class Line(Surrogate, Job, Prediction, Judgement, Check):
+    """y = a x for T slopes, from the training to the prediction."""
+
+    slopes: Any
+    seeds: tuple[int, ...] = ()
+    last_report: Any = None
+    card: Any = None
+    x: float = 0.0
+    accuracy: Any = None
+    request = type("Request", (BaseModel,), {"__annotations__": {"structure": float}})
+
+    def prepare(self, structure: float) -> "Line":
+        if structure < 0:
+            raise InputError("numbers below zero have no line")
+        return Line(self.slopes, x=structure)
+
+    def run(self, **how: Any) -> "Line":
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"y": float(np.mean(self.slopes) * self.x)}
+
+    def read(self, path: Path, frames: str = "-1") -> list[float]:
+        return [float(path.read_text())]
+
+    def example(self) -> dict[str, Any]:
+        return {"structure": 2.0}
+
+    def tensors(self) -> dict[str, Any]:
+        return {"slopes": self.slopes}
+
+    def check(self, data: Numbers, *, progress: Any) -> "Line":
+        return Line(self.slopes, accuracy=ToyError(error=_error(self.slopes, data.split("test"))))
+
+
+@dataclass
+class ToyError(Accuracy):
+    error: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+    def numbers(self) -> dict[str, tuple[float, float]]:
+        return {"error": (self.error, 0.0)}
+
+
+class ToyCard(Card):
+    accuracy: ToyError
+
+
+def _error(slopes: Any, pairs: Any) -> float:
+    x, y = pairs.T
+    return float(np.square(np.mean(slopes) * x - y).mean())
+
+
+def rate(configs: Any, batch: Any, seed: int) -> list[float]:
+    """The score of a config is its rate."""
+    return [config.rate for config in configs]
+
+
+class ToyKind(Kind):
+    name, table, settings, config, card_model = "toy", "toys", ToySettings, ToyConfig, ToyCard
+    values, judged = {"error": Measure("best_error", "error", "cm")}, {"error": Measure("error", "error", "cm")}
+    space = {"rate": {"type": "float", "low": 0.1, "high": 0.9}}
+    scores = {"rate": Score(rate, 1, "rate", kind="toy")}
+
+    def open(self, location: str) -> Numbers:
+        return Numbers(location)
+
+    def split_for_training(self, data: Numbers, settings: ToySettings) -> tuple[Points, Any]:
+        shift = np.array([0.0, settings.shift])
+        return Points(data.split("train") + shift, data.split("validation") + shift), data.split("test") + shift
+
+    def train(self, config: ToyConfig, data: Points, *, seeds: Any, report: Any, **where: Any) -> Line:
+        x, y = data.train.T
+        slopes = np.array([np.random.default_rng(seed).normal() for seed in seeds])
+        for epoch in range(1, config.epochs + 1):
+            slopes += config.rate * ((y * x).mean() - slopes * (x * x).mean()) / (x * x).mean()
+            last = {"epoch": epoch, "seconds": 0.0, "points": epoch * len(x)}
+            last["best_error"] = _error(slopes, data.validation)
+            report(last)
+        return Line(slopes, tuple(seeds), last)
+
+    def judge(self, trained: Line, data: Points, test: Any) -> Line:
+        return Line(trained.slopes, accuracy=ToyError(error=_error(trained.slopes, test)))
+
+    def card(self, study: str, data: Numbers, settings: Any, config: Any, seeds: Any, accuracy: Any) -> ToyCard:
+        about = {"dataset": data.name, "dataset_sha256": data.fingerprint, "config": config.model_dump()}
+        return ToyCard(kind="toy", study=study, n_initializations=len(seeds), seeds=seeds, accuracy=accuracy, **about)
+
+    def accuracy(self, values: Any) -> ToyError:
+        return ToyError(**values)
+
+    def tensors(self, trained: Line) -> dict[str, Any]:
+        return trained.tensors()
+
+    def surrogate(self, card: ToyCard, tensors: Any) -> Line:
+        return Line(tensors["slopes"], card=card)
