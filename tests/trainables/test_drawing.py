@@ -1,19 +1,21 @@
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from dftune.tests.places import ROOT
 from dftune.trainables.drawing import COLORS, MARKS
 
 DRAW = """
 import sys
+from pathlib import Path
 import matplotlib
-from dftune.platform.figures import png
 from dftune.trainables.drawing import BLUE, Figure, save
 figure = Figure()
 figure.subplots().plot([0, 1], color=BLUE)
-save(figure, __import__("pathlib").Path("figure.png"))
+save(figure, Path("figure.png"))
 print(matplotlib.get_backend(auto_select=False), "matplotlib.pyplot" in sys.modules)
 """
 
@@ -28,6 +30,14 @@ def test_drawing_leaves_the_backend_of_the_caller_alone(tmp_path, chosen):
     )
     assert out.stdout.lower().split() == [str(chosen).lower(), "false"]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("room", ["trainables", "searchers", "cluster", "platform"])
+def test_no_file_sets_a_backend_or_needs_pyplot(room):
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / room).rglob("*.py")}
+    pattern = r"import .*\bpyplot\b|matplotlib\.pyplot|\b(mpl|matplotlib)\.use\("
+    assert re.search(pattern, 'import matplotlib as mpl\nmpl.use("Agg")')
+    assert [path for path, text in sources.items() if re.search(pattern, text)] == []
 
 
 def test_each_colour_of_a_line_has_a_mark_of_its_own():

@@ -1,5 +1,6 @@
-"""What an LDOS must agree with: the electrons and the band energy of its DFT calculation.  Energies in eV."""
+"""Check that an LDOS agrees with its DFT calculation: number of electrons, band energy.  Energies in eV."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ from ..physics.energies import n_electrons as count_electrons
 from .energy_grid import EnergyGrid
 from .snapshot import Snapshot
 
-# A right LDOS is within 1.2 meV/atom at 900 to 3200 K; one cut at the bottom of the band, or unfolded by another width
-# than it was broadened with, is off by tens.
+# A correct LDOS is within 1.2 meV/atom at 900 to 3200 K.  One that is cut off at the bottom of the band, or that is
+# unfolded with another width than it was broadened with, is off by tens.
 MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
 
 
@@ -72,10 +73,13 @@ class LdosCheck:
         return _check_dos(total, self._snapshot, self._grid, where=self._where)
 
 
-def check_ldos(ldos: NDArray[np.floating], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
-    """Check an LDOS of shape (n_points, n_energy) [1/(eV Å³)]; arguments and errors as ``LdosCheck``."""
+def check_ldos(
+    shards: Iterable[NDArray[np.floating]], snapshot: Snapshot, grid: EnergyGrid, *, where: str
+) -> SnapshotReport:
+    """Check an LDOS that is given as shards; arguments and errors as ``LdosCheck``."""
     check = LdosCheck(snapshot, grid, where=where)
-    check.add(ldos)
+    for shard in shards:
+        check.add(shard)
     return check.report()
 
 

@@ -1,7 +1,7 @@
 """A dataset: a folder of DFT snapshots with one energy grid.  eV, Å, K.
 
-dataset.json         DatasetInfo
-snapshots.parquet    one row a snapshot, see SNAPSHOTS
+dataset.json         see info.py
+snapshots.parquet    one row a snapshot, see snapshot.py
 ldos/ID.arrow        column ldos, fixed_size_list[n_energy] of float16 or float32 [1/(eV Å³)], both spins summed
 density/ID.arrow     optional; column density, float32 [1/Å³]
 descriptors/KEY/ID.arrow    column descriptor, fixed_size_list<float32>[n_components]
@@ -29,7 +29,7 @@ from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport, check_ldos
 from .info import DatasetInfo
-from .mirror import Mirror, is_url, name_of
+from .mirror import Mirror, locate, name_of
 from .shards import ShardFile, in_shards, to_batches, write
 from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
 
@@ -49,7 +49,7 @@ class Dataset:
         path: the folder.
         info: its dataset.json.
         snapshots: its rows, in table order.
-        mirror: where the folder mirrors a URL, what brings its files; those it does not have yet come when asked for.
+        mirror: of a dataset behind a URL, what brings its files to the folder when they are asked for.
     """
 
     def __init__(
@@ -70,8 +70,7 @@ class Dataset:
         Raises:
             DatasetError: it is missing, incomplete, damaged, of another kind or of another format version.
         """
-        mirror = Mirror(str(location)) if is_url(location) else None
-        path = Path(location).expanduser().resolve() if mirror is None else mirror.folder
+        path, mirror = locate(location)
         info = DatasetInfo.read(path)
         table_path = path / "snapshots.parquet"
         try:
@@ -88,7 +87,7 @@ class Dataset:
 
     @property
     def location(self) -> str:
-        """Where any process of any machine opens it: the folder, or the URL that the folder mirrors."""
+        """What any process on any machine opens it by: the folder, or the URL that the folder mirrors."""
         return str(self.path) if self._mirror is None else self._mirror.url
 
     @property
@@ -100,24 +99,19 @@ class Dataset:
         """The same dataset with some of its snapshots."""
         return Dataset(self.path, self.info, snapshots, self._mirror)
 
-    def _file(self, name: str, sha256: str | None = None) -> Path:
-        """Where a file of the dataset is on this machine; there is none where the dataset has none.
-
-        Raises:
-            DatasetError: it cannot be brought here, or is another one than ``sha256`` says.
-        """
-        return self.path / name if self._mirror is None else self._mirror.fetch(name, sha256)
-
-    def _finished(self, name: str) -> None:
-        """A file has been written: from now on, it is there for all."""
-        if self._mirror is not None:
-            self._mirror.push(name)
-
     def __len__(self) -> int:
         return len(self.snapshots)
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(self.snapshots)
+
+    def __getitem__(self, snapshot: str) -> Snapshot:
+        for candidate in self.snapshots:
+            if candidate.id == snapshot:
+                return candidate
+        raise DatasetError(
+            f"{self.location}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}"
+        )
 
     def __repr__(self) -> str:
         sizes = Counter(s.split for s in self.snapshots)
@@ -129,11 +123,11 @@ class Dataset:
 
     @property
     def units(self) -> dict[str, str]:
-        """Column -> unit, of ``rows`` and of what ``check`` finds."""
+        """Column -> unit, for the columns of ``rows`` and of the reports of ``check``."""
         return UNITS
 
     def rows(self) -> list[dict[str, Any]]:
-        """The snapshots as a table for people: `dftune data show`."""
+        """The table of snapshots that `dftune data show` prints, a dict a row."""
         return [
             {
                 "id": s.id,
@@ -151,25 +145,16 @@ class Dataset:
         ]
 
     def lines(self) -> list[str]:
-        """What stands above that table."""
-        described = ", ".join(self.described()) or "none"
+        """What people read above the table of ``rows``."""
         return [
             f"{self.location}: {self.info.source}",
-            "; ".join([*self.info.lines(), f"descriptors computed: {described}"]),
+            f"{self.info.about}; descriptors computed: {', '.join(self.described()) or 'none'}",
             self.info.free_energies,
         ]
 
     def checked_lines(self) -> list[str]:
-        """What stands below the table of a ``check`` that has come to its end."""
+        """What people read below the table of a ``check`` that found nothing wrong."""
         return ["LDOS and densities are whole and agree with the DFT", self.info.free_energies]
-
-    def __getitem__(self, snapshot: str) -> Snapshot:
-        for candidate in self.snapshots:
-            if candidate.id == snapshot:
-                return candidate
-        raise DatasetError(
-            f"{self.location}: has no snapshot '{snapshot}'; it has {', '.join(s.id for s in self.snapshots)}"
-        )
 
     def split(self, name: Split) -> list[Snapshot]:
         """The snapshots of one split.
@@ -186,13 +171,26 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every row of the table, the checksum of every LDOS among them: which data a model was trained on.
+        """Hash of dataset.json and all rows of the table, checksums included: which data a model was trained on.
 
-        ``dft`` is left out: nothing is trained on it, so studies and models stay those of the dataset when it is added.
-        ``kind`` is left out as datasets of earlier versions do not say it.
+        ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
+        ``kind`` is left out because older datasets do not say it.
         """
         content = [self.info.model_dump(mode="json", exclude={"dft", "kind"}), [s.to_row() for s in self.snapshots]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _file(self, name: str, sha256: str | None = None) -> Path:
+        """Where a file of the dataset is on this machine.  Nothing is there if the dataset has no such file.
+
+        Raises:
+            DatasetError: it cannot be brought here, or has another checksum than ``sha256``.
+        """
+        return self.path / name if self._mirror is None else self._mirror.fetch(name, sha256)
+
+    def _finished(self, name: str) -> None:
+        """Make a file that has been written available to all machines."""
+        if self._mirror is not None:
+            self._mirror.push(name)
 
     def ldos(self, snapshot: Snapshot) -> ShardFile:
         """LDOS of a snapshot, shape (n_points, n_energy) [1/(eV Å³)].
@@ -246,7 +244,7 @@ class Dataset:
     def without_descriptors(self, settings: BispectrumSettings) -> list[Snapshot]:
         """Snapshots whose descriptors are missing or damaged: what `descriptors compute` has to do.
 
-        Of those behind a URL that are not here yet, only whether they are there is looked at.
+        Files behind a URL that are not on this machine yet only have to exist; they are not read.
         """
         there = set() if self._mirror is None else self._mirror.names(f"descriptors/{settings.key}")
 
@@ -269,7 +267,7 @@ class Dataset:
         self._finished(_descriptor_name(snapshot, settings))
 
     def not_stored(self, settings: BispectrumSettings) -> str | None:
-        """What to say where descriptors could not be stored at the URL; None where all are, and of a folder."""
+        """What to tell the user if descriptors could not be stored at the URL; None if all are, or of a folder."""
         if self._mirror is None:
             return None
         there = self._mirror.names(f"descriptors/{settings.key}")
@@ -283,7 +281,7 @@ class Dataset:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether it lies behind a URL, and each machine has files of its own."""
+        """Whether it lies behind a URL, so that each machine has files of its own."""
         return self._mirror is not None
 
     def described(self) -> list[str]:
@@ -299,7 +297,7 @@ class Dataset:
         return "remove this file to have it fetched again, and where that does not help, upload the dataset again"
 
     def piece_of_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> ShardFile:
-        """Descriptors of some grid points, kept until they are joined with the others.  Errors as ``descriptors``."""
+        """Descriptors of some grid points, before they are joined with the others.  Errors as ``descriptors``."""
         return self._descriptor_file(self._piece(snapshot, settings, points), snapshot, settings, len(points))
 
     def write_piece_of_descriptors(
@@ -310,9 +308,9 @@ class Dataset:
         write(self._piece(snapshot, settings, points), to_batches(values, "descriptor", metadata))
 
     def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
-        """Store the descriptors of a snapshot, whole or not at all, from pieces in grid order, which are then removed.
+        """Join pieces, given in grid order, to the descriptors of a snapshot, and remove them.
 
-        No more than a piece and a shard are held at once.  Errors as ``descriptors``.
+        The file appears whole or not at all.  One piece and one shard are held at once.  Errors as ``descriptors``.
         """
         metadata = _descriptor_metadata(snapshot, settings)
         arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
@@ -359,7 +357,7 @@ class Dataset:
         """
         self.verify()
         for snapshot in self.snapshots:
-            yield check_ldos(self.ldos(snapshot).array(), snapshot, self.info.energy_grid, where=snapshot.id)
+            yield check_ldos(self.ldos(snapshot).arrays(), snapshot, self.info.energy_grid, where=snapshot.id)
 
 
 def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:

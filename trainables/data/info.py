@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import DatasetError, one_line
 from .energy_grid import EnergyGrid
 from .kohn_sham import KohnSham
+from .mirror import locate
 
+HEAD = "dataset.json"
 KIND: Literal["ldos"] = "ldos"
 
 
@@ -38,7 +40,7 @@ class DatasetInfo(BaseModel):
         Raises:
             DatasetError: it is missing, damaged, of another kind or of another format version.
         """
-        kind, path = kind_of(folder), folder / "dataset.json"
+        kind, path = kind_of(folder), folder / HEAD
         if kind != KIND:
             raise DatasetError(f"{path}: a dataset of kind '{kind}', not '{KIND}'; give a dataset of LDOS here")
         try:
@@ -46,11 +48,12 @@ class DatasetInfo(BaseModel):
         except ValidationError as error:
             raise DatasetError(f"{path}: {one_line(error)}; import the dataset again") from error
 
-    def lines(self) -> list[str]:
+    @property
+    def about(self) -> str:
         """Species, energies and broadening, for people."""
         grid = self.energy_grid
         species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in self.species.items())
-        return [f"species {species}", f"{self.energies}, {grid.kernel} kernel of {grid.width:g} eV"]
+        return f"species {species}; {self.energies}, {grid.kernel} kernel of {grid.width:g} eV"
 
     @property
     def energies(self) -> str:
@@ -73,16 +76,17 @@ class DatasetInfo(BaseModel):
         )
 
 
-def kind_of(folder: Path) -> str:
+def kind_of(location: str | Path) -> str:
     """The kind of surrogates that a dataset is for, by its dataset.json.
 
     Args:
-        folder: of the dataset on this machine.
+        location: folder, or URL of one.
 
     Raises:
         DatasetError: there is no dataset.json, or it is damaged.
     """
-    path = folder / "dataset.json"
+    folder, _ = locate(location)
+    path = folder / HEAD
     if not path.is_file():
         raise DatasetError(f"{folder}: not a dataset (no dataset.json); make one with `dftune data import`")
     try:

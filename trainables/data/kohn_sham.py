@@ -1,4 +1,4 @@
-"""What of a DFT calculation the total free energy needs besides the LDOS.  Energies in eV, lengths in Å."""
+"""The part of a DFT calculation that the total free energy needs besides the LDOS.  Energies in eV, lengths in Å."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -13,7 +13,7 @@ MOST_POINTS = 100_000  # of a radial mesh; those of pslibrary have about 1,000
 
 
 class CoreCharge(BaseModel):
-    """Spherical charge n_core(r) of the nonlinear core correction of one species, zero beyond its last radius."""
+    """Spherical charge n_core(r) of the nonlinear core correction of one species; zero beyond the last radius."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -30,7 +30,7 @@ class CoreCharge(BaseModel):
 
 
 class KohnSham(BaseModel):
-    """What of the DFT the total free energy needs besides the LDOS."""
+    """The part of the DFT that the total free energy needs besides the LDOS."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ class KohnSham(BaseModel):
     def from_pseudopotentials(
         cls, pseudopotentials: Mapping[str, Pseudopotential], *, species: Mapping[str, float], density_cutoff: float
     ) -> "KohnSham":
-        """What the pseudopotentials of a DFT calculation say.
+        """Read it off the pseudopotentials of a DFT calculation.
 
         Args:
             pseudopotentials: chemical symbol -> pseudopotential, for each of ``species``.

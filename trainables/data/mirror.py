@@ -1,7 +1,7 @@
 """A dataset behind a URL (object storage, HDFS), mirrored in a folder of this machine: files come when first read.
 
-A URL is whatever ``pyarrow.fs`` reads: ``s3://bucket/al4``, ``gs://bucket/al4``, ``abfs://...``, ``hdfs://...``,
-``file:///...``.  Credentials are those of its own tools (AWS_ACCESS_KEY_ID, ~/.aws, ...), on every machine that reads.
+``pyarrow.fs`` reads the URL: ``s3://bucket/al4``, ``gs://bucket/al4``, ``abfs://...``, ``hdfs://...``, ``file:///...``.
+Every machine that reads needs the credentials of the storage's own tools (AWS_ACCESS_KEY_ID, ~/.aws, ...).
 """
 
 import fcntl
@@ -19,9 +19,9 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from ..errors import DatasetError
 from ..files import atomic
 
-HEAD = ("dataset.json", "snapshots.parquet")  # what every dataset has, and what says which one it is
+HEAD = ("dataset.json", "snapshots.parquet")  # every dataset has them, and they say which one it is
 CHUNK = 2**24  # bytes
-# Their objects appear whole or not at all; elsewhere a file is written under another name first.
+# An object appears whole or not at all.  In other storage a file is written under another name first.
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
 
 
@@ -48,14 +48,14 @@ def cache() -> Path:
 class Mirror:
     """The files of a dataset behind a URL, and the folder of this machine that they are brought to.
 
-    The folder is named by the URL and what the dataset's table holds, so that another dataset under the same URL never
-    meets files of an earlier one.  Any number of processes may share it.
+    The folder's name is a hash of the URL, dataset.json and the table.  So a new dataset under the same URL never meets
+    files of the earlier one.  Any number of processes may share the folder.
 
     Args:
         url: of the dataset's folder.
 
     Raises:
-        DatasetError: the URL cannot be read, or there is no dataset.
+        DatasetError: the URL cannot be read, or no dataset is there.
     """
 
     def __init__(self, url: str) -> None:
@@ -75,14 +75,17 @@ class Mirror:
                     temporary.write_bytes(content)
 
     def fetch(self, name: str, sha256: str | None = None) -> Path:
-        """Path of a file on this machine, brought there if it is not; where the URL has none, there is none.
+        """Bring a file to this machine if it is not here yet.
 
         Args:
             name: path below the dataset's folder.
-            sha256: checksum that a file just brought must have.
+            sha256: checksum that the file must have when it is brought.
+
+        Returns:
+            Its path.  Nothing is there if the URL has no such file.
 
         Raises:
-            DatasetError: it cannot be read, or is not the one of the checksum.
+            DatasetError: it cannot be read, or has another checksum.
             InputError: the cache cannot be written.
         """
         target = self.folder / name
@@ -105,7 +108,7 @@ class Mirror:
         return target
 
     def push(self, name: str) -> bool:
-        """Store a finished file of this machine at the URL, whole or not at all; False where that is not possible."""
+        """Store a finished file of this machine at the URL, whole or not at all; False if that is not possible."""
         path = f"{self._path}/{name}"
         try:
             with pa.memory_map(str(self.folder / name)) as file:
@@ -119,12 +122,12 @@ class Mirror:
                     with self._filesystem.open_output_stream(part) as stream:
                         stream.write(content)
                     self._filesystem.move(part, path)
-        except OSError:  # most often no right to write, which is as it should be for data that many share
+        except OSError:  # most often no right to write, as it should be for data that many people share
             return False
         return True
 
     def names(self, folder: str) -> set[str]:
-        """Names of the files and folders in a folder at the URL; none where there is no such folder.
+        """Names of the files and folders in a folder at the URL; none if there is no such folder.
 
         Raises:
             DatasetError: it cannot be read.
@@ -137,8 +140,16 @@ class Mirror:
         return _chunks(self._filesystem, f"{self._path}/{name}", self.url)
 
 
+def locate(location: str | Path) -> tuple[Path, Mirror | None]:
+    """The folder of a dataset on this machine, and the mirror of one behind a URL.  Errors as ``Mirror``."""
+    if is_url(location):
+        mirror = Mirror(str(location))
+        return mirror.folder, mirror
+    return Path(location).expanduser().resolve(), None
+
+
 def copy_dataset(source: str, destination: str) -> int:
-    """Copy a dataset, its descriptors included, to or from a URL; it is one only when all of it is there.
+    """Copy a dataset with its descriptors, to or from a URL.  dataset.json comes last: no part of a copy is a dataset.
 
     Args:
         source, destination: folders or URLs; the destination must not be a dataset yet.
@@ -170,7 +181,7 @@ def copy_dataset(source: str, destination: str) -> int:
 
 
 def _chunks(filesystem: FileSystem, path: str, where: str) -> Iterator[bytes]:
-    """The content of a file.  Raises FileNotFoundError before the first part where there is none."""
+    """The content of a file.  Raises FileNotFoundError before the first part if there is no such file."""
     with _explained(where), filesystem.open_input_stream(path) as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
@@ -206,7 +217,7 @@ def _first(error: Exception) -> str:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """One process at a time brings a file: many that start together would else all load the same."""
+    """Let one process at a time bring a file; otherwise many that start together would all load it."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,7 +1,7 @@
 """Pseudopotential files in Unified Pseudopotential Format (UPF), versions 1 and 2: what the total free energy needs.
 
-Lengths in Å, densities in 1/Å³; the files have bohr.  Version 1 is no XML, and version 2 often not well-formed ('&' and
-'<' in what the author wrote), so sections are found by their tags, and nothing is parsed, expanded or included as XML.
+Lengths in Å, densities in 1/Å³; the files have bohr.  Version 1 is not XML, and version 2 is often not well-formed: its
+authors write '&' and '<'.  So sections are found by their tags, and nothing is parsed, expanded or included as XML.
 
 Source: the readers of Quantum ESPRESSO 6.7 (upflib) and its list of functionals (Modules/funct.f90).
 """
@@ -50,7 +50,7 @@ class UnsupportedPseudopotential(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Pseudopotential:
-    """What of a pseudopotential the total free energy needs.
+    """The part of a pseudopotential that the total free energy needs.
 
     Attributes:
         file: where it was read.
@@ -73,7 +73,7 @@ class Pseudopotential:
 def read_upf(path: Path) -> Pseudopotential:
     """Read a UPF file.
 
-    Scalar and fully relativistic ones alike: spin-orbit coupling acts through the projectors, hence the band energy.
+    Scalar and fully relativistic files are both read: spin-orbit coupling enters through the band energy alone.
 
     Raises:
         UnsupportedPseudopotential: PAW, a bare Coulomb potential, or a functional other than LDA-PZ and PBE.
@@ -152,7 +152,7 @@ def _attributes(text: str, place: int) -> dict[str, str]:
 
 
 def _section(text: str, tag: str) -> str | None:
-    """What stands between a tag and its end; None where the tag is not there."""
+    """What stands between a tag and its end; None if there is no such tag."""
     opening = re.search(rf"<{tag}(?=[\s>])", text)
     if opening is None:
         return None

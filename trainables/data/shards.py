@@ -73,8 +73,8 @@ def write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
 class StoredShard:
     """A shard that stays in its file; the rows asked for are read into memory of their own.
 
-    Read and not mapped: every page of a mapped file that was looked at counts as memory of the process until the
-    kernel needs it, for a batch system too, and a disk that fails would kill the process.  It is small to send.
+    The file is read and not mapped, for two reasons.  A batch system counts every page of a mapped file that was looked
+    at as memory of the process.  A disk that fails kills a process that has mapped it.  The object is small to send.
 
     offset: of the first value in the file [bytes].
     """

@@ -41,9 +41,9 @@ _ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "fo
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Snapshot:
-    """One atomic configuration with its DFT reference; the columns of SNAPSHOTS.
+    """One atomic configuration with its DFT reference.  Its fields are the columns of SNAPSHOTS, with their units.
 
-    ``total_energy`` is the free energy A; ``forces`` and the energies are None where the DFT gave none.
+    ``total_energy`` is the free energy A.  ``forces`` and the energies are None if the DFT gave none.
     """
 
     id: str
@@ -100,7 +100,7 @@ class Snapshot:
 
 
 def structure_hash(cell: NDArray, positions: NDArray, numbers: NDArray, grid: tuple[int, int, int]) -> str:
-    """Hash of what descriptors depend on besides their settings, to 1e-6 Å; stale files are known by it."""
+    """Hash of all that descriptors depend on besides their settings, to 1e-6 Å.  Stale files are recognised by it."""
     # + 0.0 turns the -0.0 that -1e-9 is rounded to into 0.0, which JSON writes differently.
     lengths = [(np.round(values, 6) + 0.0).tolist() for values in (cell, positions)]
     content = [*lengths, list(map(int, numbers)), list(grid)]

@@ -44,9 +44,9 @@ def bispectrum(
         numbers: atomic numbers, shape (n_atoms,), of one species.
         grid: (nx, ny, nz).
         settings: cutoff and 2 J_max.
-        points: only these, numbered in C order: one of ``pieces(grid)``, or other whole planes, or whole rows of z.
-            They are the same numbers as those of the whole grid.
-        communicator: of MPI, whose ranks all call this with the same arguments and share the work.
+        points: compute only these, numbered in C order: one of ``pieces(grid)``, or other whole planes or rows of z.
+            Their descriptors equal those of the whole grid.
+        communicator: of MPI; all its ranks call this with the same arguments and share the work.
 
     Returns:
         Shape (len(points), n_components), C order of the grid; empty on all ranks but the first.
@@ -111,8 +111,8 @@ def bispectrum_forces(
     """Forces -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R on the atoms, for an energy of known gradient g = ∂E/∂B at every grid point.
 
     LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
-    atoms, each of a species of its own with β = g, which no atom sees (weight 0); the real atoms have β = 0.  The
-    forces then cost about four times the descriptors, however many atoms there are.
+    atoms too.  Each has a species of its own with β = g and weight 0, so that no atom sees it; the real atoms have
+    β = 0.  The forces cost about four times the descriptors, however many atoms there are.
 
     Args:
         cell, positions, numbers, grid, settings: as in ``bispectrum``.
@@ -192,7 +192,7 @@ def _lammps(
 ) -> Iterator[tuple[Any, Float64]]:
     """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
 
-    communicator: of MPI, whose ranks share the cell; processors: along which of its vectors it may be cut.
+    The ranks of ``communicator`` (of MPI) share the cell; ``processors`` says along which vectors it may be cut.
     """
     if communicator is None:
         mpi_world(alone=True)  # loads libmpi, without which lammps is not found
@@ -237,7 +237,7 @@ def mpi_world(*, alone: bool) -> Any:
     finally:
         os.environ.update(hidden)
     MPI.COMM_WORLD.Barrier()
-    # All have it open.  With its name, a process that is killed would leave a megabyte of memory behind for good.
+    # All ranks have it open.  If it kept its name, a killed process would leave a megabyte of memory behind for good.
     maps = Path("/proc/self/maps")
     for line in maps.read_text().splitlines() if maps.exists() else ():
         if "/dev/shm/mpich_shm_" in line:

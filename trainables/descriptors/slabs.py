@@ -1,4 +1,4 @@
-"""Parts of a real-space grid that are computed one after another, or each as a task of its own."""
+"""Parts of a real-space grid, computed one after another or as tasks of their own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ Float64 = NDArray[np.float64]
 class Slab:
     """Every p-th point of a grid along each cell vector: a coarser grid of the same cell, with another origin.
 
-    index: where its points lie in an array (nx, ny, nz); grid: its own numbers of points; origin: fractional.
+    Attributes:
+        index: where its points lie in an array (nx, ny, nz).
+        grid: its own numbers of points.
+        origin: in fractions of the cell vectors.
     """
 
     index: tuple[slice, slice, slice]
@@ -46,8 +49,8 @@ def slabs(grid: tuple[int, int, int], largest: int = SLAB) -> Iterator[Slab]:
 def pieces(grid: tuple[int, int, int]) -> list[range]:
     """Cut a grid into runs of consecutive points, in C order, each a task of its own: ``points`` of ``bispectrum``.
 
-    The whole grid where it is small, else as many planes of the first axis as SLAB points hold (one at least), else as
-    many rows of a large plane.  No piece is larger than LARGEST_PLANE or a row.
+    A piece of about SLAB points is the whole of a small grid, or planes of the first axis (at least one), or rows of a
+    plane that is larger than LARGEST_PLANE.  No piece is larger than LARGEST_PLANE or a row.
     """
     nx, ny, nz = grid
     if nx * ny * nz <= SLAB:

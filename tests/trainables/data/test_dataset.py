@@ -146,8 +146,9 @@ def test_a_dataset_of_before_kinds_is_read(al4, fresh_al4):
     assert old.fingerprint == al4.fingerprint == "3e867330aad66481fe121f15c23734dbda22ef7a762e3ed464cb40cbf09449bf"
 
 
-def test_the_kind_of_a_dataset_is_known_before_the_rest_of_it(fresh_al4):
-    assert kind_of(fresh_al4.path) == "ldos"
+def test_the_kind_of_a_dataset_is_known_before_the_rest_of_it(fresh_al4, tmp_path, monkeypatch):
+    monkeypatch.setenv("DFTUNE_CACHE", str(tmp_path / "cache"))
+    assert kind_of(fresh_al4.path) == kind_of(f"file://{fresh_al4.path}") == "ldos"
     (fresh_al4.path / "dataset.json").write_text('{"kind": "alloys", "lattice": "bcc"}')
     assert kind_of(fresh_al4.path) == "alloys"
 
@@ -244,12 +245,23 @@ def test_an_ldos_that_contradicts_the_dft_is_refused(al4, edit, message):
     snapshot = al4["000"]
     ldos = edit(al4.ldos(snapshot).array().astype(np.float32))
     with pytest.raises(DatasetError, match=message):
-        check_ldos(ldos, snapshot, al4.info.energy_grid, where="000.ldos.npy")
+        check_ldos([ldos], snapshot, al4.info.energy_grid, where="000.ldos.npy")
+
+
+def test_shards_of_an_ldos_are_checked_as_the_whole(al4):
+    snapshot, ldos = al4["000"], al4.ldos(al4["000"]).array()
+    whole = check_ldos([ldos], snapshot, al4.info.energy_grid, where="000")
+    parts = check_ldos([ldos[:3000], ldos[3000:]], snapshot, al4.info.energy_grid, where="000")
+    assert parts.electrons_error == pytest.approx(whole.electrons_error, abs=1e-9)
+    assert parts.band_energy_error == pytest.approx(whole.band_energy_error, abs=1e-6)
+    bad = np.where(np.arange(8000)[:, None] >= 4321, np.nan, ldos)
+    with pytest.raises(DatasetError, match=r"not finite .* at 3679 grid points, first at \(10, 16, 1\)"):
+        check_ldos([bad[:3000], bad[3000:5000], bad[5000:]], snapshot, al4.info.energy_grid, where="000")
 
 
 def test_without_a_reference_the_electrons_are_counted_at_the_fermi_level_of_the_ldos(al4):
     snapshot = dataclasses.replace(al4["000"], fermi_level=None, band_energy=None)
-    report = check_ldos(al4.ldos(snapshot).array(), snapshot, al4.info.energy_grid, where="000")
+    report = check_ldos(al4.ldos(snapshot).arrays(), snapshot, al4.info.energy_grid, where="000")
     assert report.electrons_error == pytest.approx(0.0, abs=1e-9)
     assert report.band_energy_error is None
 

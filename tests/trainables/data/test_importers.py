@@ -17,6 +17,23 @@ from dftune.trainables.data.dataset import Dataset
 PLANES = Planes(Dataset.open({dataset!r}))
 """
 
+COMMANDS = """
+import sys
+from pathlib import Path
+from click.testing import CliRunner
+from dftune.platform.cli.main import cli
+
+def last_line(*options):
+    print(CliRunner().invoke(cli, ["data", "import", *sys.argv[1:], *options]).output.splitlines()[-1])
+
+last_line("found")
+for name in ("000.json", "000.ldos.npy"):
+    (Path(sys.argv[1]) / name).touch()
+last_line("ambiguous")
+last_line("named", "--format", "planes")
+last_line("unknown", "--format", "cubes")
+"""
+
 
 class Planes:
     """An importer of one's own: a snapshot a folder NNN with a file a plane of x, which are read one by one."""
@@ -155,9 +172,7 @@ def test_sources_that_no_importer_recognises_are_refused_with_those_there_are(pl
     assert list(IMPORTERS) == ["arrays"]
 
 
-@pytest.fixture
-def installed(al4, tmp_path):
-    """Run `dftune data import` with a package installed that brings the importer of planes."""
+def test_the_importer_of_an_installed_package_is_found_by_its_files(al4, planes, tmp_path):
     site = tmp_path / "site"
     about = site / "plugged-1.5.dist-info"
     about.mkdir(parents=True)
@@ -165,25 +180,12 @@ def installed(al4, tmp_path):
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.5\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[dftune.importers]\nplanes = plugged:PLANES\n", encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "dftune.platform.cli.main", "data", "import", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    return run
-
-
-def test_the_importer_of_an_installed_package_is_found_by_its_files(installed, planes, tmp_path):
-    done = installed(*planes, "made")
-    assert done.stdout == f"3 snapshots in {tmp_path / 'made'}\n", done.stderr
-    (planes[0] / "000.json").touch()
-    (planes[0] / "000.ldos.npy").touch()
-    refused = installed(*planes, "again")
-    assert (
-        f"{planes[0]}: arrays and planes recognise the sources; choose one with --format, or import apart"
-        in refused.stderr
+    command = [sys.executable, "-c", COMMANDS, *map(str, planes)]
+    out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    found, ambiguous, named, unknown = out.stdout.splitlines()
+    assert found == f"3 snapshots in {tmp_path / 'found'}"
+    assert ambiguous == (
+        f"Error: {planes[0]}: arrays and planes recognise the sources; choose one with --format, or import apart"
     )
-    assert installed(*planes, "again", "--format", "planes").returncode == 0
-    assert (
-        "there is no importer 'cubes'; there are arrays, planes" in installed(*planes, "x", "--format", "cubes").stderr
-    )
+    assert named == f"3 snapshots in {tmp_path / 'named'}"
+    assert unknown == "Error: there is no importer 'cubes'; there are arrays, planes"
