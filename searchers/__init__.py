@@ -1,103 +1,97 @@
 """What to try next: the search space, the methods by name, and the adapter that makes them Ray Tune searchers.
 
-To add a method: one file with the class, one line in SEARCHERS; the contract tests then cover it.
+To add a method: one file with the class, one line in SEARCHERS; the contract tests then cover it.  An installed package
+adds one by an entry point of the group ``dftune.searchers`` that names a ``Method``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterable
 
 from .direct_search import DirectOptions, DirectSearch
 from .grid_search import GridSearch
+from .method import Build, Method, NoOptions, SearchTask
 from .oat_search import OatOptions, OatSearch
 from .optuna_search import OptunaOptions, OptunaSearch
 from .pruned_search import PrunedOptions, PrunedSearch
 from .random_search import RandomSearch
-from .screened_search import ScreenedSearch, ScreenOptions
-from .searcher import Scorer, Searcher
-from .space import Space
+from .registry import Registry
+from .screened_search import Direction, ScreenedSearch, ScreenOptions
+from .searcher import Searcher
 from .two_stage_search import TwoStageOptions, TwoStageSearch
 
-
-class NoOptions(BaseModel):
-    """A method without options of its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = ["SEARCHERS", "Build", "Method", "NoOptions", "SearchTask", "scored_methods"]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method by name.
+def _random(task: SearchTask, options: NoOptions) -> Searcher:
+    return RandomSearch(task.space, task.seed)
+
+
+def _grid(task: SearchTask, options: NoOptions) -> Searcher:
+    return GridSearch(task.space, task.seed)
+
+
+def _optuna(task: SearchTask, options: OptunaOptions) -> Searcher:
+    return OptunaSearch(task.space, task.seed, options, with_cost=task.with_cost)
+
+
+def _direct(task: SearchTask, options: DirectOptions) -> Searcher:
+    return DirectSearch(task.space, task.seed, options)
+
+
+def _oat(task: SearchTask, options: OatOptions) -> Searcher:
+    return OatSearch(task.space, task.seed, options)
+
+
+def _screened(task: SearchTask, options: ScreenOptions) -> Searcher:
+    return ScreenedSearch(task.space, task.seed, task.scorer, options, direction=_direction(task))
+
+
+def _pruned(task: SearchTask, options: PrunedOptions) -> Searcher:
+    return PrunedSearch(task.space, task.seed, task.scorer, options, with_cost=task.with_cost)
+
+
+def _two_stage(task: SearchTask, options: TwoStageOptions) -> Searcher:
+    return TwoStageSearch(task.space, task.seed, task.scorer, options, direction=_direction(task), seen=task.seen)
+
+
+def _direction(task: SearchTask) -> Direction:
+    return "auto" if task.direction == "learnt" else "published"
+
+
+SEARCHERS: Registry[Method] = Registry(
+    "dftune.searchers",
+    {
+        "random": Method(_random, NoOptions, None, "random search, the baseline"),
+        "grid": Method(_grid, NoOptions, None, "every combination of the levels, in a shuffled order"),
+        "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", weighs_cost=True),
+        "direct": Method(_direct, DirectOptions, None, "direct search on the levels: polls, then moves to the better"),
+        "oat": Method(_oat, OatOptions, None, "orthogonal array over the levels, then the optimum that it predicts"),
+    },
+    of=Method,
+)
+
+
+def scored_methods(scores: Iterable[str]) -> dict[str, Method]:
+    """The methods that training-free scores make possible, three of each score.
 
     Args:
-        build: (space, seed, scorer, options) -> searcher.
-        options: model of the options it takes.
-        score: name of the training-free score its scorer must give, or None.
-        about: one line for help texts.
-        weighs_cost: it can minimise a cost beside the value; ``build`` then takes ``with_cost``.
-        goes_on: it asks its scorer to the end of the search, while trials run.
+        scores: names of the scores.  Which way one points stands in the ``SearchTask``.
+
+    Returns:
+        For each score s, first all of ``s``, then all ``optuna+s`` and ``s>optuna``.
     """
-
-    build: Callable[..., Searcher]
-    options: type[BaseModel]
-    score: str | None
-    about: str
-    weighs_cost: bool = False
-    goes_on: bool = False
-
-
-def _random(space: Space, seed: int, scorer: Scorer | None, options: NoOptions) -> Searcher:
-    return RandomSearch(space, seed)
-
-
-def _grid(space: Space, seed: int, scorer: Scorer | None, options: NoOptions) -> Searcher:
-    return GridSearch(space, seed)
-
-
-def _optuna(
-    space: Space, seed: int, scorer: Scorer | None, options: OptunaOptions, with_cost: bool = False
-) -> Searcher:
-    return OptunaSearch(space, seed, options, with_cost=with_cost)
-
-
-def _direct(space: Space, seed: int, scorer: Scorer | None, options: DirectOptions) -> Searcher:
-    return DirectSearch(space, seed, options)
-
-
-def _oat(space: Space, seed: int, scorer: Scorer | None, options: OatOptions) -> Searcher:
-    return OatSearch(space, seed, options)
-
-
-SEARCHERS: dict[str, Method] = {
-    "random": Method(_random, NoOptions, None, "random search, the baseline"),
-    "grid": Method(_grid, NoOptions, None, "every combination of the levels, in a shuffled order"),
-    "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", weighs_cost=True),
-    "direct": Method(_direct, DirectOptions, None, "direct search on the levels: polls, then moves to the better"),
-    "oat": Method(_oat, OatOptions, None, "orthogonal array over the levels, then the optimum that it predicts"),
-    "naswot": Method(
-        partial(ScreenedSearch, direction="auto"), ScreenOptions, "naswot", "score candidates by NASWOT, train the best"
-    ),
-    "rfr": Method(
-        partial(ScreenedSearch, direction="published"),
-        ScreenOptions,
-        "rfr",
-        "score candidates by random-feature readout, train the best (default)",
-    ),
-}
-for _score, _two_stage in (
-    ("naswot", partial(TwoStageSearch, direction="auto")),
-    ("rfr", partial(TwoStageSearch, direction="published")),
-):
-    SEARCHERS[f"optuna+{_score}"] = Method(
-        PrunedSearch,
-        PrunedOptions,
-        _score,
-        f"Optuna, without training what {_score} rules out",
-        weighs_cost=True,
-        goes_on=True,
-    )
-    SEARCHERS[f"{_score}>optuna"] = Method(
-        _two_stage, TwoStageOptions, _score, f"{_score} chooses the architecture, Optuna the training"
-    )
+    names = list(scores)
+    screened = {s: Method(_screened, ScreenOptions, s, f"score candidates by {s}, train the best") for s in names}
+    combined: dict[str, Method] = {}
+    for s in names:
+        combined[f"optuna+{s}"] = Method(
+            _pruned,
+            PrunedOptions,
+            s,
+            f"Optuna, without training what {s} rules out",
+            weighs_cost=True,
+            goes_on=True,
+        )
+        combined[f"{s}>optuna"] = Method(
+            _two_stage, TwoStageOptions, s, f"{s} chooses the architecture, Optuna the training"
+        )
+    return screened | combined

@@ -1,7 +1,7 @@
 """Optuna pruned by a training-free score: candidates that the score rules out are not trained.
 
-A fixed ``threshold`` is the pruner of Fiedler et al. (2022), Sec. III; without one the bar is learnt from the trained
-trials (DESIGN, section 9), so that it needs no scale, finds the direction of the score, and stands aside while the
+A fixed ``threshold`` is the pruner of Fiedler et al. (2022), Sec. III.  Without one the bar is learnt from the trained
+trials (``learnt_bar``).  A learnt bar needs no scale and finds the direction of the score.  It prunes nothing while the
 score is of no use.
 """
 
@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from .optuna_search import OptunaOptions, OptunaSearch
+from .optuna_samplers import OptunaOptions
+from .optuna_search import OptunaSearch
 from .rank_correlation import rank_correlation
 from .searcher import WAIT, PastTrial, Pruned, Scorer, SearchError, Wait
 from .space import Config, Space
@@ -58,7 +59,7 @@ class PrunedSearch:
     Args:
         space: hyperparameter name -> range.
         seed: equal seeds, scores and histories propose equal configs.
-        scorer: gives a score a config, higher is better as published.
+        scorer: gives a score to a config, higher is better as published.
         options: of sampler and pruner.
         with_cost: weigh value and cost.
     """
@@ -194,7 +195,7 @@ class _Bar:
 
 
 def learnt_bar(pairs: Sequence[tuple[float, float]], warmup: int = 8) -> _Bar:
-    """The pruner's rule of DESIGN, section 9.
+    """The rule by which a learnt bar prunes.
 
     The bar is the worst score among the best 30 % of the trained trials, in the direction of their rank correlation τ,
     while |τ| exceeds its standard error; else no bar.

@@ -22,7 +22,7 @@ class Registry(Mapping[str, T]):
         PluginError: on use: a plug-in cannot be loaded, is of another type, or has a name that is taken.
     """
 
-    def __init__(self, group: str, built_in: Mapping[str, T], of: type = object) -> None:
+    def __init__(self, group: str, built_in: Mapping[str, T], of: type[Any] = object) -> None:
         self.group, self._built_in, self._of = group, dict(built_in), of
         self._plugins: dict[str, Any] | None = None  # name -> entry point
 

@@ -32,7 +32,7 @@ class ScreenOptions(BaseModel):
     direction: Direction | None = Field(
         default=None,
         description="published: the larger score is better; original: the smaller; auto: learnt from the calibration "
-        "trials; default auto for naswot, published for rfr",
+        "trials; default auto for a score whose direction differs from data to data, else published",
     )
 
 
@@ -42,7 +42,7 @@ class ScreenedSearch:
     Args:
         space: hyperparameter name -> range.
         seed: of the draws; equal seeds and scores propose equal configs in equal order.
-        scorer: gives a score a config, higher is better as published.
+        scorer: gives a score to a config, higher is better as published.
         options: numbers of candidates and trials.
         direction: which way the score points where the options leave it open.
     """

@@ -7,7 +7,7 @@ lacks the names that do not exist in it; a *point* has a value for every name of
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -203,9 +203,7 @@ def checked(space: Space) -> Space:
         for parent, some in (values.when or {}).items():
             place = f"when of '{name}' names '{parent}'"
             if parent not in space:
-                close = difflib.get_close_matches(parent, space, n=1)
-                remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(space)}"
-                raise ValueError(f"{place}, which is not in the space; {remedy}")
+                raise ValueError(f"{place}, which is not in the space; {did_you_mean(parent, space)}")
             if parent not in list(space)[:i]:
                 raise ValueError(f"{place}, which must stand before it; move '{name}' down")
             condition = space[parent]
@@ -242,6 +240,28 @@ def largest(space: Space, size: Callable[[Config], float]) -> Config:
         for name, values in space.items():
             point[name] = max(_some(values), key=lambda value: size(active(space, point | {name: value})))
     return active(space, point)
+
+
+def seen_by(space: Space, seen: Callable[[Config], Hashable]) -> list[str]:
+    """The hyperparameters that ``seen`` depends on: a change of one of them alone can change what it gives.
+
+    Each is changed at the configs of ``probes``.  What exists only beside some of its values comes and goes with it.
+    """
+    points = [complete(space, config) for config in probes(space)]
+
+    def matters(name: str) -> bool:
+        return any(
+            len({seen(active(space, point | {name: value})) for value in _some(space[name])}) > 1 for point in points
+        )
+
+    return [name for name in space if matters(name)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The remedy for a name that is not known: the one it resembles, or all there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names) or 'none'}"
 
 
 def _some(values: Range) -> Sequence[Value]:

@@ -1,19 +1,19 @@
-"""The score fixes the architecture, then a small Optuna study the training hyperparameters (DESIGN, section 9).
+"""A training-free score chooses the architecture; then a small Optuna study chooses the training.
 
-A training-free score sees the network and not how it is trained; so it need not be asked about learning rates.
+Such a score sees a network, and not how it is trained.  The hyperparameters that it sees are the architecture here; all
+others are the training.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from .optuna_search import OptunaOptions, OptunaSearch, Sampler
+from .optuna_samplers import OptunaOptions, Sampler
+from .optuna_search import OptunaSearch
 from .screened_search import Direction, ScreenedSearch, ScreenOptions
 from .searcher import WAIT, PastTrial, Scorer, SearchError, Wait
-from .space import Choice, Config, Range, Space, Value, active, checked
-
-ARCHITECTURE = re.compile(r"n_layers|width|width_\d+|activation")
+from .space import Choice, Config, Range, Space, Value, active, checked, seen_by
 
 
 class TwoStageOptions(ScreenOptions):
@@ -26,16 +26,25 @@ class TwoStageOptions(ScreenOptions):
     )
     architecture: tuple[str, ...] | None = Field(
         default=None,
-        description="hyperparameters that the score sees; default n_layers, width, width_1, ..., activation",
+        description="hyperparameters that the score chooses; default all that it sees",
     )
     sampler: Sampler = Field(default="tpe", description="Optuna's sampler for the training hyperparameters")
+    sampler_options: dict[str, Any] = Field(
+        default_factory=dict, description='arguments of a sampler given as "package:Class"'
+    )
     startup: int = Field(default=5, ge=2, description="trials of the second stage before tpe, gp or cmaes learns")
 
     @model_validator(mode="after")
-    def _startup_has_a_use(self) -> "TwoStageOptions":
-        if "startup" in self.model_fields_set:
-            OptunaOptions(sampler=self.sampler, startup=self.startup)
+    def _options_have_a_use(self) -> "TwoStageOptions":
+        given = {"startup": self.startup} if "startup" in self.model_fields_set else {}
+        OptunaOptions(sampler=self.sampler, sampler_options=self.sampler_options, **given)
         return self
+
+    @property
+    def of_training(self) -> OptunaOptions:
+        """Options of the second stage."""
+        chosen = OptunaOptions(sampler=self.sampler, sampler_options=self.sampler_options)
+        return chosen.model_copy(update={"startup": self.startup}) if chosen.takes_startup else chosen
 
 
 class TwoStageSearch:
@@ -47,31 +56,40 @@ class TwoStageSearch:
     Args:
         space: hyperparameter name -> range.
         seed: equal seeds, scores and histories propose equal configs.
-        scorer: gives a score a config, higher is better as published; asked for architectures alone.
+        scorer: gives a score to a config, higher is better as published; asked for architectures alone.
         options: of both stages.
         direction: which way the score points where the options leave it open.
+        seen: what the score sees of a config; two configs with the same have the same score.  None: all of it.
 
     Raises:
         SearchError: the space has no architecture, or nothing else.
     """
 
     def __init__(
-        self, space: Space, seed: int, scorer: Scorer, options: TwoStageOptions, *, direction: Direction = "published"
+        self,
+        space: Space,
+        seed: int,
+        scorer: Scorer,
+        options: TwoStageOptions,
+        *,
+        direction: Direction = "published",
+        seen: Callable[[Config], Hashable] | None = None,
     ) -> None:
         self._space, self._options, self._seed = checked(space), options, seed
         if unknown := sorted(set(options.architecture or ()) - set(space)):
             raise SearchError(
                 f"architecture names '{unknown[0]}', which is not in the space; there are {', '.join(space)}"
             )
-        names = [n for n in space if (n in options.architecture if options.architecture else ARCHITECTURE.fullmatch(n))]
+        chosen = options.architecture or (space if seen is None else seen_by(space, seen))
+        names = [n for n in space if n in chosen]
         self._architecture = {n: space[n] for n in names}
         self._training = {n: values for n, values in space.items() if n not in names}
         if not self._architecture:
             raise SearchError(f"the score has nothing to choose: {', '.join(space)} are all of the training")
         if not self._training:
             raise SearchError(
-                f"Optuna has nothing to choose: {', '.join(space)} are all of the architecture; "
-                "add learning_rate, batch_size, ... to the space, or take the method without '>optuna'"
+                f"Optuna has nothing to choose: {', '.join(space)} are all of the architecture; add hyperparameters "
+                "of the training to the space, or take the method without '>optuna'"
             )
         for name, values in self._architecture.items():
             if values.when and (parents := sorted(set(values.when) - set(names))):
@@ -125,7 +143,8 @@ class TwoStageSearch:
     @property
     def least_trials(self) -> int:
         """The first stage, whose best one begins the second, and one trial that has learnt something."""
-        return self._screen.most_trials + self._startup().get("startup", 1)
+        second = self._options.of_training
+        return self._screen.most_trials + (second.startup if second.takes_startup else 1)
 
     def _best(self) -> str | Wait:
         """The trial of the first stage whose architecture is taken: that of the lowest value."""
@@ -139,11 +158,7 @@ class TwoStageSearch:
         """Begin the second stage with the architecture of a trial of the first, or go on with it."""
         self._chosen = trial
         config = self._screened[trial]
-        self._optuna = OptunaSearch(
-            self._training_space(self._part(config)),
-            self._seed,
-            OptunaOptions(sampler=self._options.sampler, **self._startup()),
-        )
+        self._optuna = OptunaSearch(self._training_space(self._part(config)), self._seed, self._options.of_training)
         first = PastTrial(trial, self._rest(config), trial in self._values, self._values.get(trial))
         self._optuna.replay([first, *history])
 
@@ -152,9 +167,6 @@ class TwoStageSearch:
         assert self._chosen is not None
         answer = self._part(self._screened[self._chosen]) | self._optuna.ask(trial)
         return {name: answer[name] for name in self._space if name in answer}
-
-    def _startup(self) -> dict[str, int]:
-        return {} if self._options.sampler in ("qmc", "random") else {"startup": self._options.startup}
 
     def _training_space(self, architecture: Config) -> Space:
         """Ranges of the training hyperparameters beside an architecture, their conditions on it resolved."""

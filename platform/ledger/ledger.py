@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from ...searchers import optuna_private
 from ...searchers.optuna_search import distribution
 from ...searchers.searcher import PastTrial
 from ...searchers.space import Config
@@ -96,7 +97,7 @@ class Ledger:
         self.dataset_sha256, self.id = str(header["dataset_sha256"]), str(header.get("id", ""))
         self.patience = RETRY_SECONDS  # s, for a place that is locked or away
         self._storage, self._study_id = storage, study_id
-        self._reader = optuna.storages._CachedStorage(storage)  # reads a trial that has ended once
+        self._reader = optuna_private.cached(storage)
         self._guard = place.guard()
         self._reported: dict[int, float] = {}
         self._say: Callable[[str], None] = lambda text: None
@@ -118,7 +119,7 @@ class Ledger:
             with place.creating(spec.name) as (storage, name):
                 objectives = [spec.minimize, *([spec.cost] if spec.cost else [])]
                 study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), name)
-                storage.set_study_system_attr(study_id, "study:metric_names", objectives)  # as Study.set_metric_names
+                optuna_private.set_metric_names(storage, study_id, objectives)
                 storage.set_study_system_attr(study_id, _LEASE, 0)
                 storage.set_study_user_attr(study_id, "dftune", {**header, "version": VERSION})
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
@@ -174,23 +175,13 @@ class Ledger:
             LedgerError: it cannot be written.
         """
         self._say = say
-        key = {"study": self._study_id, "key": _LEASE, "number": lease.number}
-        where = "WHERE study_id = :study AND key = :key"
+        key = {"study": self._study_id, "key": _LEASE}
 
         def number_of_the_latest() -> int:
             with self._storage.engine.begin() as connection:
-                connection.execute(
-                    text(
-                        f"UPDATE study_system_attributes SET value_json = CAST(:number AS VARCHAR) {where} "
-                        "AND CAST(value_json AS INTEGER) < :number"
-                    ),
-                    key,
-                )
-                return int(
-                    connection.execute(
-                        text(f"SELECT value_json FROM study_system_attributes {where}"), key
-                    ).scalar_one()
-                )
+                raised = {**key, "number": lease.number}
+                connection.execute(text(optuna_private.RAISE_SYSTEM_ATTRIBUTE), raised)
+                return int(connection.execute(text(optuna_private.SYSTEM_ATTRIBUTE), key).scalar_one())
 
         if self._again(number_of_the_latest) > lease.number:
             raise LeaseLost(f"{self.place}: another process has taken the study over; nothing is written")
@@ -202,13 +193,13 @@ class Ledger:
         if self._lease is not None:
             # PostgreSQL lets writers look at the same time, and makes a claim wait for them, and them for it.
             lock = " FOR SHARE" if isinstance(self.place, Database) else ""
-            query = f"SELECT value_json FROM study_system_attributes WHERE study_id = :study AND key = :key{lock}"
+            query = f"{optuna_private.SYSTEM_ATTRIBUTE}{lock}"
             if int(connection.execute(text(query), key).scalar_one()) > self._lease.number:
                 self._lease.check()  # says who, if it can be seen already
                 raise LeaseLost(f"{self.place}: another process has taken the study over; nothing more is written")
         if self._asking is not None:
-            query = "SELECT number FROM trials WHERE study_id = :study ORDER BY trial_id DESC LIMIT 1"
-            if connection.execute(text(query), {"study": self._study_id}).scalar_one() != self._asking:
+            query, values = optuna_private.LATEST_NUMBER, {"study": self._study_id}
+            if connection.execute(text(query), values).scalar_one() != self._asking:
                 raise _Numbered
 
     def _again(self, act: Callable[[], T]) -> T:
@@ -277,11 +268,11 @@ class Ledger:
                 raise LedgerError(
                     f"{self.place}: another process has added trials to this study; run one at a time"
                 ) from error
-            self._ids[trial] = found._trial_id
+            self._ids[trial] = optuna_private.trial_id(found)
 
     def _id(self, trial: int) -> int:
         if trial not in self._ids:  # it is of an earlier session
-            self._ids = {t.number: t._trial_id for t in self._frozen()}
+            self._ids = {t.number: optuna_private.trial_id(t) for t in self._frozen()}
         return self._ids[trial]
 
     def reported(self, trial: int, epoch: int, value: float) -> None:

@@ -16,6 +16,7 @@ import optuna
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
+from ...searchers import optuna_private
 from ...trainables.errors import InputError
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
@@ -86,7 +87,7 @@ class LedgerFile:
             raise LedgerError(f"{self}: no ledger; `dftune study list` shows the studies there are")
         storage = _sqlite(self.path)
         (study,) = storage.get_all_studies()
-        return storage, study._study_id
+        return storage, optuna_private.study_id(study)
 
     def guard(self) -> Callable[[], None]:
         """A look whether the file is still the one it is now; raises where it is away, or another."""
@@ -146,20 +147,17 @@ class Database:
     def names(self) -> list[str]:
         """Names of the studies there, sorted.  Raises LedgerError if the database cannot be read."""
         with self._asked() as engine, engine.connect() as connection:
-            if not inspect(connection).has_table("studies"):
+            if not inspect(connection).has_table(optuna_private.TABLE_OF_STUDIES):
                 return []
-            query = (
-                "SELECT study_name FROM studies JOIN study_user_attributes USING (study_id) WHERE key = 'dftune' "
-                "AND study_name NOT LIKE '.%'"
-            )
-            return sorted(connection.execute(text(query)).scalars())
+            query = f"{optuna_private.STUDIES_WITH_ATTRIBUTE} AND study_name NOT LIKE '.%'"
+            return sorted(connection.execute(text(query), {"key": "dftune"}).scalars())
 
     def holds(self, name: str) -> bool:
         """Whether the study is there.  Errors as ``names``."""
         with self._asked() as engine, engine.connect() as connection:
-            if not inspect(connection).has_table("studies"):
+            if not inspect(connection).has_table(optuna_private.TABLE_OF_STUDIES):
                 return False
-            found = connection.execute(text("SELECT 1 FROM studies WHERE study_name = :name"), {"name": name})
+            found = connection.execute(text(optuna_private.STUDY_OF_NAME), {"name": name})
             return found.first() is not None
 
     def home(self, name: str) -> Home:
@@ -176,19 +174,14 @@ class Database:
         try:
             yield storage, temporary
             with storage.engine.begin() as connection:
-                connection.execute(
-                    text("UPDATE studies SET study_name = :name WHERE study_name = :temporary"),
-                    {"name": name, "temporary": temporary},
-                )
+                connection.execute(text(optuna_private.RENAME_STUDY), {"name": name, "temporary": temporary})
         except IntegrityError as error:
             raise LedgerError(
                 f"{self}: a study '{name}' exists; go on with `dftune study resume {name}`, or choose another name"
             ) from error
         finally:
             with storage.engine.connect() as connection:
-                left = connection.execute(
-                    text("SELECT study_id FROM studies WHERE study_name = :temporary"), {"temporary": temporary}
-                ).scalar()
+                left = connection.execute(text(optuna_private.STUDY_OF_NAME), {"name": temporary}).scalar()
             if left is not None:
                 storage.delete_study(left)
             close(storage)

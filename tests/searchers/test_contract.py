@@ -1,167 +1,155 @@
-"""What every method promises (DESIGN, section 9); a new one joins by its line in SEARCHERS."""
+"""What every method promises; a new one joins by its line in SEARCHERS.
+
+The claims are those of ``dftune.testing``, so that other people's searchers are held to the same.
+"""
 
 import itertools
-import math
-import random
+from functools import partial
 
 import pytest
 
-from dftune.searchers import SEARCHERS
-from dftune.searchers.searcher import PastTrial, Pruned, Wait
-from dftune.searchers.space import Choice, Float, Int
+from dftune.searchers import SEARCHERS, Method, SearchTask, scored_methods
+from dftune.searchers.random_search import RandomSearch
+from dftune.searchers.searcher import WAIT
+from dftune.testing import check_searcher
+from dftune.testing import searchers as contract
 
-SPACE = {
-    "n_layers": Int(low=1, high=3),
-    "width": Int(low=16, high=256, log=True),
-    "activation": Choice(values=("relu", "tanh")),
-    "learning_rate": Float(low=1e-4, high=1e-2, log=True),
-}
-# Widths for each layer, and a weight decay for the one optimizer that has its own.
-CONDITIONAL = {
-    "n_layers": Int(low=1, high=3),
-    "width": Int(low=16, high=256, log=True),
-    "width_2": Int(low=16, high=256, log=True, when={"n_layers": (2, 3)}),
-    "width_3": Int(low=16, high=256, levels=(16, 64, 256), when={"n_layers": (3,)}),
-    "optimizer": Choice(values=("adam", "adamw")),
-    "weight_decay": Float(low=1e-6, high=1e-2, log=True, when={"optimizer": ("adamw",)}),
-    "learning_rate": Float(low=1e-4, high=1e-2, log=True),
-}
-EXISTS = {
-    "width_2": lambda config: config["n_layers"] >= 2,
-    "width_3": lambda config: config["n_layers"] == 3,
-    "weight_decay": lambda config: config["optimizer"] == "adamw",
-}
-SPACES = {"plain": SPACE, "conditional": CONDITIONAL}
+# A score whose direction is known, and one whose direction the trials must tell.
+DIRECTIONS = {"known": "published", "unknown": "learnt"}
+METHODS: dict[str, Method] = {**SEARCHERS, **scored_methods(DIRECTIONS)}
 # Few trials, so that methods with an end reach it.
 OPTIONS: dict[str, dict[str, int]] = {
-    "naswot": {"candidates": 20, "top": 3, "calibration": 4},
-    "rfr": {"candidates": 20, "top": 5},
-    "optuna+naswot": {"lookahead": 3},
-    "optuna+rfr": {"lookahead": 3},
+    "unknown": {"candidates": 20, "top": 3, "calibration": 4},
+    "known": {"candidates": 20, "top": 5},
+    "optuna+unknown": {"lookahead": 3},
+    "optuna+known": {"lookahead": 3},
 }
-MOST = 30
 
 
-def true_value(config) -> float:
-    """A smooth value to minimise, with its optimum inside the space."""
-    return 0.1 + too_wide(config) + abs(math.log(config["learning_rate"] / 1e-3)) / config["n_layers"]
+def build(name, space, seed):
+    method = METHODS[name]
+    more = {}
+    if method.score is not None:
+        more = {"scorer": contract.scorer, "seen": contract.seen, "direction": DIRECTIONS[method.score]}
+    return method.build(SearchTask(space, seed, **more), method.options(**OPTIONS.get(name, {})))
 
 
-def too_wide(config) -> float:
-    """How far the widths are from 90, in the mean over those that the config has."""
-    widths = [value for name, value in config.items() if name.startswith("width")]
-    return sum(abs(math.log(width / 90)) for width in widths) / len(widths)
+def pairs():
+    for name, (kind, space) in itertools.product(METHODS, contract.SPACES.items()):
+        yield pytest.param(partial(build, name), space, id=f"{name}-{kind}")
 
 
-def scorer(configs):
-    """A score of the architecture that knows something: higher is better."""
-    return [-too_wide(c) + 0.1 * c["n_layers"] for c in configs]
-
-
-def build(name, space, seed=0):
-    method = SEARCHERS[name]
-    return method.build(SPACES[space], seed, scorer if method.score else None, method.options(**OPTIONS.get(name, {})))
-
-
-def run(searcher, parallel=1, seed=0, history=()):
-    """Ask and tell with ``parallel`` trials under way, ending in random order: the proposals in the order of asking."""
-    order, asked, running, ended = random.Random(seed), [], [], False
-    number = len(history)
-    while True:
-        while len(running) < parallel and not ended and number < MOST:
-            config = searcher.ask(str(number))
-            if isinstance(config, Wait):
-                assert running, "a method may wait only for trials under way"
-                break
-            if config is None:
-                ended = True
-                break
-            asked.append(config)
-            if not isinstance(config, Pruned):
-                running.append((str(number), config))
-            number += 1
-        if not running:
-            return asked
-        trial, config = running.pop(order.randrange(len(running)))
-        searcher.tell(trial, true_value(config))
-
-
-every_method = pytest.mark.parametrize("name, space", list(itertools.product(SEARCHERS, SPACES)))
-
-
-def past(trial, answer) -> PastTrial:
-    """A proposal as history: pruned, or trained to its value."""
-    if isinstance(answer, Pruned):
-        return PastTrial(trial, answer.config, True, None, pruned=True)
-    return PastTrial(trial, answer, True, true_value(answer))
+every_method = pytest.mark.parametrize("build, space", list(pairs()))
 
 
 @every_method
-def test_every_config_lies_in_the_space(name, space):
-    asked = run(build(name, space))
-    assert asked
-    ranges = SPACES[space]
-    for config in (a.config if isinstance(a, Pruned) else a for a in asked):
-        assert list(config) == [key for key in ranges if key not in EXISTS or EXISTS[key](config)]
-        assert all(ranges[key].holds(value) for key, value in config.items())
+def test_every_config_lies_in_the_space(build, space):
+    contract.check_configs(build, space)
 
 
 @every_method
-def test_equal_seeds_propose_equal_configs_and_other_seeds_others(name, space):
-    assert run(build(name, space)) == run(build(name, space))
-    assert run(build(name, space)) != run(build(name, space, seed=1))
+def test_equal_seeds_propose_equal_configs_and_other_seeds_others(build, space):
+    contract.check_seeds(build, space)
 
 
 @every_method
 @pytest.mark.parametrize("parallel", [2, 5])
-def test_trials_in_parallel_are_fed_to_the_end(name, space, parallel):
-    assert len(run(build(name, space), parallel)) == len(run(build(name, space)))
+def test_trials_in_parallel_are_fed_to_the_end(build, space, parallel):
+    contract.check_parallel_trials(build, space, parallel)
 
 
 @every_method
-def test_asking_on_after_the_end_says_so_again(name, space):
-    searcher = build(name, space)
-    asked = run(searcher)
-    if len(asked) < MOST:
-        assert searcher.ask("beyond") is None
-        assert searcher.ask("beyond") is None
+def test_asking_on_after_the_end_says_so_again(build, space):
+    contract.check_end(build, space)
 
 
 @every_method
 @pytest.mark.parametrize("finished", [0, 1, 3, 5])
-def test_a_replayed_history_is_continued_as_if_nothing_had_happened(name, space, finished):
-    undisturbed = run(build(name, space))
-    history = [past(str(n), answer) for n, answer in enumerate(undisturbed[:finished])]
-    searcher = build(name, space)
-    searcher.replay(history)
-    assert run(searcher, history=history) == undisturbed[finished:]
+def test_a_replayed_history_is_continued_as_if_nothing_had_happened(build, space, finished):
+    contract.check_replay(build, space, finished)
 
 
 @every_method
-def test_an_unfinished_trial_of_a_replayed_history_is_not_proposed_again(name, space):
-    undisturbed = run(build(name, space))
-    history = [
-        PastTrial("0", undisturbed[0], True, true_value(undisturbed[0])),
-        PastTrial("1", undisturbed[1], False, None),
-    ]
-    searcher = build(name, space)
-    searcher.replay(history)
-    searcher.tell("1", true_value(undisturbed[1]))
-    assert run(searcher, history=history) == undisturbed[2:]
+def test_an_unfinished_trial_of_a_replayed_history_is_not_proposed_again(build, space):
+    contract.check_unfinished_trial(build, space)
 
 
 @every_method
-def test_failed_trials_do_not_end_the_search(name, space):
-    searcher, asked = build(name, space), 0
-    while asked < 8 and (config := searcher.ask(str(asked))) is not None:
-        assert not isinstance(config, Wait)
-        searcher.tell(str(asked), None)
-        asked += 1
-    assert asked >= 5
+def test_failed_trials_do_not_end_the_search(build, space):
+    contract.check_failed_trials(build, space)
 
 
-@pytest.mark.parametrize("name", SEARCHERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_condition_that_cannot_hold_is_refused(name):
-    method, space = SEARCHERS[name], CONDITIONAL | {"batch_size": Int(low=1, high=9, when={"n_layers": (7,)})}
-    with pytest.raises(ValueError, match="when of 'batch_size' names 'n_layers' with the value 7, which it never has"):
-        method.build(space, 0, scorer if method.score else None, method.options())
+    contract.check_impossible_condition(partial(build, name))
+
+
+# ---------------------------------------------------------------- the contract itself can fail
+
+
+def test_random_search_keeps_the_contract():
+    check_searcher(RandomSearch)
+
+
+class OneMore(RandomSearch):
+    def ask(self, trial):
+        return super().ask(trial) | {"dropout": 0.5}
+
+
+class OutOfRange(RandomSearch):
+    def ask(self, trial):
+        return super().ask(trial) | {"learning_rate": 1.0}
+
+
+class OfNoSeed(RandomSearch):
+    def __init__(self, space, seed):
+        super().__init__(space, 0)
+
+
+class AfterItsEnd(RandomSearch):
+    def ask(self, trial):
+        return None if trial == "9" else super().ask(trial)
+
+
+class Forgetful(RandomSearch):
+    def replay(self, history):
+        pass
+
+
+class AfraidOfFailures(RandomSearch):
+    failed = 0
+
+    def ask(self, trial):
+        return None if self.failed > 2 else super().ask(trial)
+
+    def tell(self, trial, value):
+        self.failed += value is None
+
+
+class Waiting(RandomSearch):
+    def ask(self, trial):
+        return WAIT
+
+
+class TakesAnything(RandomSearch):
+    def __init__(self, space, seed):
+        possible = {name: values for name, values in space.items() if name != "batch_size"}
+        super().__init__(possible, seed)
+
+
+@pytest.mark.parametrize(
+    "searcher, text",
+    [
+        (OneMore, "needs the hyperparameters n_layers, width, activation, learning_rate, in this order"),
+        (OutOfRange, "outside of its range: learning_rate = 1.0"),
+        (OfNoSeed, "two seeds gave the same configs"),
+        (AfterItsEnd, "it goes on after its end"),
+        (Forgetful, "after a replay of 1 trials it goes on otherwise"),
+        (AfraidOfFailures, "it ends after 3 failed trials"),
+        (Waiting, "a method may wait only for trials under way"),
+        (TakesAnything, "of a condition that cannot hold it says nothing"),
+    ],
+)
+def test_the_contract_sees_each_fault(searcher, text):
+    with pytest.raises(AssertionError, match=text):
+        check_searcher(searcher)

@@ -76,8 +76,12 @@ def test_the_sobol_sequence_covers_a_range_more_evenly_than_draws_do():
 
 
 def test_an_unknown_sampler_is_refused_with_the_names_there_are():
-    with pytest.raises(ValidationError, match=r"Input should be 'tpe', 'gp', 'cmaes', .* or 'random'"):
+    with pytest.raises(
+        ValidationError, match=r"unknown sampler 'anneal'; there are tpe, gp, cmaes, .*, random, or give"
+    ):
         OptunaOptions(sampler="anneal")
+    with pytest.raises(ValidationError, match=r"unknown sampler 'cma-es'; did you mean 'cmaes'\?"):
+        OptunaOptions(sampler="cma-es")
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])

@@ -97,7 +97,7 @@ def permutation(n, inversions):
 
 
 def passes_by_brute_force(pairs, score):
-    """DESIGN, section 9, by counting pairs: Kendall's tau-b, its standard error, the best 30 %."""
+    """The rule by counting pairs: Kendall's tau-b, its standard error, the best 30 %."""
     n = len(pairs)
     order = [((a > c) - (a < c)) * ((b < d) - (b > d)) for (a, b), (c, d) in itertools.combinations(pairs, 2)]
     untied = [sum(p[k] != q[k] for p, q in itertools.combinations(pairs, 2)) for k in (0, 1)]

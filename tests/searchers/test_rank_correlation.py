@@ -1,10 +1,13 @@
-"""Kendall's rank correlation of a score: against counting pairs, and its error against shuffled values."""
+"""Kendall's rank correlation of a score: against counting pairs and scipy, and its error against shuffled values."""
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from dftune.searchers.rank_correlation import rank_correlation
 
@@ -43,3 +46,26 @@ def test_equal_scores_or_values_say_nothing(equal):
 def test_the_error_is_the_spread_over_all_orders_of_the_values(n):
     taus = [rank_correlation(range(n), order)[0] for order in itertools.permutations(range(n))]
     assert rank_correlation(range(n), range(n))[1] == pytest.approx(np.std(taus), rel=1e-12)
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4, 20, 10**6])
+def test_it_is_what_scipy_gives(n_ranks):
+    rng = np.random.default_rng(n_ranks)
+    for n in (2, 3, 5, 8, 30, 100, 700):
+        for _ in range(8):
+            scores = rng.integers(n_ranks, size=n) / 7
+            values = rng.integers(n_ranks, size=n) / 3 - rng.choice([-1, 0, 1]) * scores
+            expected = kendalltau(scores, -values).statistic
+            assert rank_correlation(scores, values)[0] == pytest.approx(expected, rel=1e-14, nan_ok=True)
+
+
+def test_many_ties_leave_it_at_one():
+    scores = np.repeat([0.0, 1.0], 2000)
+    assert rank_correlation(scores, -scores)[0] == 1
+    assert rank_correlation(scores, scores)[0] == -1
+
+
+def test_it_does_not_import_scipy():
+    code = "import sys, dftune.searchers.rank_correlation; print([m for m in sys.modules if m.startswith('scipy')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ import threading
 import pytest
 from ray import tune
 
-from dftune.searchers import SEARCHERS
+from dftune.searchers import SEARCHERS, SearchTask, scored_methods
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.searcher import WAIT, PastTrial, Pruned
 from dftune.searchers.space import Float
@@ -208,12 +208,20 @@ def test_interrupted_trials_stay_unfinished_unless_they_had_come_to_their_end():
     assert notebook.of("told") == [(1, 0.2, None)]
 
 
-@pytest.mark.parametrize("name", [n for n, m in SEARCHERS.items() if m.score is None])
+def near_zero(configs):
+    """A score that knows where the parabola is low."""
+    return [-abs(c["x"]) for c in configs]
+
+
+SCORED = scored_methods(["score"])
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
 def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     method = SEARCHERS[name]
     notebook = Notebook()
     searcher = TuneSearcher(
-        method.build(SPACE, 0, None, method.options()), metric="loss", max_trials=8, record=notebook
+        method.build(SearchTask(SPACE, 0), method.options()), metric="loss", max_trials=8, record=notebook
     )
     results = fit(searcher, parabola, tmp_path)
     assert searcher.error is None
@@ -221,11 +229,11 @@ def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     assert {t: v for t, v, _ in notebook.of("told")} == {t: x**2 for t, x in notebook.of("asked")}
 
 
-@pytest.mark.parametrize("name", ["naswot", "rfr"])
-def test_screening_methods_plug_into_ray_tune_with_any_scoring_function(name, tmp_path):
-    method = SEARCHERS[name]
+@pytest.mark.parametrize("direction", ["learnt", "published"])
+def test_screening_methods_plug_into_ray_tune_with_any_scoring_function(direction, tmp_path):
+    method = SCORED["score"]
     options = method.options(candidates=12, top=2, calibration=3)
-    searcher = method.build(SPACE, 0, lambda configs: [-abs(c["x"]) for c in configs], options)
+    searcher = method.build(SearchTask(SPACE, 0, near_zero, direction=direction), options)
     results = fit(TuneSearcher(searcher, metric="loss"), parabola, tmp_path)
     assert 3 <= len(results) <= 5
     best = min(abs(c["x"]) for c in searcher._candidates)
@@ -306,10 +314,10 @@ def test_pruned_candidates_before_a_wait_are_not_asked_for_again():
 
 
 def test_optuna_pruned_by_a_score_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
-    method, notebook = SEARCHERS["optuna+rfr"], Notebook()
+    method, notebook = SCORED["optuna+score"], Notebook()
     options = method.options(warmup=4, startup=4)
     searcher = TuneSearcher(
-        method.build(SPACE, 0, lambda configs: [-abs(c["x"]) for c in configs], options),
+        method.build(SearchTask(SPACE, 0, near_zero), options),
         metric="loss",
         max_trials=10,
         record=notebook,
@@ -323,9 +331,9 @@ def test_optuna_pruned_by_a_score_plugs_into_ray_tune_with_any_scoring_function(
 
 
 def test_a_two_stage_method_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
-    method, space = SEARCHERS["naswot>optuna"], SPACE | {"rate": Float(low=0, high=1)}
+    method, space = SCORED["score>optuna"], SPACE | {"rate": Float(low=0, high=1)}
     options = method.options(architecture=("x",), candidates=12, calibration=2, startup=2)
-    searcher = method.build(space, 0, lambda configs: [-abs(c["x"]) for c in configs], options)
+    searcher = method.build(SearchTask(space, 0, near_zero, direction="learnt"), options)
     results = fit(TuneSearcher(searcher, metric="loss", max_trials=8), parabola, tmp_path)
     assert len(results) == 8
     closest = min((r.config["x"] for r in results), key=abs)

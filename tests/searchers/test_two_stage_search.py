@@ -36,8 +36,14 @@ def good_score(configs):
     return [-badness(c) for c in configs]
 
 
-def search(space=SPACE, scorer=good_score, seed=0, direction="published", **options):
-    return TwoStageSearch(space, seed, scorer, TwoStageOptions(**{"candidates": 40, **options}), direction=direction)
+def seen(config):
+    """What a score sees: the network."""
+    return tuple((n, v) for n, v in config.items() if n in ARCHITECTURE or n.startswith("width_"))
+
+
+def search(space=SPACE, scorer=good_score, seed=0, direction="published", seen=seen, **options):
+    options = TwoStageOptions(**{"candidates": 40, **options})
+    return TwoStageSearch(space, seed, scorer, options, direction=direction, seen=seen)
 
 
 def run(searcher, n, value_of=value_of):
@@ -209,6 +215,18 @@ def test_widths_of_single_layers_are_architecture():
     assert len({c["batch_size"] for c in configs}) > 3
 
 
+def test_a_score_that_sees_everything_leaves_optuna_nothing():
+    with pytest.raises(SearchError, match="Optuna has nothing to choose"):
+        search(seen=None)
+
+
+def test_a_sampler_of_other_people_can_choose_the_training():
+    foreign = run(search(sampler="optuna.samplers:RandomSampler"), 6)
+    assert foreign[0] == run(search(sampler="random"), 1)[0]
+    assert len({c["learning_rate"] for c in foreign}) == 6
+    assert search(sampler="optuna.samplers:RandomSampler").least_trials == 1 + 1
+
+
 # ---------------------------------------------------------------- conditions
 
 CONDITIONAL = {
@@ -246,7 +264,25 @@ def test_a_condition_of_the_architecture_on_the_training_is_refused():
         "n_layers": Int(low=1, high=3, when={"optimizer": ("adam",)}),
     }
     with pytest.raises(SearchError, match="'n_layers' depends on 'optimizer', which is chosen after it"):
-        search(space)
+        search(space, architecture=("width", "n_layers"))
+
+
+def test_what_brings_the_architecture_into_being_belongs_to_it():
+    # Another optimizer has another number of layers, which the score sees.
+    space = {
+        "optimizer": Choice(values=("adam", "sgd")),
+        "width": Int(low=4, high=64),
+        "n_layers": Int(low=1, high=3, when={"optimizer": ("adam",)}),
+        "learning_rate": SPACE["learning_rate"],
+    }
+    asked = []
+
+    def scorer(configs):
+        asked.extend(configs)
+        return [float(c["width"]) for c in configs]
+
+    search(space, scorer).ask("0")
+    assert {tuple(c) for c in asked} == {("optimizer", "width", "n_layers"), ("optimizer", "width")}
 
 
 def test_a_condition_that_names_nothing_in_the_space_is_refused_at_once():
@@ -327,7 +363,8 @@ def test_a_replayed_trial_under_way_is_told_to_optuna_when_it_ends():
         (
             {"width": SPACE["width"], "n_layers": SPACE["n_layers"]},
             {},
-            "Optuna has nothing to choose: width, n_layers are all of the architecture; add learning_rate, batch_size",
+            "Optuna has nothing to choose: width, n_layers are all of the architecture; add hyperparameters of the "
+            "training to the space, or take the method without '>optuna'",
         ),
         (
             SPACE,
@@ -349,6 +386,8 @@ def test_options_that_do_not_exist_or_have_no_use_are_refused():
         TwoStageOptions(tops=3)
     with pytest.raises(ValidationError, match="sampler 'qmc' does not learn"):
         TwoStageOptions(sampler="qmc", startup=3)
+    with pytest.raises(ValidationError, match="sampler_options belong to a sampler given as"):
+        TwoStageOptions(sampler_options={"seed": 3})
 
 
 def test_it_needs_both_stages():

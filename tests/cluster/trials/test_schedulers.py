@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from dftune.cluster.trials.schedulers import asha, brackets, hyperband, median, pause_epochs
 from dftune.platform.spec import SpecError, StudySpec
-from dftune.searchers import SEARCHERS
+from dftune.searchers import SEARCHERS, SearchTask, scored_methods
 from dftune.searchers.grid_search import GridSearch
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.space import Choice, Float, Int
@@ -49,6 +49,10 @@ def limit(config):
 
 def scorer(configs):
     return [-abs(math.log(c["width"] / 90)) + 0.1 * c["n_layers"] for c in configs]
+
+
+def seen(config):
+    return config["n_layers"], config["width"], config["activation"]
 
 
 def loss(config, epoch):
@@ -135,11 +139,13 @@ def fit(method, scheduler, folder, *, pauses=(), ending=lambda trial: "", log=""
     return notebook
 
 
+DIRECTIONS = {"naswot": "learnt", "rfr": "published"}
+METHODS = {**SEARCHERS, **scored_methods(DIRECTIONS)}
 # Median stopping asks of a method no more than ASHA does, and HyperBand the same of many: those pairs are slow tests.
-QUICK = {"asha": SEARCHERS, "median": ("random", "oat"), "hyperband": ("random", "oat", "direct", "optuna+rfr")}
+QUICK = {"asha": METHODS, "median": ("random", "oat"), "hyperband": ("random", "oat", "direct", "optuna+rfr")}
 PAIRS = [
     pytest.param(name, scheduler, marks=[] if name in QUICK[scheduler] else pytest.mark.slow)
-    for name in SEARCHERS
+    for name in METHODS
     for scheduler in SCHEDULERS
 ]
 
@@ -147,8 +153,9 @@ PAIRS = [
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("name, scheduler", PAIRS)
 def test_every_scheduler_combines_with_every_method(name, scheduler, tmp_path):
-    method = SEARCHERS[name]
-    method = method.build(SPACE, 0, scorer if method.score else None, method.options(**OPTIONS.get(name, {})))
+    method = METHODS[name]
+    more = {"direction": DIRECTIONS[method.score], "scorer": scorer, "seen": seen} if method.score else {}
+    method = method.build(SearchTask(SPACE, 0, **more), method.options(**OPTIONS.get(name, {})))
     found = fit(method, SCHEDULERS[scheduler](), tmp_path, pauses=PAUSES.get(scheduler, ()), max_trials=10)
     assert len(found.ends) >= 8
     if scheduler != "median":  # which stops none before three have gone further
