@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from dftune.platform.cli.main import cli
-from dftune.platform.figures.png import trials as plots
+from dftune.platform.figures import trials as plots
 from dftune.platform.figures.trials import NotDrawn, is_log, pareto_front, ticks_between
 from dftune.platform.ledger.ledger import Ledger, LedgerTrial
 from dftune.platform.spec import StudySpec
