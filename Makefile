@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo check test test-without-ray test-with-ray test-slow lint lock clean
 
 demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
 	rm -rf studies/al4
 	$(BIN)/dftune study run examples/al4.toml
 
-test: $(READY)  ## all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+check: lint test-without-ray  ## style, types, and the tests that need no Ray: two minutes
+
+test: test-without-ray test-with-ray  ## all tests but the slow ones
+
+test-without-ray: $(READY)
+	$(BIN)/python -m pytest -m "not ray and not slow" --numprocesses auto --maxprocesses 8 --dist worksteal
+
+test-with-ray: $(READY)  # one after the other: they share a Ray that takes all cores
+	$(BIN)/python -m pytest -m "ray and not slow"
 
 test-slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow

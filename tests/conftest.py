@@ -1,15 +1,22 @@
-"""What several test files share: one local Ray for the session, a dataset that is cheap to work on, and a model."""
+"""What several test files share: one local Ray for the session, a dataset that is cheap to work on, and a model.
+
+`make check` runs the tests that need no Ray (``-m "not ray and not slow"``).  A test that takes ``local_ray``, directly
+or through another fixture, is marked ``ray`` here; one that starts Ray in another process is marked where it stands.
+A test that takes ``shared``, the DFT data outside the repository, is marked ``slow``.
+"""
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import ray
 
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.tests.places import ROOT
+from dftune.tests.places import ROOT, SHARED
 from dftune.tests.postgresql_server import Server, programs
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
@@ -22,6 +29,30 @@ from dftune.trainables.ldos.training_data import Scaling, SnapshotData, Training
 # A shell that runs the tests in the background has Ctrl-C ignored, by every process that they start, too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
+def start_no_ray(*arguments: object, **settings: object) -> None:
+    """In the place of ``ray.init`` in tests without the mark ``ray``."""
+    raise AssertionError("a test that starts Ray takes the fixture local_ray, or is marked with pytest.mark.ray")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """A test without the mark ``ray`` fails if it, one of its fixtures or a process that it starts, starts Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("ray") is None:
+            patch.setattr(ray, "init", start_no_ray)
+            patch.setenv("RAY_ADDRESS", "a test without the mark ray")  # no HOST:PORT, so that connecting to it fails
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +91,18 @@ def described(al4, local_ray) -> Dataset:
     """The same, with cheap descriptors: a cutoff of 4 Å and 2J = 4."""
     compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4)).close()
     return al4
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """Where a file or folder of the DFT data lies that are not in the repository; without it the test is skipped."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"needs {name} of the DFT data in ../shared/data, which are not in the repository")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture

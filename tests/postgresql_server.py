@@ -69,7 +69,7 @@ class Server:
         """Start it, and wait until it answers."""
         import psycopg
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 600
         while True:
             if self._process is None or self._process.poll() is not None:  # those of a killed one are still ending
                 with (self.folder / "log").open("ab") as log:

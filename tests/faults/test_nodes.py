@@ -61,7 +61,7 @@ print(json.dumps({
 def test_a_node_lost_in_the_search_costs_only_the_trial_that_ran_there(described, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", STUDY, described.path, tmp_path, json.dumps(CHEAP)],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = json.loads(ran.stdout.splitlines()[-1])

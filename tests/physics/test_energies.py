@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from dftune.tests.places import SHARED
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.physics.energies import band_energy, energies, entropy_term, fermi_level, n_electrons
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
@@ -96,11 +95,9 @@ def test_the_linear_rule_is_off_by_tens_of_mev_an_atom_as_the_broadening_has_it(
 
 
 @pytest.mark.parametrize("name, bound", [("al4_933K", 1.5), ("be4", 0.2)])
-def test_other_temperatures_and_metals_meet_quantum_espresso_too(name, bound, tmp_path):
+def test_other_temperatures_and_metals_meet_quantum_espresso_too(name, bound, tmp_path, shared):
     # Measured mean band-energy errors: -0.85 meV/atom (aluminium at 933 K), -0.11 (beryllium, PBE ultrasoft).
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the raw data of {name} are not here")
-    dataset = import_dataset([SHARED / name], tmp_path / name)
+    dataset = import_dataset([shared(name)], tmp_path / name)
     band, _, level, electrons = errors(dataset, "least-squares")
     assert abs(band.mean()) < bound
     assert np.abs(level).max() < 10.0

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from dftune.tests.places import SHARED
 from dftune.trainables.physics.ewald import ewald
 from dftune.trainables.physics.units import COULOMB
 
@@ -114,11 +113,9 @@ def test_a_supercell_has_as_many_times_the_energy_in_few_atoms_or_many(monkeypat
 
 
 @pytest.mark.parametrize("name", ["al4", "al4_933K", "al8", "al32", "be4"])
-def test_the_ions_have_the_energy_of_quantum_espresso(name):
+def test_the_ions_have_the_energy_of_quantum_espresso(name, shared):
     # Measured: at most 0.0010 meV/atom, for al32.
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the raw data of {name} are not here")
-    for path in sorted((SHARED / name).glob("[0-9]*.json")):
+    for path in sorted(shared(name).glob("[0-9]*.json")):
         facts = json.loads(path.read_text())
         config = facts["config"]
         cell, positions = np.array(config["cell_angstrom"]), np.array(config["positions_angstrom"])

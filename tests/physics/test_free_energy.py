@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dftune.tests.places import DATA, SHARED
+from dftune.tests.places import DATA
 from dftune.trainables.physics.core_charge import core_density
 from dftune.trainables.physics.energies import Energies, energies
 from dftune.trainables.physics.ewald import ewald
@@ -92,13 +92,11 @@ def test_each_term_is_that_of_quantum_espresso(name, cutoff, functional, charge,
         ("be4", "pbe", 0.05, 0.06),
     ],
 )
-def test_the_free_energy_of_the_density_is_that_of_quantum_espresso(name, functional, mean, largest, bundled):
+def test_the_free_energy_of_the_density_is_that_of_quantum_espresso(name, functional, mean, largest, bundled, shared):
     # meV/atom; measured: mean |A - QE| 0.010 over the 30 of al4 (at most 0.042), 0.001 al8, 0.009 al32, 0.006 at 933 K,
     # 0.012 over the 4 of be4 (at most 0.028).
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the raw data of {name} are not here")
     errors = []
-    for path in sorted((SHARED / name).glob("[0-9]*.json")):
+    for path in sorted(shared(name).glob("[0-9]*.json")):
         facts = json.loads(path.read_text())
         config = facts["config"]
         positions = np.array(config["positions_angstrom"])
@@ -118,13 +116,11 @@ def test_the_free_energy_of_the_density_is_that_of_quantum_espresso(name, functi
 
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("name, bound", [("al4", 0.5), ("al4_933K", 1.2), ("be4", 0.5)])
-def test_the_free_energy_of_the_ldos_alone_is_that_of_quantum_espresso(name, bound, step, bundled):
+def test_the_free_energy_of_the_ldos_alone_is_that_of_quantum_espresso(name, bound, step, bundled, shared):
     # meV/atom; measured mean |A - QE|: 0.12 and 0.10 (al4, every and every second energy; the first three here),
     # 0.66 and 0.45 (933 K), 0.08 and 0.06 (be4).
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the raw data of {name} are not here")
     errors = []
-    for path in sorted((SHARED / name).glob("[0-9]*.json"))[:3]:
+    for path in sorted(shared(name).glob("[0-9]*.json"))[:3]:
         facts = json.loads(path.read_text())
         config, stored = facts["config"], facts["config"]["energy_grid_ev"]
         positions, cell = np.array(config["positions_angstrom"]), np.array(config["cell_angstrom"])

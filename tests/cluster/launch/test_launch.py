@@ -56,7 +56,7 @@ with open(f"{{home}}/ray", "a") as log:
     log.write(json.dumps(seen) + "\\n")
 if head:
     listener = socket.create_server(("127.0.0.1", int([a for a in sys.argv if a.startswith("--port=")][0][7:])))
-time.sleep(100)
+time.sleep(1000)
 """
 DFTUNE = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
@@ -133,7 +133,7 @@ def submit(home, launch, number=4711, **environment) -> subprocess.Popen:
     )
 
 
-def ended(process, seconds=60):
+def ended(process, seconds=600):
     try:
         output, _ = process.communicate(timeout=seconds)
     finally:
@@ -154,7 +154,7 @@ def left_behind(home) -> list[str]:
     return lines
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=600):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -198,7 +198,7 @@ def test_a_job_submitted_again_goes_on_with_the_study(stand_ins):
 
 def test_a_signal_before_the_time_limit_stops_the_study_first_and_ray_after_it(stand_ins):
     home = stand_ins
-    running = submit(home, job(home), STUDY_WAITS="30")
+    running = submit(home, job(home), STUDY_WAITS="1000")
     until((home / "study").exists)
     running.send_signal(signal.SIGTERM)
     assert ended(running)[0] == 9, "what the study ended with"
@@ -209,7 +209,7 @@ def test_a_signal_before_the_time_limit_stops_the_study_first_and_ray_after_it(s
 
 def test_slurms_own_signal_to_the_steps_leaves_ray_to_the_study(stand_ins):
     home = stand_ins
-    running = submit(home, job(home), STUDY_WAITS="30")
+    running = submit(home, job(home), STUDY_WAITS="1000")
     until((home / "study").exists)
     steps = subprocess.run(["pgrep", "-f", f"ray-node {home}/bin/"], capture_output=True, text=True).stdout.split()
     assert len(steps) == 2
@@ -225,7 +225,7 @@ def test_slurms_own_signal_to_the_steps_leaves_ray_to_the_study(stand_ins):
 @pytest.mark.parametrize("who, said", [("head", "Ray did not start on n0"), ("worker", "not all nodes joined")])
 def test_a_study_does_not_begin_where_ray_does_not(stand_ins, who, said):
     home = stand_ins
-    code, output = ended(submit(home, job(home), RAY_FAILS=who), seconds=20)  # long before the time-out
+    code, output = ended(submit(home, job(home, wait=3000), RAY_FAILS=who))  # long before the time-out
     assert code == 1
     assert said in output
     assert not (home / "study").exists()
@@ -341,7 +341,7 @@ def listening(port) -> set[str]:
 def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it_after_a_stop(stand_ins, fresh_al4):
     home, number = stand_ins, os.getpid()
     (home / "al4.toml").write_text(STUDY.format(dataset=fresh_al4.path))
-    launch = job(home, venv=sys.prefix, wait=200)
+    launch = job(home, venv=sys.prefix, wait=600)
     running = submit(home, launch, number)
     said = []
     for line in running.stdout:
@@ -351,14 +351,14 @@ def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it
     dashboard = 20000 + 4 * (number % 3000) + 1
     assert listening(dashboard) == {"0100007F"}, "127.0.0.1, and nowhere else"
     with pytest.raises(urllib.error.HTTPError, match="401"):  # without the token
-        urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=20)
+        urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=600)
     running.send_signal(signal.SIGTERM)
-    code, output = ended(running, seconds=100)
+    code, output = ended(running)
     assert code == 1, (said, output)
     assert "finished trials are kept" in output
     assert left_behind(home) == []
 
-    code, output = ended(submit(home, launch, number), seconds=300)
+    code, output = ended(submit(home, launch, number))
     assert code == 0, output
     assert "study resume" in output
     assert "chosen: trial" in output
@@ -370,7 +370,7 @@ def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it
 def test_a_slurm_job_on_a_real_ray_fails_as_its_study_does(stand_ins):
     home = stand_ins
     (home / "al4.toml").write_text(STUDY.format(dataset=home / "nowhere"))
-    code, output = ended(submit(home, job(home, venv=sys.prefix, wait=200), os.getpid()), seconds=200)
+    code, output = ended(submit(home, job(home, venv=sys.prefix, wait=600), os.getpid()))
     assert code == 1, output
     assert "the study ended with exit code 1" in output
     assert left_behind(home) == []

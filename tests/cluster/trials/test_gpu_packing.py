@@ -157,7 +157,7 @@ from dftune.cluster.resources import fraction_of, most_cpus, slots
 from dftune.platform.study.study import Study
 
 def where(config):
-    places, until = config["places"], time.time() + 100
+    places, until = config["places"], time.time() + 500
     visible, node = os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id()
     with open(os.path.join(places, os.urandom(8).hex()), "w") as file:
         json.dump([node, ray.get_gpu_ids(), visible], file)
@@ -208,7 +208,7 @@ def on_three_nodes(where, dataset=""):
     (where / "script.py").write_text(ON_THREE_NODES)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # Ray's sockets need a short path
         arguments = [sys.executable, "script.py", folder, str(dataset)]
-        out = subprocess.run(arguments, cwd=where, capture_output=True, text=True, timeout=400)
+        out = subprocess.run(arguments, cwd=where, capture_output=True, text=True, timeout=600)
     assert out.returncode == 0, out.stderr[-3000:]
     return json.loads(out.stdout.splitlines()[-1])
 

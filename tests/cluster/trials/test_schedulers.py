@@ -115,7 +115,7 @@ def trainable(task):
 
 
 def fit(method, scheduler, folder, *, pauses=(), ending=lambda trial: "", log="", concurrent=2, **options):
-    """The record of a search, which has ended within a minute."""
+    """The record of a search, which has ended."""
     notebook, started = Notebook(), time.monotonic()
     searcher = TuneSearcher(
         method, metric="loss", record=notebook, **options,
@@ -133,7 +133,7 @@ def fit(method, scheduler, folder, *, pauses=(), ending=lambda trial: "", log=""
             storage_path=str(folder), verbose=0, checkpoint_config=tune.CheckpointConfig(num_to_keep=1)
         ),
     ).fit()  # fmt: skip
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 600, "it waited for nothing"
     assert searcher.error is None
     assert len(results) == len(notebook.configs) == len(notebook.ends)
     return notebook

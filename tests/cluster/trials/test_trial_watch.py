@@ -68,7 +68,7 @@ def strike(config):
 def test_hangs_kills_and_errors_are_recorded_and_stop_nothing(tmp_path):
     started = time.monotonic()
     found = search(strike, tmp_path, n=6, time_limit=4.0)
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 600, "it waited for one that hangs"
     killed = "its process died: killed, crashed, or ended by the system for want of memory"
     assert found.told_of == {
         0: (None, "it took longer than its time limit of 4 s ([resources] time_limit)"),
@@ -184,6 +184,6 @@ with connected():
 print(sorted((n, value, (failure or "")[:13]) for n, (value, failure) in found.told_of.items()), found.lost_of)
 """
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, cwd=tmp_path)
     expected = [(0, 1.0, ""), (1, None, "out of memory"), (2, 1.0, ""), (3, 1.0, "")]
     assert out.stdout.splitlines()[-1:] == [f"{expected} {{}}"], out.stderr[-2000:]

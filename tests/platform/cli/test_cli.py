@@ -298,10 +298,8 @@ def test_data_show_and_check_say_how_to_get_total_free_energies(fresh_al4):
     assert json.loads(run("data", "show", fresh_al4.path, "--json").stdout)["dft"] is None
 
 
-def test_import_says_on_stderr_why_there_are_no_total_free_energies(tmp_path):
-    snapshot = ROOT.parent / "shared" / "data" / "al4_mini" / "000.json"
-    if not snapshot.is_file():
-        pytest.skip("the raw data of al4_mini are not here")
+def test_import_says_on_stderr_why_there_are_no_total_free_energies(tmp_path, shared):
+    snapshot = shared("al4_mini/000.json")
     result = run("data", "import", snapshot, tmp_path / "without")
     first, *_ = result.stderr.splitlines()
     assert first == (
@@ -309,7 +307,7 @@ def test_import_says_on_stderr_why_there_are_no_total_free_energies(tmp_path):
         "give its folder with --pseudopotentials"
     )
     assert result.stdout == f"1 snapshots in {tmp_path / 'without'}\n"
-    folder = ("--pseudopotentials", snapshot.parents[1] / "al4")
+    folder = ("--pseudopotentials", shared("al4"))
     assert "total free" not in run("data", "import", snapshot, tmp_path / "with", *folder).stderr
     assert "functional lda-pz" in run("data", "show", tmp_path / "with").stdout
     line = refused("data", "import", snapshot, tmp_path / "out", "--pseudopotentials", tmp_path / "none", code=2)

@@ -66,6 +66,14 @@ def quick(monkeypatch):
     monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.2)
 
 
+def until(condition):
+    """Wait for what a heartbeat brings."""
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def leases(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -100,17 +108,20 @@ def test_one_that_is_let_go_is_free_at_once_and_its_number_is_never_used_again(h
 
 
 def test_a_heartbeat_under_way_does_not_take_back_what_is_let_go(home, quick, monkeypatch):
-    beat, under_way = home.beat, threading.Event()
+    beat, under_way, over = home.beat, threading.Event(), threading.Event()
 
     def slow(number):
         under_way.set()
         time.sleep(0.5)
-        return beat(number)
+        try:
+            return beat(number)
+        finally:
+            over.set()
 
     monkeypatch.setattr(home, "beat", slow)
     with held(home):
-        assert under_way.wait(5)
-    time.sleep(0.6)
+        assert under_way.wait(600)
+    assert over.wait(600)
     assert home.look().free
 
 
@@ -128,7 +139,7 @@ def test_a_holder_is_asked_to_stop_and_its_follower_is_not(home, quick):
     with held(home) as mine:
         assert (mine.stop, home.look().stop) == (None, None)
         home.ask(mine.number, "ada on far (process 3)")
-        time.sleep(0.5)
+        until(lambda: mine.stop is not None)
         assert mine.stop == home.look().stop == "ada on far (process 3)"
         mine.check()
     with held(home) as mine:
@@ -161,14 +172,15 @@ def test_a_holder_on_another_machine_is_followed_only_when_its_heartbeat_is_old(
     path, said = tmp_path / "lease-7", []
     path.write_text(json.dumps(lease_module._myself() | {"machine": "another", "process": 2**22 + 1, "host": "far"}))
     with (
-        pytest.raises(Held, match=rf"held by process {2**22 + 1} on far since .* taken over in (60|59) s$"),
+        pytest.raises(Held, match=rf"held by process {2**22 + 1} on far since .* taken over in (60|[1-5]\d) s$"),
         held(tmp_path),
     ):
         pass
     os.utime(path, (time.time() - 61,) * 2)
     with held(tmp_path, said.append):
         pass
-    assert re.search(r"taken over from process \d+ on far since .*, without a sign of life for 6[12] s$", said[0])
+    found = re.search(r"taken over from process \d+ on far since .*, without a sign of life for (\d+) s$", said[0])
+    assert int(found[1]) >= 61
 
 
 def test_a_lease_that_is_only_being_written_is_held(tmp_path):
@@ -184,6 +196,14 @@ def test_of_two_that_look_at_the_same_time_one_gets_it(home, monkeypatch):
             pass
 
 
+def is_lost(lease):
+    try:
+        lease.check()
+    except LeaseLost:
+        return True
+    return False
+
+
 def test_a_lease_that_was_removed_is_lost(place, home, quick):
     with held(home) as mine:
         if isinstance(place, Database):
@@ -191,7 +211,7 @@ def test_a_lease_that_was_removed_is_lost(place, home, quick):
                 connection.execute(text("DELETE FROM dftune_leases"))
         else:
             (home.path / "lease-1").unlink()
-        time.sleep(0.5)
+        until(lambda: is_lost(mine))
         with pytest.raises(LeaseLost, match="its lease is gone; stopped, and nothing more is written"):
             mine.check()
     assert home.look() is None
@@ -241,11 +261,11 @@ def test_a_frozen_holder_loses_the_lease_and_writes_nothing_when_it_wakes_up(pla
     said = []
     with held(home, said.append) as mine, closing(Ledger.open(place, "kept")) as ledger:
         ledger.claim(mine)
-        assert re.search(rf"taken over from process {frozen.pid} on .*, without a sign of life for 2 s", said[0])
+        assert re.search(rf"taken over from process {frozen.pid} on .*, without a sign of life for [2-9]\d* s", said[0])
         frozen.stdin.write("\n")  # it writes as the first thing when it wakes up
         frozen.stdin.flush()
         frozen.send_signal(signal.SIGCONT)
-        out, err = frozen.communicate(timeout=30)
+        out, err = frozen.communicate(timeout=600)
         assert out.startswith("lost "), out + err
         assert ledger.trials() == []
         ledger.asked(0, {"width": 6}, seed=0, scores={})
@@ -293,7 +313,7 @@ def test_a_claim_waits_for_a_write_under_way_and_refuses_the_next(database):
         claiming.start()
         claiming.join(0.5)
         assert claiming.is_alive(), "the write is not committed yet"
-    claiming.join(10)
+    claiming.join(600)
     assert not claiming.is_alive()
     with pytest.raises(LeaseLost):
         first.asked(0, {"width": 5}, seed=0, scores={})

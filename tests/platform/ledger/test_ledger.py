@@ -305,11 +305,12 @@ def while_locked(path, seconds):
 
 def test_a_database_that_is_locked_for_a_while_is_waited_for_with_a_message(impatient):
     ledger, said = impatient
+    ledger.patience = 60.0
     timer = while_locked(ledger.place.path, 1.0)
     ledger.told(0, 0.25, REPORT, None)
     timer.join()
     assert said == [
-        f"the ledger {ledger.place.path} cannot be used: database is locked; trying for 2 s",
+        f"the ledger {ledger.place.path} cannot be used: database is locked; trying for 60 s",
         f"the ledger {ledger.place.path} can be used again",
     ]
     assert again(ledger).trials()[0].value == 0.25
@@ -317,7 +318,7 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for_with_a_message(impa
 
 def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
     ledger, said = impatient
-    timer = while_locked(ledger.place.path, 6.0)
+    timer = while_locked(ledger.place.path, 1000.0)
     with pytest.raises(LedgerError) as error:
         ledger.told(0, 0.25, REPORT, None)
     timer.cancel()

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from ase.data import chemical_symbols
 
-from dftune.tests.places import SHARED
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.errors import DatasetError, InputError
@@ -433,10 +432,8 @@ def test_files_of_one_name_beside_the_snapshots_must_be_the_same(al4, raw, tmp_p
     )
 
 
-def test_the_bundled_dataset_is_what_the_import_of_its_raw_data_gives(al4, tmp_path):
-    if not (SHARED / "al4_mini").is_dir():
-        pytest.skip("the raw data of al4_mini are not here")
-    source, pseudopotentials = SHARED / "al4_mini", SHARED / "al4"
+def test_the_bundled_dataset_is_what_the_import_of_its_raw_data_gives(al4, tmp_path, shared):
+    source, pseudopotentials = shared("al4_mini"), shared("al4")
     made = import_dataset([source], tmp_path / "al4", source=al4.info.source, pseudopotentials=pseudopotentials)
     assert (made.path / "dataset.json").read_bytes() == (al4.path / "dataset.json").read_bytes()
     assert made.fingerprint == al4.fingerprint

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dftune.tests.places import SHARED
 from dftune.trainables.data import pseudopotential
 from dftune.trainables.data.pseudopotential import UnsupportedPseudopotential, read_upf
 from dftune.trainables.errors import InputError
@@ -239,10 +238,8 @@ def test_reading_is_bounded(upf, monkeypatch):
         ("be4/Be.pbe-n-rrkjus_psl.1.0.0.UPF", 2.0, "pbe", "ultrasoft", 0.455),
     ],
 )
-def test_real_pseudopotentials_are_read(file, valence, functional, kind, core):
-    if not (SHARED / file).is_file():
-        pytest.skip(f"{file} is not here")
-    read = read_upf(SHARED / file)
+def test_real_pseudopotentials_are_read(file, valence, functional, kind, core, shared):
+    read = read_upf(shared(file))
     assert (read.element, read.valence) == (file[:2].capitalize(), valence)
     assert (read.functional, read.kind) == (functional, kind)
     if core is None:
