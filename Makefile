@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo figures test test-slow lint lock clean
 
 demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
 	rm -rf studies/al4
 	$(BIN)/dftune study run examples/al4.toml
+
+figures: $(READY)  ## the runs that the documents show, and their numbers and figures
+	$(BIN)/python benchmarks/figures.py
 
 test: $(READY)  ## all tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow"
