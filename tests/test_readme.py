@@ -1,5 +1,6 @@
-"""Every Python block of the README and of the pages for users runs as it stands there."""
+"""Python blocks of README and pages run as they stand there; links and paths in them lead somewhere."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from dftune.tests.code_blocks import Example, examples
 from dftune.tests.places import ROOT
 
 README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 DOCUMENTS = [README, *(ROOT / "docs" / f"{name}.md" for name in ("data", "methods", "python", "search_space"))]
 
 
@@ -51,6 +53,30 @@ def test_the_readme_opens_data_runs_a_study_and_predicts():
     assert any(not w for w in words)
     assert any("ray" in w for w in words)
     assert any("model" in w for w in words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_path_in_a_page_exists(page):
+    paths = re.findall(
+        r"`((?:trainables|searchers|cluster|platform|tests|benchmarks|docs|examples)/[\w/.]+)", page.read_text("utf-8")
+    )
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_in_a_page_leads_to_a_file_and_a_heading(page):
+    dead = []
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(f"{target}#{anchor}")
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_readme_fits_on_200_lines():
