@@ -11,14 +11,13 @@ from dftune.tests.places import ROOT
 
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
-DOCUMENTS = [README, *(ROOT / "docs" / f"{name}.md" for name in ("data", "methods", "python", "search_space"))]
 
 
 def params(*, ray: bool) -> list:
     """(document, example) of those that need Ray, or of the others."""
     return [
         pytest.param(document, example, id=example.name, marks=[pytest.mark.slow] if "slow" in example.words else [])
-        for document in DOCUMENTS
+        for document in PAGES
         for example in examples(document)
         if ("ray" in example.words) == ray
     ]
@@ -44,7 +43,9 @@ def test_a_python_block_runs(document, example, desk, request):
 
 
 @pytest.mark.parametrize(("document", "example"), params(ray=True))
-def test_a_python_block_runs_on_ray(document, example, desk, request, local_ray):
+def test_a_python_block_runs_on_ray(document, example, desk, request, described, local_ray):
+    # The examples take the descriptors of the fixture, which need not be computed again for each.
+    shutil.copytree(described.path, desk / "examples" / "al4", dirs_exist_ok=True)
     run(document, example, desk, request)
 
 
