@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo check test test-without-ray test-with-ray test-slow lint lock clean
+.PHONY: demo figures check test test-without-ray test-with-ray test-slow lint lock clean
 
 demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
 	rm -rf studies/al4
 	$(BIN)/dftune study run examples/al4.toml
+
+figures: $(READY)  ## the runs that the documents show, and their numbers and figures
+	$(BIN)/python benchmarks/figures.py
 
 check: lint test-without-ray  ## style, types, and the tests that need no Ray: two minutes
 

@@ -199,7 +199,7 @@ def test_progress_counts_grid_points_of_both_passes(model, atoms):
 
 
 def test_a_failing_pass_ends_at_once_with_its_error(model, atoms, monkeypatch):
-    begun, descriptors = [], module.bispectrum
+    begun, descriptors = [], passes.bispectrum
 
     def counted(*arguments):
         begun.append(arguments)
@@ -208,7 +208,7 @@ def test_a_failing_pass_ends_at_once_with_its_error(model, atoms, monkeypatch):
     def stop(what, done, total):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "bispectrum", counted)
+    monkeypatch.setattr(passes, "bispectrum", counted)
     with pytest.raises(KeyboardInterrupt):
         model.predict(atoms.repeat((2, 2, 2)), forces="mean", cpus=1, progress=stop)
     assert len(begun) <= 3, "of 16 parts the first, and those that were computed ahead"
