@@ -11,7 +11,19 @@ from scipy.stats import kstest
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers.grid_search import LevelGrid
 from dftune.searchers.oat_search import OatOptions, OatSearch
-from dftune.searchers.space import SPACE, Choice, Float, Int, active, checked, complete, draw, levels_of, probes
+from dftune.searchers.space import (
+    SPACE,
+    Choice,
+    Float,
+    Int,
+    active,
+    checked,
+    complete,
+    draw,
+    levels_of,
+    probes,
+    seen_by,
+)
 from dftune.tests.places import ROOT
 from dftune.trainables.ldos.config import SurrogateConfig
 
@@ -85,6 +97,8 @@ def test_a_space_is_the_same_after_the_ledger():
     spec = StudySpec(
         name="a",
         dataset=Path("b"),
+        method="random",
+        minimize="band_energy_mae",
         space={
             "n_layers": Int(low=1, high=3),
             "width": CHAIN["c"].model_copy(update={"low": 1, "levels": (2, 5), "when": {"n_layers": (3,)}}),
@@ -240,3 +254,24 @@ def test_a_drawn_config_lies_in_the_space():
 def test_a_wrong_range_is_refused(values, text):
     with pytest.raises(ValidationError, match=re.escape(text)):
         SPACE.validate_python({"x": values})
+
+
+def test_what_a_function_sees_is_found_by_changing_one_hyperparameter_at_a_time():
+    space = {
+        "n_layers": Int(low=1, high=3),
+        "width_3": Int(low=16, high=256, when={"n_layers": (3,)}),
+        "optimizer": Choice(values=("adam", "adamw")),
+        "decay": Float(low=0, high=1, when={"optimizer": ("adamw",)}),
+        "middle": Int(low=0, high=10),
+        "rate": Float(low=0, high=1),
+    }
+    assert seen_by(space, lambda config: config["n_layers"]) == ["n_layers"]
+    assert seen_by(space, lambda config: config.get("width_3")) == ["n_layers", "width_3"]
+    assert seen_by(space, lambda config: config.get("decay")) == ["optimizer", "decay"]
+    assert seen_by(space, lambda config: config["middle"] in (0, 10)) == ["middle"], "not its ends alone"
+    assert seen_by(space, lambda config: config["n_layers"] * (config["optimizer"] == "adamw")) == [
+        "n_layers",
+        "optimizer",
+    ]
+    assert seen_by(space, lambda config: 0) == []
+    assert seen_by(space, lambda config: tuple(config.items())) == list(space)
