@@ -312,6 +312,12 @@ def test_an_endpoint_that_others_reach_has_a_token(folder, tmp_path, monkeypatch
         read_token(file)
 
 
+def test_settings_of_early_versions_name_the_size_by_grid_points(folder):
+    early = EndpointSettings.model_validate({"model": str(folder), "grid_points": 1000})
+    assert early == EndpointSettings(model=str(folder), size=1000)
+    assert EndpointSettings(model=str(folder)).size == 500_000
+
+
 def test_what_cannot_be_served_is_said_before_anything_starts(local_ray, folder, tmp_path):
     settings = EndpointSettings(model=str(folder), without_token=True)
     with pytest.raises(ModelError, match="not a model"), served(settings.model_copy(update={"model": str(tmp_path)})):
