@@ -237,13 +237,14 @@ def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, p
 
 
 def test_model_predict_keeps_what_was_finished_before_a_failure(workplace, poscar, tmp_path):
-    squeezed = ase.io.read(poscar)
-    squeezed.set_cell(0.7 * squeezed.cell, scale_atoms=True)
-    ase.io.write(tmp_path / "squeezed.xyz", squeezed, format="extxyz")
-    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "squeezed.xyz", "--json", code=1)
+    ase.io.write(tmp_path / "second.xyz", ase.io.read(poscar), format="extxyz")
+    (tmp_path / "second.xyz.dos.png").mkdir()  # in the way
+    options = ("--save", "dos.png", "--output", tmp_path, "--json")
+    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "second.xyz", *options, code=1)
     (found,) = json.loads(result.stdout)
     assert found["structure"] == str(poscar)
-    assert "squeezed.xyz: " in result.stderr
+    assert found["files"] == [str(tmp_path / "POSCAR.dos.png")]
+    assert "second.xyz.dos.png: cannot be written (Is a directory)" in result.stderr
 
 
 def test_model_predict_checks_all_structures_before_it_predicts_one(workplace, poscar, tmp_path):
