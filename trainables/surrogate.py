@@ -4,6 +4,7 @@ No Ray and no files here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -74,6 +75,10 @@ class Prediction(Protocol):
     def row(self) -> dict[str, Any]:
         """A row of a table of many predictions; columns with a unit are named in ``units``."""
         return self.to_dict()
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{escape(chr(10).join(self.lines()))}</pre>"
 
 
 def quiet(what: str, done: int, total: int) -> None:
