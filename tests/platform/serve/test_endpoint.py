@@ -139,7 +139,12 @@ def test_density_and_ldos_come_as_arrow_streams(endpoint, model, atoms):
 
 def test_the_endpoint_says_what_it_serves(endpoint, model):
     assert json.loads(ask(endpoint, "/v1/model")[2]) == model.card.model_dump(mode="json")
-    paths = json.loads(ask(endpoint, "/openapi.json")[2])["paths"]
+    api = json.loads(ask(endpoint, "/openapi.json")[2])
+    assert api["info"]["description"] == "Surrogate for Al from study by hand, dataset al4."
+    paths = api["paths"]
+    asked = paths["/v1/predict"]["post"]["parameters"]
+    assert [p["name"] for p in asked] == ["quantity", "temperature", "forces"]
+    assert asked[0]["schema"]["enum"] == ["density", "ldos"]
     assert set(paths) == {"/healthz", "/v1/model", "/v1/predict"}
     assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
     assert json.loads(ask(endpoint, "/healthz", token=None)[2]) == {"status": "ok"}
