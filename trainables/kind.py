@@ -10,14 +10,20 @@ it: every command reads the kinds.  An instance travels to other processes, so i
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from .errors import DftuneError, InputError, UnknownFormat
-from .json_body import JSON, read_json
+from .errors import DftuneError
+from .surrogate import Card as Card
+from .surrogate import Check as Check
+from .surrogate import Job as Job
+from .surrogate import Prediction as Prediction
+from .surrogate import Surrogate as Surrogate
+from .surrogate import Tell as Tell
+from .surrogate import quiet as quiet
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -177,221 +183,6 @@ class Judgement(Protocol):
     def draw(self, folder: Path) -> list[Path]:
         """Draw what is behind the accuracy, and return the files."""
         return []
-
-
-class Card(BaseModel):
-    """The contents of model.json; each kind adds its own fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    format_version: Literal[2] = 2
-    kind: str = Field(default="ldos", description="kind of the surrogate")
-    study: str = Field(description="the study that found it")
-    config: dict[str, Any] = Field(description="hyperparameters of the network and its training")
-    n_initializations: int = Field(ge=1, le=1000, description="T, networks trained from different initial weights")
-    seeds: list[int]
-    dataset: str = Field(description="name of the dataset it was trained on")
-    dataset_sha256: str = Field(description="fingerprint of that dataset")
-    accuracy: Any = Field(description="on the test data of that dataset")
-    versions: dict[str, str] = Field(default={}, description="what made it")
-    license: str = Field(default="as the data it was trained on", description="terms of use")
-
-    @property
-    def subject(self) -> str:
-        """What it is, in two or three words."""
-        return "surrogate"
-
-    def facts(self) -> dict[str, str]:
-        """What its kind adds, for people: label -> text."""
-        return {}
-
-    def lines(self) -> list[str]:
-        """For people."""
-        network = ", ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
-        made = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        facts = {**self.facts(), "network": network, "made with": f"{made}; license: {self.license}"}
-        found = [f"{self.subject} from study {self.study}, dataset {self.dataset}"]
-        found += [f"  {label:11s}  {text}" for label, text in facts.items()]
-        return [*found, "", *self.accuracy.lines()]
-
-
-class Prediction(Protocol):
-    """What a surrogate says of one structure."""
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Name in ``to_dict`` -> its unit."""
-        return {}
-
-    @property
-    def warnings(self) -> list[str]:
-        """Reasons to trust the numbers less, a sentence each."""
-        return []
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        ...
-
-    def lines(self) -> list[str]:
-        """For people, without the structure's name."""
-        return [f"  {name}: {value}" for name, value in self.to_dict().items()]
-
-    def row(self) -> dict[str, Any]:
-        """A row of a table of many predictions; columns with a unit are named in ``units``."""
-        return self.to_dict()
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """No progress."""
-
-
-Tell = Callable[[str, int, int], None]  # what is computed, how much is done, of how much
-
-
-class Job(Protocol):
-    """One structure, checked once, and what is asked of it."""
-
-    @property
-    def size(self) -> int:
-        """How much work it is, in the unit of ``Surrogate.size_unit``; 0 where that is no matter."""
-        return 0
-
-    def run(self, *, cpus: int | None = None, progress: Tell = quiet) -> Any:
-        """Predict.
-
-        Args:
-            cpus: threads; by default one for each CPU that this process may use.
-            progress: called now and then; what it raises ends the prediction.
-
-        Raises:
-            InputError: the surrogate cannot say anything sensible of this structure.
-        """
-        ...
-
-    def save(
-        self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet
-    ) -> tuple[Any, list[Path]]:
-        """Predict, and write the file STEM.NAME for each of ``names``, of ``Surrogate.files``; errors as ``run``."""
-        return self.run(cpus=cpus, progress=progress), []
-
-    def batches(self, quantity: str, *, cpus: int | None = None, progress: Tell = quiet) -> Sequence[Any]:
-        """Predict, and give one of ``Surrogate.quantities`` as Arrow record batches; errors as ``run``."""
-        return []
-
-
-class Surrogate(Protocol):
-    """A trained surrogate, ready to predict.  A kind writes ``class MySurrogate(Surrogate)``.
-
-    card: what it is.
-    files: names that ``Job.save`` can write.  quantities: names that ``Job.batches`` can give.
-    size_unit: what ``Job.size`` counts.
-    request: model of the JSON body that asks for a prediction; besides ``structure``, its fields are what can be asked.
-    formats: content types of a body that is a structure alone, besides JSON -> what it is.
-    """
-
-    card: Any
-    files: ClassVar[tuple[str, ...]] = ()
-    quantities: ClassVar[tuple[str, ...]] = ()
-    size_unit: ClassVar[str] = ""
-    request: ClassVar[type[BaseModel]]
-    formats: ClassVar[Mapping[str, str]] = {}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What its users should know of all its predictions, a line each."""
-        return ()
-
-    @property
-    def refuses_energies(self) -> str | None:
-        """Why it is no ASE calculator.
-
-        None if it is one.  Predictions then have ``free_energy`` [eV], its standard deviation in ``std`` and, asked
-        for with ``forces="mean"``, ``forces`` [eV/Å]; structures are ASE atoms.
-        """
-        return "this model predicts no free energy"
-
-    def options(self) -> dict[str, Any]:
-        """What is asked of a structure, with the defaults filled in.
-
-        A surrogate that can be asked for something names it as keyword arguments.
-
-        Raises:
-            InputError: an impossible wish.
-        """
-        return {}
-
-    def prepare(self, structure: Any, **asked: Any) -> Any:
-        """The ``Job`` of a structure, checked once; ``asked`` as in ``options``.
-
-        Raises:
-            TooLarge: a structure larger than any that it takes.
-            InputError: a structure that cannot be predicted, or an impossible wish.
-        """
-        ...
-
-    def read(self, path: Path, frames: str = "-1") -> list[Any]:
-        """The structures of a file.  Raises InputError: missing, unreadable, without such frames."""
-        ...
-
-    def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The structure of a request, and what it asks for, as keywords of ``prepare``.
-
-        Args:
-            content: body of the request.
-            content_type: JSON, or of ``formats``.
-            query: fields of ``request`` that stand in its URL.
-
-        Raises:
-            UnknownFormat: of the content.
-            Malformed: the content is not in that format.
-            InputError: something unknown, missing or out of range.
-        """
-        if content_type != JSON:
-            raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON}")
-        asked = dict(read_json(self.request, content, query))
-        return asked.pop("structure"), asked
-
-    def example(self) -> dict[str, Any]:
-        """The JSON of a request to try."""
-        ...
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """All numbers that it needs besides its card, by name."""
-        ...
-
-    def check(self, data: Any, *, progress: Callable[[int, int, str], None]) -> Any:
-        """Compare it with the reference on data it has not seen: a ``Check``.
-
-        Args:
-            data: the test data of the dataset it was trained on, or all of another one.
-            progress: called with how much is done, of how much, and what is next.
-
-        Raises:
-            InputError: data that it cannot be compared with.
-        """
-        ...
-
-    def warm_up(self, cpus: int) -> None:
-        """Load what the first prediction would have to wait for, in a process that has so many CPUs."""
-
-
-class Check(Protocol):
-    """A surrogate against the reference, in detail."""
-
-    @property
-    def accuracy(self) -> Any: ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``accuracy`` is among them."""
-        return {"accuracy": self.accuracy.to_dict()}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A table of mean errors, for people."""
-        return [{"quantity": name, "mean": mean} for name, (mean, _) in self.accuracy.numbers().items()]
-
-    def draw(self, path: Path) -> None:
-        """Draw it as a PNG file.  Raises InputError: there is nothing to draw."""
-        raise InputError("surrogates of this kind have no figure of their check")
 
 
 class Kind(Protocol):

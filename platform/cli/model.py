@@ -46,7 +46,7 @@ class _Found:
         return cls(
             name,
             {"structure": name, **prediction.to_dict(), "files": list(map(str, files))},
-            [f"{name}: {first}", *rest],
+            [f"{name}: {first.strip()}", *rest],
             {"structure": name, **prediction.row()},
             prediction.units,
             prediction.warnings,

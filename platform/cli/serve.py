@@ -39,7 +39,7 @@ from .options import address_option, folder_argument
     type=click.IntRange(1),
     default=500_000,
     show_default=True,
-    help="Largest structure, in what the model counts: grid points.",
+    help="Largest structure, in the unit that the model counts: grid points for an LDOS.",
 )
 @click.option(
     "--token-file",

@@ -48,7 +48,7 @@ class Model:
         """A surrogate just trained.
 
         Args:
-            card: what it is; a card without versions gets those of today.
+            card: what it is.
             tensors: all its numbers by name.
             kind: by default the one of the card's name.
 
@@ -56,8 +56,6 @@ class Model:
             InputError: the tensors are not those of the card.
         """
         kind = kind or KINDS[card.kind]
-        if not card.versions:
-            card = card.model_copy(update={"versions": made_with(kind)})
         return cls(kind.surrogate(card, dict(tensors)), kind)
 
     @classmethod

@@ -33,9 +33,8 @@ class EndpointSettings(BaseModel):
     size: int = Field(
         default=500_000,
         ge=1,
-        validation_alias=AliasChoices(
-            "size", "grid_points"
-        ),  # the second is the name in config files of early versions
+        # The second name stands in config files of early versions.
+        validation_alias=AliasChoices("size", "grid_points"),
         description="largest structure, in the unit that the model counts",
     )
     body: int = Field(default=8 * 2**20, ge=1024, description="largest request [bytes]")

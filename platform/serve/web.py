@@ -81,7 +81,8 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
         settings: its limits and its token.
     """
     surrogate = model.surrogate
-    app = FastAPI(title="dftune", version=__version__, description=f"{model.card.lines()[0].capitalize()}.")
+    title = model.card.lines()[0]
+    app = FastAPI(title="dftune", version=__version__, description=f"{title[0].upper()}{title[1:]}.")
     turns = _Turns(settings.queue)
 
     def admit(request: Request) -> None:

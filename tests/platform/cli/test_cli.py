@@ -237,13 +237,22 @@ def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, p
 
 
 def test_model_predict_keeps_what_was_finished_before_a_failure(workplace, poscar, tmp_path):
+    ase.io.write(tmp_path / "second.xyz", ase.io.read(poscar), format="extxyz")
+    (tmp_path / "second.xyz.dos.png").mkdir()  # in the way
+    options = ("--save", "dos.png", "--output", tmp_path, "--json")
+    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "second.xyz", *options, code=1)
+    (found,) = json.loads(result.stdout)
+    assert found["structure"] == str(poscar)
+    assert found["files"] == [str(tmp_path / "POSCAR.dos.png")]
+    assert "second.xyz.dos.png: cannot be written (Is a directory)" in result.stderr
+
+
+def test_model_predict_checks_all_structures_before_it_predicts_one(workplace, poscar, tmp_path):
     large = ase.io.read(poscar)
     large.set_cell(40 * large.cell)
     ase.io.write(tmp_path / "large.xyz", large, format="extxyz")
-    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "large.xyz", "--json", code=1)
-    (found,) = json.loads(result.stdout)
-    assert found["structure"] == str(poscar)
-    assert "large.xyz: a cell of 162.0 x 162.0 x 162.0 Å needs a grid of" in result.stderr
+    line = refused("model", "predict", workplace / "quick.model", poscar, tmp_path / "large.xyz")
+    assert "large.xyz: a cell of 162.0 x 162.0 x 162.0 Å needs a grid of" in line
 
 
 def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
@@ -253,6 +262,8 @@ def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
     line = refused("model", "predict", model, tmp_path / "cu.xyz")
     assert f"{tmp_path / 'cu.xyz'}: the model knows Al but not Cu" in line
     assert "give a number as -1, or a range" in refused("model", "predict", model, poscar, "--frames", "last")
+    line = refused("model", "predict", model, poscar, "--save", "density.cub")
+    assert "this model writes no 'density.cub'; it writes density.cube, density.npy, density.arrow, ldos.npy" in line
     (tmp_path / "in-the-way").write_text("")
     options = ("--save", "ldos.npy", "--output", tmp_path / "in-the-way" / "new")
     assert "cannot be written" in refused("model", "predict", model, poscar, *options)

