@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TypeGuard, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +79,16 @@ class SeenPlaces:
     def __call__(self, seen: Hashable) -> NDArray[np.float64]:
         """The point; what stands where nothing was known has no part in it."""
         leaves = dict(_leaves(seen))
-        there = {path: self._scaled(path, leaf) for path, leaf in leaves.items() if self._is_number(path, leaf)}
+        there: dict[Path, float] = {}
+        for path, leaf in leaves.items():
+            if path in self._is_log and not isinstance(leaf, str):
+                there[path] = self._scaled(path, leaf)
         place: list[float] = []
         for path, mean in self._means.items():
             beside = [number for other, number in there.items() if other[:-1] == path[:-1]]
             place.append(math.sqrt(0.5) * (path in there))
             place.append(there.get(path, float(np.mean(beside)) if beside else mean))
         return np.array(place + [float(leaves.get(path) == text) for path, text in self._texts])
-
-    def _is_number(self, path: Path, leaf: float | str) -> TypeGuard[float]:
-        return path in self._is_log and not isinstance(leaf, str)
 
     def _scaled(self, path: Path, number: float) -> float:
         # A number that is not positive, where all known ones are, is far away.

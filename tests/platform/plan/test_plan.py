@@ -25,6 +25,8 @@ from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.screened_search import ScreenedSearch, ScreenOptions
 from dftune.searchers.searcher import WAIT
 from dftune.searchers.space import Choice, Float, Int
+from dftune.tests.toy_kind import ToyKind
+from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
 
 SPACE = {
@@ -283,6 +285,30 @@ def test_the_simulation_of_a_measured_study_takes_as_long_as_it_took():
     # The first trials, in new processes, say how long a process takes to start, but their own seconds are not used.
     found = simulate(spec.searcher(), 4, measured.cost_of, replace(measured.overhead, ask=0, report=0), max_trials=20)
     assert found.seconds == pytest.approx(max(t.ended_at for t in trials), rel=0.1)
+
+
+def test_a_kind_that_says_nothing_of_its_costs_is_planned_by_its_work(monkeypatch):
+    monkeypatch.setitem(KINDS._ours, "toy", ToyKind())
+    spec = StudySpec.of({"name": "toys", "kind": "toy", "dataset": "/nowhere"})
+
+    def trial(number, rate):
+        result = {"points": 40.0 * 3, "best_error": rate, "epoch": 3, "seconds": 6.0}
+        known = {"value": rate, "cost": None, "scores": {"rate": rate}, "seed": 0, "seconds": 6.0, "failure": None}
+        times = {"started_at": 7.0 * number, "ended_at": 7.0 * number + 6.5}
+        return LedgerTrial(number=number, config={"rate": rate}, state="finished", result=result, **known, **times)
+
+    trials = [trial(n, rate) for n, rate in enumerate((0.2, 0.4, 0.6, 0.8))]
+    scores = {spec.full(t.config).seen_by_scores: t.scores["rate"] for t in trials}
+    measured = Measured([Evidence(spec, trials, scores, {"scores": 2.0})])
+    cost = measured.cost_of({"rate": 0.5})
+    assert (cost.seconds, cost.work, cost.epochs) == (pytest.approx(6.0), 120.0, 3)
+    scorer = measured.scorer("rate", 1, beside_trials=False)
+    scorer([{"rate": 0.4}, {"rate": 0.5}])
+    scorer.now = 1e9
+    known, between = scorer([{"rate": 0.4}, {"rate": 0.5}])
+    assert known == 0.4 < between < 0.6
+    found = simulate(spec.searcher(scorer), 2, measured.cost_of, measured.overhead, scorer=scorer, max_trials=4)
+    assert found.trained >= 1
 
 
 def test_too_few_trials_and_other_studies_are_refused():
