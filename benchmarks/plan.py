@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import closing
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "oat": {},
     "direct": {"kind": "sweep", "start": "middle"},
 }
-N_IN, N_OUT, EPOCHS, POINTS = 91, 37, 4, 10_000
+EPOCHS, POINTS = 4, 10_000
+SIZES = {"n_in": 91, "n_out": 37, "n_train": POINTS, "n_validation": POINTS}
 
 
 def asleep(task: dict[str, Any]) -> None:
@@ -44,7 +46,7 @@ def asleep(task: dict[str, Any]) -> None:
     from ray import tune
 
     hidden = [task["width"]] * task["n_layers"]
-    n_parameters = sum((a + 1) * b for a, b in zip([N_IN, *hidden], [*hidden, N_OUT], strict=True))
+    n_parameters = sum((a + 1) * b for a, b in pairwise([SIZES["n_in"], *hidden, SIZES["n_out"]]))
     seconds = task["second"] * (0.3 + n_parameters / 20_000)
     loss = (100 if task["activation"] == "relu" else 130) / n_parameters  # no two configs are equally good
     for epoch in range(1, EPOCHS + 1):
@@ -97,7 +99,7 @@ def searched(trainable: Any, spec: StudySpec, slots: int, folder: str, more: dic
         trials = ledger.trials()
     ends = [t.ended_at for t in trials if t.ended_at is not None]
     assert len(ends) == len(trials)
-    return max(ends) - trials[0].started_at, Evidence(spec, trials, {}, {})
+    return max(ends) - trials[0].started_at, Evidence(spec, trials, {}, {}, sizes=SIZES)
 
 
 def main() -> None:

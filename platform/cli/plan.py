@@ -48,10 +48,9 @@ def plan(
 ) -> None:
     """Foretell how long study NAME takes with each method on 1 to 1,024 slots, and the slot-hours that it reserves.
 
-    The methods are run in simulated time, with trials that cost what those of NAME have cost; so it needs a few that
-    have ended.  Those of OTHER studies of the same data and space are used too: a method that scores candidates needs
-    one that has measured its score.  A budget stops the asking and not what is under way: with more slots more is
-    trained.
+    The methods run in simulated time.  Trials cost what those of NAME have cost, so a few must have ended.  Trials of
+    OTHER studies of the same data and space are used too.  A method that scores candidates needs a study that has
+    measured its score.  A budget stops new trials but not those under way: with more slots more is trained.
 
     \b
     Example:
@@ -71,9 +70,10 @@ def plan(
             progress=progress,
         )
     if figure is not None:
-        from ..plan.figure import save_plan_figure
+        from ...trainables.drawing import save
+        from ..plan.figure import plan_figure
 
-        save_plan_figure(found, figure)
+        save(plan_figure(found), figure)
     if as_json:
         return print_json(_json(found))
     _show(found)

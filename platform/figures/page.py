@@ -108,7 +108,7 @@ def history_page(data: History, spec: StudySpec) -> go.Figure:
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.02, row_heights=[0.06 * rows + 0.001, 1 - 0.06 * rows]
     )
-    for state, label in (("finished", "finished"), ("stopped", "stopped early, best reached")):
+    for state, label in zip(VALUED, ("finished", "stopped early, best reached"), strict=True):
         some = [(t, t.number, v) for t, v in data.valued if t.state == state]
         _add_points(figure, some, spec, label, LOOKS[state], row=2, col=1)
     _add_steps(figure, data.best, "best so far", row=2, col=1)

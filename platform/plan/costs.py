@@ -3,22 +3,22 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import cast, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from ...searchers import SEARCHERS
-from ...searchers.space import Choice, Config, Space
+from ...searchers.space import Config
 from ...trainables.errors import InputError
-from ...trainables.ldos.config import Activation, Architecture, SurrogateConfig
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec
+from ..study.errors import StudyError
+from ..study.known_scores import SavedScores
 from ..study.study import Study
+from .places import Interpolation, SeenPlaces, place_of
 from .simulation import ASK_SECONDS, Overhead, SimulatedScorer, TrialCost
 
 LEAST_TRIALS = 3  # fewer measured trials say nothing of others
@@ -30,16 +30,20 @@ class PlanError(InputError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study has measured: its trials, the scores of its candidates, and where its time went if it has ended.
+    """What a study has measured.
 
-    ``gpus`` is the share of a GPU that each trial had.
+    scores: of its candidates, by what a score sees of them.
+    seconds: where its time went, if it has ended.
+    gpus: share of a GPU that each trial had.
+    sizes: of its data, as ``Kind.sizes``.
     """
 
     spec: StudySpec
     trials: Sequence[LedgerTrial]
-    scores: Mapping[Architecture, float]
+    scores: Mapping[Hashable, float]
     seconds: Mapping[str, float]
     gpus: float = 0.0
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> "Evidence":
@@ -47,31 +51,29 @@ class Evidence:
 
         Raises:
             PlanError: its scores cannot be read.
+            DatasetError: an earlier version ran it, which did not write the sizes down, and its dataset is not there.
         """
-        trials, conclusion = study.trials(), study.conclusion()
-        name = SEARCHERS[study.spec.method].score or ""
-        scores = {
-            SurrogateConfig.of({**study.spec.config, **t.config}).architecture: t.scores[name]
-            for t in trials
-            if name in t.scores
-        }
-        path = study.folder / "scores.json"
+        spec, trials, conclusion = study.spec, study.trials(), study.conclusion()
+        name = spec.score() or ""
+        scores = {spec.full(t.config).seen_by_scores: t.scores[name] for t in trials if name in t.scores}
         try:
-            rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-            scores |= {(tuple(row["hidden"]), row["activation"]): float(row["score"]) for row in rows}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PlanError(f"{path}: cannot be read ({error}); remove it and plan from the trials alone") from error
+            scores |= SavedScores(study.folder / "scores.json").read()
+        except StudyError as error:
+            raise PlanError(f"{error}, or to plan from the trials alone") from error
         placement = study.placement() or {"gpus": 0.0}  # there is one before the first trial
-        return cls(study.spec, trials, scores, conclusion.seconds if conclusion else {}, placement["gpus"])
+        sizes = placement.get("sizes")
+        if sizes is None:
+            sizes = spec.of_kind.sizes(spec.of_kind.open(spec.dataset), spec.settings)
+        return cls(spec, trials, scores, conclusion.seconds if conclusion else {}, placement["gpus"], sizes)
 
 
 class Measured:
     """Costs of trials and scores, from those that have been measured to any others.
 
-    Seconds of training a grid point are a sum of what a point costs, a step of the optimizer, a neuron and a weight
-    (least squares of the relative error, no term negative).  A config that was measured keeps its own mean; another one
-    gets a measured trial's deviation from what the others foretell of it, and the share of its epochs that it came to,
-    both drawn for the config: so equal configs cost the same on any number of slots.
+    The seconds of training for one unit of work are a sum of ``Kind.terms``: least squares of the relative error, no
+    weight negative.  A config that was measured keeps its own mean.  Another config gets the deviation of a measured
+    trial from what the others foretell of it, and the share of its epochs that this trial came to.  Which trial is
+    drawn for the config, so that equal configs cost the same on any number of slots.
 
     Values, costs of use and scores are interpolated; they only steer the methods.
 
@@ -92,32 +94,31 @@ class Measured:
                 f"study '{self.spec.name}' has {len(rows)} trials that ended, and it takes {LEAST_TRIALS} to foretell "
                 "others; run more of it"
             )
-        self._n_energy = _n_energy(self.spec, rows[0])
+        self._sizes = studies[0].sizes
         # The first trial of a process is slower in training too, so that it says little of the others.
         warm = [row for row in rows if not row.first]
         fitted = warm if len(warm) >= LEAST_TRIALS else rows
         features = np.array([self._features_of(row.config) for row in fitted])
-        targets = np.array([row.seconds / row.grid_points for row in fitted])
+        targets = np.array([row.seconds / row.work for row in fitted])
         self._terms = _fit(features, targets)
         self._deviations = _left_out(features, targets)
         self._shares = [row.epochs / row.config.epochs for row in fitted]
-        self._points = float(np.median([row.grid_points / row.epochs for row in rows]))
+        self._per_epoch = float(np.median([row.work / row.epochs for row in rows]))
         own: dict[str, list[_Row]] = {}
         for row in fitted:
             own.setdefault(_key(row.config), []).append(row)
         self._own = {key: (float(np.mean([r.seconds for r in some])), some[0].epochs) for key, some in own.items()}
         self.trial_seconds = [row.seconds for row in fitted]
-        self.overhead = _overhead(rows, [self._seconds(row.config, row.grid_points) for row in rows])
+        self.overhead = _overhead(rows, [self._seconds(row.config, row.work) for row in rows])
         self._value = self._interpolation([(row, row.value) for row in rows])
         # What the network costs where it is used.
+        cost = self.spec.cost_measure
         self._use = (
-            None
-            if self.spec.cost is None
-            else self._interpolation([(row, row.trial.result.get(self.spec.cost)) for row in rows])
+            None if cost is None else self._interpolation([(row, row.trial.result.get(cost.report)) for row in rows])
         )
-        self.scores: dict[str, tuple[Mapping[Architecture, float], float]] = {}  # name -> known ones, seconds of one
+        self.scores: dict[str, tuple[Mapping[Hashable, float], float]] = {}  # name -> known ones, seconds of one
         for study in studies:
-            name, seconds = SEARCHERS[study.spec.method].score, study.seconds.get("scores", 0.0)
+            name, seconds = study.spec.score(), study.seconds.get("scores", 0.0)
             if name is not None and study.scores and seconds > 0:
                 self.scores.setdefault(name, (study.scores, seconds / len(study.scores)))
 
@@ -128,48 +129,47 @@ class Measured:
 
     def cost_of(self, config: Config) -> TrialCost:
         """What a trial will take and tell."""
-        full = SurrogateConfig.of({**self.spec.config, **config})
+        full = self.spec.full(config)
         digest = hashlib.sha256(_key(full).encode()).digest()[:8]
         pick = int(np.random.default_rng([self.spec.seed, *digest]).integers(len(self._deviations)))
         seconds, epochs = self._own.get(_key(full), (None, max(1, round(self._shares[pick] * full.epochs))))
-        grid_points = self._points * epochs
+        work = self._per_epoch * epochs
         if seconds is None:
-            seconds = self._seconds(full, grid_points) * float(self._deviations[pick])
-        place = _place(self.spec.space, config)
+            seconds = self._seconds(full, work) * float(self._deviations[pick])
+        place = place_of(self.spec.space, config)
         use = None if self._use is None else self._use(place)
-        return TrialCost(seconds, self._value(place), use, epochs, grid_points)
+        return TrialCost(seconds, self._value(place), use, epochs, work)
 
     def scorer(self, name: str, slots: int, *, beside_trials: bool) -> SimulatedScorer:
         """A scorer for one search."""
         known, seconds = self.scores[name]
-        finite = {a: score for a, score in known.items() if math.isfinite(score)}
-        guess = _Interpolation([_architecture_place(a) for a in finite], list(finite.values())) if finite else None
+        finite = {seen: score for seen, score in known.items() if math.isfinite(score)}
+        places = SeenPlaces(list(finite))
+        guess = Interpolation([places(seen) for seen in finite], list(finite.values())) if finite else None
 
-        def score_of(a: Architecture) -> float:
-            return known[a] if a in known or guess is None else guess(_architecture_place(a))
+        def score_of(seen: Hashable) -> float:
+            return known[seen] if seen in known or guess is None else guess(places(seen))
 
         return SimulatedScorer(
             score_of,
-            lambda config: SurrogateConfig.of({**self.spec.config, **config}).architecture,
+            lambda config: cast(Hashable, self.spec.full(config).seen_by_scores),
             seconds=seconds,
             processes=slots * self.spec.resources.cpus,
             start=self.overhead.start,
             beside_trials=beside_trials,
         )
 
-    def _seconds(self, config: SurrogateConfig, grid_points: float) -> float:
-        return grid_points * float(self._features_of(config) @ self._terms)
+    def _seconds(self, config: Any, work: float) -> float:
+        return work * float(self._features_of(config) @ self._terms)
 
-    def _features_of(self, config: SurrogateConfig) -> NDArray[np.float64]:
-        sizes = (self.spec.descriptors.n_components, *config.hidden, self._n_energy)
-        weights = sum(a * b for a, b in pairwise(sizes))
-        return np.array([1.0, 256 / config.batch_size, sum(config.hidden) / 128, weights / 1e4])
+    def _features_of(self, config: Any) -> NDArray[np.float64]:
+        return np.array(self.spec.of_kind.terms(config, self._sizes), dtype=float)
 
-    def _interpolation(self, pairs: Sequence[tuple["_Row", float | None]]) -> "_Interpolation":
-        known = [(_place(self.spec.space, row.trial.config), number) for row, number in pairs if number is not None]
+    def _interpolation(self, pairs: Sequence[tuple["_Row", float | None]]) -> Interpolation:
+        known = [(place_of(self.spec.space, row.trial.config), number) for row, number in pairs if number is not None]
         if not known:
             raise PlanError(f"no trial of '{self.spec.name}' has a value or cost that the methods could be told of")
-        return _Interpolation([place for place, _ in known], [number for _, number in known])
+        return Interpolation([place for place, _ in known], [number for _, number in known])
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,10 @@ class _Row:
     """A trial that has been trained: its full config, and how long it took in a process of its own or not."""
 
     trial: LedgerTrial
-    config: SurrogateConfig
+    config: Any
     seconds: float
     wall: float
-    grid_points: float
+    work: float
     epochs: int
     value: float | None
     first: bool
@@ -190,18 +190,18 @@ class _Row:
 def _rows(study: Evidence) -> list[_Row]:
     ended = [t for t in study.trials if t.ended_at is not None and t.state in ("finished", "stopped")]
     ends = np.sort([cast(float, t.ended_at) for t in ended])
-    rows = []
+    work, rows = study.spec.of_kind.compute.report, []
     for t in ended:
-        if not (t.seconds and t.result.get("grid_points") and t.result.get("epoch")):
+        if not (t.seconds and t.result.get(work) and t.result.get("epoch")):
             continue
         before = int(np.searchsorted(ends, t.started_at, side="right"))
         rows.append(
             _Row(
                 trial=t,
-                config=SurrogateConfig.of({**study.spec.config, **t.config}),
+                config=study.spec.full(t.config),
                 seconds=t.seconds,
                 wall=cast(float, t.ended_at) - t.started_at,
-                grid_points=t.result["grid_points"],
+                work=t.result[work],
                 epochs=int(t.result["epoch"]),
                 value=t.reached(study.spec.metric),
                 first=before == 0,
@@ -242,60 +242,13 @@ def _left_out(features: NDArray[np.float64], targets: NDArray[np.float64]) -> ND
     return targets / np.array(foretold)
 
 
-def _n_energy(spec: StudySpec, row: _Row) -> int:
-    """Outputs of the networks, from the number of parameters of one of them."""
-    try:
-        rest = row.trial.result["n_parameters"]
-    except KeyError as error:
-        raise PlanError(f"trial {row.trial.number} of '{spec.name}' does not say its n_parameters") from error
-    sizes = (spec.descriptors.n_components, *row.config.hidden)
-    return round((rest - sum((a + 1) * b for a, b in pairwise(sizes))) / (sizes[-1] + 1))
-
-
 def _refuse_another(spec: StudySpec, other: StudySpec) -> None:
-    for name in ("dataset", "descriptors", "minimize", "space", "config", "scheduler", "resources"):
+    for name in ("kind", "dataset", spec.of_kind.table, "minimize", "space", "config", "scheduler", "resources"):
         if getattr(spec, name) != getattr(other, name):
             raise PlanError(
                 f"study '{other.name}' has another {name} than '{spec.name}', so that their trials do not compare"
             )
 
 
-class _Interpolation:
-    """Numbers at places, interpolated by inverse cubes of the distance: exact where one was measured (mean of several).
-
-    Source: Shepard, Proc. 23rd ACM National Conference, 517 (1968).
-    """
-
-    def __init__(self, places: Sequence[NDArray[np.float64]], numbers: Sequence[float]) -> None:
-        self._places, self._numbers = np.array(places), np.array(numbers)
-
-    def __call__(self, place: NDArray[np.float64]) -> float:
-        distance = np.linalg.norm(self._places - place, axis=1)
-        here = distance < 1e-9
-        weights = here.astype(float) if here.any() else distance**-3.0
-        return float(np.average(self._numbers, weights=weights))
-
-
-def _place(space: Space, config: Config) -> NDArray[np.float64]:
-    """A config as a point: ranges from 0 to 1, values of a choice 1 apart, what exists 1 apart from what does not."""
-    place: list[float] = []
-    for name, values in space.items():
-        exists = name in config
-        place.append(float(exists))
-        if isinstance(values, Choice):
-            place += [math.sqrt(0.5) * (exists and config[name] == value) for value in values.values]
-        else:
-            scale = math.log if values.log else float
-            low, high = scale(values.low), scale(values.high)
-            place.append((scale(cast(float, config[name])) - low) / (high - low) if exists and high > low else 0.0)
-    return np.array(place)
-
-
-def _architecture_place(found: Architecture) -> NDArray[np.float64]:
-    hidden, activation = found
-    width = math.log2(sum(hidden) / len(hidden))
-    return np.array([len(hidden) / 2, width / 2, *(float(activation == name) for name in get_args(Activation))])
-
-
-def _key(config: SurrogateConfig) -> str:
+def _key(config: Any) -> str:
     return json.dumps(config.model_dump(mode="json"), sort_keys=True)

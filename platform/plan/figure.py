@@ -1,13 +1,10 @@
 """The figure of a plan: times in the unit that suits the longest, slot-hours or GPU-hours reserved."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ...trainables.drawing import COLORS, MARKS, save
-from ..figures.png import value_axis
-from .costs import PlanError
+from ...trainables.drawing import COLORS, MARKS
+from ..figures.axes import value_axis
 from .plan import Plan
 
 
@@ -36,15 +33,3 @@ def plan_figure(found: Plan) -> Figure:
         value_axis(axes, every, label)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     return figure
-
-
-def save_plan_figure(found: Plan, path: Path) -> None:
-    """Write ``plan_figure`` as a PNG file.
-
-    Raises:
-        PlanError: it cannot be written.
-    """
-    try:
-        save(plan_figure(found), path)
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be written ({error.strerror}); choose another --figure") from error

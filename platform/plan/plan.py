@@ -1,6 +1,6 @@
 """What each method of a study takes on other numbers of slots.  Times in seconds.
 
-``trial_costs.py`` says what a trial costs, ``simulation.py`` what a search makes of it.
+``costs.py`` says what a trial costs, ``simulation.py`` what a search makes of it.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...searchers import SEARCHERS
 from ...searchers.searcher import SearchError
+from ...trainables.errors import InputError
+from ..methods import method_names, method_of
 from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec
 from ..study.study import Study
 from .costs import Evidence, Measured, PlanError
 from .simulation import Overhead, Timing, simulate
+
+PLANNED = ("scores", "search")  # stages of a study whose time is foretold
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Plan:
     n_measured: trials that it was foretold from; trial_seconds: the shortest, median and longest training of them;
     error: median relative error of a trial's seconds, foretold from the others.
     score_seconds: of one candidate, by score.
-    besides: seconds of the planned study's other stages, as measured: descriptors, final.
+    besides: seconds of the planned study's other stages, as measured: data, final.
     timings: method -> one each number of slots; left_out: method -> why it has none.
     """
 
@@ -71,11 +74,14 @@ def plan(
     """
     evidence, progress = [Evidence.of(study) for study in studies], progress or Silent()
     measured, spec = Measured(evidence), evidence[0].spec
-    if unknown := [name for name in methods or () if name not in SEARCHERS]:
-        raise PlanError(f"unknown method '{unknown[0]}'; there are {', '.join(SEARCHERS)}")
+    for name in methods or ():
+        try:
+            method_of(spec.of_kind, name)
+        except InputError as error:
+            raise PlanError(str(error)) from error
     timings: dict[str, list[Timing]] = {}
     left_out: dict[str, str] = {}
-    names = list(dict.fromkeys(methods or SEARCHERS))
+    names = list(dict.fromkeys(methods or method_names(spec.of_kind)))
     for n, name in enumerate(names):
         progress.update("plan", n, len(names), name)
         try:
@@ -95,7 +101,7 @@ def plan(
         error=measured.error,
         overhead=measured.overhead,
         score_seconds={name: cost for name, (_, cost) in measured.scores.items()},
-        besides={name: evidence[0].seconds[name] for name in ("descriptors", "final") if name in evidence[0].seconds},
+        besides={name: took for name, took in evidence[0].seconds.items() if name not in PLANNED},
         timings=timings,
         left_out=left_out,
     )
@@ -105,13 +111,13 @@ def _with_method(spec: StudySpec, method: str) -> StudySpec:
     if method == spec.method:
         return spec
     values = spec.model_dump() | {"method": method, "options": spec.compare.options.get(method, {})}
-    if not SEARCHERS[method].weighs_cost:
+    if not method_of(spec.of_kind, method).weighs_cost:
         del values["cost"], values["cost_tolerance"]
     return StudySpec.of(values)
 
 
 def _timings(measured: Measured, spec: StudySpec, slots: Sequence[int]) -> list[Timing]:
-    method = SEARCHERS[spec.method]
+    method = spec.method_of()
     found: list[Timing] = []
     if method.score is not None and method.score not in measured.scores:
         raise PlanError(

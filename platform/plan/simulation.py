@@ -6,15 +6,14 @@ the first training.  A slot is the resources of one trial.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import cast
 
 from ...searchers.searcher import CostSearcher, Pruned, Searcher, Wait
 from ...searchers.space import Config
-from ...trainables.ldos.config import Architecture
-from ..spec import Budget
+from ..tables import Budget
 
 ASK_SECONDS = 0.03  # of the driver, for a trial that does nothing, ledger included (benchmarks/overhead.py)
 REPORT_SECONDS = 0.005  # of the driver, for each report of a trial: a guess until benchmarks/plan.py is run
@@ -24,13 +23,16 @@ SCORES_IN_FLIGHT = 4  # candidates that the scorer beside the trials has been gi
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What a trial will take and tell: seconds of training, reports on the way, the numbers to be minimised."""
+    """What a trial will take and tell: seconds of training, reports on the way, the numbers to be minimised.
+
+    ``work`` is what it will report as ``Kind.compute``.
+    """
 
     seconds: float
     value: float
     cost: float | None = None
     epochs: int = 1
-    grid_points: float = 0.0
+    work: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class SimulatedScorer:
     """A scorer in simulated time: as ``ClusterScorer``, it starts the work and answers what is known by ``now``.
 
     Args:
-        score_of: the score of an architecture.
-        architecture_of: what the score sees of a config.
+        score_of: the score of what it sees of a config.
+        seen_of: what the score sees of a config.
         seconds: for one candidate in one process.
         processes: that score at once.
         start: seconds until a process scores.
@@ -88,8 +90,8 @@ class SimulatedScorer:
 
     def __init__(
         self,
-        score_of: Callable[[Architecture], float],
-        architecture_of: Callable[[Config], Architecture],
+        score_of: Callable[[Hashable], float],
+        seen_of: Callable[[Config], Hashable],
         *,
         seconds: float,
         processes: int,
@@ -97,18 +99,18 @@ class SimulatedScorer:
         beside_trials: bool = False,
     ) -> None:
         self.now, self.n_scored, self.limited = 0.0, 0, False
-        self._score_of, self._architecture_of = score_of, architecture_of
+        self._score_of, self._seen_of = score_of, seen_of
         self._seconds, self._processes, self._start, self._beside_trials = seconds, processes, start, beside_trials
         self._free: list[float] = []  # when each process has done its work
-        self._known_at: dict[Architecture, float] = {}
-        self._queue: list[Architecture] = []
+        self._known_at: dict[Hashable, float] = {}
+        self._queue: list[Hashable] = []
 
     def __call__(self, configs: Sequence[Config]) -> list[float | None]:
-        asked = [self._architecture_of(config) for config in configs]
-        new = dict.fromkeys(a for a in asked if a not in self._known_at)
+        asked = [self._seen_of(config) for config in configs]
+        new = dict.fromkeys(seen for seen in asked if seen not in self._known_at)
         self._queue = list(new if self._beside_trials else dict.fromkeys([*self._queue, *new]))
         self._submit()
-        return [self._score_of(a) if self._known_at.get(a, math.inf) <= self.now else None for a in asked]
+        return [self._score_of(seen) if self._known_at.get(seen, math.inf) <= self.now else None for seen in asked]
 
     @property
     def next_at(self) -> float:
@@ -180,7 +182,7 @@ class _Search:
     most: int = 0
     limited: bool = False
     used: float = 0.0
-    grid_points: float = 0.0  # trained so far, as reported
+    work: float = 0.0  # trained so far, as reported
     seconds: float = 0.0
     costs: dict[int, TrialCost] = field(default_factory=dict)  # of the trials that have a slot
     reports: dict[int, int] = field(default_factory=dict)  # that are still to come from each of them
@@ -233,8 +235,7 @@ class _Search:
         if self.max_trials is not None and self.trained >= self.max_trials:
             return None
         if self.budget is not None and (
-            self.grid_points >= (self.budget.grid_points or math.inf)
-            or self.seconds >= (self.budget.seconds or math.inf)
+            self.work >= (self.budget.work or math.inf) or self.seconds >= (self.budget.seconds or math.inf)
         ):
             return None
         while True:
@@ -289,7 +290,7 @@ class _Search:
         cost = self.costs[trial]
         self.reports[trial] -= 1
         if self.reports[trial]:
-            self.grid_points += cost.grid_points / cost.epochs
+            self.work += cost.work / cost.epochs
             self.seconds += cost.seconds / cost.epochs
             self._at(0.0, True, trial) if self.reports[trial] == 1 else self._train(trial, 0.0)
             return

@@ -16,12 +16,15 @@ from dftune.platform.cli.main import cli
 from dftune.platform.figures import trials as plots
 from dftune.platform.figures.axes import is_log, ticks_between
 from dftune.platform.figures.draw import FIGURES
+from dftune.platform.figures.draw import draw as draw_figures
 from dftune.platform.figures.trials import NotDrawn, pareto_front
 from dftune.platform.ledger.ledger import Ledger, LedgerTrial
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
 from dftune.searchers.space import draw
+from dftune.tests.toy_kind import ToyKind
+from dftune.trainables.kinds import KINDS
 
 STATES = ("finished", "finished", "failed", "finished", "pruned", "stopped")
 SPEC = StudySpec.of(
@@ -209,6 +212,21 @@ def test_pareto_weighs_the_studys_cost():
     assert data.points[0][1] == TRIALS[0].result["inference_time"]
     with pytest.raises(NotDrawn, match="no finished trial has its n_parameters recorded"):
         plots.pareto([replace(t, result={}) for t in TRIALS], SPEC)
+
+
+def test_figures_have_the_labels_of_the_kind(monkeypatch, tmp_path):
+    monkeypatch.setitem(KINDS._ours, "toy", ToyKind())
+    spec = StudySpec.of({"name": "toys", "kind": "toy", "dataset": str(tmp_path)})
+    trials = [
+        replace(t, config={"rate": 0.1 + 0.01 * t.number}, result=t.result and {"best_error": t.value, "points": 9.0})
+        for t in TRIALS[:12]
+        if t.state != "stopped"
+    ]
+    (panel,) = plots.compute([replace(t, scores={}) for t in trials], spec)
+    assert panel.label == "trained points x epochs, summed over trials"
+    drawn = draw_figures(trials, spec, tmp_path)
+    assert drawn.left_out["pareto"] == "surrogates of this kind report no cost of use"
+    assert "<dt>minimises</dt><dd>error [cm]</dd>" in (tmp_path / "plots.html").read_text()
 
 
 def test_a_kind_without_costs_has_no_front(monkeypatch):

@@ -12,18 +12,21 @@ from click.testing import CliRunner
 
 from dftune.platform.cli.plan import plan as command
 from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.methods import method_names
 from dftune.platform.plan.costs import Evidence, Measured, PlanError
+from dftune.platform.plan.places import Interpolation, SeenPlaces
 from dftune.platform.plan.plan import plan
 from dftune.platform.plan.simulation import Overhead, SimulatedScorer, TrialCost, simulate
-from dftune.platform.spec import Budget, StudySpec
+from dftune.platform.spec import StudySpec
 from dftune.platform.study.study import Study
-from dftune.searchers import SEARCHERS
 from dftune.searchers.direct_search import DirectOptions, DirectSearch
 from dftune.searchers.oat_search import OatOptions, OatSearch
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.screened_search import ScreenedSearch, ScreenOptions
 from dftune.searchers.searcher import WAIT
 from dftune.searchers.space import Choice, Float, Int
+from dftune.tests.toy_kind import ToyKind
+from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
 
 SPACE = {
@@ -33,7 +36,8 @@ SPACE = {
     "learning_rate": Float(low=3e-4, high=3e-3, log=True),
 }
 FREE = Overhead(start=0.0, reset=0.0, ask=0.0, report=0.0)
-N_IN, N_OUT, POINTS, EPOCHS = 91, 37, 48_000, 5
+POINTS, EPOCHS = 48_000, 5
+SIZES = {"n_in": 91, "n_out": 37, "n_train": POINTS, "n_validation": 8_000}
 
 
 def equal(seconds, value=lambda config: 1.0):
@@ -163,9 +167,9 @@ def test_a_waiting_trial_takes_the_process_of_one_that_ends_before_its_own_is_th
 @pytest.mark.parametrize("slots", [1, 8, 64])
 def test_a_budget_ends_the_search_with_what_is_under_way(slots):
     def cost_of(config):
-        return TrialCost(10.0, 1.0, epochs=5, grid_points=100.0)
+        return TrialCost(10.0, 1.0, epochs=5, work=100.0)
 
-    budget = Budget(grid_points=1000)
+    budget = spec_of(budget={"grid_points": 1000}).budget
     found = simulate(RandomSearch(SPACE, 0), slots, cost_of, FREE, budget=budget)
     assert 10 <= found.trained < 10 + slots  # no trial starts once it is used up, those that run end
     assert found.seconds == pytest.approx(10.0 * math.ceil(found.trained / slots))
@@ -191,12 +195,12 @@ def spec_of(method="random", **settings):
 
 def sizes(config):
     full = SurrogateConfig.of(config)
-    return full.hidden, sum((a + 1) * b for a, b in zip((N_IN, *full.hidden), (*full.hidden, N_OUT)))
+    return full.hidden, sum((a + 1) * b for a, b in pairwise((SIZES["n_in"], *full.hidden, SIZES["n_out"])))
 
 
 def true_seconds(config):
     hidden, n_parameters = sizes(config)
-    weights = n_parameters - sum(hidden) - N_OUT
+    weights = n_parameters - sum(hidden) - SIZES["n_out"]
     return EPOCHS * POINTS * (1e-6 + 3e-9 * sum(hidden) + 1e-10 * weights)
 
 
@@ -235,8 +239,13 @@ def trials_of(n, *, noise=0.0, start=4.0, reset=0.25, slots=2, scores=False, see
     return found
 
 
+def evidence(spec, trials):
+    """What such a study has measured, without scores."""
+    return Evidence(spec, trials, {}, {}, sizes=SIZES)
+
+
 def test_the_cost_model_foretells_a_trial_that_it_has_not_seen():
-    measured = Measured([Evidence(spec_of(), trials_of(20), {}, {})])
+    measured = Measured([evidence(spec_of(), trials_of(20))])
     assert measured.error < 1e-3
     assert measured.overhead.start == pytest.approx(4.0, abs=0.01)
     assert measured.overhead.reset == pytest.approx(0.25)
@@ -244,18 +253,18 @@ def test_the_cost_model_foretells_a_trial_that_it_has_not_seen():
         config = RandomSearch(SPACE, trial).ask("0")
         cost = measured.cost_of(config)
         assert cost.seconds == pytest.approx(true_seconds(config), rel=0.02)
-        assert (cost.epochs, cost.grid_points) == (EPOCHS, EPOCHS * POINTS)
+        assert (cost.epochs, cost.work) == (EPOCHS, EPOCHS * POINTS)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_leave_one_out_states_the_scatter_of_the_measurements(noise):
-    errors = [Measured([Evidence(spec_of(), trials_of(60, noise=noise, seed=seed), {}, {})]).error for seed in range(5)]
+    errors = [Measured([evidence(spec_of(), trials_of(60, noise=noise, seed=seed))]).error for seed in range(5)]
     assert np.mean(errors) == pytest.approx(0.674 * noise, rel=0.25)  # the median of |normal| is 0.674 σ
 
 
 def test_scatter_of_the_measurements_does_not_change_the_sum_of_what_is_foretold():
     trials = trials_of(200, noise=0.4)
-    measured = Measured([Evidence(spec_of(), trials, {}, {})])
+    measured = Measured([evidence(spec_of(), trials)])
     others = [RandomSearch(SPACE, seed).ask("0") for seed in range(1000, 1400)]
     mean = np.exp(0.4**2 / 2)  # of the log-normal scatter
     ratio = sum(measured.cost_of(c).seconds for c in others) / sum(map(true_seconds, others))
@@ -264,7 +273,7 @@ def test_scatter_of_the_measurements_does_not_change_the_sum_of_what_is_foretold
 
 def test_a_measured_config_costs_and_tells_what_was_measured():
     trials = trials_of(20, noise=0.3)
-    measured = Measured([Evidence(spec_of(), trials, {}, {})])
+    measured = Measured([evidence(spec_of(), trials)])
     for trial in trials[2:]:
         cost = measured.cost_of(trial.config)
         assert (cost.seconds, cost.value) == (pytest.approx(trial.seconds), pytest.approx(trial.value))
@@ -272,28 +281,98 @@ def test_a_measured_config_costs_and_tells_what_was_measured():
 
 def test_the_simulation_of_a_measured_study_takes_as_long_as_it_took():
     spec, trials = spec_of(), trials_of(20, noise=0.3, slots=4)
-    measured = Measured([Evidence(spec, trials, {}, {})])
+    measured = Measured([evidence(spec, trials)])
     # The first trials, in new processes, say how long a process takes to start, but their own seconds are not used.
     found = simulate(spec.searcher(), 4, measured.cost_of, replace(measured.overhead, ask=0, report=0), max_trials=20)
     assert found.seconds == pytest.approx(max(t.ended_at for t in trials), rel=0.1)
 
 
+def test_a_kind_that_says_nothing_of_its_costs_is_planned_by_its_work(monkeypatch):
+    monkeypatch.setitem(KINDS._ours, "toy", ToyKind())
+    spec = StudySpec.of({"name": "toys", "kind": "toy", "dataset": "/nowhere"})
+
+    def trial(number, rate):
+        result = {"points": 40.0 * 3, "best_error": rate, "epoch": 3, "seconds": 6.0}
+        known = {"value": rate, "cost": None, "scores": {"rate": rate}, "seed": 0, "seconds": 6.0, "failure": None}
+        times = {"started_at": 7.0 * number, "ended_at": 7.0 * number + 6.5}
+        return LedgerTrial(number=number, config={"rate": rate}, state="finished", result=result, **known, **times)
+
+    trials = [trial(n, rate) for n, rate in enumerate((0.2, 0.4, 0.6, 0.8))]
+    scores = {spec.full(t.config).seen_by_scores: t.scores["rate"] for t in trials}
+    measured = Measured([Evidence(spec, trials, scores, {"scores": 2.0})])
+    cost = measured.cost_of({"rate": 0.5})
+    assert (cost.seconds, cost.work, cost.epochs) == (pytest.approx(6.0), 120.0, 3)
+    scorer = measured.scorer("rate", 1, beside_trials=False)
+    scorer([{"rate": 0.4}, {"rate": 0.5}])
+    scorer.now = 1e9
+    known, between = scorer([{"rate": 0.4}, {"rate": 0.5}])
+    assert known == 0.4 < between < 0.6
+    found = simulate(spec.searcher(scorer), 2, measured.cost_of, measured.overhead, scorer=scorer, max_trials=4)
+    assert found.trained >= 1
+
+
 def test_too_few_trials_and_other_studies_are_refused():
     with pytest.raises(PlanError, match="study 'al4' has 2 trials that ended, and it takes 3"):
-        Measured([Evidence(spec_of(), trials_of(2), {}, {})])
+        Measured([evidence(spec_of(), trials_of(2))])
     other = spec_of(name="other", config={"epochs": 9})
     with pytest.raises(PlanError, match="study 'other' has another config than 'al4'"):
-        Measured([Evidence(spec_of(), trials_of(9), {}, {}), Evidence(other, trials_of(9), {}, {})])
+        Measured([evidence(spec_of(), trials_of(9)), evidence(other, trials_of(9))])
+
+
+# --- what scores see, as points ---------------------------------------------------------------------------------
+
+
+def test_places_of_what_scores_see_keep_like_things_together():
+    known = [((64,), "gelu"), ((32, 32), "gelu"), ((128, 128), "tanh"), ((64, 64), "relu")]
+    places = SeenPlaces(known)
+
+    def distance(a, b):
+        return np.linalg.norm(places(a) - places(b))
+
+    assert {len(places(seen)) for seen in known} == {2 * 2 + 3}, "two layers and three texts"
+    assert distance(((32, 64), "gelu"), ((64, 128), "gelu")) == pytest.approx(0.5), "all layers twice as wide"
+    assert distance(((64,), "gelu"), ((64, 64), "gelu")) == pytest.approx(math.sqrt(0.5)), "a layer more"
+    assert distance(((64, 64), "gelu"), ((64, 64), "tanh")) == pytest.approx(math.sqrt(2)), "another text"
+    assert distance(((64, 64), "silu"), ((64, 64), "tanh")) == pytest.approx(1), "nobody has seen silu"
+    assert distance(((64, 64, 9), "gelu"), ((64, 64), "gelu")) == 0, "nor a third layer"
+
+
+def test_places_take_numbers_and_texts_however_they_are_nested():
+    assert SeenPlaces([3, 12])(12) == pytest.approx([math.sqrt(0.5), math.log2(12) / 2]), "without a tuple around it"
+    places = SeenPlaces([(0.0, True), (-3.0, None)])
+    assert places((1.0, True)) - places((-3.0, True)) == pytest.approx([0, 2, 0, 0]), "no logarithm of what may be 0"
+    places = SeenPlaces([((1.0, 4.0), (2.0, "a")), ((1.0,), ("b", 3.0))])
+    assert np.isfinite(places(((0.0,), ("a", "a")))).all()
+
+
+def test_scores_are_interpolated_between_what_was_seen_and_exact_there():
+    rng = np.random.default_rng(0)
+
+    def draw():
+        widths = 2 ** rng.integers(4, 9, size=rng.integers(1, 4))
+        return tuple(widths.tolist()), str(rng.choice(["relu", "tanh"]))
+
+    def score(seen):
+        return sum(map(math.log2, seen[0])) + 5 * (seen[1] == "tanh")
+
+    known, others = {draw() for _ in range(150)}, [draw() for _ in range(200)]
+    places = SeenPlaces(list(known))
+    guess = Interpolation([places(seen) for seen in known], [score(seen) for seen in known])
+    assert all(guess(places(seen)) == score(seen) for seen in known)
+    foretold, true = ([f(seen) for seen in others if seen not in known] for f in (lambda s: guess(places(s)), score))
+    assert len(true) > 50
+    assert np.corrcoef(foretold, true)[0, 1] > 0.85
 
 
 # --- the plan -----------------------------------------------------------------------------------------------------
 
 
-def ended(folder, spec, trials, seconds):
+def ended(folder, spec, trials, seconds, sizes=SIZES):
     """A study on disk with these trials; the ledger stamps them with the time of writing."""
     path = folder / spec.name
     path.mkdir()
     with closing(Ledger.create(path / "ledger.db", spec, "0" * 64)) as ledger:
+        ledger.placed({"gpus": 0.0} | ({} if sizes is None else {"sizes": sizes}))
         for t in trials:
             ledger.asked(t.number, t.config, seed=0, scores=t.scores)
             ledger.told(t.number, t.value, t.result | {"best_loss": t.value}, None)
@@ -315,7 +394,7 @@ def studies(tmp_path_factory):
 def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
     both = [Study.open(name, studies) for name in ("al4", "al4-naswot")]
     found = plan(both, slots=(1, 8, 64))
-    assert set(found.timings) == set(SEARCHERS)
+    assert set(found.timings) == set(method_names(spec_of().of_kind))
     assert found.left_out == {}
     assert found == plan(both, slots=(1, 8, 64))
     assert found.besides == {"descriptors": 2.0, "final": 30.0}
@@ -335,7 +414,7 @@ def test_a_score_that_nobody_measured_leaves_its_methods_out(studies):
     assert {"naswot", "optuna+naswot", "naswot>optuna"} == set(found.left_out)
     with pytest.raises(PlanError, match="naswot: no study named has measured the score naswot"):
         plan([Study.open("al4", studies)], methods=["naswot"], slots=(2,))
-    with pytest.raises(PlanError, match="unknown method 'nas'; there are random, grid"):
+    with pytest.raises(PlanError, match=r"unknown method 'nas'; did you mean 'naswot'?"):
         plan([Study.open("al4", studies)], methods=["nas"], slots=(2,))
 
 
@@ -354,6 +433,26 @@ def test_the_command_prints_tables_json_and_a_figure(studies, tmp_path):
     rows = json.loads(result.stdout)["timings"]
     assert [(row["method"], row["slots"]) for row in rows] == [("random", 1), ("random", 16), ("oat", 1), ("oat", 16)]
     assert rows[1]["slot_hours"] == pytest.approx(16 * rows[1]["seconds"] / 3600)
+
+
+def test_damaged_scores_are_refused_with_the_remedy(studies, tmp_path):
+    spec = spec_of("rfr", name="damaged", options={"candidates": 32, "top": 3})
+    study = ended(tmp_path, spec, trials_of(12, scores=True), {"scores": 0.5})
+    seen = ((7, 7), "relu")
+    (study.folder / "scores.json").write_text(json.dumps([{"seen": seen, "score": 0.25}]))
+    found = Evidence.of(study)
+    assert found.scores[seen] == 0.25
+    assert len(found.scores) == 1 + len({SurrogateConfig.of(t.config).seen_by_scores for t in found.trials})
+    assert found.sizes == SIZES
+    (study.folder / "scores.json").write_text("[")
+    with pytest.raises(PlanError, match=r"scores.json: damaged; remove it .* or to plan from the trials alone"):
+        Evidence.of(study)
+
+
+def test_a_ledger_of_an_earlier_version_takes_the_sizes_from_the_dataset(al4, tmp_path):
+    spec = spec_of(dataset=al4.path, descriptors={"cutoff": 4.0, "two_j_max": 4})
+    study = ended(tmp_path, spec, trials_of(5), {}, sizes=None)
+    assert Evidence.of(study).sizes == spec.of_kind.sizes(al4, spec.descriptors)
 
 
 @pytest.mark.parametrize("slots", ["1,two", "0,1", ""])
