@@ -17,11 +17,13 @@ check: lint test-without-ray  ## style, types, and the tests that need no Ray: t
 
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
+# A process of pytest a core, each with one thread: torch's threads wait for each other busily.
 test-without-ray: $(READY)
-	$(BIN)/python -m pytest -m "not ray and not slow" --numprocesses auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not slow" -n auto --maxprocesses 8 --dist worksteal
 
-test-with-ray: $(READY)  # one after the other: they share a Ray that takes all cores
-	$(BIN)/python -m pytest -m "ray and not slow"
+# Two processes, each with a Ray of its own, as most of the time is waiting for Ray to start workers.
+test-with-ray: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow
