@@ -5,7 +5,6 @@ or through another fixture, is marked ``ray`` here; one that starts Ray in anoth
 A test that takes ``shared``, the DFT data outside the repository, is marked ``slow``.
 """
 
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
