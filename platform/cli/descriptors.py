@@ -11,7 +11,7 @@ from .options import address_option, dataset_argument, json_option
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from ..screen.screen import Screen
+    from ..screen.result import Screen
 
 
 @click.group()

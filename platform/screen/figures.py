@@ -1,7 +1,7 @@
 """The figures of a descriptor screen, as PNG files: scores against the cutoff, and against the trained error."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...trainables.drawing import GREY, ORANGE, save
-
-if TYPE_CHECKING:
-    from .screen import Screen
+from .result import TOLERANCE, Screen
 
 NAMES = {
     "kernel_ridge": "kernel ridge  1 - R²",
@@ -24,13 +22,11 @@ NAMES = {
 MARK: dict[str, Any] = {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.5}
 
 
-def score_against_cutoff(found: "Screen", path: Path) -> None:
+def score_against_cutoff(found: Screen, path: Path) -> None:
     """Each score, and the trained error where there is one, against R_cut, a line a 2J_max (paper Fig. 6).
 
     The recommended setting is circled, the dashed line is what counts as good: 1.5 times the best of the score chosen.
     """
-    from .screen import TOLERANCE
-
     decides = "kernel_ridge" if found.score == "kernel-ridge" else _acsd(found)
     kinds = ["kernel_ridge", _acsd(found)]
     if any(row.trained_error is not None for row in found.rows):
@@ -69,7 +65,7 @@ def score_against_cutoff(found: "Screen", path: Path) -> None:
     save(figure, path)
 
 
-def score_against_trained(found: "Screen", path: Path) -> None:
+def score_against_trained(found: Screen, path: Path) -> None:
     """Each score against the trained error with Kendall's τ (paper Fig. 7); colour is 2J_max."""
     trained = {r: r.trained_error for r in found.rows if r.trained_error is not None}
     colours, taus = _colours(found), {q.name: q for q in found.qualities}
@@ -107,11 +103,11 @@ def score_against_trained(found: "Screen", path: Path) -> None:
     save(figure, path)
 
 
-def _acsd(found: "Screen") -> str:
+def _acsd(found: Screen) -> str:
     return "acsd" if found.variant == "paper" else "acsd_clipped"
 
 
-def _colours(found: "Screen") -> dict[int, tuple[float, ...]]:
+def _colours(found: Screen) -> dict[int, tuple[float, ...]]:
     """2J_max -> blue, the darker the larger."""
     names = sorted({r.two_j_max for r in found.rows})
     return dict(zip(names, colormaps["Blues"](np.linspace(0.4, 1.0, len(names))).tolist(), strict=True))
