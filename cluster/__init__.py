@@ -1,1 +1,1 @@
-"""Where it runs: the Ray connection, resources, descriptor and scorer actors, shards."""
+"""Where it runs: the connection to Ray, resources, the data of a study, trials, and files that start clusters."""

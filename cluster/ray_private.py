@@ -1,5 +1,6 @@
-"""The private parts of Ray that we use, of the minor version that pyproject.toml names; a test each holds them."""
+"""All private parts of Ray that dftune uses, of the minor version that pyproject.toml names.  A test holds each."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,3 +45,24 @@ def forget_metrics(trial: Any) -> None:
     """Let go of means and extremes of each number that a trial has reported: 23 KB a trial that nobody reads."""
     trial.metric_analysis.clear()
     trial.metric_n_steps.clear()
+
+
+def live_trials(controller: Any) -> list[Any]:
+    """The trials that have not ended, as Ray Tune's controller knows them."""
+    return list(controller.get_live_trials())
+
+
+def searcher_of(controller: Any) -> Any:
+    """The searcher that Ray Tune's controller asks."""
+    return controller.search_alg.searcher
+
+
+def end_trial(controller: Any, trial: Any) -> None:
+    """End a paused trial."""
+    controller.stop_trial(trial)
+
+
+def quiet_job_client() -> None:
+    """Have the client of Ray's job API log warnings alone: it would tell of every step."""
+    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)

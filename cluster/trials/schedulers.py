@@ -12,6 +12,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from ..ray_private import end_trial, live_trials, searcher_of
+
 IDLE = 0.5  # seconds without a trial to run after which a method is taken to wait for the paused ones
 
 
@@ -198,7 +200,7 @@ class HyperBand(FIFOScheduler):
         if not group.rungs or result["epoch"] < group.rungs[0]:
             return TrialScheduler.CONTINUE
         group.reached[trial.trial_id] = result[self._name]
-        tune_controller.search_alg.searcher.on_pause(trial.trial_id)
+        searcher_of(tune_controller).on_pause(trial.trial_id)
         return TrialScheduler.PAUSE
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -214,7 +216,7 @@ class HyperBand(FIFOScheduler):
         self.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        under_way = [t for t in tune_controller.get_live_trials() if t.status in (Trial.PENDING, Trial.RUNNING)]
+        under_way = [t for t in live_trials(tune_controller) if t.status in (Trial.PENDING, Trial.RUNNING)]
         if under_way:
             self._busy_at = time.monotonic()
         idle = time.monotonic() - self._busy_at > IDLE
@@ -225,7 +227,7 @@ class HyperBand(FIFOScheduler):
             for group in self._groups:
                 for trial in group.live:
                     if trial.status == Trial.PAUSED and trial.trial_id not in group.reached:
-                        tune_controller.search_alg.searcher.on_unpause(trial.trial_id)
+                        searcher_of(tune_controller).on_unpause(trial.trial_id)
                         return trial
         return next((t for t in under_way if t.status == Trial.PENDING), None)
 
@@ -233,7 +235,7 @@ class HyperBand(FIFOScheduler):
         ranking = sorted(group.live, key=lambda trial: group.reached[trial.trial_id])
         group.is_open, group.rungs, group.reached = False, group.rungs[1:], {}
         for trial in ranking[math.ceil(len(ranking) / self._factor) :]:
-            tune_controller.stop_trial(trial)
+            end_trial(tune_controller, trial)
 
 
 class _Group:

@@ -6,7 +6,6 @@ when the connection is; which job is whose, Ray itself remembers.
 
 import asyncio
 import hashlib
-import logging
 import os
 import shutil
 import socket
@@ -24,6 +23,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ...cluster.connection import SETTINGS
+from ...cluster.ray_private import quiet_job_client
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import is_url
 from ...trainables.errors import InputError
@@ -67,8 +67,7 @@ class Cluster:
                 f"'{address}' is not the address of a Ray dashboard; --address takes http://HOST:8265, as `ray start` "
                 "prints it"
             )
-        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
-            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
+        quiet_job_client()
         with self._asking(), _address_in_environment(self.address):
             port = parts.port or (443 if parts.scheme == "https" else 80)
             socket.create_connection((parts.hostname, port), timeout=10).close()  # Ray's own has no time limit

@@ -9,7 +9,8 @@ import time
 import pytest
 from ray import tune
 
-from dftune.cluster.trials.trial_watch import TrialWatch, cause_of_death, deaths_by_memory
+from dftune.cluster.ray_private import deaths_by_memory
+from dftune.cluster.trials.trial_watch import TrialWatch, cause_of_death
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.space import Float
 from dftune.searchers.tune_searcher import COMPLETE, NoRecord, TuneSearcher
