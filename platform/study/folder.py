@@ -71,6 +71,19 @@ def make(folder: Path) -> None:
         raise StudyError(f"{folder}: cannot be made ({error.strerror}); choose another --studies folder") from error
 
 
+def model_of(folder: Path, place: Place, name: str, *, ended: bool) -> Path:
+    """Where the model of a study is.  Raises StudyError: the study has not ended, or its folder is not here."""
+    if isinstance(place, Database) and owner_of(folder) is None:
+        again = f", or make it again with `dftune study resume {name}`" if ended else ""
+        raise StudyError(
+            f"{folder}: the folder of study '{name}', which holds its model, is not here; give that of the host where "
+            f"it ran with --studies{again}"
+        )
+    if not ended or not (folder / "model").is_dir():
+        raise StudyError(f"study '{name}' has no model yet; `dftune study resume {name}` ends it")
+    return folder / "model"
+
+
 def own(folder: Path, place: Place, identity: str) -> None:
     """With the ledger elsewhere, say in the folder whose it is.  Raises StudyError: it is another study's."""
     if isinstance(place, Database):

@@ -15,11 +15,13 @@ from ...cluster.connection import connected
 from ...trainables.errors import DftuneError
 from ...trainables.kind import StudyData
 from ...trainables.progress import Within
-from ..ledger.lease import Lease, LeaseLost
+from ..ledger.lease import Lease, LeaseLost, held
 from ..ledger.ledger import Ledger, LedgerTrial
+from ..ledger.places import Place
 from ..methods import Own
 from ..progress import Progress
 from ..spec import StudySpec
+from . import folder as folders
 from .conclusion import Conclusion, best_of
 from .errors import StudyError, StudyInterrupted, bug_of
 from .words import describe
@@ -29,6 +31,50 @@ if TYPE_CHECKING:
     from ...cluster.trials.training import Retrained
 
 RETRAINED = 1_000_000  # seeds of the final training are those of trials from this number on
+
+
+def begin(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
+    """Run a new study, as ``Study.run``."""
+    folders.refuse_existing(folder, place, spec.name)
+    data = _checked(spec, own)
+    with _hold(spec, folder, place, progress) as lease:
+        folders.refuse_existing(folder, place, spec.name)
+        with closing(Ledger.create(place, spec, data.fingerprint)) as ledger:
+            ledger.claim(lease, progress.say)
+            folders.own(folder, place, ledger.id)
+            return Session(spec, own, folder, ledger, data, lease, progress).run(address)
+
+
+def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
+    """Go on with a study, as ``Study.resume``."""
+    with _hold(spec, folder, place, progress) as lease, closing(Ledger.open(place, spec.name)) as ledger:
+        ledger.claim(lease, progress.say)
+        folders.own(folder, place, ledger.id)
+        if (conclusion := ledger.conclusion()) is not None and (folder / "model").is_dir():
+            return Conclusion(**conclusion)
+        data = _checked(spec, own)
+        if data.fingerprint != ledger.dataset_sha256:
+            raise StudyError(
+                f"{data.location}: has changed since this study began, whose values would not compare; "
+                "restore it or start a new study"
+            )
+        return Session(spec, own, folder, ledger, data, lease, progress).run(address)
+
+
+def _checked(spec: StudySpec, own: Own) -> Any:
+    """The dataset, once all has been checked that would make the study fail."""
+    spec.searcher(own=own)
+    data = spec.of_kind.open(spec.dataset)
+    spec.of_kind.refuse(data, spec.settings, spec.minimize)
+    return data
+
+
+@contextmanager
+def _hold(spec: StudySpec, folder: Path, place: Place, progress: Progress) -> Iterator[Lease]:
+    """Hold the study, in a folder that is there."""
+    folders.make(folder)
+    with closing(place.home(spec.name)) as home, held(home, progress.say) as lease:
+        yield lease
 
 
 @dataclass

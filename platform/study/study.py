@@ -1,8 +1,7 @@
 """A study: the handle by which it is run, watched, looked at, and its surrogate taken out."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from ...searchers.method import SearchTask
 from ...searchers.searcher import Explains, Searcher
 from ...trainables.data.mirror import absolute
 from ...trainables.kind import Data, Score
-from ..ledger.lease import Lease, held
 from ..ledger.ledger import Ledger, LedgerTrial
 from ..ledger.places import Database, LedgerFile
 from ..ledger.score_quality import ScoreQuality, qualities
@@ -20,6 +18,7 @@ from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion
 from .errors import StudyError
+from .words import failures
 
 if TYPE_CHECKING:
     import pandas
@@ -119,15 +118,9 @@ class Study:
             StudyInterrupted: Ctrl-C; ``resume`` goes on.
             InputError: dataset, specification, cluster or disk do not allow it.
         """
-        folders.refuse_existing(self.folder, self.place, self.spec.name)
-        data = self._check()
-        progress = progress or default_progress()
-        with self._held(progress) as lease:
-            folders.refuse_existing(self.folder, self.place, self.spec.name)
-            with closing(Ledger.create(self.place, self.spec, data.fingerprint)) as ledger:
-                ledger.claim(lease, progress.say)
-                folders.own(self.folder, self.place, ledger.id)
-                return self._run(ledger, data, address, progress, lease)
+        from .session import begin
+
+        return begin(self.spec, self.own, self.folder, self.place, address, progress or default_progress())
 
     def resume(self, *, address: str | None = None, progress: Progress | None = None) -> Conclusion:
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
@@ -135,39 +128,10 @@ class Study:
         Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.  With its
         ledger in a database it can go on in another folder, on another host.
         """
+        from .session import go_on
+
         self._opened().close()  # a study that does not exist is held by nobody either
-        progress = progress or default_progress()
-        with self._held(progress) as lease, closing(self._opened()) as ledger:
-            ledger.claim(lease, progress.say)
-            folders.own(self.folder, self.place, ledger.id)
-            if (conclusion := ledger.conclusion()) is not None and (self.folder / "model").is_dir():
-                return Conclusion(**conclusion)
-            data = self._check()
-            if data.fingerprint != ledger.dataset_sha256:
-                raise StudyError(
-                    f"{data.location}: has changed since this study began, whose values would not compare; "
-                    "restore it or start a new study"
-                )
-            return self._run(ledger, data, address, progress, lease)
-
-    def _run(self, ledger: Ledger, data: Data, address: str | None, progress: Progress, lease: Lease) -> Conclusion:
-        from .session import Session
-
-        return Session(self.spec, self.own, self.folder, ledger, data, lease, progress).run(address)
-
-    def _check(self) -> Any:
-        """The dataset, once all has been checked that would make the study fail."""
-        self.spec.searcher(own=self.own)
-        data = self.spec.of_kind.open(self.spec.dataset)
-        self.spec.of_kind.refuse(data, self.spec.settings, self.spec.minimize)
-        return data
-
-    @contextmanager
-    def _held(self, progress: Progress) -> Iterator[Lease]:
-        """Hold the study, in a folder that is there."""
-        folders.make(self.folder)
-        with closing(self.place.home(self.spec.name)) as home, held(home, progress.say) as lease:
-            yield lease
+        return go_on(self.spec, self.own, self.folder, self.place, address, progress or default_progress())
 
     def _opened(self) -> Ledger:
         return Ledger.open(self.place, self.spec.name)
@@ -246,17 +210,7 @@ class Study:
         from ..model.model import Model
 
         ended = self.conclusion() is not None
-        if isinstance(self.place, Database) and folders.owner_of(self.folder) is None:
-            again = f", or make it again with `dftune study resume {self.spec.name}`" if ended else ""
-            raise StudyError(
-                f"{self.folder}: the folder of study '{self.spec.name}', which holds its model, is not here; give that "
-                f"of the host where it ran with --studies{again}"
-            )
-        if not ended or not (self.folder / "model").is_dir():
-            raise StudyError(
-                f"study '{self.spec.name}' has no model yet; `dftune study resume {self.spec.name}` ends it"
-            )
-        return Model.open(self.folder / "model")
+        return Model.open(folders.model_of(self.folder, self.place, self.spec.name, ended=ended))
 
     def export(self, path: str | Path) -> "Model":
         """Write the surrogate to a folder of its own.  Raises StudyError before the study has ended."""
@@ -281,11 +235,8 @@ class Study:
             raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
         drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
         if not drawn.paths:
-            states = ", ".join(f"{n} {state}" for state, n in Counter(t.state for t in trials).items())
-            cause = next((f"; trial {t.number}: {t.failure}" for t in trials if t.failure), "")
             raise StudyError(
-                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet "
-                f"({states or 'no trials'}){cause}"
+                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet ({failures(trials)})"
             )
         return drawn
 
