@@ -229,7 +229,7 @@ class Session:
         card = card.model_copy(update={"versions": made_with(kind)})
         self.lease.check()
         shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
-        Model.assemble(card, found.tensors).save(self.folder / "model")
+        Model.assemble(card, found.tensors, kind).save(self.folder / "model")
         assert best.value is not None
         self.seconds["final"] += time.perf_counter() - started
         conclusion = Conclusion(
