@@ -10,6 +10,8 @@ from packaging.requirements import Requirement
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ..trainables.errors import one_line
+
 PATIENCE = 300.0  # seconds for a node to answer: its first process loads the package
 
 
@@ -73,7 +75,7 @@ def ask_nodes(requirements: Sequence[str], dataset: str, fingerprint: str, file:
             ray.cancel(ref, force=True)
             reports.append(NodeReport(address, f"gave no answer within {PATIENCE:.0f} s; look at its logs", False))
         except RayError as error:
-            cause = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
+            cause = one_line(getattr(error, "cause", None) or error, 300)
             reports.append(NodeReport(address, f"cannot run dftune: {cause}", False))
     return reports
 

@@ -40,12 +40,15 @@ class UnknownFormat(InputError):
     """A request is in a format that nobody reads."""
 
 
-def one_line(error: "ValidationError | BaseException") -> str:
-    """An error in one line; of a validation error the first problem: where, what, and what was given."""
+def one_line(error: "ValidationError | BaseException | str", most: int | None = None) -> str:
+    """An error in one line of at most so many characters.
+
+    Of a validation error it is the first problem: where, what, and what was given.
+    """
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split())[:most]
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}" if place else first["msg"]

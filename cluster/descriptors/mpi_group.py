@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ...trainables.descriptors.bispectrum import bispectrum, mpi_world
 from ...trainables.descriptors.settings import BispectrumSettings
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 from ..processes import started
 
 HEARTBEAT = 1.0  # seconds between two
@@ -223,7 +223,7 @@ if __name__ == "__main__":
     try:
         _rank(float(sys.argv[1]))
     except Exception as problem:
-        text = " ".join(str(problem).split())
+        text = one_line(problem)
         if not isinstance(problem, InputError):
             text = f"an MPI rank failed ({type(problem).__name__}: {text}); run it again"
         print(f"{SAYS}{text}", file=sys.stderr, flush=True)

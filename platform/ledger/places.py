@@ -17,7 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from ...searchers import optuna_private
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
 
@@ -108,7 +108,7 @@ class LedgerFile:
 
     def cause(self, error: Exception) -> str:
         """The database's own words, without SQLAlchemy's."""
-        return " ".join(str(_innermost(error)).split())
+        return one_line(_innermost(error))
 
 
 class Database:
@@ -207,7 +207,7 @@ class Database:
 
     def cause(self, error: Exception) -> str:
         """As of a file, and without the password."""
-        words = " ".join(str(_innermost(error)).split())
+        words = one_line(_innermost(error))
         for secret in self._secrets:
             words = words.replace(secret, "***")
         return words

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...cluster.connection import connected
-from ...trainables.errors import DftuneError
+from ...trainables.errors import DftuneError, one_line
 from ...trainables.kind import StudyData
 from ...trainables.progress import Within
 from ..ledger.lease import Lease, LeaseLost, held
@@ -162,7 +162,7 @@ class Session:
                 best = best_of(self.ledger.trials(), spec.cost_tolerance)
                 return self._conclude(best, self._retrain(best, data, sizes, final_cpus, final_gpus))
         except (ray.exceptions.RayError, tune.TuneError) as error:
-            cause = " ".join(str(error).split())[:300]
+            cause = one_line(error, 300)
             raise StudyError(
                 f"Ray gave up: {cause}; finished trials are kept, with more memory or on another cluster go on "
                 f"with `dftune study resume {spec.name}`"
@@ -206,7 +206,7 @@ class Session:
                     self.progress.update("final", last["epoch"], config.epochs, text)
             found = ray.get(job)
         except ray.exceptions.RayError as error:
-            cause = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
+            cause = one_line(getattr(error, "cause", None) or error, 300)
             raise StudyError(
                 f"retraining of trial {best.number} failed: {cause}; with more memory or fewer initializations, "
                 f"go on with `dftune study resume {spec.name}`"

@@ -26,7 +26,7 @@ from ...cluster.connection import SETTINGS
 from ...cluster.ray_private import quiet_job_client
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import is_url
-from ...trainables.errors import InputError
+from ...trainables.errors import InputError, one_line
 from ..spec import StudySpec
 from .order import MARK, Order
 
@@ -295,4 +295,4 @@ def _requirements() -> list[str]:
 
 
 def _first(error: Any) -> str:
-    return " ".join(str(error).split())[:400].rstrip(". ")
+    return one_line(error, 400).rstrip(". ")

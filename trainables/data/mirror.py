@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from ..errors import DatasetError
+from ..errors import DatasetError, one_line
 from ..files import atomic
 
 HEAD = ("dataset.json", "snapshots.parquet")  # every dataset has them, and they say which one it is
@@ -212,7 +212,7 @@ def _explained(location: str) -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(". ")
+    return one_line(error, 300).rstrip(". ")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A study, a model and a dataset that the version before kinds of surrogates made (its study file: four tiny trials)."""
+"""A study, a model and a dataset of the version before kinds of surrogates (a study of four tiny trials)."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from dftune import Model, Study
 from dftune.platform.cli.main import cli
-from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.lease import Folder, Lease
+from dftune.platform.ledger.ledger import Ledger
 from dftune.tests.places import DATA
 from dftune.trainables.data.dataset import Dataset
 
