@@ -163,6 +163,7 @@ from dftune.searchers.tune_searcher import COMPLETE
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_that_ray_ends_for_want_of_memory_fails_alone(tmp_path):
     code = (
