@@ -31,13 +31,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Fixtures that mark the tests that take them; ``head`` is a Ray in a process of its own, of test_submission.py.
+MARKS = {"local_ray": "ray", "head": "ray", "shared": "slow"}
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "local_ray" in getattr(item, "fixturenames", ()):
-            item.add_marker("ray")
-        if "shared" in getattr(item, "fixturenames", ()):
-            item.add_marker("slow")
+        for name in MARKS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKS[name])
 
 
 def start_no_ray(*arguments: object, **settings: object) -> None:

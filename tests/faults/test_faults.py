@@ -114,8 +114,8 @@ def test_all_processes_of_an_embedded_ray_can_be_known():
 
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(described, tmp_path):
-    trials, said = struck(described, tmp_path, {1: signal.SIGSTOP}, time_limit=10.0)
-    limit = "it took longer than its time limit of 10 s ([resources] time_limit)"
+    trials, said = struck(described, tmp_path, {1: signal.SIGSTOP}, time_limit=20.0)
+    limit = "it took longer than its time limit of 20 s ([resources] time_limit)"
     assert [t.state for t in trials] == ["finished", "failed", "finished"]
     assert [t.failure for t in trials] == [None, limit, None]
     assert trials[1].result["epoch"] >= 1, "what it has cost"

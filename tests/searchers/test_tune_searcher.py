@@ -68,7 +68,12 @@ def test_a_trial_is_recorded_before_it_starts_and_before_the_method_is_told(tmp_
         def tell(self, trial, value):
             notebook.events.append(("method told", int(trial)))
 
-    fit(TuneSearcher(Watched(SPACE, 0), metric="loss", max_trials=3, record=notebook), parabola, tmp_path)
+    fit(
+        TuneSearcher(Watched(SPACE, 0), metric="loss", max_trials=3, record=notebook),
+        parabola,
+        tmp_path,
+        max_concurrent_trials=1,
+    )
     for trial in range(3):
         kinds = [event[0] for event in notebook.events if event[1] == trial]
         assert kinds[0] == "asked"
@@ -157,7 +162,12 @@ def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
         def tell(self, trial, value):
             seen.append(value)
 
-    fit(TuneSearcher(Watched(SPACE, 0), metric="loss", mode="max", max_trials=2), parabola, tmp_path)
+    fit(
+        TuneSearcher(Watched(SPACE, 0), metric="loss", mode="max", max_trials=2),
+        parabola,
+        tmp_path,
+        max_concurrent_trials=1,
+    )
     assert all(value <= 0 for value in seen)
     assert len(seen) == 2
 
@@ -216,7 +226,8 @@ def near_zero(configs):
 SCORED = scored_methods(["score"])
 
 
-@pytest.mark.parametrize("name", SEARCHERS)
+# With a scheduler every method is plugged into Ray Tune in test_schedulers.py, and what it is told is compared there.
+@pytest.mark.parametrize("name", [n if n == "random" else pytest.param(n, marks=pytest.mark.slow) for n in SEARCHERS])
 def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     method = SEARCHERS[name]
     notebook = Notebook()
@@ -229,7 +240,7 @@ def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     assert {t: v for t, v, _ in notebook.of("told")} == {t: x**2 for t, x in notebook.of("asked")}
 
 
-@pytest.mark.parametrize("direction", ["learnt", "published"])
+@pytest.mark.parametrize("direction", ["learnt", pytest.param("published", marks=pytest.mark.slow)])
 def test_screening_methods_plug_into_ray_tune_with_any_scoring_function(direction, tmp_path):
     method = SCORED["score"]
     options = method.options(candidates=12, top=2, calibration=3)
@@ -381,7 +392,7 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_pa
 
 def test_a_method_that_weighs_no_cost_is_told_none(tmp_path):
     method = Weighs(SPACE, 0)
-    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path)
+    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path, max_concurrent_trials=1)
     assert [cost for _, cost in method.told.values()] == [None, None]
 
 

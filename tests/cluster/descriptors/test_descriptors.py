@@ -201,6 +201,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_node_that_dies_costs_what_it_was_computing_and_shards_it_held_are_read_again(al4, tmp_path):
     data = with_grids(al4, tmp_path / "d", (60, 40, 40), (20, 20, 20), (50, 40, 40))

@@ -132,6 +132,7 @@ with connected():
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_no_rank_is_left_when_the_raylet_is_killed(fresh_al4):
     driver = subprocess.Popen(

@@ -337,6 +337,7 @@ def listening(port) -> set[str]:
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it_after_a_stop(stand_ins, fresh_al4):
     home, number = stand_ins, os.getpid()
@@ -366,6 +367,7 @@ def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it
     assert left_behind(home) == []
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_slurm_job_on_a_real_ray_fails_as_its_study_does(stand_ins):
     home = stand_ins

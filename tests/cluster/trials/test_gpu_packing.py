@@ -213,6 +213,7 @@ def on_three_nodes(where, dataset=""):
     return json.loads(out.stdout.splitlines()[-1])
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_trials_share_the_gpus_of_several_nodes_and_leave_nodes_without_alone(tmp_path):
     found = on_three_nodes(tmp_path)
@@ -228,6 +229,7 @@ def test_trials_share_the_gpus_of_several_nodes_and_leave_nodes_without_alone(tm
     assert all(visible == str(gpus[0]) for _, gpus, visible in found["places"])
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_study_packs_its_trials_and_says_why_so_many(fresh_al4, tmp_path):
     assert on_three_nodes(tmp_path, fresh_al4.path) == ["finished"] * 7

@@ -357,6 +357,7 @@ def processes(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_the_command_serves_until_it_is_stopped_and_leaves_nothing(folder, atoms, tmp_path, number):
