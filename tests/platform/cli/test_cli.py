@@ -388,7 +388,7 @@ def test_a_truncated_ldos_is_refused_when_the_study_starts(workplace, tmp_path):
     assert f"{path}" in refused("data", "check", tmp_path / "al4")
 
 
-def test_descriptors_of_another_setting_are_refused(fresh_al4):
+def test_descriptors_of_another_setting_are_refused(fresh_al4, local_ray):
     here = BispectrumSettings(cutoff=4.0, two_j_max=4)
     other = BispectrumSettings(cutoff=3.0, two_j_max=4)
     compute_descriptors(fresh_al4, here).close()
