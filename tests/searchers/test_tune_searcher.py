@@ -38,7 +38,8 @@ class Notebook:
 
 
 def fit(searcher, trainable, folder, **config):
-    settings = {"num_samples": -1, "max_concurrent_trials": 2, "reuse_actors": True} | config
+    """One trial at a time, unless told otherwise: Ray starts a process for each that runs at once."""
+    settings = {"num_samples": -1, "max_concurrent_trials": 1, "reuse_actors": True} | config
     return tune.Tuner(
         tune.with_resources(trainable, {"CPU": 1}),
         tune_config=tune.TuneConfig(search_alg=searcher, **settings),
@@ -53,7 +54,7 @@ def parabola(config):
 def test_a_method_plugs_into_ray_tune_as_it_is(tmp_path):
     notebook = Notebook()
     searcher = TuneSearcher(RandomSearch(SPACE, seed=3), metric="loss", max_trials=6, record=notebook)
-    results = fit(searcher, parabola, tmp_path)
+    results = fit(searcher, parabola, tmp_path, max_concurrent_trials=2)
     assert notebook.of("asked")[0] == (0, RandomSearch(SPACE, seed=3).ask("0")["x"])
     assert len(results) == 6
     assert sorted(r.config["x"] for r in results) == sorted(x for _, x in notebook.of("asked"))
@@ -152,7 +153,8 @@ def test_waiting_is_not_the_end(tmp_path):
         def tell(self, trial, value):
             self.told += 1
 
-    assert len(fit(TuneSearcher(Hesitant(SPACE, 0), metric="loss", max_trials=3), parabola, tmp_path)) == 3
+    searcher = TuneSearcher(Hesitant(SPACE, 0), metric="loss", max_trials=3)
+    assert len(fit(searcher, parabola, tmp_path, max_concurrent_trials=2)) == 3
 
 
 def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
@@ -392,7 +394,7 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_pa
 
 def test_a_method_that_weighs_no_cost_is_told_none(tmp_path):
     method = Weighs(SPACE, 0)
-    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path, max_concurrent_trials=1)
+    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path)
     assert [cost for _, cost in method.told.values()] == [None, None]
 
 

@@ -92,7 +92,7 @@ def test_a_pruned_study_that_was_killed_goes_on_as_if_nothing_had_happened(prune
 def test_the_score_chooses_the_architecture_and_optuna_the_learning_rate(described, tmp_path):
     study = Study(
         "stages", described, studies=tmp_path, method="rfr>optuna", trials=6,
-        options={"candidates": 12, "top": 2, "startup": 2}, **QUICK,
+        options={"candidates": 12, "top": 2, "startup": 2}, resources={"concurrent": 1}, **QUICK,
     )  # fmt: skip
     conclusion = study.run()
     trials = study.trials()

@@ -211,6 +211,7 @@ def some_failed(described, tmp_path_factory) -> Study:
     study = Study(
         "some", described, studies=tmp_path_factory.mktemp("studies"), method="random", trials=6, seed=1,
         minimize="band_energy_mae", descriptors=CHEAP, space=rates, config=config, initializations=1,
+        resources={"concurrent": 1},
     )  # fmt: skip
     study.run()
     return study
@@ -234,6 +235,7 @@ def test_a_study_whose_trials_all_fail_stops_early_with_the_cause(described, tmp
         "none", described, studies=tmp_path, method="random", trials=30, descriptors=CHEAP, initializations=1,
         space={"width": {"type": "int", "low": 4, "high": 32}},
         config={"n_layers": 1, "epochs": 2, "batch_size": 512, "optimizer": "sgd", "learning_rate": 10.0},
+        resources={"concurrent": 1},
     )  # fmt: skip
     with pytest.raises(StudyError, match=r"all \d+ trials failed; trial 0: the loss was") as error:
         study.run()
