@@ -109,17 +109,29 @@ def test_forces_are_near_those_of_quantum_espresso(model, atoms, al4):
     assert np.corrcoef(forces.ravel(), al4["010"].forces.ravel())[0, 1] > 0.95
 
 
-def test_the_spread_of_the_forces_is_that_of_the_initialisations(model, single, atoms):
-    both, first = (m.predict(atoms, forces="spread") for m in (model, single))
+@pytest.fixture(scope="module")
+def mean(model, atoms):
+    """A prediction with the forces of the mean."""
+    return model.predict(atoms, forces="mean")
+
+
+@pytest.fixture(scope="module")
+def spread(model, atoms):
+    """A prediction with the forces of each initialisation."""
+    return model.predict(atoms, forces="spread")
+
+
+def test_the_spread_of_the_forces_is_that_of_the_initialisations(mean, spread, single, atoms):
+    both, first = spread, single.predict(atoms, forces="spread")
     np.testing.assert_allclose(np.abs(both.forces - first.forces), both.forces_std, atol=1e-6)
-    np.testing.assert_allclose(model.predict(atoms, forces="mean").forces, both.forces, atol=1e-6)
+    np.testing.assert_allclose(mean.forces, both.forces, atol=1e-6)
     np.testing.assert_array_equal(first.forces_std, 0)
-    assert model.predict(atoms, forces="mean").forces_std is None
+    assert mean.forces_std is None
 
 
 @pytest.mark.parametrize("cpus", [1, 3])
-def test_nothing_depends_on_slabs_threads_or_memory(model, atoms, monkeypatch, cpus):
-    expected = model.predict(atoms, forces="spread", cpus=2)
+def test_nothing_depends_on_slabs_threads_or_memory(model, spread, atoms, monkeypatch, cpus):
+    expected = spread
     monkeypatch.setattr(passes, "SLAB", 700)
     monkeypatch.setattr(passes, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file, the LDOS is predicted twice
     ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
@@ -132,9 +144,8 @@ def test_nothing_depends_on_slabs_threads_or_memory(model, atoms, monkeypatch, c
     assert found.outside == expected.outside
 
 
-def test_equal_atoms_have_equal_forces_and_a_supercell_twice_the_energy(model, atoms):
-    swapped = atoms[[2, 0, 3, 1]]
-    one, two = (model.predict(a, forces="mean") for a in (atoms, swapped))
+def test_equal_atoms_have_equal_forces_and_a_supercell_twice_the_energy(model, mean, atoms):
+    one, two = mean, model.predict(atoms[[2, 0, 3, 1]], forces="mean")
     np.testing.assert_allclose(two.forces, one.forces[[2, 0, 3, 1]], atol=1e-6)
     double = model.predict(atoms.repeat((1, 2, 1)), forces="mean")
     assert double.free_energy == pytest.approx(2 * one.free_energy, abs=1e-4)
@@ -238,8 +249,8 @@ def test_a_prediction_is_told_in_lines_a_row_and_a_notebook(model, atoms):
     assert "no metal: the DOS vanishes over 1.5 eV" in page
 
 
-def test_a_prediction_as_plain_values_has_all_but_the_density(model, atoms):
-    plain = model.predict(atoms, forces="mean").to_dict()
+def test_a_prediction_as_plain_values_has_all_but_the_density(mean):
+    plain = mean.to_dict()
     assert plain["grid"] == (20, 20, 20)
     assert len(plain["dos"]) == len(plain["energy"]) == 37
     assert np.shape(plain["forces"]) == (4, 3)
