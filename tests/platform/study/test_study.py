@@ -66,7 +66,7 @@ def test_a_study_trains_the_best_scored_candidates_and_chooses_the_best_value(en
     assert len(scores) == 12
     ranked = sorted(scores, key=lambda row: -row["score"])
     trained = {((t.config["width"],), t.config["activation"]) for t in trials}
-    assert {(tuple(row["hidden"]), row["activation"]) for row in ranked[:2]} <= trained
+    assert {(tuple(hidden), activation) for hidden, activation in (row["seen"] for row in ranked[:2])} <= trained
 
 
 def test_a_trials_value_is_what_training_it_alone_gives(ended, described):
