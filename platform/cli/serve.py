@@ -33,8 +33,8 @@ from .options import address_option, folder_argument
     "--time-limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="For a request [s]."
 )
 @click.option(
-    "--size",
     "--grid-points",
+    "--size",
     "size",
     type=click.IntRange(1),
     default=500_000,

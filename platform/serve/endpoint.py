@@ -5,13 +5,12 @@ A Serve config file names it as ``import_path: dftune.platform.serve.endpoint:ap
 """
 
 import os
-from pathlib import Path
 
 from ray import serve
 from ray.serve import Application
 
 from ...trainables.kind import Kind
-from ..model.model import Model, read_card
+from ..model.model import Model
 from .settings import TOKEN, EndpointError, EndpointSettings, digest
 from .web import RETRY_AFTER, web_app
 
@@ -23,7 +22,7 @@ SPARE = 16  # requests that a replica takes beside those it predicts or has wait
 class Endpoint:
     """One replica: a model in a process of its own."""
 
-    def __init__(self, settings: EndpointSettings, kind: Kind) -> None:
+    def __init__(self, settings: EndpointSettings, kind: Kind | None) -> None:
         self.settings, self.model = settings, Model.open(settings.model, kind)
         self.model.surrogate.warm_up(settings.cpus)
 
@@ -34,18 +33,19 @@ class Endpoint:
 def application(settings: EndpointSettings) -> Application:
     """The Serve application of a model; its token is that of the settings, or DFTUNE_TOKEN.
 
-    The kind of the model goes to the replicas as it is: they need not have it registered.
-
     Raises:
         EndpointError: no token, and not said that none is wanted.
-        ModelError: no such model, or a damaged one.
     """
+    return application_of(settings)
+
+
+def application_of(settings: EndpointSettings, kind: Kind | None = None) -> Application:
+    """As ``application``; a ``kind`` goes to the replicas as it is, else they find that of the model by its name."""
     if settings.token_sha256 is None and not settings.without_token:
         given = os.environ.get(TOKEN)
         if given is None:
             raise EndpointError(f"an endpoint asks for a token: set {TOKEN}, or without_token: true on loopback")
         settings = settings.model_copy(update={"token_sha256": digest(given)})
-    kind, _ = read_card(Path(settings.model))
     return Endpoint.options(  # type: ignore[attr-defined]
         num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},

@@ -50,7 +50,7 @@ def served(
         from ray.serve.exceptions import RayServeException
 
         from ...cluster.resources import slots
-        from .endpoint import application
+        from .endpoint import application_of
 
         room = slots(settings.cpus, settings.gpus, what="a replica", remedy="lower --cpus or --gpus")
         if room < settings.replicas:
@@ -65,7 +65,7 @@ def served(
                 http = {"host": host, "port": port, "request_timeout_s": settings.time_limit + 10}
                 serve.start(proxy_location="HeadOnly", http_options=http)
                 say(f"starting {settings.replicas} replica{'s' if settings.replicas > 1 else ''}")
-                serve.run(application(settings), name=NAME, route_prefix="/")
+                serve.run(application_of(settings, model.kind), name=NAME, route_prefix="/")
             except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
                 raise ClusterError(f"the endpoint did not start: {' '.join(str(error).split())[:300]}") from error
             yield model, _check_alive

@@ -236,7 +236,7 @@ class Study:
         drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
         if not drawn.paths:
             raise StudyError(
-                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet ({failures(trials)})"
+                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet {failures(trials)}"
             )
         return drawn
 

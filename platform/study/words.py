@@ -9,10 +9,10 @@ from ..spec import StudySpec
 
 
 def failures(trials: Sequence[LedgerTrial]) -> str:
-    """How many trials are in each state, and why the first that failed did."""
+    """How many trials are in each state, in brackets, and why the first that failed did."""
     states = ", ".join(f"{n} {state}" for state, n in Counter(t.state for t in trials).items())
     cause = next((f"; trial {t.number}: {t.failure}" for t in trials if t.failure), "")
-    return f"{states or 'no trials'}{cause}"
+    return f"({states or 'no trials'}){cause}"
 
 
 def describe(config: Mapping[str, Any]) -> str:

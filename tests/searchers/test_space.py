@@ -196,7 +196,7 @@ def test_the_documented_space_is_as_its_page_says():
     study = tomllib.loads(re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1])
     spec = StudySpec.of({"name": "s", "dataset": "d", **study})
     assert f"has {LevelGrid(spec.space).size:,} configs on its levels" in page
-    assert f"its orthogonal array {len(OatSearch(spec.space, 0, OatOptions())._rows)} runs" in page
+    assert f"its orthogonal array has {len(OatSearch(spec.space, 0, OatOptions())._rows)} runs" in page
     rows = re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page.split("## The hyperparameters")[1], re.MULTILINE)
     described = {name for row in rows for name in row} | {"widths"}
     assert set(SurrogateConfig.model_fields) <= described

@@ -524,7 +524,8 @@ def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, repli
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DFTUNE_TOKEN", "x" * 32)
         deployment = call_user_app_builder_with_args_if_necessary(builder, served.args)._bound_deployment
-    (settings_,) = deployment.init_args
+    settings_, kind = deployment.init_args
+    assert kind is None, "each replica finds it by the model's name of it"
     assert settings_.model == "/shared/al4.model"
     assert settings_.token_sha256 == hashlib.sha256(b"x" * 32).hexdigest()
     assert (deployment.num_replicas, settings_.cpus, settings_.gpus) == (replicas, cpus, share)

@@ -59,11 +59,11 @@ def test_the_choice_says_what_it_rests_on():
     )
     assert found.explanation == (
         "4 on each of 3 GPUs: the largest network (64 x 64 gelu, batch_size 128) takes 0.100 GB for weights and "
-        "optimizer, 0.40 for activations, 1.00 for grid points, and CUDA 0.5 (assumed), 2.00 GB in all; 90% of the "
+        "optimizer, 0.40 for activations, 1.00 for data, and CUDA 0.5 (assumed), 2.00 GB in all; 90% of the "
         "10.0 GB of X100 hold 4 such trials, its node has CPUs for 1000000, 1000 trials make 334 for each GPU, and "
         "more than 8 would wait for each other"
     )
-    assert pack([node(1.2)], 1, None, 1000, NEED, "").explanation.endswith("; grid points that do not fit are streamed")
+    assert pack([node(1.2)], 1, None, 1000, NEED, "").explanation.endswith("; data that do not fit are streamed")
     assert pack([node(0.8)], 1, None, 1000, NEED, "").explanation.endswith("; so large a network will fail")
 
 
