@@ -60,7 +60,7 @@ class Own:
     def _refuse_no_searcher(self, searcher: Any) -> None:
         """Raises InputError: it cannot do what a searcher can."""
         missing = [name for name in SEARCHER if not callable(getattr(searcher, name, None))]
-        if searcher is None and self.searcher is None or not missing:
+        if (searcher is None and self.searcher is None) or not missing:
             return
         raise InputError(
             f"'{self.name}' of the script gives no searcher: it has no {', '.join(missing)}; "

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def install(folder: Path, name: str, points: Mapping[str, str], module: str = "", group: str = "dftune.letters") -> None:
+def install(
+    folder: Path, name: str, points: Mapping[str, str], module: str = "", group: str = "dftune.letters"
+) -> None:
     """Put a package into a folder.
 
     Args:

@@ -49,7 +49,9 @@ class Registry(Mapping[str, T]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The thing of a name, or ``default`` if there is no such name.  Raises InputError: it cannot be used."""
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return self[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._ours or name in self._offered()
