@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from ..searchers.space import SPACE, checked
 from ..trainables.errors import InputError, Malformed, UnknownFormat
@@ -58,7 +59,7 @@ def check_kind(
         AssertionError: a promise is not kept; the message says which.
     """
     own_table = kind.settings.model_validate(dict(settings or {}))
-    check_names(kind)
+    check_names(kind, own_table)
     check_travel(kind)
     check_configs(kind)
     data = check_data(kind, str(location), own_table)
@@ -76,7 +77,7 @@ def check_kind(
     check_check(kind, surrogate, data)
 
 
-def check_names(kind: Kind) -> None:
+def check_names(kind: Kind, settings: BaseModel) -> None:
     """No name of it is in use: not its table, not what it reports, not its scores."""
     from ..platform.spec import StudySpec
     from ..platform.study.study import Study
@@ -89,6 +90,12 @@ def check_names(kind: Kind) -> None:
     assert kind.table not in keys, f"table '{kind.table}' is a key of every study file, or an argument of Study"
     assert kind.values, "it has nothing to minimise: `values` is empty"
     assert kind.judged, "surrogates are compared by nothing: `judged` is empty"
+    try:
+        kind.settings.model_validate({**settings.model_dump(), "no_such_name": 1})
+    except ValidationError:
+        pass  # as it should be
+    else:
+        raise AssertionError(f"an unknown key of [{kind.table}] is not refused; settings need extra='forbid'")
     both = sorted(set(kind.values) & set(kind.costs))
     assert not both, f"'{', '.join(both)}' is a value and a cost"
     measures = [*kind.values.values(), *kind.costs.values(), kind.compute, *kind.judged.values()]

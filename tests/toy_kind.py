@@ -25,7 +25,7 @@ from dftune.trainables.kind import (
 )
 
 
-class ToySettings(BaseModel):
+class ToySettings(BaseModel, extra="forbid"):
     shift: float = 0.0  # added to all y
 
 

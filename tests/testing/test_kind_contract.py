@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from pydantic import create_model
 
 from dftune.testing import check_kind
 from dftune.tests.places import ROOT
@@ -136,6 +137,7 @@ LOCKED.lock = threading.Lock()
         (of({"name": "Toy kind"}), "name 'Toy kind' needs small letters"),
         (of({"table": "options"}), "table 'options' is a key of every study file"),
         (of({"table": "studies"}), "table 'studies' is a key of every study file, or an argument of Study"),
+        (of({"settings": create_model("Open", shift=(float, 0.0))}), "an unknown key of .toys. is not refused"),
         (of({"values": {}}), "nothing to minimise"),
         (of({"judged": {}}), "surrogates are compared by nothing"),
         (of({"costs": {"error": Measure("size", "size")}}), "'error' is a value and a cost"),
