@@ -1,4 +1,4 @@
-"""The data of a study where every worker can reach them."""
+"""The data of a study where every worker can reach them, and anything as a worker gets it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
+from ray import cloudpickle
 
 from ..trainables.kind import Kind
 
@@ -48,3 +49,8 @@ def put(kind: Kind, data: Any, settings: Any) -> InStore:
     data.verify()
     training, test = kind.split_for_training(data, settings)
     return InStore(ray.put(training), ray.put(test))
+
+
+def travelled(thing: Any) -> Any:
+    """A copy of a thing, as another process gets it.  Raises what pickling raises: it cannot be sent."""
+    return cloudpickle.loads(cloudpickle.dumps(thing))

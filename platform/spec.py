@@ -25,7 +25,16 @@ from ..trainables.data.mirror import absolute
 from ..trainables.errors import InputError, did_you_mean
 from ..trainables.kind import Kind
 from ..trainables.kinds import KINDS, kind_of
-from .methods import NOTHING, Own, default_method, method_names, method_of, score_of
+from .methods import (
+    NOTHING,
+    Own,
+    default_method,
+    has_method,
+    method_of,
+    methods_of,
+    refuse_taken_names,
+    score_of,
+)
 from .tables import Budget, Compare, Resources, Scheduler
 
 
@@ -120,13 +129,14 @@ class StudySpec(BaseModel):
         """Refuse methods that there are not, or that cannot do what is asked of them.  Raises ValueError."""
         kind = self.of_kind
         try:
+            refuse_taken_names(kind, own)
             method = method_of(kind, self.method, own)
             for name in self.compare.methods or ():
                 method_of(kind, name, own)
         except InputError as error:
             raise ValueError(str(error)) from error
         if self.cost is not None and not method.weighs_cost:
-            able = ", ".join(name for name in method_names(kind, own) if method_of(kind, name, own).weighs_cost)
+            able = ", ".join(name for name, one in methods_of(kind, own)[0].items() if one.weighs_cost)
             raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
 
     @property
@@ -189,7 +199,7 @@ class StudySpec(BaseModel):
 
     def has_method(self, own: Own = NOTHING) -> bool:
         """Whether its method is here: it may be a plug-in, or of a script, that is not."""
-        return self.method == own.name or self.method in method_names(self.of_kind, own)
+        return has_method(self.of_kind, self.method, own)
 
     def score(self, own: Own = NOTHING) -> str | None:
         """Name of the score that its method searches by, None where it has none or is not here."""

@@ -6,6 +6,7 @@ adds one by an entry point of the group ``dftune.searchers`` that names a ``Meth
 
 from collections.abc import Iterable
 
+from ..trainables.registry import Registry
 from .direct_search import DirectOptions, DirectSearch
 from .grid_search import GridSearch
 from .method import Build, Method, NoOptions, SearchTask
@@ -13,7 +14,6 @@ from .oat_search import OatOptions, OatSearch
 from .optuna_search import OptunaOptions, OptunaSearch
 from .pruned_search import PrunedOptions, PrunedSearch
 from .random_search import RandomSearch
-from .registry import Registry
 from .screened_search import Direction, ScreenedSearch, ScreenOptions
 from .searcher import Searcher
 from .two_stage_search import TwoStageOptions, TwoStageSearch
@@ -58,6 +58,7 @@ def _direction(task: SearchTask) -> Direction:
 
 
 SEARCHERS: Registry[Method] = Registry(
+    "method",
     "dftune.searchers",
     {
         "random": Method(_random, NoOptions, None, "random search, the baseline"),

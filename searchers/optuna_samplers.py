@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ..trainables.errors import did_you_mean
 from .searcher import SearchError
-from .space import did_you_mean
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from ..trainables.errors import DftuneError
 from .space import Config
 
 
@@ -24,7 +25,7 @@ class Pruned:
     config: Config
 
 
-class SearchError(ValueError):
+class SearchError(DftuneError, ValueError):
     """A method cannot go on; the message says why and what to do."""
 
 

@@ -4,14 +4,15 @@ A hyperparameter whose range has ``when`` is conditional: it exists only where o
 lacks the names that do not exist in it; a *point* has a value for every name of the space.
 """
 
-import difflib
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+
+from ..trainables.errors import did_you_mean
 
 Value = int | float | str
 Config = dict[str, Value]
@@ -255,13 +256,6 @@ def seen_by(space: Space, seen: Callable[[Config], Hashable]) -> list[str]:
         )
 
     return [name for name in space if matters(name)]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The remedy for a name that is not known: the one it resembles, or all there are."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names) or 'none'}"
 
 
 def _some(values: Range) -> Sequence[Value]:

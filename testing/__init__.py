@@ -1,8 +1,15 @@
 """What dftune expects of other people's code, as functions to call in their tests; each raises AssertionError.
 
-``check_searcher(build)`` is the contract of searchers.
+``check_searcher(build)`` is the contract of searchers: of what ``build(space, seed)`` makes.
+``check_score(score, kind, data)`` is the contract of training-free scores: of ``score`` on training data of a kind.
+``check_kind(kind, location, structure)`` is the contract of kinds of surrogates: ``kind`` opens the dataset at
+``location``, trains on it for a moment, and predicts ``structure``.
+
+All work in this process, without Ray's processes; a check takes seconds.
 """
 
+from .kinds import check_kind
+from .scores import check_score
 from .searchers import check_searcher
 
-__all__ = ["check_searcher"]
+__all__ = ["check_kind", "check_score", "check_searcher"]

@@ -5,6 +5,7 @@ or through another fixture, is marked ``ray`` here; one that starts Ray in anoth
 A test that takes ``shared``, the DFT data outside the repository, is marked ``slow``.
 """
 
+import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.tests.places import ROOT, SHARED
 from dftune.tests.postgresql_server import Server, programs
+from dftune.tests.toy_kind import ToyKind
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
@@ -93,6 +96,29 @@ def described(al4, local_ray) -> Dataset:
     """The same, with cheap descriptors: a cutoff of 4 Å and 2J = 4."""
     compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4)).close()
     return al4
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory) -> Path:
+    """A dataset of the toy kind: numbers near the line y = 2 x; tests must not change it."""
+    path = tmp_path_factory.mktemp("data") / "numbers"
+    path.mkdir()
+    splits = {
+        "train": [[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, 7.9]],
+        "validation": [[1.5, 3.0], [2.5, 5.1]],
+        "test": [[1.2, 2.5], [3.5, 6.9]],
+    }
+    (path / "dataset.json").write_text(json.dumps({"kind": "toy", "numbers": splits}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[ToyKind]:
+    """The toy kind, which has its name for the tests of one file."""
+    kind = ToyKind()
+    KINDS.add("toy", kind)
+    yield kind
+    del KINDS._ours["toy"]
 
 
 @pytest.fixture

@@ -7,20 +7,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from dftune.trainables.errors import InputError
-from dftune.trainables.kind import Accuracy, Card, Check, Job, Judgement, Kind, Measure, Prediction, Score, Surrogate
+from dftune.trainables.errors import DatasetError, InputError, ModelError, one_line
+from dftune.trainables.kind import (
+    Accuracy,
+    Card,
+    Check,
+    Job,
+    Judgement,
+    Kind,
+    Measure,
+    Prediction,
+    Score,
+    Surrogate,
+    TrainingFailed,
+)
 
 
-class ToySettings(BaseModel):
+class ToySettings(BaseModel, extra="forbid"):
     shift: float = 0.0  # added to all y
 
 
 class ToyConfig(BaseModel, extra="forbid"):
     rate: float = 0.5
     steps: int = 3
-    of = classmethod(lambda cls, values: cls.model_validate(values))
+
+    @classmethod
+    def of(cls, values: Any) -> "ToyConfig":
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(one_line(error)) from error
+
     epochs, seen_by_scores = property(lambda self: self.steps), property(lambda self: ("rate", self.rate))
 
 
@@ -28,7 +47,10 @@ class Numbers:
     """Pairs (x, y) of each split, in the dataset.json of a folder."""
 
     def __init__(self, location: str) -> None:
-        text = (Path(location) / "dataset.json").read_text()
+        try:
+            text = (Path(location) / "dataset.json").read_text()
+        except OSError as error:
+            raise DatasetError(f"{location}: holds no numbers; give the folder of a dataset.json") from error
         self.location, self.name, self._splits = str(location), Path(location).name, json.loads(text)["numbers"]
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
@@ -129,6 +151,8 @@ class ToyKind(Kind):
             last = {"epoch": epoch, "seconds": 0.0, "points": epoch * len(x)}
             last["best_error"] = _error(slopes, data.validation)
             report(last)
+        if not np.isfinite(slopes).all():
+            raise TrainingFailed("the slopes are not finite; lower the rate")
         return Line(slopes, tuple(seeds), last)
 
     def judge(self, trained: Line, data: Points, test: Any) -> Line:
@@ -145,4 +169,6 @@ class ToyKind(Kind):
         return trained.tensors()
 
     def surrogate(self, card: ToyCard, tensors: Any) -> Line:
+        if "slopes" not in tensors:
+            raise ModelError("it has no slopes")
         return Line(tensors["slopes"], card=card)

@@ -1,4 +1,4 @@
-"""Named things of dftune that scripts and installed packages can add to."""
+"""Named things of dftune that scripts and installed packages can add to.  It imports nothing of dftune but errors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,18 +14,22 @@ T = TypeVar("T")
 class Registry(Mapping[str, T]):
     """Name -> thing: those of dftune and of the script, then those of installed packages.
 
-    Packages are looked at only for a name that is not ours, and for all names.
+    Packages are looked at only for a name that is not ours, and for all names.  ``registry[name]`` loads one of them;
+    ``in`` and iteration load none, while ``items`` and ``values`` load all.
 
     Args:
         what: what a thing is called in messages, "importer".
         group: entry-point group of the packages, "dftune.importers".
         ours: name -> thing, those of dftune.
-        needs: attributes that a thing of a package must have.
+        of: type that a thing of a package must have.
+        needs: attributes that it must have.
     """
 
-    def __init__(self, what: str, group: str, ours: Mapping[str, T], *, needs: Sequence[str] = ()) -> None:
-        self._what, self._group, self._ours, self._needs = what, group, dict(ours), needs
-        self._found: dict[str, EntryPoint] | None = None
+    def __init__(
+        self, what: str, group: str, ours: Mapping[str, T], *, of: type[Any] = object, needs: Sequence[str] = ()
+    ) -> None:
+        self._what, self._group, self._ours, self._of, self._needs = what, group, dict(ours), of, needs
+        self._found: dict[str, list[EntryPoint]] | None = None
 
     def __getitem__(self, name: str) -> T:
         """Raises InputError, which is no KeyError: no such name, or its package cannot be used."""
@@ -34,44 +38,65 @@ class Registry(Mapping[str, T]):
         offered = self._offered()
         if name not in offered:
             raise InputError(f"there is no {self._what} '{name}'; {did_you_mean(name, [*self._ours, *offered])}")
+        self._refuse_two(name)
+        (point,) = offered[name]
         try:
-            thing: Any = offered[name].load()
-            if missing := [need for need in self._needs if not hasattr(thing, need)]:
-                raise AttributeError(f"{thing!r} has no {', '.join(missing)}")
+            return self._fitting(point.load())  # once: Python keeps the module
         except Exception as error:  # other people's code may raise anything
             cause = f"{type(error).__name__}: {one_line(error)}"
-            which = f"{self._what} '{name}' of {_package(offered[name])}"
+            which = f"{self._what} '{name}' of {_package(point)}"
             raise InputError(f"{which} cannot be used ({cause}); update or uninstall the package") from error
-        return thing
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The thing of a name, or ``default`` if there is no such name.  Raises InputError: it cannot be used."""
+        if name not in self:
+            return default
+        return self[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._ours or name in self._offered()
 
     def __iter__(self) -> Iterator[str]:
+        """Raises InputError: two packages offer one name, or a package offers one of ours."""
+        for name in self._offered():
+            self._refuse_two(name)
         return iter([*self._ours, *self._offered()])
 
     def __len__(self) -> int:
-        return len(self._ours) + len(self._offered())
+        return len({*self._ours, *self._offered()})
 
     def add(self, name: str, thing: T) -> None:
-        """Add a thing of a script, for this process.  Raises InputError: the name is taken."""
+        """Add a thing of a script, for this process.  Raises InputError: the name is taken, or it is no such thing."""
         if name in self:
             raise InputError(f"there is a {self._what} '{name}' already; choose another name")
-        self._ours[name] = thing
+        try:
+            self._ours[name] = self._fitting(thing)
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"{self._what} '{name}' cannot be added: {one_line(error)}") from error
 
-    def _offered(self) -> "dict[str, EntryPoint]":
+    def _fitting(self, thing: Any) -> T:
+        if not isinstance(thing, self._of):
+            raise TypeError(f"{thing!r} is no {self._of.__name__}")
+        if missing := [need for need in self._needs if not hasattr(thing, need)]:
+            raise AttributeError(f"{thing!r} has no {', '.join(missing)}")
+        return thing
+
+    def _refuse_two(self, name: str) -> None:
+        packages = [*(["dftune"] if name in self._ours else []), *map(_package, self._offered()[name])]
+        if len(packages) > 1:
+            both = " and from ".join(packages)
+            raise InputError(f"{self._what} '{name}' comes from {both}; uninstall one of them")
+
+    def _offered(self) -> "dict[str, list[EntryPoint]]":
         if self._found is None:
             from importlib.metadata import entry_points  # takes 30 ms, and few commands need it
 
-            found: dict[str, EntryPoint] = {}
+            found: dict[str, list[EntryPoint]] = {}
             for point in sorted(entry_points(group=self._group), key=lambda p: p.name):
-                if point.name in self._ours or point.name in found:
-                    both = f"{_package(found.get(point.name))} and from {_package(point)}"
-                    raise InputError(f"{self._what} '{point.name}' comes from {both}; uninstall one of them")
-                found[point.name] = point
+                found.setdefault(point.name, []).append(point)
             self._found = found
         return self._found
 
 
-def _package(point: "EntryPoint | None") -> str:
-    return f"{point.dist.name} {point.dist.version}" if point and point.dist else "dftune"
+def _package(point: "EntryPoint") -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else f"the package of {point.value}"

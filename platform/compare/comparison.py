@@ -18,7 +18,7 @@ from ...trainables.progress import Within
 from ..ledger.lease import held
 from ..ledger.ledger import LedgerTrial
 from ..ledger.score_quality import score_quality
-from ..methods import method_names, method_of, scores_of
+from ..methods import method_of, methods_of, scores_of
 from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec
 from ..study.errors import StudyError, StudyInterrupted
@@ -45,7 +45,7 @@ class Comparison:
     def __init__(self, spec: StudySpec, folder: str | Path = COMPARISONS) -> None:
         self.spec, self._kind = spec, spec.of_kind
         self.folder = Path(folder).expanduser().resolve() / spec.name
-        self.left_out: dict[str, str] = {}
+        there, self.left_out = methods_of(self._kind)
         self._data = self._kind.open(spec.dataset)
         self._sizes = self._kind.sizes(self._data, spec.settings)
         self.budget = spec.compare.budget or spec.budget or self._default_budget()
@@ -55,7 +55,7 @@ class Comparison:
             except InputError as error:
                 raise SpecError(f"[compare.options]: {error}") from error
         self.studies: list[tuple[str, int, StudySpec]] = []
-        for method in spec.compare.methods or method_names(self._kind):
+        for method in spec.compare.methods or there:
             try:
                 found = [(method, seed, self._study_spec(method, seed)) for seed in spec.compare.seeds]
             except SpecError as error:
@@ -221,7 +221,7 @@ class Comparison:
             return {}
         rng = np.random.default_rng([self.spec.seed, 1])
         found = {}
-        for name, score in scores_of(self._kind).items():
+        for name, score in scores_of(self._kind)[0].items():
             scorer = ClusterScorer(score, data.sample(score.n_points, rng), self.spec.full, self.spec.seed)
             try:
                 while None in (scores := scorer([config for config, _ in finished])):

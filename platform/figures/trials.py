@@ -127,7 +127,7 @@ class Score:
 
 def scores(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Score]:
     """Each score against the value, the one that the study searches by first (Fiedler et al. (2022), Fig. 4)."""
-    main, known = spec.score(), scores_of(spec.of_kind)
+    main, (known, _) = spec.score(), scores_of(spec.of_kind)  # one that is not here has its name for a label
     done = _finished(trials)
     panels = [
         Score(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...searchers.searcher import SearchError
 from ...trainables.errors import InputError
-from ..methods import method_names, method_of
+from ..methods import method_of, methods_of
 from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec
 from ..study.study import Study
@@ -81,7 +81,10 @@ def plan(
             raise PlanError(str(error)) from error
     timings: dict[str, list[Timing]] = {}
     left_out: dict[str, str] = {}
-    names = list(dict.fromkeys(methods or method_names(spec.of_kind)))
+    names = list(dict.fromkeys(methods or ()))
+    if not methods:
+        there, left_out = methods_of(spec.of_kind)
+        names = list(there)
     for n, name in enumerate(names):
         progress.update("plan", n, len(names), name)
         try:

@@ -1,9 +1,11 @@
-import os
+"""Named things, ours and those of packages that are really there, on sys.path with their metadata."""
+
 import subprocess
 import sys
 
 import pytest
 
+from dftune.tests.plugins import install, python
 from dftune.trainables.errors import InputError
 from dftune.trainables.registry import Registry
 
@@ -12,6 +14,7 @@ import sys
 from dftune.trainables.errors import InputError
 from dftune.trainables.registry import Registry
 letters = Registry("letter", "dftune.letters", {"a": "alpha"}, needs=("upper",))
+texts = Registry("letter", "dftune.letters", {"a": "alpha"}, of=str)
 try:
     print(eval(sys.argv[1]))
 except InputError as error:
@@ -20,34 +23,34 @@ print("plugged" in sys.modules)
 """
 
 
-def install(folder, name, *points, module=""):
-    """A package as pip leaves it: a module and the metadata with its entry points."""
-    (folder / f"{name}.py").write_text(module, encoding="utf-8")
-    about = folder / f"{name}-1.5.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text("[dftune.letters]\n" + "\n".join(points), encoding="utf-8")
-
-
 def ask(folder, question):
     """What a new process answers that has ``folder`` on its path, and whether it imported the package."""
-    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-c", ASK, question]
-    out = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    answer, imported = out.stdout.splitlines()
+    answer, imported = python(folder, ASK, question)
     return answer, imported == "True"
 
 
 def test_an_installed_package_adds_a_name(tmp_path):
-    install(tmp_path, "plugged", "b = plugged:BETA", module="BETA = 'beta'")
-    assert ask(tmp_path, "letters['b']") == ("beta", True)
-    assert ask(tmp_path, "list(letters)") == ("['a', 'b']", False)
-    assert ask(tmp_path, "('a' in letters, 'c' in letters)") == ("(True, False)", False)
+    install(tmp_path, "plugged", {"b": "plugged:BETA"}, "BETA = 'beta'")
+    assert ask(tmp_path, "letters['b'], letters.get('b')") == ("('beta', 'beta')", True)
+    assert ask(tmp_path, "list(letters)") == ("['a', 'b']", False), "ours come first, and a name alone loads nothing"
+    assert ask(tmp_path, "len(letters)") == ("2", False)
+    assert ask(tmp_path, "('a' in letters, 'b' in letters, 'c' in letters)") == ("(True, True, False)", False)
+    assert ask(tmp_path, "dict(letters)") == ("{'a': 'alpha', 'b': 'beta'}", True)
 
 
 def test_a_name_of_ours_does_not_wait_for_packages(tmp_path):
-    install(tmp_path, "plugged", "b = plugged:BETA", module="raise SystemExit('imported')")
+    install(tmp_path, "plugged", {"b": "plugged:BETA"}, "raise SystemExit('imported')")
     assert ask(tmp_path, "letters['a']") == ("alpha", False)
+
+
+def test_names_of_ours_cost_no_look_at_the_packages():
+    code = (
+        "import sys; from dftune.trainables.registry import Registry; before = set(sys.modules); "
+        "found = Registry('thing', 'g', {'a': 1}); assert found['a'] == 1 and 'a' in found; "
+        "print(set(sys.modules) - before)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(
@@ -55,27 +58,43 @@ def test_a_name_of_ours_does_not_wait_for_packages(tmp_path):
     [
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise RuntimeError('a\\nb')", "RuntimeError: a b"),
         ("", "AttributeError: module 'plugged' has no attribute 'BETA'"),
         ("BETA = 7", "AttributeError: 7 has no upper"),
         ("BETA = (", "SyntaxError: '(' was never closed (plugged.py, line 1)"),
     ],
 )
 def test_a_broken_package_is_named_in_one_line(tmp_path, module, cause):
-    install(tmp_path, "plugged", "b = plugged:BETA", module=module)
-    assert ask(tmp_path, "letters['b']")[0] == (
-        f"refused: letter 'b' of plugged 1.5 cannot be used ({cause}); update or uninstall the package"
+    install(tmp_path, "plugged", {"b": "plugged:BETA"}, module)
+    answer = f"refused: letter 'b' of plugged 1.5 cannot be used ({cause}); update or uninstall the package"
+    assert ask(tmp_path, "letters['b']")[0] == answer
+    assert ask(tmp_path, "letters.get('b')")[0] == answer
+    assert ask(tmp_path, "(list(letters), letters['a'])")[0] == "(['a', 'b'], 'alpha')", "and disturbs no other"
+
+
+def test_an_object_of_another_type_is_refused(tmp_path):
+    install(tmp_path, "plugged", {"b": "plugged:BETA"}, "BETA = 7")
+    assert ask(tmp_path, "texts['b']")[0] == (
+        "refused: letter 'b' of plugged 1.5 cannot be used (TypeError: 7 is no str); update or uninstall the package"
     )
 
 
-def test_a_name_given_twice_is_refused(tmp_path):
-    install(tmp_path, "plugged", "a = plugged:BETA", module="BETA = 'beta'")
+def test_a_name_of_ours_offered_again_is_refused_and_ours_stays(tmp_path):
+    install(tmp_path, "plugged", {"a": "plugged:BETA"}, "BETA = 'beta'")
     message = "refused: letter 'a' comes from dftune and from plugged 1.5; uninstall one of them"
-    assert ask(tmp_path, "list(letters)")[0] == message
-    (tmp_path / "plugged-1.5.dist-info" / "entry_points.txt").write_text("[dftune.letters]\nb = plugged:BETA")
-    install(tmp_path, "second", "b = second:BETA")
-    answer = ask(tmp_path, "letters['b']")[0]
-    assert answer.startswith("refused: letter 'b' comes from ")
-    assert {"plugged 1.5", "second 1.5;"} <= {" ".join(pair) for pair in zip(answer.split(), answer.split()[1:])}
+    assert ask(tmp_path, "list(letters)") == (message, False)
+    assert ask(tmp_path, "letters['a']") == ("alpha", False)
+
+
+def test_a_name_offered_twice_is_refused_and_disturbs_no_other(tmp_path):
+    install(tmp_path, "plugged", {"b": "plugged:BETA", "c": "plugged:BETA"}, "BETA = 'beta'")
+    install(tmp_path, "second", {"b": "second:BETA"})
+    for question in ("letters['b']", "list(letters)"):
+        answer = ask(tmp_path, question)[0]
+        assert answer.startswith("refused: letter 'b' comes from ")
+        assert {"plugged 1.5", "second 1.5;"} <= {" ".join(pair) for pair in zip(answer.split(), answer.split()[1:])}
+        assert answer.endswith("uninstall one of them")
+    assert ask(tmp_path, "(letters['a'], letters['c'])")[0] == "('alpha', 'beta')"
 
 
 def test_an_unknown_name_is_refused_with_what_there_is():
@@ -84,3 +103,18 @@ def test_an_unknown_name_is_refused_with_what_there_is():
         letters["alfa"]
     with pytest.raises(InputError, match="there is no letter 'z'; there are alpha, beta"):
         letters["z"]
+    assert "z" not in letters
+    assert letters.get("z") is None
+
+
+def test_a_script_adds_a_name_once_and_what_fits():
+    letters = Registry[object]("letter", "dftune.letters", {"alpha": "a"}, of=str, needs=("upper",))
+    letters.add("beta", "b")
+    assert dict(letters) == {"alpha": "a", "beta": "b"}
+    for name, thing, text in (
+        ("beta", "c", "there is a letter 'beta' already; choose another name"),
+        ("gamma", 7, "letter 'gamma' cannot be added: 7 is no str"),
+    ):
+        with pytest.raises(InputError) as error:
+            letters.add(name, thing)
+        assert str(error.value) == text

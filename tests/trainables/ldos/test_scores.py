@@ -7,12 +7,13 @@ from torch import nn
 
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import Network, n_parameters
-from dftune.trainables.ldos.scores import SCORES, TRIVIAL
+from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.scores.naswot import K, naswot, spectrum_score
 from dftune.trainables.ldos.scores.rfr import rfr, ridge
 from dftune.trainables.ldos.training_data import MiniBatch
 
 N_COMPONENTS, N_ENERGY = 14, 6
+TRIVIAL = [name for name, score in SCORES.items() if score.trivial]
 CONFIGS = [
     SurrogateConfig(widths=(8,), activation="tanh"),
     SurrogateConfig(widths=(20, 5), activation="gelu"),
@@ -171,15 +172,15 @@ def test_a_config_has_the_same_score_alone_and_among_others(name):
 def test_a_score_follows_its_seed_unless_it_is_free(name):
     first, again, other = (SCORES[name].function(CONFIGS, mini_batch(60), seed) for seed in (3, 3, 4))
     assert first == again
-    assert (first == other) == (SCORES[name].cost == "free")
+    assert (first == other) == SCORES[name].trivial
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_a_score_looks_at_the_ldos_only_if_it_says_so(name):
+def test_random_feature_readout_alone_looks_at_the_ldos(name):
     batch = mini_batch(60)
     other = MiniBatch(batch.descriptors, batch.ldos[::-1].copy())
     changed = SCORES[name].function(CONFIGS, batch, 3) != SCORES[name].function(CONFIGS, other, 3)
-    assert changed == SCORES[name].needs_targets
+    assert changed == (name == "rfr")
 
 
 @pytest.mark.parametrize("name", [name for name in SCORES if name not in TRIVIAL])
@@ -190,15 +191,13 @@ def test_a_score_that_cannot_be_formed_is_nan_and_not_a_number(name, n_points):
     assert np.isnan(SCORES[name].function(CONFIGS, batch, 3)).all()
 
 
-def test_the_registry_says_what_each_score_costs_and_wants():
-    assert set(SCORES) == {"naswot", "rfr", *TRIVIAL}
-    assert {name: s.cost for name, s in SCORES.items() if name not in TRIVIAL} == {
-        "naswot": "backward",
-        "rfr": "forward",
-    }
-    assert {SCORES[name].cost for name in TRIVIAL} == {"free"}
+def test_the_registry_says_what_each_score_is_and_wants():
+    assert next(iter(SCORES)) == "rfr", "the default"
+    assert [name for name, score in SCORES.items() if not score.trivial] == ["rfr", "naswot"]
+    assert TRIVIAL == ["first_width", "n_parameters"]
+    assert {SCORES[name].n_points for name in TRIVIAL} == {1}
     # Published and original sign of NASWOT disagree; more than 91 points, the components of 2J_max = 10.
-    assert [name for name, s in SCORES.items() if not s.direction_known] == ["naswot"]
+    assert [name for name, score in SCORES.items() if score.direction == "learnt"] == ["naswot"]
     assert SCORES["naswot"].n_points >= 128
 
 

@@ -53,32 +53,44 @@ def import_dataset(
     places = list(sources)
     refuse_existing(destination)
     if importer is None:
-        importer = recognised(places)
+        importer = recognised(places, report)
     elif isinstance(importer, str):
         importer = IMPORTERS[importer]
     found = importer.read(places, pseudopotentials=pseudopotentials, report=report)
     return write_dataset(found, destination, validation=validation, test=test, source=source, report=report)
 
 
-def recognised(sources: Sequence[Path]) -> Importer:
+def recognised(sources: Sequence[Path], report: Report = lambda line: None) -> Importer:
     """The importer that recognises a source; it says itself what is wrong with the others.
+
+    Args:
+        sources: files or folders.
+        report: called with one line for each installed importer that cannot be used.
 
     Raises:
         InputError: no importer recognises any source, or several do.
     """
-    importers = [IMPORTERS[name] for name in IMPORTERS]
+    importers, broken = list[Importer](), list[str]()
+    for name in IMPORTERS:
+        try:
+            importers.append(IMPORTERS[name])
+        except InputError as error:
+            broken.append(str(error))
+    there_are = "; ".join(["there are " + _described(importers), *broken])
     if not sources:
-        raise DatasetError(f"nothing to import; {_there_are(importers)}")
+        raise DatasetError(f"nothing to import; {there_are}")
     fitting = [one for one in importers if any(one.recognises(place) for place in sources)]
     if not fitting:
         place = sources[0]
         problem = "holds no snapshot that an importer recognises" if place.exists() else "missing"
-        raise DatasetError(f"{place}: {problem}; {_there_are(importers)}")
+        raise DatasetError(f"{place}: {problem}; {there_are}")
     if len(fitting) > 1:
         names = " and ".join(one.name for one in fitting)
         raise InputError(f"{sources[0]}: {names} recognise the sources; choose one with --format, or import apart")
+    for line in broken:
+        report(line)
     return fitting[0]
 
 
-def _there_are(importers: Sequence[Importer]) -> str:
-    return "there are " + "; ".join(f"{one.name}: {one.about}" for one in importers)
+def _described(importers: Sequence[Importer]) -> str:
+    return "; ".join(f"{one.name}: {one.about}" for one in importers)

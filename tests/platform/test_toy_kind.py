@@ -1,0 +1,291 @@
+"""A kind of surrogates in one file of its own runs through everything there is, and so do a script's own parts."""
+
+import asyncio
+import json
+import os
+import re
+import urllib.request
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dftune import Model, Study, StudySpec
+from dftune.platform.cli.main import cli
+from dftune.platform.compare.comparison import Comparison
+from dftune.platform.serve.server import served
+from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.web import web_app
+from dftune.searchers.random_search import RandomSearch
+from dftune.tests.places import ROOT
+from dftune.tests.platform.serve.test_endpoint import free_port
+from dftune.tests.toy_kind import ToyConfig, ToyKind, rate
+from dftune.trainables.errors import InputError
+from dftune.trainables.kind import Score
+
+pytestmark = pytest.mark.usefixtures("toy")
+FEW = {"candidates": 5, "top": 3, "calibration": 0}
+
+
+def run(*arguments):
+    """What a command prints."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="dftune")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_nothing_outside_a_kinds_own_files_names_it():
+    sources = [
+        p for folder in ("platform", "searchers", "cluster", "trainables") for p in (ROOT / folder).rglob("*.py")
+    ]
+    assert len(sources) > 100
+    assert [str(p) for p in sources if re.search(r"\btoys?\b", p.read_text(encoding="utf-8"), re.IGNORECASE)] == []
+
+
+# ---------------------------------------------------------------- a model, without Ray
+
+
+@pytest.fixture(scope="module")
+def by_hand(toy, numbers, tmp_path_factory):
+    """The folder of a model that was trained here."""
+    data = toy.open(str(numbers))
+    training, test = toy.split_for_training(data, toy.settings())
+    config = ToyConfig(steps=9)
+    trained = toy.train(config, training, seeds=[1, 2], report=lambda report: None)
+    accuracy = toy.judge(trained, training, test).accuracy
+    card = toy.card("by-hand", data, toy.settings(), config, [1, 2], accuracy)
+    folder = tmp_path_factory.mktemp("models") / "line.model"
+    Model.assemble(card, toy.tensors(trained)).save(folder)
+    return folder
+
+
+def test_a_model_is_opened_by_the_kind_that_its_card_names(toy, by_hand):
+    model = Model.open(by_hand)
+    assert model.kind is toy
+    assert model.predict(3.0).to_dict()["y"] == pytest.approx(6.0, abs=0.3)
+    with pytest.raises(InputError, match="numbers below zero have no line"):
+        model.predict(-1.0)
+    with pytest.raises(InputError, match="this model takes no temperature"):
+        model.predict(3.0, temperature=1.0)
+
+
+def test_the_commands_show_predict_and_check_a_model(by_hand, numbers, tmp_path):
+    (tmp_path / "three").write_text("3.0")
+    (tmp_path / "four").write_text("4.0")
+    shown = run("model", "show", by_hand)
+    assert shown.startswith("surrogate from study by-hand, dataset numbers\n")
+    assert "rate 0.5, steps 9" in shown
+    (found,) = json.loads(run("model", "predict", by_hand, tmp_path / "three", "--json"))
+    assert found["y"] == Model.open(by_hand).predict(3.0).to_dict()["y"]
+    table = run("model", "predict", by_hand, tmp_path / "three", tmp_path / "four")
+    assert [name in table for name in ("three", "four", f"{found['y']:.5g}")] == [True] * 3, table
+    checked = run("model", "check", by_hand, numbers)
+    assert "the stated accuracy is confirmed" in checked
+    assert json.loads(run("model", "check", by_hand, numbers, "--json"))["differences"] == []
+
+
+def asked(app, path, body=None, kind="application/json"):
+    """Status and content of an answer of an ASGI application."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body or b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", kind.encode()), (b"host", b"here")]
+    scope = {"type": "http", "http_version": "1.1", "method": "GET" if body is None else "POST", "scheme": "http"}
+    scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers, "root_path": ""}
+    asyncio.run(app({**scope, "server": ("here", 80), "client": ("there", 1)}, receive, send))
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+def test_the_endpoint_of_a_model_asks_its_surrogate_for_everything(by_hand):
+    model = Model.open(by_hand)
+    app = web_app(model, EndpointSettings(model=str(by_hand), without_token=True))
+    assert asked(app, "/v1/predict", b'{"structure": 3.0}') == (200, model.predict(3.0).to_dict() | {"units": {}})
+    assert asked(app, "/v1/model") == (200, model.card.model_dump(mode="json"))
+    assert asked(app, "/v1/predict", b'{"structure": -3.0}') == (422, {"detail": "numbers below zero have no line"})
+    assert asked(app, "/v1/predict", b'{"structure": "x"}')[0] == 422
+    assert asked(app, "/v1/predict", b"{")[0] == 400
+    assert asked(app, "/v1/predict", b"3.0", "text/plain") == (
+        415,
+        {"detail": "content type text/plain; send application/json"},
+    )
+    body = asked(app, "/openapi.json")[1]["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
+    assert body["application/json"]["schema"]["properties"].keys() == {"structure"}
+
+
+# ---------------------------------------------------------------- a study
+
+
+@pytest.fixture(scope="module")
+def study(local_ray, toy, numbers, tmp_path_factory):
+    """A study that has ended: three of five candidates trained."""
+    study = Study(
+        "line", numbers, method="rate", options=FEW, initializations=2, toys={"shift": 0.5},
+        studies=tmp_path_factory.mktemp("studies"),
+    )  # fmt: skip
+    study.run()
+    return study
+
+
+def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers):
+    opened = Study.open("line", study.folder.parent)
+    trials = opened.trials()
+    assert opened.spec == study.spec
+    assert [(t.state, t.scores["rate"]) for t in trials] == [("finished", t.config["rate"]) for t in trials]
+    assert len(trials) == 3
+    training, _ = toy.split_for_training(toy.open(str(numbers)), study.spec.settings)
+    for t in trials:
+        alone = toy.train(ToyConfig(**t.config), training, seeds=[t.seed], report=lambda report: None)
+        assert t.value == alone.last_report["best_error"]
+        assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value}
+    conclusion, best = opened.conclusion(), min(trials, key=lambda t: t.value)
+    assert (conclusion.trial, conclusion.value) == (best.number, best.value)
+    assert opened.best_config == best.config
+    assert opened.placement()["sizes"] == {}
+    assert "rate" in {quality.name for quality in opened.score_qualities()}
+    assert list(opened.dataframe()["rate"]) == [t.config["rate"] for t in trials]
+
+
+def test_its_model_is_exported_and_keeps_its_stated_accuracy(study, numbers, tmp_path):
+    model = study.export(tmp_path / "line.model")
+    opened = Model.open(tmp_path / "line.model")
+    assert opened.card == model.card
+    assert (opened.card.kind, opened.card.study, opened.card.n_initializations) == ("toy", "line", 2)
+    assert opened.card.versions.keys() >= {"dftune", "ray", "python"}
+    assert opened.card.accuracy.to_dict() == study.conclusion().accuracy
+    assert opened.predict(2.0).to_dict() == {"y": 2.0 * float(np.mean(opened.surrogate.slopes))}
+
+
+def test_the_commands_show_and_plot_a_study(study, tmp_path):
+    places = ("--studies", study.folder.parent)
+    shown = run("study", "show", "line", *places)
+    assert "best_error" not in shown, "people read the label"
+    assert re.search(r"error .* cm", shown), shown
+    assert "trials at once" in shown
+    drawn = run("study", "plot", "line", *places, "--output", tmp_path)
+    assert (tmp_path / "plots.html").is_file(), drawn
+    assert (tmp_path / "history.png").is_file(), drawn
+    assert "error [cm]" in (tmp_path / "plots.html").read_text(encoding="utf-8")
+
+
+def test_two_methods_are_compared(local_ray, numbers, tmp_path):
+    values = {"methods": ["random", "rate"], "options": {"rate": FEW}, "budget": {"points": 30}}
+    spec = StudySpec.of({"name": "both", "dataset": str(numbers), "initializations": 1, "compare": values})
+    compared = Comparison(spec, tmp_path).run()
+    random, scored = compared.outcomes
+    assert (random.method, scored.method) == ("random", "rate")
+    assert random.work >= 30
+    assert (scored.trained, scored.work) == (3, 36)
+    assert all(outcome.tested["error"][0] > 0 for outcome in (random, scored))
+    assert (tmp_path / "both" / "comparison.json").is_file()
+    assert "error [cm]" in next((tmp_path / "both").glob("*.md")).read_text(encoding="utf-8")
+
+
+def test_an_endpoint_serves_a_kind_that_its_replicas_have_not_registered(local_ray, by_hand):
+    port = free_port()
+    with served(EndpointSettings(model=str(by_hand), without_token=True), port=port):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/predict", b'{"structure": 3.0}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            found = json.loads(answer.read())
+    assert found == Model.open(by_hand).predict(3.0).to_dict() | {"units": {}}
+
+
+# ---------------------------------------------------------------- what a script brings along
+
+
+class Halving:
+    """Halve the rate every time, whatever comes of it."""
+
+    def __init__(self, task=None):
+        self.asked = 0
+
+    def ask(self, trial):
+        self.asked += 1
+        return {"rate": 0.8 / 2**self.asked}
+
+    def tell(self, trial, value):
+        assert value is None or value >= 0
+
+    def replay(self, history):
+        self.asked = len(history)
+
+
+def process(configs, batch, seed):
+    """A score that says where it was computed."""
+    return [float(os.getpid()) for _ in configs]
+
+
+@pytest.mark.parametrize(
+    "method", [Halving, Halving(), lambda task: Halving(task)], ids=["class", "object", "function"]
+)
+def test_a_searcher_of_the_script_is_built_afresh_each_time(numbers, method):
+    study = Study("mine", numbers, method=method, trials=2)
+    for _ in "12":
+        searcher = study.spec.searcher(own=study.own)
+        assert [searcher.ask("0"), searcher.ask("1")] == [{"rate": 0.4}, {"rate": 0.2}]
+
+
+def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_path):
+    space = {"rate": {"type": "float", "low": 0.05, "high": 0.9}}
+    study = Study("mine", numbers, method=Halving(), trials=3, initializations=1, studies=tmp_path, space=space)
+    assert study.run().trial == 0, "the fastest"
+    opened = Study.open("mine", tmp_path)
+    assert opened.spec.method == "Halving"
+    assert [t.config["rate"] for t in opened.trials()] == [0.4, 0.2, 0.1]
+    assert opened.explanation() == [], "without the script, too"
+
+
+def test_a_score_of_the_script_is_computed_in_other_processes(local_ray, numbers, tmp_path):
+    scores = {"place": Score(process, 2, "number of the process")}
+    study = Study(
+        "placed", numbers, method="place", scores=scores, options=FEW, initializations=1, studies=tmp_path
+    )  # fmt: skip
+    study.run()
+    trials = Study.open("placed", tmp_path).trials()
+    assert [t.state for t in trials] == ["finished"] * 3
+    places = {t.scores["place"] for t in trials}
+    assert places, trials
+    assert os.getpid() not in places
+    assert {q.name for q in study.score_qualities()} == {"place"}
+
+
+def no_tell(task):
+    class Asks:
+        ask = staticmethod(lambda trial: {"rate": 0.5})
+
+    return Asks()
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"method": "ratte"}, r"unknown method 'ratte'; did you mean 'rate'\?"),
+        ({"method": "mine"}, "unknown method 'mine'; there are random, grid"),
+        ({"scores": {"mine": rate}}, "score 'mine' is a function alone; give a Score"),
+        ({"scores": {"mine": 7}}, "score 'mine' is 7; give a Score"),
+        ({"scores": {"rate": Score(rate, 1, "r")}}, "score 'rate' of the script has the name of another one"),
+        ({"scores": {"random": Score(rate, 1, "r")}}, "score 'random' of the script has the name of .* a method"),
+        ({"method": 7}, "'int' of the script gives no searcher: it has no ask, tell, replay;"),
+        ({"method": ToyKind}, "'ToyKind' of the script gives no searcher: it has no ask, tell, replay;"),
+        ({"method": no_tell(None)}, "'Asks' of the script gives no searcher: it has no tell, replay;"),
+        ({"method": no_tell}, "method no_tell: 'no_tell' of the script gives no searcher: it has no tell, replay;"),
+        ({"method": type("random", (RandomSearch,), {})}, "'random' of the script has the name of another method"),
+        ({"config": {"depth": 3}}, "depth: extra inputs are not permitted"),
+        ({"toys": {"shirt": 1.0}}, "unknown key 'toys.shirt'; did you mean 'shift'"),
+        ({"minimize": "energy"}, "minimize = 'energy' is unknown; there are error"),
+        ({"cost": "size"}, "cost = 'size' is unknown; there are none"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_computed(numbers, tmp_path, changes, text):
+    with pytest.raises(InputError, match=text) as error:
+        Study("refused", numbers, studies=tmp_path, **changes).run()
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
