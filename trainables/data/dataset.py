@@ -29,7 +29,8 @@ from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport, check_ldos
 from .info import DatasetInfo
-from .mirror import Mirror, locate, name_of
+from .location import name_of
+from .mirror import Mirror, locate
 from .shards import ShardFile, in_shards, to_batches, write
 from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
 
