@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from dftune.trainables.errors import InputError
-from dftune.trainables.kind import Accuracy, Card, Check, Job, Judgement, Kind, Measure, Prediction, Score, Surrogate
+from dftune.trainables.kind import Accuracy, Data, Judgement, Kind, Measure, Score
+from dftune.trainables.surrogate import Card, Check, Job, Prediction, Surrogate
 
 
 class ToySettings(BaseModel):
@@ -24,8 +25,10 @@ class ToyConfig(BaseModel, extra="forbid"):
     epochs, seen_by_scores = property(lambda self: self.steps), property(lambda self: ("rate", self.rate))
 
 
-class Numbers:
+class Numbers(Data):
     """Pairs (x, y) of each split, in the dataset.json of a folder."""
+
+    location = name = fingerprint = ""
 
     def __init__(self, location: str) -> None:
         text = (Path(location) / "dataset.json").read_text()

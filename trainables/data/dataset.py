@@ -145,6 +145,11 @@ class Dataset:
             for s in self.snapshots
         ]
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `dftune data show --json` prints: dataset.json, the table and the descriptors there are."""
+        found = {"snapshots": self.rows(), "descriptors": self.described()}
+        return {"path": self.location, **self.info.model_dump(), **found}
+
     def lines(self) -> list[str]:
         """What people read above the table of ``rows``."""
         return [
