@@ -346,7 +346,9 @@ def test_where_there_is_no_cluster_or_no_right_to_use_it_the_command_says_so(hea
 def test_the_package_is_shipped_without_tests_or_an_environment(tmp_path):
     staged = {str(p.relative_to(tmp_path / "dftune")) for p in staged_package(tmp_path).rglob("*") if p.is_file()}
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    kept = {p for p in listed if p.endswith(".py") and p.split("/")[0] not in ("tests", "benchmarks", "examples")}
+    kept = {
+        p for p in listed if p.endswith(".py") and p.split("/")[0] not in ("tests", "testing", "benchmarks", "examples")
+    }
     assert staged >= kept | {"py.typed"}
     assert {p.split("/")[0] for p in staged} == {
         *("__init__.py", "py.typed", "platform", "searchers", "trainables", "cluster")
