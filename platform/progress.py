@@ -3,10 +3,6 @@
 import sys
 import time
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-
 from ..trainables.progress import Progress as Progress
 from ..trainables.progress import Silent as Silent
 
@@ -15,6 +11,10 @@ class Terminal:
     """A bar a stage."""
 
     def __init__(self) -> None:
+        from rich.console import Console  # in a script nobody sees bars
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
         self._bars = Bars(
             TextColumn("{task.description:12s}"),
             BarColumn(bar_width=24),

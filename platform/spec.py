@@ -21,7 +21,7 @@ from pydantic import (
 from ..searchers import Method, SearchTask
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest, probes
-from ..trainables.data.mirror import absolute
+from ..trainables.data.location import absolute
 from ..trainables.errors import InputError, did_you_mean
 from ..trainables.kind import Kind
 from ..trainables.kinds import KINDS, kind_of

@@ -39,9 +39,9 @@ class Resources(BaseModel):
 
 
 class Budget(BaseModel):
-    """What all trials of a study may use together: when it is used up, no further one starts.
+    """What all trials of a study may use together.  Once it is used up, no further trial starts.
 
-    The first limit counts work, and has the name that the study's kind gives it (``Kind.compute``).
+    The first limit counts work; the study's kind names it (``Kind.compute``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,7 @@ class Budget(BaseModel):
 
 
 class Scheduler(BaseModel):
-    """How trials that fall behind others at the same epoch are stopped early."""
+    """How trials are stopped early that fall behind others at the same epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -10,19 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from dftune.trainables.errors import DatasetError, InputError, ModelError, one_line
-from dftune.trainables.kind import (
-    Accuracy,
-    Card,
-    Check,
-    Job,
-    Judgement,
-    Kind,
-    Measure,
-    Prediction,
-    Score,
-    Surrogate,
-    TrainingFailed,
-)
+from dftune.trainables.kind import Accuracy, Data, Judgement, Kind, Measure, Score, TrainingFailed
+from dftune.trainables.surrogate import Card, Check, Job, Prediction, Surrogate
 
 
 class ToySettings(BaseModel, extra="forbid"):
@@ -43,8 +32,10 @@ class ToyConfig(BaseModel, extra="forbid"):
     epochs, seen_by_scores = property(lambda self: self.steps), property(lambda self: ("rate", self.rate))
 
 
-class Numbers:
+class Numbers(Data):
     """Pairs (x, y) of each split, in the dataset.json of a folder."""
+
+    location = name = fingerprint = ""
 
     def __init__(self, location: str) -> None:
         try:

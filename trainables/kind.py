@@ -7,7 +7,7 @@ A kind writes ``class MyKind(Kind)`` and fills in what has no default.  Its meth
 it: every command reads the kinds.  An instance travels to other processes, so its class stands in a module.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -148,6 +148,32 @@ class Data(Protocol):
     def verify(self) -> None:
         """Compare every file with its checksum.  Raises DatasetError at the first that differs."""
         ...
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Column -> unit, for the columns of ``rows`` and of what ``check`` yields."""
+        return {}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table that `dftune data show` prints, a dict a row; by default the sizes of the splits."""
+        return [{"split": name, "size": len(self.split(name))} for name in SPLITS]
+
+    def lines(self) -> list[str]:
+        """What people read above the table of ``rows``."""
+        return [self.location]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `dftune data show --json` prints."""
+        return {"path": self.location, "name": self.name, "fingerprint": self.fingerprint, "rows": self.rows()}
+
+    def check(self) -> Iterator[Any]:
+        """Read every file, and yield a dataclass for each thing checked.  Raises DatasetError at the first damage."""
+        self.verify()
+        return iter(())
+
+    def checked_lines(self) -> list[str]:
+        """What people read below the table of a ``check`` that found nothing wrong."""
+        return [f"{self.location}: every file has the checksum that it should have"]
 
 
 class TrainingData(Protocol):

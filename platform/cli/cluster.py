@@ -1,4 +1,4 @@
-"""`dftune cluster`: files that launch Ray elsewhere, and on how many nodes."""
+"""`dftune cluster`: files that launch Ray elsewhere, and a forecast for more nodes."""
 
 import sys
 from collections.abc import Callable
@@ -23,12 +23,12 @@ cluster.add_command(plan)
 
 
 def _nodes_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a node is, and how many."""
+    """Options that say what a node is, and how many there are."""
     for option in (
         click.option("--memory", type=int, default=32, show_default=True, help="Memory of a node [GiB]."),
         click.option("--gpus", type=int, default=0, show_default=True, help="GPUs of a node."),
         click.option("--cpus", type=int, default=8, show_default=True, help="CPUs of a node."),
-        click.option("--nodes", type=int, default=2, show_default=True, help="Nodes, the head among them."),
+        click.option("--nodes", type=int, default=2, show_default=True, help="Number of nodes, the head included."),
     ):
         command = option(command)
     return command
@@ -50,16 +50,16 @@ output_option = click.option(
 @studies_option
 @click.option("--venv", help="Python environment with dftune, seen by all nodes; by default this one.")
 @click.option("--scratch", default="/tmp", show_default=True, help="Node-local folder for Ray's temporary files.")
-@click.option("--port", type=int, help="First of three ports on the head; by default of the job's number.")
-@click.option("--wait", type=int, default=300, show_default=True, help="Seconds for all nodes to join.")
+@click.option("--port", type=int, help="First of three ports on the head; by default it follows from the job's number.")
+@click.option("--wait", type=int, default=300, show_default=True, help="Seconds that all nodes may take to join.")
 @name_option
 @output_option
 def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **options: Any) -> None:
     """Print a Slurm batch script that runs the study file STUDY on Ray over several nodes.
 
-    The study file, its dataset, the folder of the studies and the Python environment must be seen by all nodes under
-    the same path.  The script starts Ray on each node, waits for all, runs the study, and ends both; its exit code is
-    the study's.  Before the time limit the study stops cleanly; submit the script again and it goes on.
+    All nodes must see the study file, its dataset, the folder of the studies and the Python environment under the same
+    path.  The script starts Ray on each node, waits for all nodes, runs the study, and ends Ray.  Its exit code is the
+    study's.  Before the time limit the study stops cleanly; submit the script again, and it goes on.
 
     \b
     Example:
@@ -76,12 +76,12 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @click.option("--image", required=True, help="Container image with dftune.")
 @click.option("--claim", required=True, help="Volume claim (ReadWriteMany) with datasets and studies.")
 @_nodes_options
-@click.option("--serve", metavar="MODEL", help="Serve the model in this folder of the pods; no STUDY then.")
-@click.option("--mount", default="/shared", show_default=True, help="Where every pod sees the claim.")
+@click.option("--serve", metavar="MODEL", help="Serve the model in this folder of the pods, without a STUDY.")
+@click.option("--mount", default="/shared", show_default=True, help="Path of the claim in every pod.")
 @click.option("--studies", default="/shared/studies", show_default=True, help="Folder of the studies in the pods.")
 @click.option("--ledger-secret", metavar="NAME", help="Secret with the URL of a PostgreSQL ledger under the key url.")
 @click.option("--hours", type=float, help="Time limit of the study; by default none.")
-@click.option("--retries", type=int, default=2, show_default=True, help="How often a failed study goes on.")
+@click.option("--retries", type=int, default=2, show_default=True, help="How often a failed study is tried again.")
 @click.option("--namespace", help="Kubernetes namespace; by default that of your context.")
 @name_option
 @output_option
@@ -91,7 +91,7 @@ def cluster_kuberay(output: Path | None, **options: Any) -> None:
     With --serve it is a RayService: the endpoint of `dftune serve`, a replica for each GPU, or for each node.
 
     STUDY is the path of the study file in the pods, on the claim.  A RayJob starts a cluster, runs the study or goes on
-    with it, and removes the cluster; a failed one is retried in a new cluster.
+    with it, and removes the cluster.  A RayJob that failed is tried again in a new cluster.
 
     \b
     Example:
@@ -105,9 +105,9 @@ def cluster_kuberay(output: Path | None, **options: Any) -> None:
 
 
 @cluster.command("ray-up")
-@click.option("--head", required=True, help="Address of the machine that is to be Ray's head.")
+@click.option("--head", required=True, help="Address of Ray's head.")
 @click.option("--worker", "workers", multiple=True, help="Address of another machine; may be repeated.")
-@click.option("--user", required=True, help="Who logs in by ssh.")
+@click.option("--user", required=True, help="User who logs in by ssh.")
 @click.option("--key", help="Private key for ssh; by default what ssh finds.")
 @click.option("--venv", help="Python environment with dftune, under this path on all machines; by default this one.")
 @click.option("--port", type=int, default=6379, show_default=True, help="Port of Ray on the head.")

@@ -22,9 +22,10 @@ from .tables import print_json, print_table
 def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> None:
     """Compare the methods on the dataset and space of the study file SPEC, at equal budgets.
 
-    Each method searches with the same budget of training.  Its winner is trained again from several initialisations
-    and judged on the test data.  Table [compare] of SPEC says which methods, seeds and budget; by default all methods
-    that can work in its space, and as much training as 20 trials need.  Ctrl-C stops it; the same command goes on.
+    Each method searches with the same budget of training.  Its best config is trained again from several
+    initialisations and judged on the test data.  Table [compare] of SPEC says which methods, seeds and budget.  The
+    default is all methods that work in its space, with the training of 20 trials.  Ctrl-C stops it; repeat the command
+    to continue.
 
     \b
     Example:

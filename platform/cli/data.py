@@ -1,33 +1,39 @@
-"""`dftune data`: import, copy, look at, check datasets."""
+"""`dftune data`: import, copy, show and check datasets."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import dataset_argument, dataset_type, folder_argument, json_option
 from .tables import print_json, print_table
 
+if TYPE_CHECKING:
+    from ...trainables.kind import Data
+
 
 @click.group()
 def data() -> None:
-    """Datasets of DFT snapshots: import, copy, look at, check."""
+    """Datasets of DFT snapshots: import, copy, show, check."""
 
 
 @data.command("import")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @folder_argument("dataset")
 @click.option(
-    "--validation", metavar="ID,ID,...", help="Snapshots to judge trials by.  [default: next to last quarter]"
+    "--validation", metavar="ID,ID,...", help="Snapshots that trials are judged by.  [default: next to last quarter]"
 )
-@click.option("--test", metavar="ID,ID,...", help="Snapshots to judge the surrogate by.  [default: last quarter]")
+@click.option("--test", metavar="ID,ID,...", help="Snapshots that the surrogate is judged by.  [default: last quarter]")
 @click.option(
     "--pseudopotentials",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the UPF files that the snapshots name, for total free energies.  [default: beside the snapshots]",
 )
 @click.option("--source", help="Note on the origin of the data.")
-@click.option("--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that knows them]")
+@click.option(
+    "--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that recognises them]"
+)
 def data_import(
     sources: tuple[Path, ...],
     dataset: Path,
@@ -39,13 +45,13 @@ def data_import(
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
-    SOURCES are files or folders of a layout that an importer knows; packages can add importers.  dftune has "arrays".
-    It reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å),
-    NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in
-    1/Å³).  Every snapshot is checked: shapes, finite values, electron count, band energy.
+    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has "arrays".  It
+    reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å), NNN.ldos.npy
+    (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in 1/Å³).  The
+    import checks every snapshot: shapes, finite values, electron count, band energy.
 
-    Total free energies need the functional and the core charges too.  They come from the UPF files of the
-    pseudopotentials; without these the import says so, and the rest works.
+    Total free energies also need the functional and the core charges, from the UPF files of the pseudopotentials.
+    Without these files everything else works, and the import says so.
 
     \b
     Example:
@@ -67,6 +73,13 @@ def data_import(
     click.echo(f"{len(made.snapshots)} snapshots in {made.path}")
 
 
+def _open(dataset: str) -> "Data":
+    """A dataset, whatever kind of surrogates learns from it."""
+    from ...trainables.kinds import KINDS, kind_of
+
+    return KINDS[kind_of(dataset)].open(dataset)
+
+
 def _ids(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
@@ -77,7 +90,7 @@ def _ids(text: str | None) -> list[str] | None:
 def data_copy(source: str, destination: str) -> None:
     """Copy the dataset SOURCE to DESTINATION; each is a folder or a URL (s3://, gs://, abfs://, hdfs://, file://).
 
-    Descriptors come along.  The copy is a dataset only once all of it is there.
+    Descriptors are copied, too.  An interrupted copy is not taken for a dataset.
 
     \b
     Example:
@@ -93,24 +106,15 @@ def data_copy(source: str, destination: str) -> None:
 @dataset_argument
 @json_option
 def data_show(dataset: str, as_json: bool) -> None:
-    """Show what DATASET holds.
+    """Show what DATASET holds: its snapshots, and what is known of them.
 
     \b
     Example:
       dftune data show examples/al4
     """
-    from ...trainables.data.dataset import Dataset
-
-    opened = Dataset.open(dataset)
+    opened = _open(dataset)
     if as_json:
-        return print_json(
-            {
-                "path": opened.location,
-                **opened.info.model_dump(),
-                "snapshots": opened.rows(),
-                "descriptors": opened.described(),
-            }
-        )
+        return print_json(opened.to_dict())
     for line in opened.lines():
         click.echo(line)
     print_table(opened.rows(), units=opened.units)
@@ -120,18 +124,17 @@ def data_show(dataset: str, as_json: bool) -> None:
 @dataset_argument
 @json_option
 def data_check(dataset: str, as_json: bool) -> None:
-    """Read every file of DATASET: checksums, finite values, electron counts, band energies against DFT.
+    """Read every file of DATASET and check it: checksums, finite values, electron counts, band energies against DFT.
 
     \b
     Example:
       dftune data check examples/al4
     """
-    from ...trainables.data.dataset import Dataset
-
-    opened = Dataset.open(dataset)
+    opened = _open(dataset)
     rows = [asdict(found) for found in opened.check()]
     if as_json:
         return print_json(rows)
-    print_table(rows, units=opened.units)
+    if rows:
+        print_table(rows, units=opened.units)
     for line in opened.checked_lines():
         click.echo(line)

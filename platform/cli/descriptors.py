@@ -1,4 +1,4 @@
-"""`dftune descriptors`."""
+"""`dftune descriptors`: compute them, and find good settings for them."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -36,10 +36,10 @@ def descriptors() -> None:
 def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int, address: str | None) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
-    Each CPU computes one piece of a snapshot after another, of some 16,000 grid points.  With --ranks several share
-    each piece, which can only be faster where there are fewer pieces than idle CPUs.
+    Each CPU computes pieces of some 16,000 grid points, one after another.  With --ranks several CPUs share each piece.
+    This can only be faster if there are fewer pieces than idle CPUs.
 
-    Snapshots that have descriptors of these settings are left as they are, so an interrupted run goes on where it was.
+    Snapshots that have these descriptors already are skipped, so an interrupted run continues.
 
     \b
     Example:
@@ -114,7 +114,7 @@ class _Numbers(click.ParamType):
     type=click.Choice(["kernel-ridge", "acsd"]),
     default="kernel-ridge",
     show_default=True,
-    help="What the recommendation goes by; both are computed.",
+    help="Score that decides the recommendation; both are computed.",
 )
 @click.option(
     "--variant",
@@ -128,17 +128,25 @@ class _Numbers(click.ParamType):
     type=int,
     default=4,
     show_default=True,
-    help="At most so many of training, and of validation.",
+    help="Most training snapshots, and most validation snapshots, to use.",
 )
 @click.option(
     "--points", type=int, default=1000, show_default=True, help="Grid points to fit; 4/5 as many are predicted."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of snapshots and points.")
-@click.option("--train", is_flag=True, help="Also train a small network with each setting, and judge the scores by it.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the choice of snapshots and points.",
+)
+@click.option(
+    "--train", is_flag=True, help="Also train a small network with each setting, and compare the scores with its error."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of results; what it holds is not done again.  [default: screens/DATASET]",
+    help="Folder of results.  Results in it are not computed again.  [default: screens/DATASET]",
 )
 @address_option
 @json_option
@@ -158,10 +166,10 @@ def descriptors_screen(
 ) -> None:
     """Find out without training which cutoff and 2J_max the descriptors of DATASET should have.
 
-    Every combination is scored on a few grid points, in parallel: kernel ridge (fitted to training snapshots, its error
-    on validation snapshots) and the paper's average cosine similarity distance; lower is better for both.  Recommended
-    is the smallest 2J_max, then the largest cutoff, whose score is within 1.5 times the best.  Interrupted, it goes on
-    where it was.
+    It scores every combination on a few grid points, in parallel.  The scores are the error on validation snapshots of
+    kernel ridge regression fitted to training snapshots, and the paper's average cosine similarity distance (ACSD).
+    Lower is better for both.  It recommends the smallest 2J_max, then the largest cutoff, whose score is within 1.5
+    times the best.  An interrupted screen continues where it stopped.
 
     \b
     Example:

@@ -1,7 +1,7 @@
 """What a submitted study runs on the cluster, as ``python -m dftune.platform.cli.job ORDER``: checks, then the study.
 
-Its output is what ``submit/submission.py`` follows: parts with MARK between them.  Before the first stands what Ray
-says, then come the checks, the study's progress, and its result.
+``submit/submission.py`` follows its output, which consists of parts with MARK between them: what Ray says, the checks,
+the study's progress, its result.
 """
 
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(path: str) -> int:
-    """Check the cluster and run the study of the order in the file ``path``, or go on with it; its exit code."""
+    """Check the cluster, and run or resume the study that is ordered in the file ``path``.  Returns the exit code."""
     order = Order(**json.loads(Path(path).read_text(encoding="utf-8")))
     print(MARK, end="", flush=True)
     if sys.version_info < (3, 11):  # noqa: UP036  (the cluster's Python, not the one that dftune is installed in)
@@ -29,12 +29,12 @@ def main(path: str) -> int:
         return _failed(f"the Python environment of the cluster cannot run dftune: {error}; install its dependencies")
     if (problem := unmet(order.requirements)) is not None:
         return _failed(f"on the cluster, {problem}")
-    from ...trainables.errors import InputError
+    from ..bugs import last_words
 
     try:
         _run(order)
-    except InputError as error:
-        return _failed(" ".join(str(error).split()))
+    except Exception as error:
+        return _failed(last_words(error, Path(order.studies) / str(order.spec["name"])))
     return 0
 
 
@@ -58,7 +58,7 @@ def _run(order: Order) -> None:
 
 
 def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[str]:
-    """Refuse what cannot come to an end, and say what may surprise."""
+    """Check all that would make the study fail on this cluster.  Returns notes on what may surprise."""
     from ...cluster.node_check import ask_nodes, check_dataset
     from ...cluster.resources import slots
     from ...trainables.errors import DatasetError, InputError
@@ -67,7 +67,7 @@ def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[
     from ..study.study import Study
 
     spec, resources = study.spec, study.spec.resources
-    remedy = "where it lies elsewhere on the cluster, submit with --dataset PATH_OR_URL"
+    remedy = "if it lies elsewhere on the cluster, submit with --dataset PATH_OR_URL"
     try:
         fingerprint = check_dataset(spec.dataset)
     except DatasetError as error:
@@ -104,11 +104,11 @@ def _check(study: "Study", ledger: str | None, requirements: list[str]) -> list[
     if blind:
         if spec.scheduler is not None and spec.scheduler.type == "hyperband":
             raise StudyError(
-                f"{study.folder.parent} is not seen by {blind} of {len(reports)} nodes, and hyperband keeps "
-                "checkpoints there; submit with --studies on storage that all share, or take another scheduler"
+                f"{blind} of {len(reports)} nodes do not see {study.folder.parent}, where hyperband keeps checkpoints; "
+                "submit with --studies on storage that all share, or take another scheduler"
             )
         notes.append(
-            f"{study.folder.parent} is not seen by {blind} of {len(reports)} nodes: what the study writes stays on the "
+            f"{blind} of {len(reports)} nodes do not see {study.folder.parent}: what the study writes stays on the "
             "node that it runs on, and is lost with it"
         )
     return notes

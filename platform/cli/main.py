@@ -1,6 +1,6 @@
 """The command line: each command a shell around one library call.
 
-Results go to stdout, progress to stderr.  Exit code 0 done, 1 failed, 2 wrong usage.
+Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 if it failed, 2 after wrong usage.
 """
 
 import sys
@@ -13,6 +13,7 @@ from .compare import compare
 from .data import data
 from .descriptors import descriptors
 from .model import model
+from .options import study_folder
 from .serve import serve
 from .study import study
 
@@ -20,17 +21,20 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Cli(click.Group):
-    """Turns a user's mistake into one line and exit code 1, wherever it was found."""
+    """Ends a command that raises an error with one line and exit code 1.
+
+    A user's mistake is one line.  Of any other error the traceback is in a file, and the line says where.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ValueError as error:
-            from ...trainables.errors import InputError
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            from ..bugs import last_words
 
-            if not isinstance(error, InputError):
-                raise
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(last_words(error, study_folder(ctx))) from error
 
 
 @click.group(cls=Cli, context_settings=CONTEXT)
@@ -46,8 +50,10 @@ def cli() -> None:
       dftune model predict al4.model POSCAR   use it
 
     \b
-    Tab completion (bash; zsh and fish alike):
-      eval "$(_DFTUNE_COMPLETE=bash_source dftune)"
+    Tab completion, a line for the start-up file of your shell:
+      bash  eval "$(_DFTUNE_COMPLETE=bash_source dftune)"
+      zsh   eval "$(_DFTUNE_COMPLETE=zsh_source dftune)"
+      fish  _DFTUNE_COMPLETE=fish_source dftune | source
     """
 
 

@@ -1,4 +1,4 @@
-"""`dftune model`: look at a surrogate, predict with it, check it."""
+"""`dftune model`: show a surrogate, predict with it, check it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -56,7 +56,7 @@ class _Found:
 
 @click.group()
 def model() -> None:
-    """Surrogates: look at one, predict with it, check its stated accuracy."""
+    """Surrogates: show one, predict with it, check its stated accuracy."""
 
 
 @model.command("show")
@@ -82,16 +82,23 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--temperature", type=click.FloatRange(min=0), help="Electronic temperature [K].  [default: as trained]")
 @click.option(
-    "--frames", default="-1", show_default=True, help="Of each file: -1 the last, : all, 0:100:10 every tenth."
+    "--frames",
+    default="-1",
+    show_default=True,
+    help="Structures of each file: -1 the last, : all, 0:100:10 every tenth of the first 100.",
 )
-@click.option("--forces", is_flag=True, help="Also forces, with their spread; three or four times slower per network.")
+@click.option(
+    "--forces",
+    is_flag=True,
+    help="Also predict forces and their spread, which takes as long as four energies for each network.",
+)
 @click.option(
     "--save",
     "names",
     multiple=True,
     metavar="NAME",
     help="Also write density.cube [1/bohr³], density.npy or .arrow [1/Å³], ldos.npy or .arrow [1/(eV Å³)], or draw "
-    "dos.png; repeatable.",
+    "dos.png; may be repeated.",
 )
 @click.option(
     "--output",
@@ -203,15 +210,15 @@ def _print_found(found: list[_Found], as_json: bool) -> None:
 @model.command("check")
 @folder_argument("model")
 @dataset_argument
-@click.option("--forces", is_flag=True, help="Also forces; four times slower.")
-@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Draw it to this PNG file.")
+@click.option("--forces", is_flag=True, help="Also compare forces, which takes four times as long.")
+@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the comparison to.")
 @json_option
 def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as_json: bool) -> None:
     """Compare MODEL with the DFT of DATASET, term by term, and recompute its stated accuracy.
 
-    On the dataset the model was trained on, its test snapshots are predicted, and the stated accuracy must come out
-    again; if not, the exit code is 1.  On any other dataset all snapshots are.  Errors of energies are those of the
-    mean over the initialisations, as `model predict` gives it.
+    On the dataset of its training, it predicts the test snapshots; if the stated accuracy does not come out again, the
+    exit code is 1.  On any other dataset it predicts all snapshots.  Errors of energies are those of the mean over the
+    initialisations, which `model predict` gives.
 
     \b
     Example:

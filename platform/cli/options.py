@@ -1,4 +1,4 @@
-"""What the commands share: arguments and options."""
+"""Arguments and options that commands share."""
 
 import re
 from collections.abc import Callable
@@ -28,8 +28,20 @@ def dataset_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("dataset", type=dataset_type)(command)
 
 
+def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of an argument or option that says which study a command is about."""
+    ctx.meta[f"{__name__}.{parameter.name}"] = value
+    return value
+
+
+def study_folder(ctx: click.Context) -> Path | None:
+    """The folder of the study that the command is about, also after it has failed; None if it is about none."""
+    name, studies = (ctx.meta.get(f"{__name__}.{parameter}") for parameter in ("name", "studies"))
+    return studies / name if name and studies and Path(name).name == name else None
+
+
 def studies_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where studies lie."""
+    """The folder of the studies."""
     return click.option(
         "--studies",
         type=click.Path(path_type=Path, file_okay=False),
@@ -37,12 +49,13 @@ def studies_option(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="DFTUNE_STUDIES",
         show_default=True,
         show_envvar=True,
+        callback=remember,
         help="Folder that holds the studies.",
     )(command)
 
 
 def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the ledgers of the studies are."""
+    """The database of the ledgers, if they are not files."""
     return click.option(
         "--ledger",
         metavar="URL",
@@ -54,7 +67,7 @@ def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _without_password(ctx: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
-    """A password in an argument can be read by all users of the machine."""
+    """Refuse a password in an argument: all users of the machine can read it."""
     typed = ctx.get_parameter_source(parameter.name or "") == click.core.ParameterSource.COMMANDLINE
     if url and typed and re.search(r"://[^/@]*:[^/]*@|[?&]password=", url):
         raise click.BadParameter(
@@ -64,7 +77,7 @@ def _without_password(ctx: click.Context, parameter: click.Parameter, url: str |
 
 
 def address_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which Ray cluster."""
+    """The Ray cluster to work on."""
     return click.option(
         "--address",
         envvar="RAY_ADDRESS",

@@ -1,4 +1,4 @@
-"""`dftune cluster plan`: what a study takes on other numbers of slots."""
+"""`dftune cluster plan`: how long a study takes on other numbers of slots."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ def _slots(ctx: click.Context, parameter: click.Parameter, text: str) -> list[in
     show_default=True,
     help="Numbers of slots; a slot is the resources of one trial.",
 )
-@click.option("--methods", metavar="M,M,...", help="By default all that can be planned.")
+@click.option("--methods", metavar="M,M,...", help="Methods to simulate; by default all that can be.")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
 @studies_option
 @ledger_option
@@ -46,11 +46,12 @@ def plan(
     ledger: str | None,
     as_json: bool,
 ) -> None:
-    """Foretell how long study NAME takes with each method on 1 to 1,024 slots, and the slot-hours that it reserves.
+    """Forecast how long study NAME takes with each method on 1 to 1,024 slots, and how many slot-hours it reserves.
 
-    The methods run in simulated time.  Trials cost what those of NAME have cost, so a few must have ended.  Trials of
-    OTHER studies of the same data and space are used too.  A method that scores candidates needs a study that has
-    measured its score.  A budget stops new trials but not those under way: with more slots more is trained.
+    The methods run in simulated time.  Their trials cost what the trials of NAME have cost; NAME therefore needs a few
+    trials that have ended.  Trials of OTHER studies of the same data and space are used, too.  A method that scores
+    candidates needs a study that has measured its score.  A budget stops new trials, not those under way: more slots
+    train more.
 
     \b
     Example:
@@ -58,12 +59,12 @@ def plan(
     """
     from contextlib import closing
 
-    from ..plan.plan import plan as foretell
+    from ..plan.plan import plan as forecast
     from ..progress import for_terminal
     from ..study.study import Study
 
     with closing(for_terminal()) as progress:
-        found = foretell(
+        found = forecast(
             [Study.open(name, studies, ledger) for name in names],
             methods=None if methods is None else [name.strip() for name in methods.split(",")],
             slots=slots,
@@ -97,7 +98,7 @@ def _json(found: "Plan") -> dict[str, Any]:
 def _show(found: "Plan") -> None:
     low, middle, high = found.trial_seconds
     click.echo(
-        f"from {found.n_measured} trials: {middle:.3g} s of training ({low:.3g} to {high:.3g}), foretold within "
+        f"from {found.n_measured} trials: {middle:.3g} s of training ({low:.3g} to {high:.3g}), forecast within "
         f"{100 * found.error:.0f} % from the others (median);\n"
         f"a new process takes {found.overhead.start:.3g} s more, a slot is {found.slot}"
     )

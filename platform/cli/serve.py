@@ -16,12 +16,14 @@ from .options import address_option, folder_argument
 @click.command("serve")
 @folder_argument("model")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token only."
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on.  Any but loopback needs a token."
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Structures predicted at once.")
-@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs for each of them.")
-@click.option("--gpus", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of a GPU for each.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs for each prediction.")
+@click.option(
+    "--gpus", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of a GPU for each prediction."
+)
 @click.option(
     "--queue",
     type=click.IntRange(0),
@@ -30,7 +32,11 @@ from .options import address_option, folder_argument
     help="Requests that wait at a replica; more get 503.",
 )
 @click.option(
-    "--time-limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="For a request [s]."
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Longest time for a request [s].",
 )
 @click.option(
     "--grid-points",
@@ -44,14 +50,13 @@ from .options import address_option, folder_argument
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File (mode 0600) with the token to ask for; by default that of DFTUNE_TOKEN, if set.",
+    help="File (mode 0600) with the token that requests must bring; by default the token in DFTUNE_TOKEN, if set.",
 )
 @address_option
 def serve(model: Path, host: str, port: int, token_file: Path | None, address: str | None, **limits: float) -> None:
     """Serve MODEL over HTTP: structures in, energies, Fermi level, DOS, forces, density and LDOS out.  Ctrl-C ends it.
 
-    The API describes itself at /docs.  What cannot be predicted is refused with
-    the reason in one line.
+    The API describes itself at /docs.  What cannot be predicted is refused with the reason in one line.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How a study and its result are shown."""
+"""A study and its result, as commands print them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> None:
-    """The result of a study, for people or programs."""
+    """Print the result of a study, for people or programs."""
     from dataclasses import asdict
 
     if as_json:
@@ -24,7 +24,7 @@ def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> 
 
 
 def show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
-    """A table of trials, and why some failed."""
+    """Print a table of trials, and why some failed."""
     from ..study.notebook import rows
 
     if trials:
@@ -35,7 +35,7 @@ def show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
 
 
 def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
-    """What is known of a study: where its trials ran, its scores, its front, and what it came to."""
+    """Print where a study's trials ran, how its scores did, its Pareto front, and its result."""
     from ..study.words import describe, reached
 
     spec, kind = found.spec, found.spec.of_kind

@@ -1,4 +1,4 @@
-"""How the events of a study that is watched are said: to people, and to programs."""
+"""The events of a watched study, in words for people and in values for programs."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def left(view: "View") -> str:
-    """In what state nobody runs a study any more."""
+    """How a study was left that nobody runs any more."""
     if view.state == "stopped":
         return "was stopped"
     silent = "" if view.age is None else f", last sign of life {view.age:.0f} s ago"
@@ -17,7 +17,7 @@ def left(view: "View") -> str:
 
 
 def say(event: "Event", found: "Study", progress: "Progress") -> None:
-    """An event, for people."""
+    """Say an event to people."""
     from ..study.words import ending
 
     view, best = event.view, event.view.best
@@ -54,7 +54,7 @@ def _counted(view: "View") -> str:
 
 
 def as_values(event: "Event") -> dict[str, Any]:
-    """An event, for programs."""
+    """An event as plain values, for programs."""
     from dataclasses import asdict
 
     view, best = event.view, event.view.best

@@ -1,19 +1,16 @@
-"""`dftune study`: run, resume, watch, stop, look at, take out."""
+"""`dftune study`: run, resume, watch and stop studies, show them, export their surrogates."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
-from .options import address_option, folder_argument, json_option, ledger_option, studies_option
+from .options import address_option, folder_argument, json_option, ledger_option, remember, studies_option
 from .show_study import show_conclusion, show_study, show_trials
 from .show_watch import as_values, left, say
 from .submit import study_submit
 from .tables import print_json, print_table
-
-if TYPE_CHECKING:
-    pass
 
 
 def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -30,12 +27,12 @@ def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str
     return [n for n in names if n.startswith(incomplete)]
 
 
-study_argument = click.argument("name", shell_complete=_study_names)
+study_argument = click.argument("name", callback=remember, shell_complete=_study_names)
 
 
 @click.group()
 def study() -> None:
-    """Studies: search for a surrogate, look at the search, take the surrogate out."""
+    """Studies: search for a surrogate, look at the search, export the surrogate."""
 
 
 study.add_command(study_submit)
@@ -50,8 +47,8 @@ study.add_command(study_submit)
 def study_run(spec: Path, studies: Path, ledger: str | None, address: str | None, as_json: bool) -> None:
     """Run the study that the TOML file SPEC describes, to its end.
 
-    Descriptors are computed where missing, configs chosen and trained, the best one trained again with several
-    initialisations and judged on the test snapshots.  Ctrl-C stops it; `dftune study resume` goes on.
+    It computes missing descriptors, chooses and trains configs, trains the best one again from several initialisations,
+    and judges it on the test snapshots.  Ctrl-C stops it; `dftune study resume` goes on.
 
     \b
     Example:
@@ -74,7 +71,7 @@ def study_run(spec: Path, studies: Path, ledger: str | None, address: str | None
 def study_resume(name: str, studies: Path, ledger: str | None, address: str | None, as_json: bool) -> None:
     """Go on with study NAME after it was stopped or killed.
 
-    Finished trials stay as they are; those that were running start again.
+    Finished trials stay as they are; trials that were running start again.
 
     \b
     Example:
@@ -92,10 +89,14 @@ def study_resume(name: str, studies: Path, ledger: str | None, address: str | No
 @ledger_option
 @json_option
 def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
-    """List the studies there are, and who runs them.
+    """List the studies, and who runs each.
 
-    running: a process holds it; stopped: none does; died: its process was killed, or has given no sign of life for
-    long; ended: it has come to its result.
+    \b
+    The states:
+      running  a process runs it
+      stopped  nobody runs it
+      died     its process was killed, or gives no sign of life any more
+      ended    it has a result
 
     \b
     Example:
@@ -104,7 +105,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from ...trainables.data.mirror import name_of
+    from ...trainables.data.location import name_of
     from ...trainables.errors import InputError
     from ..study.study import Study
 
@@ -147,10 +148,10 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
 @ledger_option
 @json_option
 def study_watch(name: str, interval: float, studies: Path, ledger: str | None, as_json: bool) -> None:
-    """Follow study NAME, which another process runs, on this host or another, until it has ended.
+    """Follow study NAME until it has ended.  Another process runs it, on this host or another.
 
-    Only reads.  Ctrl-C stops watching, and the study goes on.  Exit code 0 when the study has ended, 1 when nobody runs
-    it.  With --json, one object a line for each event.
+    It only reads: Ctrl-C ends the watching, not the study.  The exit code is 0 if the study has ended, and 1 if nobody
+    runs it.  With --json, each event is one JSON object in a line.
 
     \b
     Example:
@@ -186,12 +187,14 @@ def study_watch(name: str, interval: float, studies: Path, ledger: str | None, a
     type=click.FloatRange(min=0),
     default=600.0,
     show_default=True,
-    help="Seconds to wait until it is done.",
+    help="Seconds to wait until it has stopped.",
 )
 @studies_option
 @ledger_option
 def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> None:
-    """Stop study NAME, whoever runs it, on this host or another, as Ctrl-C there does; and wait until that is done.
+    """Stop study NAME on whatever host it runs, and wait until it has stopped.
+
+    It stops as by Ctrl-C there, and can be resumed.
 
     \b
     Example:
@@ -209,7 +212,11 @@ def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> 
 @ledger_option
 @json_option
 def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> None:
-    """Show the trials of study NAME, how far its score is to be trusted, and what it came to.
+    """Show the trials of study NAME, how well its score ranked them, and the result.
+
+    Two numbers compare each training-free score with the trained trials.  Kendall's τ is 1 if a higher score always
+    meant a lower error, and 0 if the score says nothing.  The regret is the share by which the error of the best-scored
+    trial exceeds the lowest error.
 
     \b
     Example:
@@ -220,19 +227,20 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
     from ..study.study import Study
 
     found = Study.open(name, studies, ledger)
-    trials, conclusion = found.trials(), found.conclusion()
-    if as_json:
-        return print_json(
-            {
-                "spec": found.spec.model_dump(mode="json"),
-                "placement": found.placement(),
-                "trials": [asdict(t) for t in trials],
-                "scores": [asdict(q) for q in found.score_qualities()],
-                "conclusion": None if conclusion is None else asdict(conclusion),
-            }
-        )
-    show_trials(trials, found.spec)
-    show_study(found, conclusion)
+    with found.reading():
+        trials, conclusion = found.trials(), found.conclusion()
+        if as_json:
+            return print_json(
+                {
+                    "spec": found.spec.model_dump(mode="json"),
+                    "placement": found.placement(),
+                    "trials": [asdict(t) for t in trials],
+                    "scores": [asdict(q) for q in found.score_qualities()],
+                    "conclusion": None if conclusion is None else asdict(conclusion),
+                }
+            )
+        show_trials(trials, found.spec)
+        show_study(found, conclusion)
 
 
 @study.command("plot")
@@ -240,7 +248,7 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the figures; by default `figures` in the study's own.",
+    help="Folder for the figures; by default `figures` in the study's folder.",
 )
 @click.option(
     "--format",
@@ -255,10 +263,10 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
 def study_plot(
     name: str, output: Path | None, form: Literal["png", "html", "both"], studies: Path, ledger: str | None
 ) -> None:
-    """Draw the figures of study NAME, also while it runs: PNG files, and a page on which hovering shows each trial.
+    """Draw the figures of study NAME, also while it runs: PNG files, and a page that shows the trial under the pointer.
 
-    History, value against compute, score against value, importance of the hyperparameters, configs side by side, and
-    value against the cost of use with its Pareto front.
+    The figures: history, value against compute, score against value, importance of the hyperparameters, configs side by
+    side, and value against the cost of use with its Pareto front.
 
     \b
     Example:

@@ -20,7 +20,7 @@ from .options import dataset_type, json_option, ledger_option
 @click.option(
     "--dataset",
     type=dataset_type,
-    help="Where the dataset lies on the cluster: a URL, or a path that all nodes see.  [default: as in SPEC]",
+    help="Dataset on the cluster: a URL, or a path that all nodes see.  [default: as in SPEC]",
 )
 @click.option(
     "--studies",
@@ -28,7 +28,7 @@ from .options import dataset_type, json_option, ledger_option
     envvar="DFTUNE_STUDIES",
     show_default=True,
     show_envvar=True,
-    help="Folder of the studies on the cluster; a relative one is taken as here.",
+    help="Folder of the studies on the cluster; a relative path is taken from the folder you are in.",
 )
 @ledger_option
 @click.option("--no-follow", is_flag=True, help="Return as soon as the study has begun.")
@@ -38,17 +38,17 @@ def study_submit(
 ) -> None:
     """Run the study of the TOML file SPEC on a Ray cluster, or go on with it there, and follow it.
 
-    The program and the study file are sent, the data are not: the dataset is a URL, or a path that all nodes see.  All
-    nodes are checked before the study starts.  It runs on whether or not it is followed: Ctrl-C, or a lost connection,
-    ends nothing.  The same command follows it again while it runs, goes on with it when it was stopped, and gives its
-    result when it has ended.  The exit code is that of the study.
+    This sends dftune and the study file, never data: the dataset is a URL, or a path that all nodes see.  All nodes are
+    checked before the study starts.  Ctrl-C or a lost connection does not end the study.  The same command follows it
+    again while it runs, goes on with it if it was stopped, and gives its result if it has ended.  The exit code is that
+    of the study.
 
     \b
     Example:
       dftune study submit al4.toml --address http://head:8265 --studies /shared/studies
       dftune study submit al4.toml --address http://head:8265 --dataset s3://bucket/al4 --studies /data/studies
     """
-    from ...trainables.data.mirror import absolute
+    from ...trainables.data.location import absolute
     from ..spec import StudySpec
     from ..submit.submission import Cluster
 

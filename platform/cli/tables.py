@@ -1,4 +1,4 @@
-"""How results are printed: JSON for programs, plain tables for people."""
+"""Printed results: JSON for programs, plain tables for people."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from ...trainables.tables import cell, columns, head
-
 
 def print_json(value: Any) -> None:
-    """A result for programs."""
+    """Print a result for programs."""
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None = None) -> None:
-    """A plain table: column names with units, a line a row, wide enough for its content."""
+    """Print a plain table: column names with units, then one line for each row."""
+    from ...trainables.tables import cell, columns, head
+
     names = columns(rows)
     cells = [[cell(row.get(name)) for name in names] for row in rows]
     heads = [head(name, units or {}) for name in names]

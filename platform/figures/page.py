@@ -12,7 +12,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from ...trainables.data.mirror import name_of
+from ...trainables.data.location import name_of
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
 from ..ledger.ledger import LedgerTrial

@@ -1,8 +1,9 @@
 """One holder of a study or folder at a time, also where several hosts share it and locks of the kernel do not reach.
 
-The holder is who took the highest number N, which only one can take.  It gives a sign of life every few seconds, by the
-clock of the storage, and reads there whether it is asked to stop.  N only grows, so that a ledger that has seen N + 1
-can refuse N.  Where this is written down, its *home*, is the folder itself, or the database of the ledger.
+Whoever took the highest number N holds the study; only one process can take a number.  The holder gives a sign of life
+every few seconds, by the clock of the storage, and reads there whether it is asked to stop.  N only grows, so a ledger
+that has seen N + 1 can refuse N.  All this is written down in the lease's *home*: the folder itself, or the ledger's
+database.
 """
 
 import errno
@@ -41,7 +42,7 @@ class LeaseLost(InputError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who took a lease: a process of a host, since when [s of the epoch]."""
+    """The process that took a lease: its number, its host, and since when it holds it [s of the epoch]."""
 
     process: int
     host: str
@@ -51,7 +52,7 @@ class Holder:
 
     @classmethod
     def of(cls, text: str) -> "Holder | None":
-        """The holder that a home has written down; None while it is only being written."""
+        """The holder that a home has written down, or None while it is being written."""
         try:
             values = json.loads(text)
             return cls(
@@ -75,7 +76,7 @@ class Holder:
 class Sign:
     """The latest lease, as its home shows it.
 
-    ``age`` is that of its last heartbeat [s]; ``free``: it was let go; ``stop``: who has asked its holder to stop.
+    ``age`` is the age of its last heartbeat [s].  ``free``: it was let go.  ``stop``: who has asked its holder to stop.
     """
 
     number: int
@@ -96,7 +97,7 @@ class Sign:
 
 
 class Home(Protocol):
-    """Where leases are written down.  Each method raises OSError where that is away or cannot be written."""
+    """Where leases are written down.  Each method raises OSError if that place is away or cannot be written."""
 
     def look(self) -> Sign | None:
         """The latest lease, None if there was none."""
@@ -107,7 +108,7 @@ class Home(Protocol):
         ...
 
     def beat(self, number: int) -> tuple[int, str | None]:
-        """Give a sign of life; the number of the latest lease (0: none), and who asks ``number`` to stop."""
+        """Give a sign of life.  Returns the number of the latest lease (0: none), and who asks ``number`` to stop."""
         ...
 
     def free(self, number: int) -> None:
@@ -124,7 +125,7 @@ class Home(Protocol):
 
 
 class Folder:
-    """The leases of a folder: the file ``lease-N``, made with O_EXCL, which only one can, on NFS too.
+    """The leases of a folder: files ``lease-N``.  O_EXCL lets only one process make a file, on NFS too.
 
     Its heartbeat is the time of its last change.  Whoever asks its holder to stop writes ``stop-N``.
 
@@ -187,7 +188,7 @@ class Folder:
             return None
 
     def _now(self) -> float:
-        """The time by the clock of the storage; by this host's where one may only read."""
+        """The time by the clock of the storage, or by this host's clock if the storage can only be read."""
         try:
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=".now-") as file:
                 os.utime(file.fileno())
@@ -212,7 +213,7 @@ class Lease:
         self._ended = threading.Event()
 
     def check(self) -> None:
-        """Look whether it is still held, if the last look is some time ago: the process may have been frozen.
+        """Make sure that it is still held, if the last look is some time ago: the process may have been frozen.
 
         Raises:
             LeaseLost: another process has taken it over.
@@ -237,7 +238,7 @@ class Lease:
         except FileNotFoundError:
             holder = None
         except OSError:
-            return  # the storage is away: what is written there meanwhile, it will say itself
+            return  # the storage is away; a write to it will say so
         finally:
             self._looked = time.time()
         why = f"this process gave no sign of life for long, so {holder} took it over" if holder else "its lease is gone"

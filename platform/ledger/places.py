@@ -1,7 +1,7 @@
 """Where a ledger is kept: in a SQLite file beside its study, or with many others in a PostgreSQL database.
 
-A place opens Optuna's storage, says which errors pass, and has the home of the studies' leases.  The password of a
-database stays in the place: nothing that it says of itself, or of an error, holds it.
+A place opens Optuna's storage, tells errors that pass from those that stay, and has the home of the studies' leases.
+The password of a database stays in the place: no text about the place or an error contains it.
 """
 
 import os
@@ -90,7 +90,7 @@ class LedgerFile:
         return storage, optuna_private.study_id(study)
 
     def guard(self) -> Callable[[], None]:
-        """A look whether the file is still the one it is now; raises where it is away, or another."""
+        """A function that raises if the file is away, or is another one than now."""
         first = _identity(self.path)
 
         def look() -> None:
@@ -103,7 +103,7 @@ class LedgerFile:
         return look
 
     def passes(self, error: Exception) -> bool:
-        """Whether what went wrong may pass by itself."""
+        """Whether the trouble may pass by itself."""
         return any(p in self.cause(error) for p in _PASSING)
 
     def cause(self, error: Exception) -> str:
@@ -118,7 +118,7 @@ class Database:
         url: ``postgresql://USER@HOST/DATABASE``, with a password or without.
 
     Raises:
-        LedgerError: it is no such URL, or the driver is not installed.
+        LedgerError: the URL is of another form, or the driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -166,7 +166,7 @@ class Database:
 
     @contextmanager
     def creating(self, name: str) -> Iterator[tuple[optuna.storages.RDBStorage, str]]:
-        """As of a file; the study has a name of its own until it is whole."""
+        """As for a file.  The study has a temporary name until it is whole."""
         with self._asked() as engine, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _TABLES})
             storage = self._storage()  # makes Optuna's tables where they are missing, which two at once could not
@@ -194,11 +194,11 @@ class Database:
         return storage, storage.get_study_id_from_name(name)
 
     def guard(self) -> Callable[[], None]:
-        """Nothing to look at: the server keeps a database what it is."""
+        """A function that raises nothing: the server sees to it that the database stays the same."""
         return lambda: None
 
     def passes(self, error: Exception) -> bool:
-        """As of a file: a server that is away or starts, a lost connection, a deadlock, no room."""
+        """As for a file: the server is away or starts, the connection is lost, there is a deadlock or no room."""
         return any(
             isinstance(e, (OperationalError, InterfaceError))
             or (isinstance(e, DBAPIError) and e.connection_invalidated)
@@ -206,14 +206,14 @@ class Database:
         )
 
     def cause(self, error: Exception) -> str:
-        """As of a file, and without the password."""
+        """As for a file, and without the password."""
         words = one_line(_innermost(error))
         for secret in self._secrets:
             words = words.replace(secret, "***")
         return words
 
     def engine(self) -> Engine:
-        """An engine whose connections notice that the server went away, and come back with it."""
+        """An engine whose connections notice when the server goes away, and are made again when it is back."""
         return create_engine(self._url, **self._settings())
 
     def _storage(self) -> optuna.storages.RDBStorage:
@@ -327,7 +327,7 @@ def _sqlite(path: Path) -> optuna.storages.RDBStorage:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of the same name; None where there is none, or storage does not answer."""
+    """Device and inode, which tell a file from another one of its name.  None: no file, or storage does not answer."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""How far a training-free score is to be trusted, judged by the trials that were trained."""
+"""How well a training-free score ranks trials, judged by those that were trained."""
 
 import math
 from collections.abc import Sequence

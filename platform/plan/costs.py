@@ -25,7 +25,7 @@ LEAST_TRIALS = 3  # fewer measured trials say nothing of others
 
 
 class PlanError(InputError):
-    """Nothing can be foretold from these studies."""
+    """Nothing can be forecast from these studies."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Measured:
 
     The seconds of training for one unit of work are a sum of ``Kind.terms``: least squares of the relative error, no
     weight negative.  A config that was measured keeps its own mean.  Another config gets the deviation of a measured
-    trial from what the others foretell of it, and the share of its epochs that this trial came to.  Which trial is
+    trial from what the others forecast of it, and the share of its epochs that this trial came to.  Which trial is
     drawn for the config, so that equal configs cost the same on any number of slots.
 
     Values, costs of use and scores are interpolated; they only steer the methods.
@@ -91,7 +91,7 @@ class Measured:
         rows = [row for study in studies for row in _rows(study)]
         if len(rows) < LEAST_TRIALS:
             raise PlanError(
-                f"study '{self.spec.name}' has {len(rows)} trials that ended, and it takes {LEAST_TRIALS} to foretell "
+                f"study '{self.spec.name}' has {len(rows)} trials that ended, and it takes {LEAST_TRIALS} to forecast "
                 "others; run more of it"
             )
         self._sizes = studies[0].sizes
@@ -124,7 +124,7 @@ class Measured:
 
     @property
     def error(self) -> float:
-        """Median relative error of a trial's seconds, foretold from the other trials."""
+        """Median relative error of a trial's seconds, forecast from the other trials."""
         return float(np.median(np.abs(self._deviations - 1)))
 
     def cost_of(self, config: Config) -> TrialCost:
@@ -211,8 +211,8 @@ def _rows(study: Evidence) -> list[_Row]:
     return rows
 
 
-def _overhead(rows: Sequence[_Row], foretold: Sequence[float]) -> Overhead:
-    first = [row.wall - seconds for row, seconds in zip(rows, foretold, strict=True) if row.first]
+def _overhead(rows: Sequence[_Row], forecast: Sequence[float]) -> Overhead:
+    first = [row.wall - seconds for row, seconds in zip(rows, forecast, strict=True) if row.first]
     later = [row.wall - row.seconds for row in rows if not row.first]
     gaps = [row.gap for row in rows if row.gap is not None]
     start = max(float(np.median(first[1:] or first)), 0.0)  # the very first may wait out Ray Tune's IDLE_SECONDS
@@ -226,7 +226,7 @@ def _overhead(rows: Sequence[_Row], foretold: Sequence[float]) -> Overhead:
 def _fit(features: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Terms k >= 0 that minimise Σ (target / f - 1)² with f = features k, the weights 1 / f² held at the last f.
 
-    Errors relative to the target itself, which are larger for small targets, would foretell too little.
+    Errors relative to the target itself, which are larger for small targets, would forecast too little.
     """
     scale = targets
     for _ in range(10):
@@ -236,10 +236,10 @@ def _fit(features: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray
 
 
 def _left_out(features: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each target over what the fit to all others foretells of it."""
+    """Each target over what the fit to all others forecasts of it."""
     others = ~np.eye(len(targets), dtype=bool)
-    foretold = [row @ _fit(features[keep], targets[keep]) for row, keep in zip(features, others, strict=True)]
-    return targets / np.array(foretold)
+    forecast = [row @ _fit(features[keep], targets[keep]) for row, keep in zip(features, others, strict=True)]
+    return targets / np.array(forecast)
 
 
 def _refuse_another(spec: StudySpec, other: StudySpec) -> None:

@@ -17,7 +17,7 @@ from ..study.study import Study
 from .costs import Evidence, Measured, PlanError
 from .simulation import Overhead, Timing, simulate
 
-PLANNED = ("scores", "search")  # stages of a study whose time is foretold
+PLANNED = ("scores", "search")  # stages of a study whose time is forecast
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Plan:
     """What each method takes on each number of slots.
 
     slot: in words; gpus: of a slot.
-    n_measured: trials that it was foretold from; trial_seconds: the shortest, median and longest training of them;
-    error: median relative error of a trial's seconds, foretold from the others.
+    n_measured: trials that it was forecast from; trial_seconds: the shortest, median and longest training of them;
+    error: median relative error of a trial's seconds, forecast from the others.
     score_seconds: of one candidate, by score.
     besides: seconds of the planned study's other stages, as measured: data, final.
     timings: method -> one each number of slots; left_out: method -> why it has none.

@@ -1,4 +1,4 @@
-"""Which descriptors a dataset deserves: a screen of cutoff and 2J_max without training, with a recommendation."""
+"""A screen of descriptor settings: it scores cutoffs and 2J_max without training, and recommends one of each."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class ScreenError(InputError):
 
 
 class _Conditions(BaseModel):
-    """Under which all rows of one screen were made."""
+    """The conditions that all rows of one screen share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,20 +76,20 @@ def screen(
         dataset: with LDOS; nothing is written into it unless ``train``.
         cutoffs: R_cut [Å].
         two_j_max: 2 J_max.
-        score, variant: what the recommendation goes by; all scores are computed anyway.
-        snapshots: at most so many of the training split, whose points are fitted on, and of the validation split, whose
-            points are predicted; of as many groups as possible.  Test snapshots are never used.
-        points: fitted on; four fifths as many are predicted.
-        seed: of snapshots and points.
+        score, variant: decide the recommendation; all scores are computed.
+        snapshots: most training snapshots, whose points are fitted, and most validation snapshots, whose points are
+            predicted; of as many groups as possible.  Test snapshots are never used.
+        points: number of points to fit; four fifths as many are predicted.
+        seed: of the choice of snapshots and points.
         train: also train one small network with each setting on the whole training split; the descriptors of training
             and validation snapshots then stay in the dataset.
-        output: folder of screen.json and the figures, ``screens/DATASETNAME`` by default.  Settings that it has already
-            are not done again, so a screen that was stopped goes on.
+        output: folder of screen.json and the figures, ``screens/DATASETNAME`` by default.  Results in it are not
+            computed again, so a screen that was stopped goes on.
         address: of a Ray cluster; an embedded local Ray by default.
 
     Raises:
-        InputError: a setting out of range, a dataset without LDOS, training or validation snapshot, an output folder
-            of a screen under other conditions.
+        InputError: a setting is out of range; the dataset has no LDOS, training or validation snapshots; or the output
+            folder has a screen under other conditions.
     """
     progress = progress or Silent()
     grid = _grid(cutoffs, two_j_max)
@@ -222,7 +222,7 @@ def _check(score: str, variant: str, snapshots: int, points: int) -> None:
 
 
 def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, ScreenRow]:
-    """The settings done before under the same conditions."""
+    """The rows of settings done before, under the same conditions."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a study came to: the trial that it chose, and what became of it."""
+"""The result of a study: the trial that it chose, and how accurate its surrogate is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .errors import StudyError
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a study came to: the chosen trial, its accuracy on the test data, and where the time went."""
+    """The result of a study: the chosen trial, its accuracy on the test data, and where the time went."""
 
     trial: int
     config: dict[str, Any]
@@ -20,7 +20,7 @@ class Conclusion:
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
-    """The finished trial of the lowest value; where they have a cost, the cheapest of those nearly as good.
+    """The finished trial of the lowest value; if trials have a cost, the cheapest one that is nearly as good.
 
     Args:
         trials: finished ones, at least one.

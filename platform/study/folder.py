@@ -1,4 +1,4 @@
-"""The folder of a study: where its ledger is, and whose the folder is."""
+"""The folder of a study: where its ledger is, and which study owns the folder."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def place_of(folder: Path, ledger: str | None) -> Place:
 
 
 def owner_of(folder: Path) -> dict[str, str] | None:
-    """Whose folder it is, where the ledger is elsewhere.  Raises StudyError: nobody can tell."""
+    """The study that owns the folder, if its ledger is elsewhere; else None.  Raises StudyError: nobody can tell."""
     try:
         found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         return {key: str(found[key]) for key in ("ledger", "id")}
@@ -64,7 +64,7 @@ def refuse_existing(folder: Path, place: Place, name: str) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the folder where it is missing.  Raises StudyError: it cannot be made."""
+    """Make the folder if it is missing.  Raises StudyError: it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,7 +85,7 @@ def model_of(folder: Path, place: Place, name: str, *, ended: bool) -> Path:
 
 
 def own(folder: Path, place: Place, identity: str) -> None:
-    """With the ledger elsewhere, say in the folder whose it is.  Raises StudyError: it is another study's."""
+    """If the ledger is elsewhere, note the owner in the folder.  Raises StudyError: the folder is another study's."""
     if isinstance(place, Database):
         refuse_folder_of_another(folder, place, identity)
         remove_half_written(folder)

@@ -1,4 +1,4 @@
-"""Scores of candidates in a JSON file, which a study that is killed finds again."""
+"""Scores of candidates in a JSON file: a study that was killed finds them again."""
 
 import json
 import math

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...trainables.data.mirror import name_of
+from ...trainables.data.location import name_of
 from ...trainables.errors import InputError
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec

@@ -81,7 +81,7 @@ class Record:
         self, trial: int, value: float | None, result: Mapping[str, Any], failure: str | None, stopped: bool
     ) -> None:
         """A trial has ended."""
-        # Of a trial that failed the last report says no more than why: what it has cost stands in the one before.
+        # The last report of a failed trial says only why it failed; the one before says what the trial has cost.
         numbers = self._reports.get(trial, {}) | self._part_kept(result)
         self._ledger.told(trial, value, numbers, failure, stopped=stopped)
         self._is_now(trial, "failed" if value is None else "stopped" if stopped else "finished")

@@ -8,11 +8,12 @@ from ...searchers.searcher import SearchError
 from ...searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 from ...trainables.errors import InputError
 from ...trainables.kind import StudyData
+from ..bugs import write_traceback
 from ..ledger.ledger import Ledger
 from ..methods import NOTHING, Own
 from ..progress import Progress
 from ..spec import StudySpec
-from .errors import SearchStopped, write_traceback
+from .errors import SearchStopped
 from .record import Record
 from .scores import StudyScores
 from .tuner import scheduler_of, tune_trials

@@ -15,6 +15,7 @@ from ...cluster.connection import connected
 from ...trainables.errors import DftuneError, one_line
 from ...trainables.kind import StudyData
 from ...trainables.progress import Within
+from ..bugs import bug_of
 from ..ledger.lease import Lease, LeaseLost, held
 from ..ledger.ledger import Ledger, LedgerTrial
 from ..ledger.places import Place
@@ -23,7 +24,7 @@ from ..progress import Progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion, best_of
-from .errors import StudyError, StudyInterrupted, bug_of
+from .errors import StudyError, StudyInterrupted
 from .words import describe
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | 
 
 
 def _checked(spec: StudySpec, own: Own) -> Any:
-    """The dataset, once all has been checked that would make the study fail."""
+    """Check everything that would make the study fail, and return the dataset."""
     spec.searcher(own=own)
     data = spec.of_kind.open(spec.dataset)
     spec.of_kind.refuse(data, spec.settings, spec.minimize)
@@ -169,7 +170,7 @@ class Session:
             ) from error
 
     def _place(self, sizes: Mapping[str, int]) -> "Placement":
-        """Where trials run on the nodes there are."""
+        """Where trials run on the nodes of the cluster."""
         from ...cluster.trials.gpu_packing import place_trials
 
         spec, kind, resources = self.spec, self.spec.of_kind, self.spec.resources
@@ -219,7 +220,7 @@ class Session:
         return found
 
     def _conclude(self, best: LedgerTrial, found: "Retrained") -> Conclusion:
-        """Save the surrogate and the figures, and write down what the study came to."""
+        """Save the surrogate and the figures, and write down the study's result."""
         from ..figures.draw import draw
         from ..model.model import Model, made_with
 
@@ -245,7 +246,7 @@ class Session:
         return conclusion
 
     def _check(self) -> None:
-        """Raise what ends the session, if it is to end."""
+        """Raise StudyInterrupted or LeaseLost if the session is to end."""
         if self.interrupted():
             self.lease.check()  # raises by itself where that is the reason
             raise StudyInterrupted(

@@ -1,13 +1,13 @@
-"""A study: the handle by which it is run, watched, looked at, and its surrogate taken out."""
+"""A study: the handle to run it, to watch it, to read its results and to export its surrogate."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...searchers.method import SearchTask
 from ...searchers.searcher import Explains, Searcher
-from ...trainables.data.mirror import absolute
+from ...trainables.data.location import absolute
 from ...trainables.kind import Data, Score
 from ..ledger.ledger import Ledger, LedgerTrial
 from ..ledger.places import Database, LedgerFile
@@ -47,6 +47,8 @@ class Study:
         LedgerError: ``ledger`` is not such a URL.
     """
 
+    _reading: Ledger | None = None  # the ledger while ``reading``
+
     def __init__(
         self,
         name: str,
@@ -72,7 +74,7 @@ class Study:
     def from_spec(
         cls, spec: StudySpec, studies: str | Path = folders.STUDIES, ledger: str | None = None, own: Own = NOTHING
     ) -> "Study":
-        """The study of a specification, which need not have been run."""
+        """The study of a specification; it may not have been run yet."""
         study = cls.__new__(cls)
         study._setup(spec, studies, ledger, own)
         return study
@@ -130,11 +132,26 @@ class Study:
         """
         from .session import go_on
 
-        self._opened().close()  # a study that does not exist is held by nobody either
+        Ledger.open(self.place, self.spec.name).close()  # a study that does not exist is held by nobody either
         return go_on(self.spec, self.own, self.folder, self.place, address, progress or default_progress())
 
-    def _opened(self) -> Ledger:
-        return Ledger.open(self.place, self.spec.name)
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep the ledger open within: opening it takes most of the time of a question.  Errors as ``open``."""
+        with closing(Ledger.open(self.place, self.spec.name)) as self._reading:
+            try:
+                yield
+            finally:
+                self._reading = None
+
+    @contextmanager
+    def _opened(self) -> Iterator[Ledger]:
+        """The ledger: the one kept open, or one that is closed afterwards."""
+        if self._reading is not None:
+            yield self._reading
+        else:
+            with closing(Ledger.open(self.place, self.spec.name)) as ledger:
+                yield ledger
 
     @property
     def begun(self) -> bool:
@@ -143,12 +160,12 @@ class Study:
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number.  Errors as ``open``."""
-        with closing(self._opened()) as ledger:
+        with self._opened() as ledger:
             return ledger.trials()
 
     def conclusion(self) -> Conclusion | None:
-        """What it came to, or None while it has not ended.  Errors as ``open``."""
-        with closing(self._opened()) as ledger:
+        """Its result, or None while it has not ended.  Errors as ``open``."""
+        with self._opened() as ledger:
             found = ledger.conclusion()
         return None if found is None else Conclusion(**found)
 
@@ -166,7 +183,7 @@ class Study:
             interval: between two looks [s].
 
         Yields:
-            Events; the first says how it stands, the last, ``end``, as what it was left.
+            Events.  The first says how it stands; the last is ``end``, and says how it was left.
 
         Raises:
             LedgerError: as ``open``; a ledger that goes away later is waited for.
@@ -183,10 +200,10 @@ class Study:
             progress: where to say what is waited for; by default as ``run``.
 
         Returns:
-            What came of it; also that it was not running.
+            A line that says what happened, or that it was not running.
 
         Raises:
-            StudyError: it was not done in time, or another process went on with the study.
+            StudyError: it did not stop in time, or another process went on with the study.
             LedgerError: the ledger cannot be read or written.
         """
         from .watch import stop
@@ -198,7 +215,7 @@ class Study:
 
         Errors as ``open``.
         """
-        with closing(self._opened()) as ledger:
+        with self._opened() as ledger:
             return ledger.placement()
 
     def model(self) -> "Model":
@@ -219,7 +236,7 @@ class Study:
         return model
 
     def plot(self, output: str | Path | None = None, form: "Form" = "both") -> "Drawn":
-        """Draw the figures of the trials there are by now, also while it runs.
+        """Draw the figures of its trials so far, also while it runs.
 
         Args:
             output: folder to write to; by default ``figures`` in the study's folder.
@@ -241,19 +258,19 @@ class Study:
         return drawn
 
     def pareto_front(self) -> list[LedgerTrial]:
-        """Finished trials that no other beats in both value and cost, the cheapest first; none without a cost."""
+        """Finished trials that no other beats in both value and cost, the cheapest first.  Empty without a cost."""
         from ..figures.trials import pareto_front
 
         pairs = [(t, (t.cost, t.value)) for t in self.trials() if t.cost is not None and t.value is not None]
         return [pairs[i][0] for i in pareto_front([point for _, point in pairs])]
 
     def score_qualities(self) -> list[ScoreQuality]:
-        """How far each score is to be trusted, by the trials trained so far; the method's own score first."""
+        """How well each score ranks the trials trained so far; the method's own score first."""
         return qualities(self.trials(), self.spec.score(self.own))
 
     def explanation(self) -> list[str]:
-        """What the method has to say about its trials, in lines for people.  Errors as ``open``."""
-        with closing(self._opened()) as ledger:
+        """What the method says about its trials, in lines for people.  Errors as ``open``."""
+        with self._opened() as ledger:
             trials, history = ledger.trials(), ledger.history()
         if not self.spec.has_method(self.own):
             return []

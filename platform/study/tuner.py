@@ -1,4 +1,4 @@
-"""Ray Tune at work for a study: trials that start, share resources, are compared and stopped."""
+"""Ray Tune's part in a study: it starts trials, shares resources among them, compares and stops them."""
 
 import shutil
 import tempfile

@@ -21,9 +21,10 @@ ASK_SECONDS = 0.5  # between two looks whether a study has stopped
 class View:
     """How a study stands at one moment.
 
-    ``running``: a process holds it; ``stopped``: nobody does; ``died``: its process was killed, or has given no sign of
-    life for long; ``ended``: it has come to its conclusion.  ``holder`` has it, or had it last; ``age`` is that of its
-    last heartbeat [s], None once it was let go.  ``stop`` is who asked it to stop.
+    ``state`` is ``running`` if a process holds it, ``stopped`` if nobody does, ``died`` if its process was killed or
+    has given no sign of life for long, and ``ended`` if it has a conclusion.  ``holder`` has it, or had it last.
+    ``age`` is the age of the holder's last heartbeat [s], None if the holder let it go.  ``stop`` is who asked it to
+    stop.
     """
 
     state: Literal["running", "stopped", "died", "ended"]
@@ -46,7 +47,7 @@ class View:
 
     @property
     def last_sign(self) -> float | None:
-        """When something was last heard of it [s of the epoch]."""
+        """When it last gave a sign of life [s of the epoch]."""
         if self.age is not None:
             return time.time() - self.age
         return max((t.ended_at or t.started_at for t in self.trials), default=None)
@@ -70,21 +71,21 @@ class Viewer:
         self._home = place.home(spec.name)
 
     def sign(self) -> Sign | None:
-        """The latest lease.  Raises LedgerAway where it cannot be read now."""
+        """The latest lease.  Raises LedgerAway: it cannot be read now."""
         try:
             return self._home.look()
         except OSError as error:
             raise LedgerAway(f"{self._home}: {error.strerror or error}") from error
 
     def ask(self, number: int) -> None:
-        """Ask the holder of the lease ``number`` to stop.  Raises LedgerAway where that cannot be written now."""
+        """Ask the holder of the lease ``number`` to stop.  Raises LedgerAway: that cannot be written now."""
         try:
             self._home.ask(number, me())
         except OSError as error:
             raise LedgerAway(f"{self._home}: {error.strerror or error}") from error
 
     def look(self) -> View:
-        """How it stands now.  Raises LedgerAway where the ledger cannot be read now."""
+        """How it stands now.  Raises LedgerAway: the ledger cannot be read now."""
         sign, trials, conclusion = self.sign(), self._ledger.trials(), self._ledger.conclusion()
         running = sign is not None and sign.is_held
         if running:
@@ -121,8 +122,9 @@ class Viewer:
 class Event:
     """Something that happened to a study.
 
-    ``study``: the first look; ``trial`` has ended; ``holder``: another process has it, or is asked to stop;
-    ``progress``: a look; ``away`` and ``back``: the ledger; ``end``: nobody has the study any more.
+    ``kind`` is ``study`` at the first look and ``progress`` at each later one; ``trial`` if a trial has ended;
+    ``holder`` if another process has the study, or the holder is asked to stop; ``away`` and ``back`` if the ledger
+    goes and comes back; ``end`` if nobody holds the study any more.
     """
 
     kind: Literal["study", "trial", "holder", "progress", "away", "back", "end"]

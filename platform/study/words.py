@@ -1,4 +1,4 @@
-"""What is said of trials, in one line each."""
+"""Trials and configs in words, one line each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

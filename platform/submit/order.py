@@ -1,4 +1,4 @@
-"""What a submitted study is told, and how its output is divided.  Nothing here needs more than Python itself."""
+"""The order of a submitted study, and the mark that divides its output.  This needs nothing but Python itself."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ MARK = "\x1e"  # ASCII's record separator
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done: plain values in a JSON file.
+    """A study to run, as plain values in a JSON file.
 
     spec: of the study, its dataset a URL or an absolute path on the cluster.
     studies: folder of the studies there, absolute.

@@ -1,7 +1,7 @@
 """A study on a cluster that runs elsewhere, through Ray's job API: handed over, and followed as if it were here.
 
-The package and the study's specification are sent, never data.  The driver runs on the cluster, so that nothing is lost
-when the connection is; which job is whose, Ray itself remembers.
+We send the package and the study's specification, never data.  The driver runs on the cluster, so a lost connection
+loses nothing.  Ray itself remembers which job belongs to which study.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ...cluster.connection import SETTINGS
 from ...cluster.ray_private import quiet_job_client
 from ...trainables.data.dataset import Dataset
-from ...trainables.data.mirror import is_url
+from ...trainables.data.location import is_url
 from ...trainables.errors import InputError, one_line
 from ..spec import StudySpec
 from .order import MARK, Order
@@ -46,7 +46,7 @@ FIND_PYTHON = (
 
 
 class SubmissionError(InputError):
-    """A study cannot be handed to a cluster, or is no longer to be found there."""
+    """A study cannot be handed to a cluster, or is no longer there."""
 
 
 class Cluster:
@@ -56,7 +56,7 @@ class Cluster:
         address: ``http://HOST:8265``.
 
     Raises:
-        SubmissionError: nothing answers there, or not a Ray that lets us in.
+        SubmissionError: no Ray answers there, or it does not let us in.
     """
 
     def __init__(self, address: str) -> None:
@@ -74,7 +74,7 @@ class Cluster:
             self._client = JobSubmissionClient(self.address)
 
     def submit(self, spec: StudySpec, *, studies: str, ledger: str | None = None, as_json: bool = False) -> "Job":
-        """Start a study there, or go on with it where it has begun; a study that runs there already is joined.
+        """Start a study there, go on with one that was stopped, or join one that runs.
 
         Args:
             spec: of the study; its dataset a URL, or a path as the nodes see it.
@@ -83,7 +83,7 @@ class Cluster:
             as_json: the form of the result.
 
         Raises:
-            SubmissionError: a study of that name runs there that is another one, or the cluster refuses the job.
+            SubmissionError: another study of that name runs there, or the cluster refuses the job.
             DatasetError: a URL that cannot be read from here.
         """
         if is_url(spec.dataset):
@@ -99,7 +99,7 @@ class Cluster:
         raise SubmissionError(f"study '{spec.name}' is being submitted by others at the same time; submit it again")
 
     def _latest(self, study: str) -> tuple[int, JobDetails | None]:
-        """The last job of a study and its number; 0 where there was none."""
+        """The number of a study's last job, and the job; 0 and None if there was none."""
         with self._asking():
             jobs = [j for j in self._client.list_jobs() if (j.metadata or {}).get("dftune_study") == study]
         numbered = [(int(str(j.submission_id).rpartition("-")[2]), j) for j in jobs]
@@ -140,7 +140,7 @@ class Cluster:
         return Job(self, job, joined=False)
 
     def details(self, job: str) -> JobDetails:
-        """What Ray knows of a job.  Raises SubmissionError where the cluster cannot be reached or knows no such job."""
+        """What Ray knows of a job.  Raises SubmissionError: the cluster cannot be reached, or knows no such job."""
         with self._asking():
             return self._client.get_job_info(job)
 
@@ -184,7 +184,7 @@ class Job:
         self._before = ""
 
     def follow(self, progress: TextIO, result: TextIO, say: Callable[[str], None], *, checks_only: bool = False) -> int:
-        """Pass on what the study says, until it ends; a connection that is lost is made again.
+        """Pass on what the study says, until it ends.  A lost connection is made again.
 
         Args:
             progress, result: where its progress and its result are written.
@@ -261,7 +261,7 @@ class _Taken(Exception):
 
 
 def staged_package(folder: Path) -> Path:
-    """A copy of this package in ``folder``: its Python files and py.typed, and nothing that lies beside them."""
+    """A copy of this package in ``folder``: its Python files and py.typed, nothing else."""
     source, target = Path(__file__).parents[2], folder / "dftune"
     for part in PARTS:
         files = (source / part).rglob("*.py") if (source / part).is_dir() else [source / part]

@@ -29,7 +29,8 @@ from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport, check_ldos
 from .info import DatasetInfo
-from .mirror import Mirror, locate, name_of
+from .location import name_of
+from .mirror import Mirror, locate
 from .shards import ShardFile, in_shards, to_batches, write
 from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
 
@@ -143,6 +144,11 @@ class Dataset:
             }
             for s in self.snapshots
         ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `dftune data show --json` prints: dataset.json, the table and the descriptors there are."""
+        found = {"snapshots": self.rows(), "descriptors": self.described()}
+        return {"path": self.location, **self.info.model_dump(), **found}
 
     def lines(self) -> list[str]:
         """What people read above the table of ``rows``."""

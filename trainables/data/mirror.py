@@ -7,37 +7,21 @@ Every machine that reads needs the credentials of the storage's own tools (AWS_A
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from ..errors import DatasetError, one_line
 from ..files import atomic
+from .location import absolute, is_url
 
 HEAD = ("dataset.json", "snapshots.parquet")  # every dataset has them, and they say which one it is
 CHUNK = 2**24  # bytes
 # An object appears whole or not at all.  In other storage a file is written under another name first.
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
-
-
-def is_url(location: str | Path) -> bool:
-    """Whether a dataset lies behind a URL, and not in a folder."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(location)) is not None
-
-
-def absolute(location: str | Path, base: Path = Path()) -> str:
-    """A URL as it is; a folder as an absolute path, a relative one taken from ``base``."""
-    return str(location) if is_url(location) else str((base / Path(location).expanduser()).resolve())
-
-
-def name_of(location: str) -> str:
-    """The last part of a path or URL."""
-    return PurePosixPath(urlsplit(location).path if is_url(location) else location).name
 
 
 def cache() -> Path:

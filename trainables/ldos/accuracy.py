@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.energy_grid import EnergyGrid
-from ..data.shards import Shard
-from ..data.snapshot import Snapshot
-from ..physics.energies import energies
+if TYPE_CHECKING:
+    from ..data.energy_grid import EnergyGrid
+    from ..data.shards import Shard
+    from ..data.snapshot import Snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +23,15 @@ class SnapshotError:
     squared_error: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².
     """
 
-    snapshot: Snapshot
+    snapshot: "Snapshot"
     band_energy: NDArray[np.float64]
     dos_rmse: NDArray[np.float64]
     squared_error: NDArray[np.float64]
 
 
 def snapshot_error(
-    snapshot: Snapshot,
-    grid: EnergyGrid,
+    snapshot: "Snapshot",
+    grid: "EnergyGrid",
     *,
     predicted_dos: NDArray[np.float64],
     true_dos: NDArray[np.float64],
@@ -45,6 +45,8 @@ def snapshot_error(
         predicted_dos: (T, n_energy), true_dos: (n_energy,) [1/eV].
         squared_error: of the LDOS, (T,), passed on.
     """
+    from ..physics.energies import energies  # imports SciPy, which `dftune study show` does without
+
     band = np.full(len(predicted_dos), np.nan)
     if snapshot.band_energy is not None:
         for t, curve in enumerate(predicted_dos):
@@ -138,7 +140,7 @@ def summarize(errors: Sequence[SnapshotError], total_variance: float) -> Accurac
     )
 
 
-def total_variance(ldos: Sequence[Shard]) -> float:
+def total_variance(ldos: Sequence["Shard"]) -> float:
     """Σ over points and energies of (value - mean of that energy)², over all shards in float64."""
     count = sum(map(len, ldos))
     mean = sum(s[:].sum(axis=0, dtype=np.float64) for s in ldos) / count

@@ -1,4 +1,4 @@
-"""How much memory a training takes on its device, foretold from sizes alone.  Bytes; numbers are float32."""
+"""How much memory a training takes on its device, from sizes alone.  Bytes; numbers are float32."""
 
 from itertools import pairwise
 

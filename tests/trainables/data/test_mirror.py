@@ -13,12 +13,13 @@ from click.testing import CliRunner
 
 from dftune import BispectrumSettings, Study, StudySpec
 from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.cluster.trials.study_data import StudyData, publish
+from dftune.cluster.descriptors.grid_points import GridPoints, publish
 from dftune.platform.cli.main import cli
 from dftune.platform.spec import SpecError
 from dftune.trainables.data import mirror
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.mirror import Mirror, copy_dataset, name_of
+from dftune.trainables.data.location import name_of
+from dftune.trainables.data.mirror import Mirror, copy_dataset
 from dftune.trainables.errors import DatasetError
 
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
@@ -190,7 +191,7 @@ def test_descriptors_computed_by_actors_are_at_the_url_for_all(store, elsewhere)
 
 
 @ray.remote(num_cpus=0)
-def read_there(data: StudyData) -> tuple[str, float]:
+def read_there(data: GridPoints) -> tuple[str, float]:
     """What a worker of another node reads: where its files are, and the sum of it all."""
     shards = [shard for s in data.training_data().train for shard in (*s.descriptors, *s.ldos)]
     return str(shards[0].path), float(sum(shard[:].sum(dtype=np.float64) for shard in shards))

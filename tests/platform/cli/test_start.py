@@ -1,0 +1,72 @@
+"""What a command imports before it answers, what it says of a misspelt word, and what Tab completes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dftune.platform.cli.main import cli
+
+HEAVY = ("torch", "ray", "scipy", "matplotlib", "pandas", "pyarrow", "rich")
+
+
+def imported_by(*arguments: object) -> tuple[str, set[str]]:
+    """What a command prints, and which heavy packages its process has imported."""
+    code = (
+        "import sys; from dftune.platform.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "
+        f"print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    return out.stdout, set(out.stderr.split())
+
+
+def test_showing_a_study_imports_nothing_heavy(studies):
+    shown, heavy = imported_by("study", "show", "kept", "--studies", studies)
+    assert "chosen: trial 3 (validation_loss 0.01562)" in shown
+    assert "band-energy error  16.1 ± 2.0 meV/atom" in shown
+    assert "rfr: τ +1.00" in shown
+    assert heavy == set()
+
+
+def test_the_import_check_sees_what_is_heavy(al4):
+    assert imported_by("data", "show", al4.path)[1] >= {"pyarrow", "scipy"}
+
+
+@pytest.mark.parametrize(
+    "words, meant", [(["stduy"], "study"), (["study", "shwo"], "show"), (["study", "list", "--stduies"], "--studies")]
+)
+def test_a_misspelt_command_or_option_is_recognised(words, meant):
+    result = CliRunner().invoke(cli, words, prog_name="dftune")
+    assert result.exit_code == 2
+    assert f"Did you mean '{meant}'?" in result.stderr
+
+
+def completed(shell: str, **environment: str) -> str:
+    command = [str(Path(sys.executable).parent / "dftune")]
+    environment = {"PATH": "/usr/bin:/bin", "_DFTUNE_COMPLETE": shell, **environment}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "shell, typed, word, line",
+    [
+        ("bash", "dftune study show k", "3", "plain,kept\n"),
+        ("zsh", "dftune study show k", "3", "plain\nkept\n_\n"),
+        ("fish", "dftune study show k", "k", "plain,kept\n"),
+    ],
+)
+def test_names_of_studies_complete_in_each_shell(studies, shell, typed, word, line):
+    options = {"COMP_WORDS": typed, "COMP_CWORD": word, "DFTUNE_STUDIES": str(studies)}
+    assert completed(f"{shell}_complete", **options) == line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_help_names_the_completion_of_each_shell(shell):
+    assert f"_DFTUNE_COMPLETE={shell}_source dftune" in CliRunner().invoke(cli, ["--help"]).stdout
+    if shell == "bash":  # it looks for the bash of this machine, which must be 4.4 or later
+        assert "complete -o nosort -F _dftune_completion" in completed("bash_source")
+    else:
+        assert "dftune" in completed(f"{shell}_source")
