@@ -294,6 +294,33 @@ def test_importing_dftune_and_its_command_line_is_light(tmp_path):
     assert out.stdout.strip() == "[]"
 
 
+CALLER = """
+import importlib, logging, os, signal, sys
+import matplotlib, numpy, optuna, plotly, ray, torch
+from ray import serve, tune
+
+def state():
+    levels = {name: logging.getLogger(name).level for name in ("", "optuna", "ray", "ray.tune", "matplotlib", "dftune")}
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    settings = [dict(os.environ), dict(matplotlib.rcParams), numpy.geterr(), torch.get_num_threads()]
+    return [*settings, levels, handlers]
+
+before = state()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print([i for i, (a, b) in enumerate(zip(before, state())) if a != b])
+"""
+
+
+@pytest.mark.ray  # it imports Ray's packages, and that takes seconds
+def test_importing_any_module_changes_nothing_in_the_callers_process(tmp_path):
+    names = [".".join(("dftune", *module)) for module in sorted(MODULES) if module[0] != "testing"]
+    out = subprocess.run(
+        [sys.executable, "-c", CALLER, "dftune", *names], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_public_names_can_be_imported(tmp_path):
     code = "import dftune; print([getattr(dftune, n).__name__ for n in dftune.__all__ if n != '__version__'])"
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

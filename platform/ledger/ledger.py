@@ -35,8 +35,6 @@ T = TypeVar("T")
 State = Literal["running", "finished", "failed", "pruned", "stopped"]
 _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed"}
 
-logging.getLogger("optuna").setLevel(logging.WARNING)
-
 
 class _Numbered(Exception):
     """The trial that is being written would not have the number it was given."""
@@ -113,6 +111,7 @@ class Ledger:
         Raises:
             LedgerError: the place cannot be written, or the database has a study of this name.
         """
+        logging.getLogger("optuna").setLevel(logging.WARNING)  # it would tell that a study was made
         place = LedgerFile(place) if isinstance(place, Path) else place
         header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256, "id": uuid.uuid4().hex}
         try:

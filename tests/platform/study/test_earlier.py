@@ -48,6 +48,23 @@ def test_its_trials_are_shown_and_drawn(studies, tmp_path):
     assert {path.name for path in drawn.paths} >= {"history.png", "compute.png", "score.png", "plots.html"}
 
 
+def test_a_notebook_shows_it(studies):
+    study = Study.open("old", studies)
+    assert repr(study) == "Study('old', method 'rfr', dataset 'al4', 2 finished)"
+    shown = study._repr_html_()
+    assert shown.count("<tr>") == 3, "a head and two trials, the best first"
+    assert (
+        shown.index(f"<td>{study.best_trial.number}</td>") < shown.index("<td>1</td>") or study.best_trial.number == 1
+    )
+    frame = study.dataframe()
+    assert list(frame["trial"]) == [0, 1]
+    assert {"state", "validation_loss", "seconds", "width", "rfr", "first_width", "n_parameters"} <= set(frame.columns)
+    assert study.best_config == {**study.spec.config, "width": frame["width"][study.best_trial.number]}
+    new = Study.from_spec(study.spec.model_copy(update={"name": "<new>"}), studies)
+    assert "not begun" in repr(new)
+    assert "&lt;new&gt;" in new._repr_html_()
+
+
 def test_its_ledger_takes_further_trials(studies):
     with closing(Ledger.open(studies / "old" / "ledger.db")) as ledger:
         lease = Lease(Folder(studies / "old"), 2)
