@@ -346,7 +346,7 @@ def test_descriptors_compute_goes_on_where_it_was(workplace):
         (("low = 4, high = 16", "low = 40, high = 16"), "low (40) is above high (16)"),
         (("low = 4, high = 16", "low = 0, high = 16"), "hyperparameter 'width': Input should be greater than or equal"),
         (('type = "int"', 'type = "integer"'), "key 'space.width'"),
-        (('method = "random"', 'method = "randm"'), "unknown method 'randm'; there are random, grid, optuna"),
+        (('method = "random"', 'method = "randm"'), "unknown method 'randm'; did you mean 'random'?"),
         (('method = "random"', 'method = "rfr"\noptions = { tops = 3 }'), "unknown key 'tops'; did you mean 'top'?"),
         (("trials = 2", "trials = 0"), "key 'trials': Input should be greater than or equal to 1, got 0"),
         (("n_layers = 1", "width = 3"), "'width' stands in [space] and in [config]"),
