@@ -18,6 +18,7 @@ from dftune.platform.compare.report import method_rows
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.methods import method_names
 from dftune.platform.spec import SpecError, StudySpec
+from dftune.platform.study import session
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
 from dftune.trainables.descriptors.settings import BispectrumSettings
@@ -138,10 +139,10 @@ def test_rows_are_ordered_by_test_error_and_average_over_seeds(compared):
 
 
 def test_a_comparison_whose_studies_cannot_begin_says_so(al4, compared, tmp_path, monkeypatch):
-    def refuse(study):
-        raise StudyError(f"{study.spec.method} may not")
+    def refuse(spec, own):
+        raise StudyError(f"{spec.method} may not")
 
-    monkeypatch.setattr(Study, "_check", refuse)
+    monkeypatch.setattr(session, "_checked", refuse)
     found = Comparison(spec_of(al4), tmp_path).run()
     assert [o.failure for o in found.outcomes] == ["random may not", "rfr may not", "optuna+rfr may not"]
     assert found.scores == {}
