@@ -22,7 +22,7 @@ class Registry(Mapping[str, T]):
         group: entry-point group of the packages, "dftune.importers".
         ours: name -> thing, those of dftune.
         of: type that a thing of a package must have.
-        needs: attributes that it must have.
+        needs: attributes that it must have.  If it has a ``name``, that must be the one it is offered by.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Registry(Mapping[str, T]):
         self._refuse_two(name)
         (point,) = offered[name]
         try:
-            return self._fitting(point.load())  # once: Python keeps the module
+            return self._fitting(name, point.load())  # once: Python keeps the module
         except Exception as error:  # other people's code may raise anything
             cause = f"{type(error).__name__}: {one_line(error)}"
             which = f"{self._what} '{name}' of {_package(point)}"
@@ -70,15 +70,17 @@ class Registry(Mapping[str, T]):
         if name in self:
             raise InputError(f"there is a {self._what} '{name}' already; choose another name")
         try:
-            self._ours[name] = self._fitting(thing)
+            self._ours[name] = self._fitting(name, thing)
         except (TypeError, AttributeError) as error:
             raise InputError(f"{self._what} '{name}' cannot be added: {one_line(error)}") from error
 
-    def _fitting(self, thing: Any) -> T:
+    def _fitting(self, name: str, thing: Any) -> T:
         if not isinstance(thing, self._of):
             raise TypeError(f"{thing!r} is no {self._of.__name__}")
         if missing := [need for need in self._needs if not hasattr(thing, need)]:
             raise AttributeError(f"{thing!r} has no {', '.join(missing)}")
+        if getattr(thing, "name", name) != name:  # files would name it by what nobody finds
+            raise AttributeError(f"{thing!r} calls itself '{thing.name}'")
         return thing
 
     def _refuse_two(self, name: str) -> None:

@@ -61,6 +61,7 @@ def test_names_of_ours_cost_no_look_at_the_packages():
         ("raise RuntimeError('a\\nb')", "RuntimeError: a b"),
         ("", "AttributeError: module 'plugged' has no attribute 'BETA'"),
         ("BETA = 7", "AttributeError: 7 has no upper"),
+        ("class BETA: name, upper = 'c', 1", "AttributeError: <class 'plugged.BETA'> calls itself 'c'"),
         ("BETA = (", "SyntaxError: '(' was never closed (plugged.py, line 1)"),
     ],
 )
