@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from pathlib import Path
@@ -160,6 +161,15 @@ def check_data(kind: Kind, location: str, settings: Any) -> Any:
     for split in SPLITS:
         assert len(data.split(split)) > 0, f"the dataset has no data to {split} with; take another one for this check"
     data.verify()
+    rows = data.rows()
+    assert rows, "it has no rows, and `dftune data show` prints them"
+    columns = {*data.units, *(column for row in rows for column in row)}
+    _check_json(data.to_dict(), "data.to_dict()")
+    for found in data.check():
+        assert is_dataclass(found), f"its check yields {found!r}, no dataclass"
+        columns |= asdict(found).keys()
+    for text in (*columns, *data.units.values(), *data.lines(), *data.checked_lines()):
+        assert isinstance(text, str), f"{text!r} is for people: a text"
     for minimize in kind.values:
         kind.refuse(data, settings, minimize)
     _check_refused(lambda: kind.open(f"{location}/nowhere"), "a dataset that is not there", "nowhere")

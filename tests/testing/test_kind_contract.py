@@ -73,6 +73,11 @@ def config_of(**changes):
     return {"config": type("Another", (ToyConfig,), parts)}
 
 
+def data_of(**changes):
+    """Changes of the toy kind: with another class of datasets."""
+    return {"open": lambda self, location: type("Another", (Numbers,), changes)(location)}
+
+
 class Moving(Numbers):
     opened = 0
 
@@ -157,6 +162,10 @@ LOCKED.lock = threading.Lock()
         (of(config_of(seen_by_scores={0.5: "rate"})), "comes back as .*: only numbers and texts in tuples do"),
         (of(config_of(of=classmethod(lambda cls, v: cls(rate=v.get("rate", 0.5))))), "hyperparameter is not refused"),
         (of({"open": lambda self, location: Moving(location)}), "has another fingerprint"),
+        (of(data_of(rows=lambda self: [])), "it has no rows"),
+        (of(data_of(to_dict=lambda self: {"path": self})), r"data.to_dict\(\) cannot be written as JSON"),
+        (of(data_of(check=lambda self: iter(["file"]))), "its check yields 'file', no dataclass"),
+        (of(data_of(lines=lambda self: [7])), "7 is for people: a text"),
         (of({"name": "other"}), 'its dataset.json needs "kind": "other"'),
         (of({"open": lambda self, location: Numbers(location.removesuffix("/nowhere"))}), "not there is not refused"),
         (of({"sizes": lambda self, data, settings: {"n_train": 1.5}}), "sizes .* need whole numbers"),
