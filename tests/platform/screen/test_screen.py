@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from dftune.cluster.descriptors.screening import score_settings
 from dftune.platform.cli.main import cli
 from dftune.platform.progress import Silent
+from dftune.platform.screen import screen as screening
 from dftune.platform.screen.result import ScreenRow, recommend
 from dftune.platform.screen.screen import ScreenError, screen
-from dftune.platform.screen.screen import screen as screening
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
