@@ -93,8 +93,10 @@ def scores_of(kind: Kind, own: Own = NOTHING) -> tuple[dict[str, Score], dict[st
         except InputError as error:
             broken[name] = str(error)
             continue
-        if score.kind == kind.name:
-            found.setdefault(name, score)
+        if score.kind == kind.name and name in found:
+            broken[name] = f"score '{name}' of a package has the name of one of {kind.name}, which is used instead"
+        elif score.kind == kind.name:
+            found[name] = score
     return found, broken
 
 

@@ -226,5 +226,5 @@ if __name__ == "__main__":
         text = one_line(problem)
         if not isinstance(problem, InputError):
             text = f"an MPI rank failed ({type(problem).__name__}: {text}); run it again"
-        print(f"{SAYS}{text}", file=sys.stderr, flush=True)
+        os.write(2, f"{SAYS}{text}\n".encode())  # at once: print writes the line's end apart, after another rank's line
         mpi_world(alone=False).Abort(1)

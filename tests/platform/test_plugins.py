@@ -99,6 +99,18 @@ def test_a_score_of_a_package_makes_its_three_methods(tmp_path):
     assert other == "refused: score 'other' is for surrogates of kind 'another', not 'ldos'"
 
 
+def test_a_score_of_a_package_does_not_replace_one_of_the_kind_in_silence(tmp_path):
+    install(tmp_path, "widths", {"naswot": "widths:WIDTH", "rfr": "widths:ELSEWHERE"}, WIDTH, "dftune.scores")
+    kept, said, of_another_kind = ask(
+        tmp_path,
+        "scores_of(KINDS['ldos'])[0]['naswot'] is KINDS['ldos'].scores['naswot']",
+        "methods_of(KINDS['ldos'])[1]['naswot']",
+        "'rfr' in scores_of(KINDS['ldos'])[1]",
+    )
+    assert (kept, of_another_kind) == ("True", "False")
+    assert said == "score 'naswot' of a package has the name of one of ldos, which is used instead"
+
+
 def test_a_method_of_a_package_is_built_with_its_options(tmp_path):
     install(tmp_path, "second", {"mine": "second:METHOD"}, SECOND, "dftune.searchers")
     same, name, wrong, there = ask(
