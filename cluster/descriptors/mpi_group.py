@@ -31,7 +31,6 @@ HEARTBEAT = 1.0  # seconds between two
 SILENCE = 15.0  # seconds without one, after which ranks end
 GRACE = 1.0  # seconds to end in good order
 LENGTHS = struct.Struct("<II")
-SAYS = "dftune: "  # a line of a rank's stderr that says why it ended
 # In an actor's environment these would tell mpiexec, or the ranks, that they are part of another MPI or Slurm step.
 FOREIGN = ("PMI", "HYDRA", "MPI_LOCAL", "SLURM_", "OMPI_")
 
@@ -46,8 +45,9 @@ class MpiGroup:
 
     def __init__(self, ranks: int, silence: float = SILENCE) -> None:
         self._ranks, self._silence = ranks, silence
-        self._process: Any = None  # of mpiexec; and the file of what it and the ranks say
-        self._errors: Any = None
+        self._process: Any = None  # of mpiexec
+        self._errors: Any = None  # file of what it and the ranks print
+        self._reasons: Any = None  # file of why ranks ended; not all that they print before an end passes mpiexec
         self._writing = threading.Lock()
 
     def bispectrum(
@@ -95,11 +95,11 @@ class MpiGroup:
         if not mpiexec.is_file():
             raise InputError(f"{mpiexec}: missing; MPI ranks need `pip install mpich` in the environment of the nodes")
         environment = {name: v for name, v in os.environ.items() if not name.startswith(FOREIGN)}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the group)
+        self._errors, self._reasons = tempfile.TemporaryFile(), tempfile.NamedTemporaryFile()  # noqa: SIM115  (the group's)
         # No session of its own: what ends the actor's process group, or its container, ends the ranks.
         self._process = subprocess.Popen(
             [mpiexec, "-rmk", "user", "-launcher", "fork", "-n", str(self._ranks),
-             sys.executable, "-P", "-m", __name__, str(self._silence)],
+             sys.executable, "-P", "-m", __name__, str(self._silence), self._reasons.name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             env=environment | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -117,11 +117,12 @@ class MpiGroup:
         process = self._process
         self.close()
         self._errors.seek(0)
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        printed, reasons = self._errors.read().decode(errors="replace"), self._reasons.read().decode()
         self._errors.close()
-        said = [line.partition(SAYS)[2] for line in lines if SAYS in line]
-        if said:
-            return said[0]
+        self._reasons.close()
+        if reasons:
+            return reasons.splitlines()[0]
+        lines = [line for line in printed.splitlines() if line.strip()]
         detail = f" ({' '.join(lines)[:200]})" if lines else ""
         return f"{self._ranks} MPI ranks ended with code {process.returncode}{detail}; run it again"
 
@@ -226,5 +227,6 @@ if __name__ == "__main__":
         text = one_line(problem)
         if not isinstance(problem, InputError):
             text = f"an MPI rank failed ({type(problem).__name__}: {text}); run it again"
-        os.write(2, f"{SAYS}{text}\n".encode())  # at once: print writes the line's end apart, after another rank's line
+        with open(sys.argv[2], "ab", buffering=0) as reasons:
+            reasons.write(f"{text}\n".encode())
         mpi_world(alone=False).Abort(1)
