@@ -13,7 +13,7 @@ demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
 figures: $(READY)  ## the runs that the documents show, and their numbers and figures
 	$(BIN)/python benchmarks/figures.py
 
-check: lint test-without-ray  ## style, types, and the tests that need no Ray: two minutes
+check: lint test-without-ray  ## style, types, and the tests that need no Ray
 
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
@@ -21,9 +21,9 @@ test: test-without-ray test-with-ray  ## all tests but the slow ones
 test-without-ray: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not slow" -n auto --maxprocesses 8 --dist worksteal
 
-# Two processes, each with a Ray of its own, as most of the time is waiting for Ray to start workers.
+# Two processes, each with a Ray of its own; the longest files first (tests/conftest.py).
 test-with-ray: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -37,9 +37,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Fixtures that mark the tests that take them; ``head`` is a Ray in a process of its own, of test_submission.py.
 MARKS = {"local_ray": "ray", "head": "ray", "shared": "slow"}
 
+# The longest files on Ray, begun first so that the processes of pytest end at about the same time.
+LONG = ("test_study.py", "test_driver.py", "test_comparison.py", "test_methods.py", "test_remote_ledger.py")
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:
         for name in MARKS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKS[name])

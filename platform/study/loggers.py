@@ -22,11 +22,12 @@ class TensorBoard(tune.Callback):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._folder, self._writers = Path(folder), dict[str, Any]()
+        self._folder, self._writers, self._last = Path(folder), dict[str, Any](), dict[str, int]()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        if "epoch" not in result:
+        if "epoch" not in result or self._last.get(trial.trial_id) == result["epoch"]:  # the last one comes twice
             return
+        self._last[trial.trial_id] = result["epoch"]
         if trial.trial_id not in self._writers:
             from tensorboardX import SummaryWriter
 

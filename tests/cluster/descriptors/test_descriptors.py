@@ -123,7 +123,7 @@ def test_work_that_kills_every_process_is_given_up_with_the_place(al4, tmp_path,
     with pytest.raises(InputError, match=r"processes died .*, 3 in a row \(") as error:
         compute_descriptors(data, dear, actors=1, progress=strike)
     assert "\n" not in str(error.value)
-    assert 3 <= len(struck) <= 7, "three over the piece; those between were struck before they had it"
+    assert 3 <= len(struck) <= 30, "three over the piece; those between were struck before they had it"
 
 
 def test_mpi_ranks_compute_the_same_and_more_of_them_than_a_node_has_are_refused(al4, tmp_path, local_ray):
