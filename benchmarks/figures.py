@@ -47,12 +47,13 @@ def dftune(*arguments: object) -> tuple[str, str]:
 
 def demo(folder: Path) -> None:
     """The study that the README shows."""
+    run_of = origin()  # before this writes into the tree
     result, progress = dftune("study", "run", "examples/al4.toml", "--studies", folder)
     dftune("study", "plot", "al4", "--studies", folder, "--format", "png")
     for shown, drawn in (("dos", "dos"), ("score", "score"), ("configs", "parallel")):
         shutil.copyfile(folder / "al4" / "figures" / f"{drawn}.png", FIGURES / f"{shown}.png")
     result = result.replace(str(folder), "studies").strip()
-    put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {origin()}.")
+    put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {run_of}.")
     # Ray's own lines carry process numbers and addresses of this machine.
     ours = "\n".join(line for line in progress.splitlines() if re.match(r"\[ *\d+ s\] ", line))
     put(ROOT / "docs" / "studies.md", "progress", f"```\n{ours.replace(str(ROOT) + os.sep, '')}\n```")
