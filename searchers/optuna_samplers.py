@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ..trainables.errors import did_you_mean
+from ..trainables.errors import did_you_mean, one_line
 from .searcher import SearchError
 
 if TYPE_CHECKING:
@@ -181,4 +181,4 @@ def _quiet(make: SamplerFactory) -> SamplerFactory:
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{type(error).__name__}: {one_line(error)}"

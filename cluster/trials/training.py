@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from ...trainables.errors import one_line
 from ...trainables.kind import Kind, StudyData, TrainingFailed
 from ..resources import MemoryShare
 
@@ -55,7 +56,7 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     except TrainingFailed as error:
         tune.report({task["failure_key"]: str(error)})
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
-        tune.report({task["failure_key"]: f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+        tune.report({task["failure_key"]: f"{type(error).__name__}: {one_line(error, 300)}"})
     else:
         tune.report({**trained.last_report, **costs, task["complete_key"]: True})
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...cluster.connection import ClusterError, connected
+from ...trainables.errors import one_line
 from ..model.model import Model
 from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
 
@@ -67,7 +68,7 @@ def served(
                 say(f"starting {settings.replicas} replica{'s' if settings.replicas > 1 else ''}")
                 serve.run(application_of(settings, model.kind), name=NAME, route_prefix="/")
             except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
-                raise ClusterError(f"the endpoint did not start: {' '.join(str(error).split())[:300]}") from error
+                raise ClusterError(f"the endpoint did not start: {one_line(error, 300)}") from error
             yield model, _check_alive
         finally:
             say("stopping")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import tune
 
-from ...trainables.errors import did_you_mean
+from ...trainables.errors import did_you_mean, one_line
 from .errors import StudyError
 
 
@@ -82,14 +82,14 @@ def _made(name: str, options: dict[str, Any]) -> tune.Callback:
     try:
         made_of = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise StudyError(f"{where}: cannot be imported ({' '.join(str(error).split())})") from error
+        raise StudyError(f"{where}: cannot be imported ({one_line(error)})") from error
     try:
         made = made_of(**options)
     except (ImportError, RuntimeError) as error:  # Ray's own say so where the package they need is missing
-        raise StudyError(f"{where}: cannot be used; `pip install {name}`? ({' '.join(str(error).split())})") from error
+        raise StudyError(f"{where}: cannot be used; `pip install {name}`? ({one_line(error)})") from error
     except (TypeError, ValueError) as error:
         known = ", ".join(inspect.signature(made_of).parameters)
-        raise StudyError(f"{where}: {' '.join(str(error).split())}; it takes {known or 'no options'}") from error
+        raise StudyError(f"{where}: {one_line(error)}; it takes {known or 'no options'}") from error
     if not isinstance(made, tune.Callback):
         raise StudyError(f"{where}: is no ray.tune.Callback")
     return made

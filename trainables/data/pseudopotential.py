@@ -15,7 +15,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..physics.exchange_correlation import Functional
 from ..physics.units import BOHR
 
@@ -171,7 +171,7 @@ def _numbers(text: str, what: str) -> NDArray[np.float64]:
             raise ValueError(f"{text[bad.start() : bad.start() + 10]!r} among its numbers")
         values = np.array(_BARE_EXPONENT.sub("e", text.replace("D", "e").replace("d", "e")).split(), dtype=np.float64)
     except ValueError as error:
-        raise ValueError(f"{what} cannot be read ({' '.join(str(error).split())[:80]})") from error
+        raise ValueError(f"{what} cannot be read ({one_line(error, 80)})") from error
     if not (np.abs(values) < LARGEST_NUMBER).all():
         raise ValueError(f"{what} is not finite, or above {LARGEST_NUMBER:g}")
     return values

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .settings import BispectrumSettings
 
 ON_GRID_SHIFT = 1e-7  # [Å]
@@ -220,9 +220,7 @@ def _lammps(
     except InputError:
         raise
     except Exception as error:  # LAMMPS' own, by whatever name
-        raise InputError(
-            f"LAMMPS cannot compute descriptors of this structure: {' '.join(str(error).split())}"
-        ) from error
+        raise InputError(f"LAMMPS cannot compute descriptors of this structure: {one_line(error)}") from error
     finally:
         lmp.close()
 
