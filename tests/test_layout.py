@@ -25,6 +25,7 @@ ROOMS = [
     "trainables/kind",
     "trainables/files",
     "trainables/drawing",
+    "trainables/near_atoms",
     "trainables/structures",
     "trainables/descriptors",
     "trainables/data",

@@ -9,9 +9,9 @@ import ase.io
 import ase.io.formats
 import numpy as np
 from ase.data import atomic_numbers
-from ase.neighborlist import neighbor_list
 
 from .errors import InputError, one_line
+from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 LONGEST_CELL = 1000.0  # [Å]
@@ -125,17 +125,9 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
         raise StructureError(f"the cell is only {flattest:.2g} Å thick; check its vectors")
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
-    # Atoms in one small box are found first: the search below would take memory for each pair of thousands of them.
-    box = NEAREST_ATOMS / 2
-    if len(np.unique(np.floor(atoms.get_positions(wrap=True) / box), axis=0)) < len(atoms):
+    distance = closest(cell, atoms.positions, NEAREST_ATOMS)
+    if distance is not None:
         raise StructureError(
-            f"two atoms are less than {np.sqrt(3) * box:.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
-            "check positions and cell"
-        )
-    # Images of an atom count: a cell may be smaller than two atoms' distance.
-    too_close = neighbor_list("d", atoms, NEAREST_ATOMS)
-    if len(too_close):
-        raise StructureError(
-            f"two atoms, or images of one, are {too_close.min():.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
+            f"two atoms, or images of one, are {distance:.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
             "check positions and cell"
         )

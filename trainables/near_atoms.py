@@ -1,0 +1,47 @@
+"""Atoms of a periodic cell that are too close to each other.  Å."""
+
+import itertools
+
+import numpy as np
+from ase.geometry import minkowski_reduce
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+
+def closest(cell: NDArray[np.float64], positions: NDArray[np.float64], within: float) -> float | None:
+    """The smallest distance between two atoms, images of one among them, if it is below ``within``.
+
+    Memory and time grow with the number of atoms, however many of them lie in one place.
+
+    Args:
+        cell: lattice vectors as rows, (3, 3), with a volume [Å].
+        positions: (n_atoms, 3) [Å].
+        within: the distance that is too small [Å].
+
+    Returns:
+        The distance [Å]; an upper bound of it if very many atoms are in one place.
+    """
+    # Of a reduced cell the first vector is the shortest distance of an atom to its own image, and the planes are at
+    # least half as far apart as that.
+    reduced, _ = minkowski_reduce(cell)
+    shortest = float(np.linalg.norm(reduced, axis=1).min())
+    if shortest < within:
+        return shortest
+    fractions = positions @ np.linalg.inv(reduced)
+    fractions -= np.floor(fractions)
+    # Atoms in one small box are found first: a tree of very many in one place would be slow.
+    box = within / 2
+    if len(np.unique(np.floor(fractions @ reduced / box), axis=0)) < len(positions):
+        return float(np.sqrt(3) * box)
+    areas = np.linalg.norm(np.cross(reduced[[1, 2, 0]], reduced[[2, 0, 1]]), axis=1)
+    margin = within * areas / abs(np.linalg.det(reduced))  # as a share of the distance between the cell's planes
+    images = [fractions]
+    for shift in itertools.product(*(range(-int(np.ceil(m)), int(np.ceil(m)) + 1) for m in margin)):
+        if any(shift):
+            moved = fractions + shift
+            images.append(moved[((moved > -margin) & (moved < 1 + margin)).all(axis=1)])
+    tree = cKDTree(np.concatenate(images) @ reduced)
+    # The nearest point to an atom is the atom itself.
+    distances = np.asarray(tree.query(tree.data[: len(positions)], k=2, distance_upper_bound=within)[0])
+    smallest = float(distances[:, 1].min(initial=np.inf))
+    return smallest if np.isfinite(smallest) else None
