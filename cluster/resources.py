@@ -1,6 +1,7 @@
 """What a task asks for, checked against what the cluster has: Ray would wait for ever for what it never gets."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,26 @@ def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("
             if file.exists() and (limit := file.read_text().strip()) != "max":
                 most = min(most, int(limit))
     return most
+
+
+def use_cpus(cpus: float) -> None:
+    """Give a worker as many threads as it has CPUs.
+
+    torch, whose import takes two seconds, is left to the kinds that need it: it reads the variable when it is imported.
+    """
+    threads = max(1, int(cpus))
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def device_of_worker() -> str:
+    """Where a worker trains: ``cuda`` if Ray has given it a GPU, or ``cpu``."""
+    if not ray.get_gpu_ids():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from ...trainables.kind import Score
-from ..resources import slots
+from ..resources import slots, use_cpus
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
 AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
@@ -20,9 +20,7 @@ class ScorerActor:
     """Scores batches of configs; started again, elsewhere, when it dies, as it remembers nothing."""
 
     def __init__(self) -> None:
-        import torch
-
-        torch.set_num_threads(1)
+        use_cpus(1)
 
     def score(self, score: Score, batch: Any, seed: int, configs: Sequence[Any]) -> tuple[list[float], float]:
         """Scores of full configs on a mini-batch, and the CPU seconds they took."""

@@ -1,18 +1,15 @@
-"""Training on the cluster: the function every trial runs, and the retraining of the chosen config."""
+"""Training on the cluster: the function every trial runs."""
 
 import tempfile
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from ...trainables.errors import one_line
 from ...trainables.kind import Kind, StudyData, TrainingFailed
-from ..resources import MemoryShare
+from ..resources import MemoryShare, device_of_worker, use_cpus
 
 
 def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: MemoryShare) -> None:
@@ -28,8 +25,8 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
         data: of the study.
         memory: for its data.
     """
-    _use_cpus(task["cpus"])
-    device = _device()
+    use_cpus(task["cpus"])
+    device = device_of_worker()
     try:
         config, training_data = kind.config.of(task["config"]), data.worker_data()
         costs = kind.costs_of(config, task["sizes"], device)
@@ -59,71 +56,3 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
         tune.report({task["failure_key"]: f"{type(error).__name__}: {one_line(error, 300)}"})
     else:
         tune.report({**trained.last_report, **costs, task["complete_key"]: True})
-
-
-@dataclass(frozen=True, eq=False)
-class Retrained:
-    """The chosen config, trained with T initialisations and judged on the test data.
-
-    ``tensors`` are all numbers of the surrogate by name, ``seeds`` those of the initialisations that came to their end.
-    """
-
-    tensors: dict[str, Any]
-    judgement: Any
-    seeds: tuple[int, ...]
-
-
-@ray.remote(max_concurrency=2)
-class Retrainer:
-    """Trains T initialisations at once while it can be asked how far it is."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: dict[str, Any] = {"epoch": 0}
-
-    def progress(self) -> dict[str, Any]:
-        """The last report."""
-        with self._lock:
-            return self._last
-
-    def run(
-        self,
-        kind: Kind,
-        config: dict[str, Any],
-        sizes: Mapping[str, int],
-        data: StudyData,
-        seeds: Sequence[int],
-        cpus: int,
-        memory: MemoryShare,
-    ) -> Retrained:
-        """Train and judge; errors as ``Kind.train``."""
-
-        def report(epoch: Mapping[str, Any]) -> None:
-            with self._lock:
-                self._last = dict(epoch)
-
-        _use_cpus(cpus)
-        device = _device()
-        chosen, training_data = kind.config.of(config), data.training_data()
-        trained = kind.train(
-            chosen,
-            training_data,
-            seeds=seeds,
-            device=device,
-            memory=memory.bytes(device, kind.memory(chosen, sizes, len(seeds)).network),
-            report=report,
-        )
-        judgement = kind.judge(trained, training_data, data.test())
-        return Retrained(kind.tensors(trained), judgement, tuple(trained.seeds))
-
-
-def _use_cpus(cpus: float) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, int(cpus)))
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"

@@ -221,13 +221,16 @@ class Comparison:
             return {}
         rng = np.random.default_rng([self.spec.seed, 1])
         found = {}
+        configs = [config for config, _ in finished]
         for name, score in scores_of(self._kind)[0].items():
-            scorer = ClusterScorer(score, data.sample(score.n_points, rng), self.spec.full, self.spec.seed)
-            try:
-                while None in (scores := scorer([config for config, _ in finished])):
-                    time.sleep(0.1)
-            finally:
-                scorer.close()
+            batch = data.sample(score.n_points, rng)
+            scores: Sequence[float | None]
+            if score.trivial:
+                scores = score.function([self.spec.full(config) for config in configs], batch, self.spec.seed)
+            else:
+                with closing(ClusterScorer(score, batch, self.spec.full, self.spec.seed)) as scorer:
+                    while None in (scores := scorer(configs)):
+                        time.sleep(0.1)
             pairs = [(s, v) for s, (_, v) in zip(scores, finished, strict=True) if s is not None and np.isfinite(s)]
             if pairs:
                 columns = [list(column) for column in zip(*pairs, strict=True)]

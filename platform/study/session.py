@@ -29,7 +29,7 @@ from .words import describe
 
 if TYPE_CHECKING:
     from ...cluster.trials.gpu_packing import Placement
-    from ...cluster.trials.training import Retrained
+    from ...cluster.trials.retraining import Retrained
 
 RETRAINED = 1_000_000  # seeds of the final training are those of trials from this number on
 
@@ -186,7 +186,7 @@ class Session:
         import ray
 
         from ...cluster.resources import MemoryShare
-        from ...cluster.trials.training import Retrainer
+        from ...cluster.trials.retraining import Retrainer
 
         spec, started = self.spec, time.perf_counter()
         config = spec.full(best.config)

@@ -244,6 +244,24 @@ def test_trials_share_half_of_the_memory_of_their_node_unless_they_are_given_som
     assert 0 < host_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+THREADS = """
+import sys
+from dftune.cluster.resources import use_cpus
+use_cpus(2)
+assert "torch" not in sys.modules
+import torch
+print(torch.get_num_threads())
+use_cpus(1.5)
+print(torch.get_num_threads())
+"""
+
+
+def test_a_worker_has_as_many_threads_as_cpus_whether_torch_comes_before_or_after(tmp_path):
+    elsewhere = os.environ | {"OMP_NUM_THREADS": "7"}
+    out = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, env=elsewhere, check=True)
+    assert out.stdout.split() == ["2", "1"]
+
+
 @pytest.mark.parametrize(
     "group, limits, expected",
     [
