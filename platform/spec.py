@@ -22,7 +22,8 @@ from ..searchers import Method, SearchTask
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest, probes
 from ..trainables.data.location import absolute
-from ..trainables.errors import InputError, did_you_mean
+from ..trainables.errors import InputError, did_you_mean, one_line
+from ..trainables.files import read_text
 from ..trainables.kind import Kind
 from ..trainables.kinds import KINDS, kind_of
 from .methods import (
@@ -239,11 +240,13 @@ class StudySpec(BaseModel):
             SpecError: missing, not TOML, or wrong somewhere; the message names file and key.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(path))
         except FileNotFoundError as error:
             raise SpecError(f"{path}: no such file; see examples/al4.toml for a study file") from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SpecError(f"{path}: not a readable TOML file: {error}") from error
+        except InputError as error:
+            raise SpecError(str(error)) from error
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise SpecError(f"{path}: not a readable TOML file: {one_line(error)}") from error
         if isinstance(values.get("dataset"), str):
             values["dataset"] = absolute(values["dataset"], path.parent)
         try:

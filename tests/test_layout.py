@@ -26,6 +26,7 @@ ROOMS = [
     "trainables/files",
     "trainables/drawing",
     "trainables/near_atoms",
+    "trainables/cells",
     "trainables/structures",
     "trainables/descriptors",
     "trainables/data",

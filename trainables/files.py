@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and their checksums."""
 
+import codecs
 import hashlib
 import os
 import secrets
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
+
+LARGEST_TEXT = 100_000_000  # bytes
 
 
 def _sync(path: Path) -> None:
@@ -56,6 +59,38 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all.  Errors as ``atomic``."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
+    """The text of a file of a user's, without the mark (BOM) that some editors set before it.
+
+    Args:
+        path: the file, in UTF-8; UTF-16 with its mark is read, too.
+        most: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it cannot be read, is no text, or is too large.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(most + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > most:
+        raise InputError(f"{path}: larger than {most / 1e6:g} MB, more than any such file has")
+    return decoded(content, path)
+
+
+def decoded(content: bytes, where: object) -> str:
+    """Bytes as text, see ``read_text``.  Raises InputError: they are none."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: no UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
 def sha256(path: Path) -> str:

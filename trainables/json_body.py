@@ -1,5 +1,6 @@
 """A request for a prediction as JSON, checked against the model of its body."""
 
+import codecs
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ def read_json(body: type[B], content: bytes, query: Mapping[str, Any]) -> B:
     if query:
         raise InputError(f"{', '.join(query)}: belongs into the JSON, not into the query")
     try:
-        return body.model_validate_json(content)
+        return body.model_validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise Malformed(one_line(error)) from None

@@ -7,6 +7,7 @@ To add one: a folder with its ``Kind``, and a line here.  A package adds one by 
 import json
 from pathlib import Path
 
+from .files import read_text
 from .kind import Kind
 from .ldos.kind import LdosKind
 from .registry import Registry
@@ -25,7 +26,7 @@ def kind_of(location: str) -> str:
     there will tell.
     """
     try:
-        found = json.loads((Path(location) / "dataset.json").read_text(encoding="utf-8"))
+        found = json.loads(read_text(Path(location) / "dataset.json"))
         return str(found.get("kind", FIRST))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return FIRST

@@ -10,17 +10,13 @@ import ase.io.formats
 import numpy as np
 from ase.data import atomic_numbers
 
-from .errors import InputError, one_line
+from .cells import StructureError as StructureError
+from .cells import check_cell
+from .errors import one_line
 from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
-LONGEST_CELL = 1000.0  # [Å]
-FLATTEST_CELL = 0.1  # [Å] between the planes of a cell; the search for near atoms would see too many images
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
-
-
-class StructureError(InputError):
-    """A file holds no structure that can be read, or a structure is not one that can be predicted."""
 
 
 def read_structures(path: str | Path, frames: str = "-1") -> list[ase.Atoms]:
@@ -109,23 +105,12 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
     Raises:
         StructureError: no atoms, not finite, not periodic, of other species, or with atoms on top of each other.
     """
-    cell = np.array(atoms.cell)
-    if len(atoms) == 0:
-        raise StructureError("the structure has no atoms")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(cell).all()):
-        raise StructureError("positions or cell are not finite")
-    largest = np.abs(cell).max()
-    if largest > LONGEST_CELL:
-        raise StructureError(f"the cell is {largest:.3g} Å long, more than {LONGEST_CELL:g} Å; check its unit")
-    if not atoms.pbc.all() or abs(np.linalg.det(cell)) < 1e-3:
+    if not atoms.pbc.all():
         raise StructureError("the structure is not periodic in three dimensions; give it a cell")
-    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
-    flattest = abs(np.linalg.det(cell)) / areas.max()
-    if flattest < FLATTEST_CELL:
-        raise StructureError(f"the cell is only {flattest:.2g} Å thick; check its vectors")
+    check_cell(np.array(atoms.cell), atoms.positions)
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
-    distance = closest(cell, atoms.positions, NEAREST_ATOMS)
+    distance = closest(np.array(atoms.cell), atoms.positions, NEAREST_ATOMS)
     if distance is not None:
         raise StructureError(
             f"two atoms, or images of one, are {distance:.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "

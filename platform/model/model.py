@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ...trainables.errors import InputError, ModelError, one_line
-from ...trainables.files import atomic
+from ...trainables.files import atomic, read_text
 from ...trainables.kind import Accuracy, Card, Check, Job, Kind, Surrogate, Tell, quiet
 from ...trainables.kinds import KINDS
 from ..version import __version__
@@ -204,13 +204,13 @@ def read_card(path: Path, kind: Kind | None = None) -> tuple[Kind, Card]:
     if not file.is_file():
         raise ModelError(f"{path}: not a model (no model.json); make one with `dftune study export`")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         kind = kind or KINDS[_Envelope.model_validate_json(text).kind]
         return kind, kind.card_model.model_validate_json(text)
-    except (ValidationError, UnicodeDecodeError, OSError) as error:
+    except (ValidationError, OSError) as error:
         raise ModelError(f"{file}: {one_line(error)}; export the model again") from error
     except InputError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(f"{file}: {one_line(error).removeprefix(f'{file}: ')}") from error
 
 
 def made_with(kind: Kind) -> dict[str, str]:

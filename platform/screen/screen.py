@@ -13,7 +13,7 @@ from ...cluster.connection import connected
 from ...trainables.data.dataset import Dataset
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
-from ...trainables.files import write_text
+from ...trainables.files import read_text, write_text
 from ...trainables.ldos.acsd import Variant
 from ...trainables.ldos.config import SurrogateConfig
 from ...trainables.ldos.descriptor_screen import Sample, sample
@@ -226,8 +226,8 @@ def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, Scree
     if not path.exists():
         return {}
     try:
-        content = _File.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        content = _File.model_validate_json(read_text(path))
+    except ValidationError as error:
         raise ScreenError(f"{path}: {one_line(error)}; remove it or choose another --output") from error
     for name in _Conditions.model_fields:
         old, new = getattr(content.conditions, name), getattr(conditions, name)

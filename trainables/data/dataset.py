@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..descriptors.settings import BispectrumSettings
@@ -32,7 +30,8 @@ from .info import DatasetInfo
 from .location import name_of
 from .mirror import Mirror, locate
 from .shards import ShardFile, in_shards, to_batches, write
-from .snapshot import SNAPSHOTS, SPLITS, Snapshot, Split
+from .snapshot import SPLITS, Snapshot, Split
+from .table import read_snapshots
 
 UNITS = {
     "temperature": "K",
@@ -73,18 +72,7 @@ class Dataset:
         """
         path, mirror = locate(location)
         info = DatasetInfo.read(path)
-        table_path = path / "snapshots.parquet"
-        try:
-            table = pq.read_table(table_path, page_checksum_verification=True)
-            rows = table.to_pylist()
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise DatasetError(f"{table_path}: missing or damaged; import the dataset again") from error
-        if not table.schema.equals(SNAPSHOTS):
-            raise DatasetError(f"{table_path}: columns differ from this version's; import the dataset again")
-        snapshots = [Snapshot.from_row(row) for row in rows]
-        if not snapshots:
-            raise DatasetError(f"{table_path}: holds no snapshot; import the dataset again")
-        return cls(path, info, snapshots, mirror)
+        return cls(path, info, read_snapshots(path / "snapshots.parquet", info.species), mirror)
 
     @property
     def location(self) -> str:
@@ -193,6 +181,13 @@ class Dataset:
         """
         return self.path / name if self._mirror is None else self._mirror.fetch(name, sha256)
 
+    def _to_write(self, path: Path) -> Path:
+        """A path below the dataset's folder, to be written.  Raises DatasetError: a link leads out of the folder."""
+        folder = path.parent.resolve()
+        if not folder.is_relative_to(self.path.resolve()):
+            raise DatasetError(f"{path}: a link leads out of the dataset, to {folder}, and is not followed; remove it")
+        return path
+
     def _finished(self, name: str) -> None:
         """Make a file that has been written available to all machines."""
         if self._mirror is not None:
@@ -269,7 +264,8 @@ class Dataset:
     def write_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]) -> None:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
         metadata = _descriptor_metadata(snapshot, settings)
-        write(descriptor_path(self.path, settings, snapshot.id), to_batches(values, "descriptor", metadata))
+        path = self._to_write(descriptor_path(self.path, settings, snapshot.id))
+        write(path, to_batches(values, "descriptor", metadata))
         self._finished(_descriptor_name(snapshot, settings))
 
     def not_stored(self, settings: BispectrumSettings) -> str | None:
@@ -311,7 +307,7 @@ class Dataset:
     ) -> None:
         """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
         metadata = _descriptor_metadata(snapshot, settings)
-        write(self._piece(snapshot, settings, points), to_batches(values, "descriptor", metadata))
+        write(self._to_write(self._piece(snapshot, settings, points)), to_batches(values, "descriptor", metadata))
 
     def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
         """Join pieces, given in grid order, to the descriptors of a snapshot, and remove them.
@@ -321,7 +317,7 @@ class Dataset:
         metadata = _descriptor_metadata(snapshot, settings)
         arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
         shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
-        write(descriptor_path(self.path, settings, snapshot.id), shards)
+        write(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards)
         self._finished(_descriptor_name(snapshot, settings))
         shutil.rmtree(self._piece(snapshot, settings, pieces[0]).parent, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from ..physics.units import K_B
 class EnergyGrid(BaseModel):
     """Uniform grid of absolute DFT energies ε_j = minimum + j spacing, and the kernel of the LDOS on it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     minimum: float = Field(description="lowest energy ε_0 [eV]")
     spacing: float = Field(gt=0, description="distance of neighbouring energies [eV]")

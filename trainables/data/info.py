@@ -1,17 +1,29 @@
 """What all snapshots of a dataset share: dataset.json, and what it says to people.  Energies in eV."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..errors import DatasetError, one_line
+from ..errors import DatasetError, InputError, one_line
+from ..files import read_text
 from .energy_grid import EnergyGrid
 from .kohn_sham import KohnSham
 from .mirror import locate
+from .species import Species
 
 HEAD = "dataset.json"
+M = TypeVar("M", bound=BaseModel)
 KIND: Literal["ldos"] = "ldos"
+
+
+UNITS = {
+    "length": "Å",
+    "energy": "eV",
+    "temperature": "K",
+    "ldos": "1/(eV Å³), both spins summed",
+    "density": "1/Å³",
+}
 
 
 class DatasetInfo(BaseModel):
@@ -21,17 +33,20 @@ class DatasetInfo(BaseModel):
 
     format_version: Literal[1] = 1
     kind: Literal["ldos"] = Field(default=KIND, description="kind of surrogates; older datasets do not say it")
-    species: dict[str, float] = Field(description="chemical symbol -> valence electrons of its pseudopotential")
+    species: Species = Field(description="chemical symbol -> valence electrons of its pseudopotential")
     energy_grid: EnergyGrid
     dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
-    units: dict[str, str] = {
-        "length": "Å",
-        "energy": "eV",
-        "temperature": "K",
-        "ldos": "1/(eV Å³), both spins summed",
-        "density": "1/Å³",
-    }
+    units: dict[str, str] = UNITS
     source: str = Field(description="where the snapshots come from, and under which settings")
+
+    @field_validator("units")
+    @classmethod
+    def _ours(cls, units: dict[str, str]) -> dict[str, str]:
+        """Numbers are read as they are: other units would make all of them wrong."""
+        for name, unit in units.items():
+            if unit != UNITS.get(name, unit):
+                raise ValueError(f"{name} in {unit[:20]!r}; a dataset has {UNITS[name]!r}")
+        return units
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetInfo":
@@ -43,10 +58,7 @@ class DatasetInfo(BaseModel):
         kind, path = kind_of(folder), folder / HEAD
         if kind != KIND:
             raise DatasetError(f"{path}: a dataset of kind '{kind}', not '{KIND}'; give a dataset of LDOS here")
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise DatasetError(f"{path}: {one_line(error)}; import the dataset again") from error
+        return _read(cls, path)
 
     @property
     def about(self) -> str:
@@ -89,10 +101,16 @@ def kind_of(location: str | Path) -> str:
     path = folder / HEAD
     if not path.is_file():
         raise DatasetError(f"{folder}: not a dataset (no dataset.json); make one with `dftune data import`")
+    return _read(_Head, path).kind
+
+
+def _read(model: type[M], path: Path) -> M:
+    """A JSON file.  Raises DatasetError: it is damaged."""
     try:
-        return _Head.model_validate_json(path.read_text(encoding="utf-8")).kind
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: {one_line(error)}; import the dataset again") from error
+        return model.model_validate_json(read_text(path))
+    except (ValidationError, OSError, InputError) as error:
+        what = one_line(error).removeprefix(f"{path}: ")
+        raise DatasetError(f"{path}: {what}; import the dataset again") from error
 
 
 class _Head(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from ..errors import InputError
 from ..physics.exchange_correlation import Functional
 from .pseudopotential import Pseudopotential
+from .species import Symbol
 
 MOST_POINTS = 100_000  # of a radial mesh; those of pslibrary have about 1,000
 
@@ -36,7 +37,7 @@ class KohnSham(BaseModel):
 
     functional: Functional = Field(description="of exchange and correlation")
     density_cutoff: PositiveFloat = Field(description="kinetic-energy cutoff of the density, QE's ecutrho [eV]")
-    core_charges: dict[str, CoreCharge] = Field(
+    core_charges: dict[Symbol, CoreCharge] = Field(
         default={}, description="chemical symbol -> core charge, of species with a nonlinear core correction"
     )
 

@@ -7,7 +7,7 @@ Every machine that reads needs the credentials of the storage's own tools (AWS_A
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -100,6 +100,8 @@ class Mirror:
                 if self._filesystem.type_name in _OBJECT_STORES:
                     with self._filesystem.open_output_stream(path) as stream:
                         stream.write(content)
+                elif self._leads_out(path):
+                    return False
                 else:
                     part = f"{path}.{os.urandom(4).hex()}.part"
                     self._filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
@@ -109,6 +111,11 @@ class Mirror:
         except OSError:  # most often no right to write, as it should be for data that many people share
             return False
         return True
+
+    def _leads_out(self, path: str) -> bool:
+        """Whether a link in a folder of this machine leads out of the dataset: nothing is written there."""
+        folder = Path(path).parent.resolve()
+        return self._filesystem.type_name == "local" and not folder.is_relative_to(Path(self._path).resolve())
 
     def names(self, folder: str) -> set[str]:
         """Names of the files and folders in a folder at the URL; none if there is no such folder.
@@ -150,6 +157,7 @@ def copy_dataset(source: str, destination: str) -> int:
     names = [info.path[len(here) :].lstrip("/") for info in found if info.type == FileType.File]
     if "dataset.json" not in names:
         raise DatasetError(f"{source}: not a dataset (no dataset.json); make one with `dftune data import`")
+    refuse_to_leave(names, source)
     names = sorted((n for n in names if not n.endswith(".part")), key="dataset.json".__eq__)  # which comes last
     with _explained(destination):
         if ours.get_file_info(f"{there}/dataset.json").type != FileType.NotFound:
@@ -162,6 +170,13 @@ def copy_dataset(source: str, destination: str) -> int:
                 for chunk in _chunks(theirs, f"{here}/{name}", source):
                     stream.write(chunk)
     return len(names)
+
+
+def refuse_to_leave(names: Iterable[str], source: str) -> None:
+    """Raise DatasetError if a name leads out of the folder that it is copied to, as one in an object store may."""
+    for name in names:
+        if ".." in PurePosixPath(name).parts:
+            raise DatasetError(f"{source}: holds {name!r}, a name that leads out of the dataset; remove it there")
 
 
 def _chunks(filesystem: FileSystem, path: str, where: str) -> Iterator[bytes]:

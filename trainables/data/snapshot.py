@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -36,6 +37,7 @@ SNAPSHOTS = pa.schema(
         pa.field("density_sha256", pa.string()),
     ]
 )
+ENERGIES = tuple(field.name for field in SNAPSHOTS if (field.metadata or {}).get(b"unit") == b"eV")
 _ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
 
 
@@ -68,11 +70,11 @@ class Snapshot:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Snapshot":
-        """From one row of the table."""
+        """From one row of the table.  Raises TypeError or ValueError: it holds no numbers where they belong."""
         for name, dtype in _ARRAYS.items():
             if row[name] is not None:
                 row[name] = np.array(row[name], dtype=dtype)
-        return cls(**row | {"grid": tuple(row["grid"])})
+        return cls(**row | {"grid": tuple(map(int, row["grid"]))})
 
     def to_row(self) -> dict[str, Any]:
         """One row of the table."""
@@ -87,7 +89,7 @@ class Snapshot:
 
     @property
     def n_points(self) -> int:
-        return int(np.prod(self.grid))
+        return math.prod(self.grid)
 
     @property
     def volume(self) -> float:

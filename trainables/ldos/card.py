@@ -8,6 +8,7 @@ from pydantic import Field
 from ..data.dataset import Dataset
 from ..data.energy_grid import EnergyGrid
 from ..data.kohn_sham import KohnSham
+from ..data.species import Species
 from ..descriptors.settings import BispectrumSettings
 from ..kind import Card
 from .accuracy import Accuracy
@@ -19,7 +20,7 @@ class LdosCard(Card):
 
     descriptors: BispectrumSettings
     energy_grid: EnergyGrid
-    species: dict[str, float] = Field(description="chemical symbol -> valence electrons")
+    species: Species = Field(description="chemical symbol -> valence electrons")
     dft: KohnSham | None = Field(description="what the total free energy needs besides the LDOS; None: not known")
     grid_spacing: float = Field(gt=0, description="largest distance of grid points in training [Å]")
     temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")

@@ -93,7 +93,7 @@ def parse(content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[
     if content_type != XYZ:
         raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON} or {XYZ}")
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed("the extended XYZ is no UTF-8 text") from None
     try:

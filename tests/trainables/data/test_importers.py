@@ -141,7 +141,7 @@ def test_planes_that_are_not_those_of_the_snapshot_are_refused(al4, planes, tmp_
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"id": "../000"}, "'../000' cannot be the id of a snapshot; rename the file"),
+        ({"id": "../000"}, "'../000' cannot be the id of a snapshot; give it a plain name"),
         ({"id": ".000"}, "'.000' cannot be the id of a snapshot"),
         ({"id": "0,1"}, "'0,1' cannot be the id of a snapshot"),
         ({"numbers": np.full(4, 4)}, "gives no valence of Be"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ...errors import DatasetError, one_line
+from ...files import read_text
 from ...physics.smearing import Kernel
 from ...physics.units import K_B, RYDBERG
 from ..energy_grid import EnergyGrid
@@ -148,12 +149,13 @@ def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floati
 def _read(file: Path) -> _Record:
     """The JSON of a snapshot, consistent in itself."""
     try:
-        record = _Record.model_validate_json(file.read_bytes())
+        record = _Record.model_validate_json(read_text(file))
         _energy_grid(record)
     except FileNotFoundError as error:
         raise DatasetError(f"{file}: missing") from error
     except (ValueError, OSError) as error:
-        raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
+        what = one_line(error).removeprefix(f"{file}: ")
+        raise DatasetError(f"{file}: {what}; see `dftune data import --help`") from error
     config = record.config
     if config.symbol not in atomic_numbers:
         raise DatasetError(f"{file}: '{config.symbol}' is not a chemical symbol")

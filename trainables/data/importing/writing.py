@@ -4,7 +4,6 @@ What every importer owes its users stands here once: unique ids, one energy grid
 an LDOS and a density that agree with the DFT, a folder that appears whole or not at all.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ...errors import DatasetError, InputError
@@ -23,9 +21,8 @@ from ..energy_grid import EnergyGrid
 from ..info import DatasetInfo
 from ..shards import in_shards, to_batches, write
 from ..snapshot import SNAPSHOTS, Snapshot, Split
+from ..snapshot_check import check_snapshot, first_repeated
 from .importer import Found, FoundSnapshot, GridValues, Report
-
-FORBIDDEN = set("/\\\0,")  # in ids: they name files, and commas part them on the command line
 
 
 def write_dataset(
@@ -42,7 +39,7 @@ def write_dataset(
     ids = _unique_ids(found.snapshots)
     splits = _splits(ids, validation, test)
     for one in found.snapshots:
-        _check_numbers(one)
+        check_snapshot(one.snapshot, one.species, where=one.where)
     grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
     dft = found.dft(species)
     with atomic(destination) as folder:
@@ -93,12 +90,8 @@ def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
     ids = [one.snapshot.id for one in snapshots]
     if not ids:
         raise DatasetError("nothing to import: the importer found no snapshot")
-    for one in snapshots:
-        name = one.snapshot.id
-        if not name or name.startswith(".") or FORBIDDEN & set(name):
-            raise DatasetError(f"{one.where}: '{name}' cannot be the id of a snapshot; rename the file")
-    if repeated := sorted({name for name in ids if ids.count(name) > 1}):
-        raise DatasetError(f"snapshot '{repeated[0]}' is given twice; ids within a dataset are unique")
+    if (twice := first_repeated(ids)) is not None:
+        raise DatasetError(f"snapshot '{twice}' is given twice; ids within a dataset are unique")
     return ids
 
 
@@ -112,26 +105,6 @@ def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str
     if both := sorted(set(validation) & set(test)):
         raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test")
     return {i: "validation" if i in validation else "test" if i in test else "train" for i in ids}
-
-
-def _check_numbers(one: FoundSnapshot) -> None:
-    """Check that the numbers of a snapshot fit each other."""
-    s = one.snapshot
-    if s.forces is not None and len(s.forces) != s.n_atoms:
-        raise DatasetError(f"{one.where}: has forces of {len(s.forces)} atoms, but positions of {s.n_atoms}")
-    counts = Counter(chemical_symbols[number] for number in s.numbers)
-    if unknown := sorted(set(counts) - set(one.species)):
-        raise DatasetError(f"{one.where}: gives no valence of {', '.join(unknown)}")
-    if abs(sum(n * one.species[symbol] for symbol, n in counts.items()) - s.n_electrons) > 1e-6:
-        atoms = ", ".join(f"{n} {symbol} with {one.species[symbol]:g}" for symbol, n in counts.items())
-        raise DatasetError(
-            f"{one.where}: {atoms} valence electrons each are not the {s.n_electrons:g} electrons it gives; "
-            "charged cells are not supported"
-        )
-    if np.linalg.det(s.cell) <= 0:
-        raise DatasetError(
-            f"{one.where}: the cell vectors are left-handed or coplanar; reorder them to a positive volume"
-        )
 
 
 def _write_one(one: FoundSnapshot, grid: EnergyGrid, folder: Path, split: Split) -> tuple[Snapshot, SnapshotReport]:

@@ -1,0 +1,41 @@
+"""The table of a dataset, snapshots.parquet: read, and checked row by row."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DatasetError, one_line
+from .snapshot import SNAPSHOTS, Snapshot
+from .snapshot_check import check_snapshot, first_repeated
+
+
+def read_snapshots(path: Path, species: Mapping[str, float]) -> list[Snapshot]:
+    """The snapshots of a table.
+
+    Args:
+        path: the file.
+        species: of the dataset; chemical symbol -> valence electrons.
+
+    Raises:
+        DatasetError: it is missing, damaged or empty, or a row is none that a dataset may have.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        rows = table.to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: missing or damaged; import the dataset again") from error
+    if not table.schema.equals(SNAPSHOTS):
+        raise DatasetError(f"{path}: columns differ from this version's; import the dataset again")
+    try:
+        snapshots = [Snapshot.from_row(row) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: damaged ({one_line(error)}); import the dataset again") from error
+    if not snapshots:
+        raise DatasetError(f"{path}: holds no snapshot; import the dataset again")
+    for snapshot in snapshots:
+        check_snapshot(snapshot, species, where=f"{path}: snapshot {snapshot.id[:80]!r}")
+    if (twice := first_repeated(s.id for s in snapshots)) is not None:
+        raise DatasetError(f"{path}: snapshot '{twice}' stands there twice; import the dataset again")
+    return snapshots
