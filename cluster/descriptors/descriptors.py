@@ -10,6 +10,7 @@ Of a dataset behind a URL each machine has a mirror of its own, so there one act
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -40,9 +41,12 @@ DEATHS = 3  # as many processes may die over one piece, or in a row before they 
 class DescriptorActor:
     """Computes descriptors of one piece of a snapshot after another, and writes them to the dataset."""
 
-    def __init__(self, dataset: str, settings: BispectrumSettings, ranks: int = 1) -> None:
+    def __init__(self, dataset: str, settings: BispectrumSettings, cpus: int = 1) -> None:
         self._location, self._settings = dataset, settings
-        self._group = MpiGroup(ranks) if ranks > 1 else None
+        if settings.engine == "lammps" and cpus > 1:
+            self._compute = MpiGroup(cpus).bispectrum
+        else:
+            self._compute = partial(bispectrum, threads=cpus)
 
     def ready(self) -> None:
         """Open the dataset, which a node may not see."""
@@ -59,8 +63,7 @@ class DescriptorActor:
                 self._dataset.piece_of_descriptors(snapshot, self._settings, points)
             return False
         except DatasetError:
-            function = self._group.bispectrum if self._group else bispectrum
-            values = function(
+            values = self._compute(
                 snapshot.cell, snapshot.positions, snapshot.numbers, snapshot.grid, self._settings, points=points
             )
         if whole:
@@ -123,10 +126,10 @@ class ShardRegistry:
     """Submits all calls and owns the shards, which so outlive the processes that made them, and their nodes."""
 
     def __init__(
-        self, dataset: str, settings: BispectrumSettings, missing: list[str], n_actors: int, ranks: int
+        self, dataset: str, settings: BispectrumSettings, missing: list[str], n_actors: int, cpus: int
     ) -> None:
         self._dataset, self._settings = Dataset.open(dataset), settings
-        self._n_actors, self._ranks = n_actors, ranks
+        self._n_actors, self._cpus = n_actors, cpus
         self._queue = deque(task for name in missing for task in _tasks(self._dataset, self._dataset[name]))
         self._n_pieces = Counter(task.snapshot for task in self._queue)
         self._left = self._n_pieces.copy()  # to be computed
@@ -157,10 +160,10 @@ class ShardRegistry:
 
     def _start(self) -> None:
         """As many actors as fit on the nodes that are left.  An actor gets work once it has started, not before."""
-        wanted = _slots(self._ranks, self._n_actors)
+        wanted = _slots(self._cpus, self._n_actors)
         while len(self._loads) + len(self._starting) < wanted:
-            actor = DescriptorActor.options(num_cpus=self._ranks, scheduling_strategy="SPREAD").remote(  # type: ignore[attr-defined]
-                self._dataset.location, self._settings, self._ranks
+            actor = DescriptorActor.options(num_cpus=self._cpus, scheduling_strategy="SPREAD").remote(  # type: ignore[attr-defined]
+                self._dataset.location, self._settings, self._cpus
             )
             self._starting[actor.ready.remote()] = actor
 
@@ -248,7 +251,7 @@ class DescriptorShards:
 def describe_here(dataset: Dataset, settings: BispectrumSettings) -> None:
     """Have descriptors on this machine that no other could give it: those of storage to which nobody may write.
 
-    In a process of its own, as LAMMPS would take this one's threads.
+    In a process of its own, which is given one CPU's worth of work at a time and ends with it.
     """
     if not (missing := dataset.without_descriptors(settings)):
         return
@@ -270,7 +273,7 @@ def compute_descriptors(
     settings: BispectrumSettings,
     *,
     actors: int | None = None,
-    ranks: int = 1,
+    cpus: int = 1,
     keep: bool = False,
     progress: Update = lambda stage, done, total, text: None,
 ) -> DescriptorShards:
@@ -280,7 +283,7 @@ def compute_descriptors(
         dataset: its folder must be visible to the nodes under the same path, or its URL be read by them.
         settings: of the descriptors.
         actors: number of actors; by default as many as fit on the cluster, no more than there are pieces to compute.
-        ranks: CPUs of an actor; with more than one, each is a group of so many MPI ranks that share each piece.
+        cpus: of an actor, which share each piece as threads, or as MPI ranks of LAMMPS.
         keep: bring all descriptors into the object store, too.
         progress: as ``Progress.update``, after each piece and once a second meanwhile; what it raises ends the
             computation.
@@ -290,10 +293,10 @@ def compute_descriptors(
         ClusterError: no node has so many CPUs, or none is left.
     """
     missing = dataset.without_descriptors(settings)
-    n_actors = _slots(ranks, actors or max(sum(len(_tasks(dataset, s)) for s in missing), 1))
+    n_actors = _slots(cpus, actors or max(sum(len(_tasks(dataset, s)) for s in missing), 1))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     registry = ShardRegistry.options(scheduling_strategy=here).remote(  # type: ignore[attr-defined]
-        dataset.location, settings, [s.id for s in missing], n_actors, ranks
+        dataset.location, settings, [s.id for s in missing], n_actors, cpus
     )
     total = len(dataset.snapshots)
     done = there = total - len(missing)
@@ -333,7 +336,6 @@ def _tasks(dataset: Dataset, snapshot: Snapshot) -> list[_Task]:
     return [_Task(snapshot.id, points) for points in pieces(snapshot.grid)]
 
 
-def _slots(ranks: int, at_most: int) -> int:
-    if ranks == 1:
-        return slots(1, at_most=at_most, what="an actor for descriptors", remedy="connect to a cluster that has some")
-    return slots(ranks, at_most=at_most, what=f"a group of {ranks} MPI ranks", remedy="lower --ranks")
+def _slots(cpus: int, at_most: int) -> int:
+    remedy = "connect to a cluster that has some" if cpus == 1 else "lower --cpus"
+    return slots(cpus, at_most=at_most, what="an actor for descriptors", remedy=remedy)

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ...trainables.descriptors.bispectrum import bispectrum, mpi_world
+from ...trainables.descriptors.bispectrum import check
+from ...trainables.descriptors.lammps_engine import bispectrum, mpi_world
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
 from ..processes import started
@@ -60,7 +61,7 @@ class MpiGroup:
         *,
         points: range,
     ) -> NDArray[np.float32]:
-        """``trainables.bispectrum.bispectrum`` by all ranks; atoms in other places of a sum: equal to 1e-6.
+        """``bispectrum.bispectrum`` of the engine LAMMPS by all ranks; atoms in other places of a sum: equal to 1e-6.
 
         Raises:
             InputError: as there; or mpiexec is missing, or the ranks died.
@@ -207,11 +208,12 @@ def _rank(silence: float) -> None:
         world.Bcast(data)
         request, numbers = json.loads(data[: lengths[0]].tobytes()), data[lengths[0] :].tobytes()
         n_atoms = (len(numbers) - 72) // 32  # a cell is 72 bytes, an atom 24 of position and 8 of number
+        cell, grid = np.frombuffer(numbers, "<f8", 9).reshape(3, 3), tuple(request["grid"])
+        check(cell, np.frombuffer(numbers, "<i8", n_atoms, offset=72 + 24 * n_atoms), grid)
         values = bispectrum(
-            np.frombuffer(numbers, "<f8", 9).reshape(3, 3),
+            cell,
             np.frombuffer(numbers, "<f8", 3 * n_atoms, offset=72).reshape(n_atoms, 3),
-            np.frombuffer(numbers, "<i8", n_atoms, offset=72 + 24 * n_atoms),
-            tuple(request["grid"]),
+            grid,
             BispectrumSettings(**request["settings"]),
             points=range(*request["points"]),
             communicator=world,

@@ -54,7 +54,7 @@ def _train(
     from ...trainables.ldos.training import train
     from ...trainables.ldos.training_data import read_training_data
 
-    torch.set_num_threads(1)  # of the one CPU; a process that has had LAMMPS in it could not have more anyway
+    torch.set_num_threads(1)  # of the one CPU
     try:
         data = read_training_data(Dataset.open(dataset), settings)
         trained = train(config, data, seeds=seeds, memory=share.bytes("cpu"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,15 @@ from .options import address_option, dataset_argument, json_option
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from ...trainables.descriptors.settings import BispectrumSettings
     from ..screen.result import Screen
+
+
+Engine = Literal["native", "lammps"]
+cutoff_option = click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
+two_j_max_option = click.option(
+    "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
+)
 
 
 @click.group()
@@ -21,22 +30,29 @@ def descriptors() -> None:
 
 @descriptors.command("compute")
 @dataset_argument
-@click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
+@cutoff_option
+@two_j_max_option
 @click.option(
-    "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
+    "--engine",
+    type=click.Choice(["native", "lammps"]),
+    default="native",
+    show_default=True,
+    help="What computes them. Both give the same numbers; LAMMPS takes some 15 times as long.",
 )
 @click.option(
-    "--ranks",
+    "--cpus",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="CPUs of one node that share each piece of a snapshot, as MPI ranks.",
+    help="CPUs of one node that share each piece of a snapshot: threads, or MPI ranks of LAMMPS.",
 )
 @address_option
-def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int, address: str | None) -> None:
+def descriptors_compute(
+    dataset: str, cutoff: float, two_j_max: int, engine: Engine, cpus: int, address: str | None
+) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
-    Each CPU computes pieces of some 16,000 grid points, one after another.  With --ranks several CPUs share each piece.
+    Each CPU computes pieces of some 16,000 grid points, one after another.  With --cpus several CPUs share each piece.
     This can only be faster if there are fewer pieces than idle CPUs.
 
     Snapshots that have these descriptors already are skipped, so an interrupted run continues.
@@ -44,18 +60,11 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int,
     \b
     Example:
       dftune descriptors compute examples/al4 --cutoff 4.68 --two-j-max 10
-      dftune descriptors compute al256 --ranks 16
+      dftune descriptors compute al256 --cpus 16
     """
-    from pydantic import ValidationError
-
     from ...trainables.data.dataset import Dataset
-    from ...trainables.descriptors.settings import BispectrumSettings
-    from ...trainables.errors import one_line
 
-    try:
-        settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)
-    except ValidationError as error:
-        raise click.UsageError(one_line(error)) from error
+    settings = _settings(cutoff, two_j_max, engine)
     opened = Dataset.open(dataset)
     missing = opened.without_descriptors(settings)
     place = f"{opened.location}/descriptors/{settings.key}"
@@ -69,13 +78,62 @@ def descriptors_compute(dataset: str, cutoff: float, two_j_max: int, ranks: int,
             compute_descriptors(
                 opened,
                 settings,
-                ranks=ranks,
+                cpus=cpus,
                 progress=progress.update,
             ).close()
             progress.end("descriptors")
             if said := opened.not_stored(settings):
                 progress.say(said)
     click.echo(f"{settings}: {len(missing)} computed, {len(opened.snapshots) - len(missing)} there already, in {place}")
+
+
+@descriptors.command("check")
+@dataset_argument
+@click.option("--snapshot", metavar="ID", help="Snapshot to compute; the first one by default.")
+@cutoff_option
+@two_j_max_option
+@json_option
+def descriptors_check(dataset: str, snapshot: str | None, cutoff: float, two_j_max: int, as_json: bool) -> None:
+    """Compare the engines that compute descriptors, on some 2,000 grid points of a snapshot of DATASET.
+
+    The native engine and LAMMPS must agree to 1e-6 of the largest value of each number. They differ at all because
+    LAMMPS needs all atoms moved by 1e-7 Å, or it would lose those that lie on a grid point. Ends with exit code 1 if
+    they do not agree.
+
+    \b
+    Example:
+      dftune descriptors check examples/al4 --two-j-max 8
+    """
+    from ...trainables.data.dataset import Dataset
+    from ...trainables.descriptors.check import compare_engines
+
+    settings = _settings(cutoff, two_j_max, "native")
+    opened = Dataset.open(dataset)
+    atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
+    found = compare_engines(atoms.cell, atoms.positions, atoms.numbers, atoms.grid, settings)
+    if as_json:
+        print_json({"snapshot": atoms.id, **asdict(found), "agrees": found.agrees})
+    else:
+        native, lammps = found.microseconds["native"], found.microseconds["lammps"]
+        click.echo(
+            f"snapshot {atoms.id}, {settings}, {found.n_points:,} grid points: native {native:.1f} µs a point, LAMMPS "
+            f"{lammps:.1f} µs ({lammps / native:.1f} times); they differ by {found.difference:.1e} of the largest value"
+        )
+    if not found.agrees:
+        raise click.ClickException("the engines do not agree; please report this with the snapshot")
+
+
+def _settings(cutoff: float, two_j_max: int, engine: Engine) -> "BispectrumSettings":
+    """Checked settings; an error that names the option."""
+    from pydantic import ValidationError
+
+    from ...trainables.descriptors.settings import BispectrumSettings
+    from ...trainables.errors import one_line
+
+    try:
+        return BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max, engine=engine)
+    except ValidationError as error:
+        raise click.UsageError(one_line(error)) from error
 
 
 class _Numbers(click.ParamType):

@@ -1,28 +1,18 @@
-"""SNAP bispectrum descriptors of every point of a real-space grid, by LAMMPS, and their derivatives.  Lengths in Å.
+"""SNAP bispectrum descriptors of every point of a real-space grid, and their derivatives.  Lengths in Å.
 
-The only file that knows LAMMPS.  Loading it sets this process to one OpenMP thread, hence torch too.
+Two engines compute the same numbers: ``native``, compiled code of our own, and ``lammps``, the reference.
 """
 
 import math
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .settings import BispectrumSettings
 
-ON_GRID_SHIFT = 1e-7  # [Å]
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
-RADIUS, RFAC0 = 0.5, 0.99363  # LAMMPS' radius of an element [cutoffs], and the share of π that θ₀ spans
-LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
-POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
 Float64 = NDArray[np.float64]
 
 
@@ -34,8 +24,9 @@ def bispectrum(
     settings: BispectrumSettings,
     *,
     points: range | None = None,
-    communicator: Any = None,
-) -> NDArray[np.float32]:
+    dtype: type[np.floating] = np.float32,
+    threads: int = 1,
+) -> NDArray[Any]:
     """Bispectrum vector B of every grid point i/nx a₁ + j/ny a₂ + k/nz a₃ of a periodic cell.
 
     Args:
@@ -43,61 +34,23 @@ def bispectrum(
         positions: shape (n_atoms, 3) [Å].
         numbers: atomic numbers, shape (n_atoms,), of one species.
         grid: (nx, ny, nz).
-        settings: cutoff and 2 J_max.
-        points: compute only these, numbered in C order: one of ``pieces(grid)``, or other whole planes or rows of z.
-            Their descriptors equal those of the whole grid.
-        communicator: of MPI; all its ranks call this with the same arguments and share the work.
+        settings: cutoff, 2 J_max and engine.
+        points: compute only these, numbered in C order; LAMMPS takes whole planes or rows of z.
+        dtype: of the result; both engines compute in float64.
+        threads: that share the work; LAMMPS has one.
 
     Returns:
-        Shape (len(points), n_components), C order of the grid; empty on all ranks but the first.
+        Shape (len(points), n_components), C order of the grid.
 
     Raises:
         InputError: several species, a flat cell, or a grid that is too large.
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
     """
-    nx, ny, nz = _checked(cell, numbers, grid)
-    points = range(nx * ny * nz) if points is None else points
-    # LAMMPS puts its grid over the whole cell: a plane or a row of ours is a grid of its own, seen from a point in it.
-    blocks = (grid, (1, ny, nz), (1, 1, nz))
-    block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
-    first = communicator is None or communicator.rank == 0
-    values = np.empty((len(points) if first else 0, settings.n_components), dtype=np.float32)
-    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
-        lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
-        for start in range(points.start, points.stop, math.prod(block)):
-            x, y = divmod(start // nz, ny)
-            if start != points.start:
-                lmp.commands_list(["uncompute b", "delete_atoms group all"])
-            atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
-            _place(lmp, atoms, [1] * len(atoms))
-            lmp.commands_list(
-                [
-                    f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
-                    f"{settings.two_j_max} {RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
-                    "run 0 post no",
-                ]
-            )
-            rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
-            if rows is None:  # a rank may have no grid point
-                rows = np.empty((0, 6 + settings.n_components))
-            index = np.ravel_multi_index(tuple(rows[:, :3].astype(int).T), block)
-            index, found = _gathered(communicator, index, rows[:, 6:].astype(np.float32))
-            values[start - points.start + index] = found
-    return values
-
-
-def _gathered(communicator: Any, index: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
-    """The rows of all ranks on the first one, none on the others."""
-    if communicator is None or communicator.size == 1:
-        return index, values
-    counts = np.zeros(communicator.size, dtype=np.int64)
-    communicator.Gather(np.array([len(index)]), counts)
-    n, width = int(counts.sum()), values.shape[1]
-    all_index, all_values = np.empty(n, dtype=index.dtype), np.empty((n, width), dtype=values.dtype)
-    communicator.Gatherv(np.ascontiguousarray(index), (all_index, counts))
-    communicator.Gatherv(np.ascontiguousarray(values), (all_values, counts * width))
-    return all_index, all_values
+    check(cell, numbers, grid)
+    points = range(math.prod(grid)) if points is None else points
+    engine, shared = _engine(settings, threads)
+    return engine.bispectrum(cell, positions, grid, settings, points=points, dtype=dtype, **shared)
 
 
 def bispectrum_forces(
@@ -107,15 +60,13 @@ def bispectrum_forces(
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
     gradient: NDArray[np.floating],
+    *,
+    threads: int = 1,
 ) -> Float64:
     """Forces -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R on the atoms, for an energy of known gradient g = ∂E/∂B at every grid point.
 
-    LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
-    atoms too.  Each has a species of its own with β = g and weight 0, so that no atom sees it; the real atoms have
-    β = 0.  The forces cost about four times the descriptors, however many atoms there are.
-
     Args:
-        cell, positions, numbers, grid, settings: as in ``bispectrum``.
+        cell, positions, numbers, grid, settings, threads: as in ``bispectrum``.
         gradient: g, shape (nx·ny·nz, n_components), C order of the grid [eV].
 
     Returns:
@@ -126,133 +77,30 @@ def bispectrum_forces(
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
     """
-    _checked(cell, numbers, grid)
-    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
-    forces = np.zeros((len(positions), 3))
-    for start in range(0, len(fractions), POINTS_A_PULL):
-        chunk = slice(start, start + POINTS_A_PULL)
-        forces += _pull(cell, positions, fractions[chunk], settings, np.asarray(gradient[chunk], dtype=np.float64))
-    return forces
+    check(cell, numbers, grid)
+    engine, shared = _engine(settings, threads)
+    return engine.forces(cell, positions, grid, settings, gradient, **shared)
 
 
-def _pull(
-    cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
-) -> Float64:
-    """``bispectrum_forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
-    n, n_points = len(positions), len(fractions)
-    species = [f"P{i}" for i in range(n_points)]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _lammps(cell, n_points + 1) as (lmp, rotation),
-    ):
-        coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
-        zeros = "0\n" * (settings.n_components + 1)
-        lines = [f"{n_points + 1} {settings.n_components + 1}\nA {RADIUS} 1.0\n{zeros}"]
-        for name, beta in zip(species, gradient.tolist(), strict=True):
-            lines.append(f"{name} {RADIUS} 0.0\n0\n" + "\n".join(map(repr, beta)) + "\n")
-        coefficients.write_text("".join(lines))
-        parameters.write_text(
-            f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
-            "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
-        )
-        atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
-        points = fractions @ cell @ rotation
-        _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
-        lmp.commands_list(
-            [
-                "mass * 1.0",
-                f"group points type 2:{n_points + 1}",
-                "neighbor 0.0 bin",
-                "neigh_modify one 100000 page 1000000 exclude group points points",
-                "pair_style snap",
-                f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
-                "run 0 post no",
-            ]
-        )
-        order = np.argsort(lmp.numpy.extract_atom("id")[: n + n_points])
-        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T
+def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, int]]:
+    """The engine's module, and what it is told beyond the input.  Each is imported when it is first asked for."""
+    if settings.engine == "lammps":
+        from . import lammps_engine
+
+        return lammps_engine, {}
+    from .native import engine
+
+    return engine, {"threads": threads}
 
 
-def _checked(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int]) -> tuple[int, int, int]:
+def check(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int]) -> None:
+    """Raise an InputError for what no engine computes."""
     if len(set(map(int, numbers))) != 1:
         raise InputError(
             f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet"
         )
     if abs(np.linalg.det(cell)) < 1e-6:
         raise InputError("the cell vectors are coplanar; give the cell a volume")
-    nx, ny, nz = grid
-    if not 0 < nx * ny * nz <= LARGEST_GRID:
+    if not 0 < math.prod(grid) <= LARGEST_GRID:
+        nx, ny, nz = grid
         raise InputError(f"a grid of {nx} x {ny} x {nz} points is outside 1 to {LARGEST_GRID:,}")
-    return grid
-
-
-@contextmanager
-def _lammps(
-    cell: Float64, n_species: int, communicator: Any = None, processors: Sequence[str] = ("*", "*", "*")
-) -> Iterator[tuple[Any, Float64]]:
-    """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
-
-    The ranks of ``communicator`` (of MPI) share the cell; ``processors`` says along which vectors it may be cut.
-    """
-    if communicator is None:
-        mpi_world(alone=True)  # loads libmpi, without which lammps is not found
-    import lammps
-
-    # LAMMPS wants a₁ along x and a₂ in the xy plane: cell = lower triangle x rotation.  B sees neither rotations nor
-    # reflections.
-    q, r = np.linalg.qr(cell.T)
-    sign = np.sign(np.diag(r))
-    box, rotation = (sign[:, None] * r).T, q * sign
-    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=communicator)
-    try:
-        lmp.commands_list(
-            [
-                "units metal",
-                "atom_style atomic",
-                "box tilt large",
-                f"processors {' '.join(processors)}",
-                f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
-                f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
-                f"create_box {n_species} cell",
-            ]
-        )
-        yield lmp, rotation
-    except InputError:
-        raise
-    except Exception as error:  # LAMMPS' own, by whatever name
-        raise InputError(f"LAMMPS cannot compute descriptors of this structure: {one_line(error)}") from error
-    finally:
-        lmp.close()
-
-
-@cache
-def mpi_world(*, alone: bool) -> Any:
-    """The communicator of this process alone, or of all ranks that its mpiexec started."""
-    # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
-    try:
-        from mpi4py import MPI
-    finally:
-        os.environ.update(hidden)
-    MPI.COMM_WORLD.Barrier()
-    # All ranks have it open.  If it kept its name, a killed process would leave a megabyte of memory behind for good.
-    maps = Path("/proc/self/maps")
-    for line in maps.read_text().splitlines() if maps.exists() else ():
-        if "/dev/shm/mpich_shm_" in line:
-            Path(line.split()[-1]).unlink(missing_ok=True)
-    return MPI.COMM_WORLD
-
-
-def _folded(cell: Float64, positions: Float64) -> Float64:
-    """Positions folded into the cell, (n_atoms, 3) [Å]: LAMMPS drops atoms outside the box it was given.
-
-    LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal crystals
-    lie on grid points: ON_GRID_SHIFT, added in its frame, keeps the descriptor what it is all around.
-    """
-    return (np.linalg.solve(cell.T, positions.T).T % 1.0 % 1.0) @ cell
-
-
-def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
-    made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
-    if made != len(atoms):
-        raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")

@@ -1,6 +1,7 @@
 """Settings of the bispectrum descriptors.  Lengths in Å."""
 
 import hashlib
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +13,10 @@ class BispectrumSettings(BaseModel):
 
     cutoff: float = Field(default=4.68, gt=0, le=20, allow_inf_nan=False, description="R_cut [Å]")
     two_j_max: int = Field(default=10, ge=2, le=14, multiple_of=2, description="2 J_max, as LAMMPS counts it")
+
+    engine: Literal["native", "lammps"] = Field(
+        default="native", exclude=True, description="what computes them: both give the same numbers"
+    )
 
     @property
     def n_components(self) -> int:

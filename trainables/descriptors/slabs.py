@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST_PLANE = 65_536  # grid points of one LAMMPS run; 91 doubles and LAMMPS' own 6 each are 51 MB
-SLAB = 16_384  # grid points whose descriptors are held at once; 91 of them with LAMMPS' own copy are 19 MB
+LARGEST_PLANE = 65_536  # grid points of one piece; 91 doubles and LAMMPS' own 6 each are 51 MB
+SLAB = 16_384  # grid points whose descriptors are held at once; 91 float32 each are 6 MB
 Float64 = NDArray[np.float64]
 
 

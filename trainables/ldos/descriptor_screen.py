@@ -131,7 +131,8 @@ def score_setting(settings: BispectrumSettings, sampled: Sample) -> SettingScore
         InputError: descriptors cannot be computed, or the LDOS is the same everywhere.
     """
     parts = (*sampled.train, *sampled.validation)
-    start_up = min(_start_up(parts[0].snapshot, settings) for _ in range(4))  # the first of a process loads LAMMPS
+    first = parts[0].snapshot
+    bispectrum(first.cell, first.positions, first.numbers, (1, 1, 1), settings)  # loads the kernel and its tables
     started = time.process_time()
     train, validation = (
         [SnapshotData(p.snapshot, [p.descriptors(settings)], [p.ldos]) for p in part]
@@ -149,19 +150,11 @@ def score_setting(settings: BispectrumSettings, sampled: Sample) -> SettingScore
         kernel_ridge=ridge.error,
         acsd=float(distances[0]),
         acsd_clipped=float(distances[1]),
-        # Without the 2 ms a snapshot that LAMMPS takes to start: next to nothing on a whole grid, half of a coarse one.
-        descriptor_cost=1e6 * (computed - started - len(parts) * start_up) / sum(prod(p.coarse) for p in parts),
+        descriptor_cost=1e6 * (computed - started) / sum(prod(p.coarse) for p in parts),
         descriptor_seconds=computed - started,
         kernel_ridge_seconds=fitted - computed,
         acsd_seconds=ended - fitted,
     )
-
-
-def _start_up(s: Snapshot, settings: BispectrumSettings) -> float:
-    """CPU seconds of the descriptors of a single point."""
-    started = time.process_time()
-    bispectrum(s.cell, s.positions, s.numbers, (1, 1, 1), settings)
-    return time.process_time() - started
 
 
 def _batch(data: Sequence[SnapshotData], scaling: Scaling) -> MiniBatch:

@@ -185,9 +185,9 @@ class _Run:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def _parallel(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Results of a LAMMPS function in the order of its tasks, some of them computed ahead, a thread a CPU.
+        """Results of a function of descriptors in the order of its tasks, some computed ahead, a thread a CPU.
 
-        LAMMPS works outside of Python's lock, and its instances know nothing of each other.
+        The kernels work outside of Python's lock.
         """
         waiting: deque[Future[Any]] = deque()
         for task in tasks:

@@ -225,13 +225,11 @@ class LdosSurrogate(Surrogate):
         try:
             return SnapshotData(s, dataset.descriptors(s, self.card.descriptors).stored(), ldos)
         except DatasetError:
-            threads = torch.get_num_threads()
             values = bispectrum(s.cell, s.positions, s.numbers, s.grid, self.card.descriptors)
-            torch.set_num_threads(threads)
             return SnapshotData(s, np.split(values, np.cumsum([len(shard) for shard in ldos])[:-1]), ldos)
 
     def warm_up(self, cpus: int) -> None:
-        """Load LAMMPS, and let torch have a thread a CPU: loading LAMMPS leaves it with one."""
+        """Load the kernel of descriptors, and let torch have a thread a CPU."""
         bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), np.ones(1, dtype=int), (2, 2, 2), self.card.descriptors)
         torch.set_num_threads(cpus)
 

@@ -128,14 +128,14 @@ def test_work_that_kills_every_process_is_given_up_with_the_place(al4, tmp_path,
 
 def test_mpi_ranks_compute_the_same_and_more_of_them_than_a_node_has_are_refused(al4, tmp_path, local_ray):
     data = with_grids(al4, tmp_path / "d", (40, 36, 30))
-    made = compute_descriptors(data, CHEAP, ranks=2)
+    made = compute_descriptors(data, CHEAP.model_copy(update={"engine": "lammps"}), cpus=2)
     made.close()
     assert made.counts.computed == 3
     expected = whole(data["000"])
     found = data.descriptors(data["000"], CHEAP).array()
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
-    with pytest.raises(ClusterError, match=r"a group of 999 MPI ranks asks for 999 CPUs .*; lower --ranks"):
-        compute_descriptors(data, BispectrumSettings(cutoff=3.9, two_j_max=4), ranks=999)
+    with pytest.raises(ClusterError, match=r"an actor for descriptors asks for 999 CPUs .*; lower --cpus"):
+        compute_descriptors(data, BispectrumSettings(cutoff=3.9, two_j_max=4), cpus=999)
 
 
 ON_NODES = """

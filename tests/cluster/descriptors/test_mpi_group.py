@@ -16,7 +16,7 @@ from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.descriptors.slabs import pieces
 from dftune.trainables.errors import InputError
 
-CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)
+CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4, engine="lammps")
 
 
 def test_ranks_give_what_one_process_gives_and_a_failed_group_is_followed_by_another(al4, monkeypatch):
@@ -128,7 +128,8 @@ from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
 with connected():
     print("raylet", flush=True)
-    compute_descriptors(Dataset.open(sys.argv[1]), BispectrumSettings(cutoff=6.0, two_j_max=14), ranks=2)
+    settings = BispectrumSettings(cutoff=6.0, two_j_max=14, engine="lammps")
+    compute_descriptors(Dataset.open(sys.argv[1]), settings, cpus=2)
 """
 
 

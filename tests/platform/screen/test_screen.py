@@ -99,14 +99,13 @@ def test_descriptors_that_see_the_neighbours_score_better_than_those_that_do_not
 
 
 def test_the_cost_of_descriptors_is_that_of_a_grid_point_in_microseconds(al4):
-    # 23 µs (4.68 Å, 30 components) and 400 µs (7 Å, 91) in an idle moment.  LAMMPS takes
-    # as long to start as for the cheap ones, and that is subtracted: on a busy machine it hides their cost.
+    # 3 µs (4.68 Å, 30 components) and 25 µs (7 Å, 91) in an idle moment.
     sampled = sample(al4, snapshots=1, points=300, seed=0)
     cheap, dear = (score_setting(BispectrumSettings(cutoff=r, two_j_max=j), sampled) for r, j in ((4.68, 6), (7, 10)))
-    assert 5 < dear.descriptor_cost < 20_000
+    assert 1 < dear.descriptor_cost < 20_000
     assert dear.descriptor_cost > 3 * cheap.descriptor_cost
     points = sum(prod(p.coarse) for p in (*sampled.train, *sampled.validation))
-    assert 0.5 * dear.descriptor_seconds < 1e-6 * points * dear.descriptor_cost < dear.descriptor_seconds
+    assert 1e-6 * points * dear.descriptor_cost == pytest.approx(dear.descriptor_seconds)
 
 
 @pytest.fixture(scope="module")

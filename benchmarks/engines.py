@@ -1,0 +1,107 @@
+"""Claims: the native engine gives what LAMMPS gives to 1e-12 in a twelfth of the time at 2J_max = 6 and a fifteenth at
+8 and 10, and forces in an eighteenth; a free energy of 4 atoms takes a quarter of a second.
+
+Both sides in turn in one process, one thread each, CPU seconds; the ratio is that of the shortest runs, as other work
+on the machine only ever adds.
+
+    python benchmarks/engines.py [repeats=5] [MODEL]
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.build import bulk
+
+from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
+from dftune.trainables.descriptors.lammps_engine import ON_GRID_SHIFT, frame
+from dftune.trainables.descriptors.settings import BispectrumSettings
+
+GRID = (10, 10, 10)
+REPEATS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+TRICLINIC = np.array([[4.1, 0.1, -0.3], [1.3, 3.9, 0.2], [-0.7, 0.4, 4.4]])  # Å
+
+
+def cells() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, n in (("4 atoms", 1), ("32 atoms", 2)):
+        atoms = bulk("Al", cubic=True) * (n, n, n)
+        found[name] = atoms.cell.array, atoms.positions + rng.normal(scale=0.05, size=atoms.positions.shape)
+    positions = rng.uniform(size=(3, 3)) @ TRICLINIC
+    return found | {"triclinic": (TRICLINIC, positions), "left-handed": (TRICLINIC[[1, 0, 2]], positions)}
+
+
+def cpu(function: Callable[..., object], *arguments: Any, **named: Any) -> float:
+    """CPU seconds of a call."""
+    started = time.process_time()
+    function(*arguments, **named)
+    return time.process_time() - started
+
+
+def engines() -> None:
+    for name, (cell, positions) in cells().items():
+        numbers = np.full(len(positions), 13)
+        for two_j_max in (6, 8, 10):
+            native = BispectrumSettings(two_j_max=two_j_max)
+            lammps = native.model_copy(update={"engine": "lammps"})
+            moved = positions - np.full(3, ON_GRID_SHIFT) @ frame(cell)[1].T
+            a = bispectrum(cell, positions, numbers, GRID, native, dtype=np.float64)
+            b = bispectrum(cell, moved, numbers, GRID, lammps, dtype=np.float64)
+            gradient = np.random.default_rng(1).normal(size=a.shape)
+            seconds: dict[str, list[float]] = {k: [] for k in ("native", "lammps", "native_forces", "lammps_forces")}
+            bispectrum_forces(cell, positions, numbers, (2, 2, 2), native, gradient[:8])
+            given = (cell, positions, numbers, GRID)
+            for repeat in range(REPEATS):
+                for engine, settings in (("native", native), ("lammps", lammps)):
+                    for _ in range(3 if engine == "native" else 1):
+                        seconds[engine].append(cpu(bispectrum, *given, settings))
+                    if repeat < 2 and name == "4 atoms":
+                        seconds[f"{engine}_forces"].append(cpu(bispectrum_forces, *given, settings, gradient))
+            best = {k: 1e6 * min(v) / prod(GRID) for k, v in seconds.items() if v}
+            row = {"case": name, "two_j_max": two_j_max, "us_a_point": {k: round(v, 2) for k, v in best.items()}}
+            row |= {"ratio": round(best["lammps"] / best["native"], 1)}
+            row |= {"difference": float((np.abs(a - b).max(axis=0) / np.abs(b).max(axis=0)).max())}
+            if "native_forces" in best:
+                row["ratio_of_forces"] = round(best["lammps_forces"] / best["native_forces"], 1)
+            print(json.dumps(row), flush=True)
+
+
+def first_call() -> None:
+    """CPU seconds of a process that imports the engine and computes one point, from what was compiled before."""
+    code = (
+        "import time, numpy as np; from dftune.trainables.descriptors.bispectrum import bispectrum\n"
+        "from dftune.trainables.descriptors.settings import BispectrumSettings\n"
+        "bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), np.ones(1, int), (1, 1, 1), BispectrumSettings())\n"
+        "print(time.process_time())"
+    )
+    runs = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(REPEATS)]
+    print(json.dumps({"case": "import and first call", "cpu_s": round(min(runs), 2)}), flush=True)
+
+
+def free_energy(path: Path) -> None:
+    """CPU seconds from a structure to its free energy, without and with forces, of a model that is warm."""
+    from dftune import Model
+
+    model, atoms = Model.load(path), bulk("Al", cubic=True)
+    for forces in ("none", "mean"):
+        runs = [cpu(model.predict, atoms, forces=forces) for _ in range(1 + REPEATS)][1:]
+        print(
+            json.dumps({"case": f"4 atoms to a free energy, forces {forces}", "cpu_s": round(min(runs), 3)}), flush=True
+        )
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: version(name) for name in ("numba", "lammps", "numpy")} | {"cpus": os.cpu_count()}))
+    engines()
+    first_call()
+    if len(sys.argv) > 2:
+        free_energy(Path(sys.argv[2]))

@@ -1,0 +1,163 @@
+"""The native engine against LAMMPS, and against a formula that shares nothing with either."""
+
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
+from dftune.trainables.descriptors.lammps_engine import ON_GRID_SHIFT, frame
+from dftune.trainables.descriptors.native import engine
+from dftune.trainables.descriptors.native.images import MOST_IMAGES, images_of
+from dftune.trainables.descriptors.native.tables import RFAC0, triples
+from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.errors import InputError
+
+TRICLINIC = np.array([[4.1, 0.1, -0.3], [1.3, 3.9, 0.2], [-0.7, 0.4, 4.4]])  # Å
+POSITIONS = np.random.default_rng(0).uniform(size=(3, 3)) @ TRICLINIC
+SMALL = BispectrumSettings(cutoff=4.68, two_j_max=4)
+
+
+def native(cell, positions, grid, settings, **more):
+    numbers = np.full(len(positions), 13)
+    return bispectrum(cell, positions, numbers, grid, settings, dtype=np.float64, **more)
+
+
+def lammps(cell, positions, grid, settings):
+    """Of LAMMPS, for atoms that are where ``positions`` says once it has moved them."""
+    moved = positions - np.full(3, ON_GRID_SHIFT) @ frame(cell)[1].T
+    return native(cell, moved, grid, settings.model_copy(update={"engine": "lammps"}))
+
+
+def displaced(cell_of_ase):
+    rng = np.random.default_rng(1)
+    return cell_of_ase.cell.array, cell_of_ase.positions + rng.normal(scale=0.1, size=cell_of_ase.positions.shape)
+
+
+CASES = {
+    "one atom": (np.diag([3.0, 3.1, 3.2]), np.array([[0.1, 0.2, 0.3]]), (3, 2, 5)),
+    "cubic": (*displaced(bulk("Al", cubic=True)), (4, 5, 4)),
+    "supercell": (*displaced(bulk("Al", cubic=True) * (2, 2, 1)), (3, 5, 4)),
+    "triclinic": (TRICLINIC, POSITIONS, (3, 5, 4)),
+    "left-handed": (TRICLINIC[[1, 0, 2]], POSITIONS, (3, 4, 5)),
+    "thin": (np.diag([1.5, 9.0, 2.0]), np.array([[0.2, 0.1, 0.7], [0.9, 5.0, 0.0]]), (2, 5, 3)),
+    "vacuum": (np.diag([4.0, 4.0, 60.0]), np.array([[0.0, 0.0, 1.0], [2.0, 2.0, 3.0]]), (2, 2, 30)),
+}
+
+
+@pytest.mark.parametrize("two_j_max", [2, 6, 8, 10, 14])
+@pytest.mark.parametrize("case", CASES)
+def test_descriptors_are_those_of_lammps(case, two_j_max):
+    cell, positions, grid = CASES[case]
+    for cutoff in (2.5, 4.68) if two_j_max == 6 else (4.68,):
+        settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)
+        found, expected = native(cell, positions, grid, settings), lammps(cell, positions, grid, settings)
+        assert (np.abs(found - expected).max(axis=0) / np.abs(expected).max(axis=0)).max() < 1e-12
+
+
+def third_moments(points, atoms, settings):
+    """B_{j1 j2 j} = (j+1) <f_j1 f_j2 f_j>, the mean over the unit quaternions q (docs/physics.md).
+
+    f_j(q) = U_j(q_0) + Σ_a f_c(r_a) U_j(q·q_a) with the Chebyshev polynomials U_j and the quaternions q_a of the atoms.
+    """
+    n = 3 * settings.two_j_max // 2 + 1
+    angle = 2 * np.pi * (np.arange(n) + 0.5) / n
+    x, w = np.polynomial.legendre.leggauss(n // 2 + 1)
+    a, g, i = (v.ravel() for v in np.meshgrid(angle, angle, np.arange(len(x)), indexing="ij"))
+    c, s = np.sqrt((1 + x[i]) / 2), np.sqrt((1 - x[i]) / 2)
+    p, m = (a + g) / 2, (a - g) / 2
+    q, weight = np.stack([c * np.cos(p), c * np.sin(p), s * np.cos(m), s * np.sin(m)], axis=1), w[i] / 2 / n**2
+    found = []
+    for point in points:
+        d = atoms - point
+        r = np.linalg.norm(d, axis=1)
+        d, r = d[r < settings.cutoff], r[r < settings.cutoff]
+        theta = RFAC0 * np.pi * r / settings.cutoff
+        of_atoms = np.column_stack([np.cos(theta), np.sin(theta)[:, None] * d / r[:, None]])
+        cosines = q @ np.concatenate([[[1, 0, 0, 0]], of_atoms]).T
+        switch = np.concatenate([[1.0], 0.5 * (np.cos(np.pi * r / settings.cutoff) + 1)])
+        u = [np.ones_like(cosines), 2 * cosines]
+        for _ in range(settings.two_j_max - 1):
+            u.append(2 * cosines * u[-1] - u[-2])
+        f = [values @ switch for values in u]
+        found.append([(j + 1) * (weight * f[j1] * f[j2] * f[j]).sum() for j1, j2, j in triples(settings.two_j_max)])
+    return np.array(found)
+
+
+def test_descriptors_are_third_moments_of_a_density_on_the_three_sphere():
+    grid, settings = (2, 2, 3), BispectrumSettings(cutoff=4.2, two_j_max=6)
+    points = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3) @ TRICLINIC
+    lattice = np.array(list(product(range(-3, 4), repeat=3))) @ TRICLINIC
+    expected = third_moments(points, (POSITIONS[:, None] + lattice).reshape(-1, 3), settings)
+    np.testing.assert_allclose(native(TRICLINIC, POSITIONS, grid, settings), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("two_j_max", [2, 6, 10, 14])
+def test_forces_are_finite_differences(two_j_max):
+    settings, grid = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max), (2, 3, 2)
+    gradient = np.random.default_rng(1).normal(size=(prod(grid), settings.n_components))
+    gradient /= np.abs(native(TRICLINIC, POSITIONS, grid, settings)).max(axis=0)
+    found = bispectrum_forces(TRICLINIC, POSITIONS, np.full(3, 13), grid, settings, gradient)
+    expected, step = np.zeros((3, 3)), 1e-3  # Å
+    for atom, axis in product(range(3), range(3)):
+        for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            moved = POSITIONS.copy()
+            moved[atom, axis] += shift * step
+            expected[atom, axis] -= weight * (gradient * native(TRICLINIC, moved, grid, settings)).sum() / (12 * step)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+def test_forces_are_those_of_lammps():
+    grid = (3, 5, 4)
+    gradient = np.random.default_rng(1).normal(size=(prod(grid), SMALL.n_components))
+    of = {
+        name: bispectrum_forces(
+            TRICLINIC, POSITIONS, np.full(3, 13), grid, SMALL.model_copy(update={"engine": name}), gradient
+        )
+        for name in ("native", "lammps")
+    }
+    np.testing.assert_allclose(of["native"], of["lammps"], rtol=1e-5, atol=1e-6 * np.abs(of["lammps"]).max())
+
+
+def test_threads_and_chunks_give_the_same_numbers(monkeypatch):
+    cell, positions, grid = CASES["supercell"]
+    whole = native(cell, positions, grid, SMALL)
+    gradient = np.random.default_rng(1).normal(size=whole.shape)
+    forces = bispectrum_forces(cell, positions, np.full(16, 13), grid, SMALL, gradient)
+    monkeypatch.setattr(engine, "CHUNK", 7)
+    assert (native(cell, positions, grid, SMALL, threads=3) == whole).all()
+    assert (native(cell, positions, grid, SMALL, points=range(11, 50), threads=2) == whole[11:50]).all()
+    again = bispectrum_forces(cell, positions, np.full(16, 13), grid, SMALL, gradient, threads=3)
+    np.testing.assert_allclose(again, forces, rtol=1e-12, atol=1e-12 * np.abs(forces).max())
+
+
+def test_a_large_cell_repeats_the_descriptors_of_a_small_one():
+    small, many = bulk("Al", cubic=True), bulk("Al", cubic=True) * (5, 4, 6)  # 480 atoms in many boxes
+    settings = BispectrumSettings(cutoff=5.5, two_j_max=2)
+    expected = native(small.cell.array, small.positions, (2, 2, 2), settings).reshape(2, 2, 2, -1)
+    found = native(many.cell.array, many.positions, (10, 8, 12), settings)
+    np.testing.assert_allclose(found, np.tile(expected, (5, 4, 6, 1)).reshape(found.shape), rtol=1e-11)
+
+
+@pytest.mark.parametrize("cutoff", [0.7, 2.5, 9.0])
+@pytest.mark.parametrize("cell", [TRICLINIC, TRICLINIC[[1, 0, 2]], np.diag([4.0, 4.0, 60.0])])
+def test_the_boxes_hold_every_image_that_a_point_may_see(cell, cutoff):
+    images = images_of(cell, POSITIONS, cutoff)
+    n = int(np.ceil(cutoff / min(abs(np.linalg.eigvals(cell))))) + 2
+    lattice = np.array(list(product(range(-n, n + 1), range(-n, n + 1), range(-n, n + 1)))) @ cell
+    inside = POSITIONS @ np.linalg.inv(cell) % 1.0 @ cell
+    every = (inside[:, None] + lattice).reshape(-1, 3)
+    for point in np.random.default_rng(2).uniform(size=(5, 3)) @ cell:
+        near = np.linalg.norm(images.positions - point, axis=1) < cutoff
+        assert near.sum() == (np.linalg.norm(every - point, axis=1) < cutoff).sum()
+    box = ((images.positions - images.origin) / images.width).astype(int)
+    flat = np.ravel_multi_index(tuple(box.T), tuple(images.n_boxes))
+    assert (np.diff(flat) >= 0).all()
+    assert (np.searchsorted(flat, np.arange(prod(images.n_boxes) + 1)) == images.first).all()
+
+
+def test_more_images_than_memory_holds_are_refused():
+    with pytest.raises(InputError, match=rf"periodic images lie within the cutoff .* more than {MOST_IMAGES:,}; give"):
+        native(np.diag([0.02, 0.02, 0.02]), np.zeros((1, 3)), (2, 2, 2), SMALL)

@@ -1,0 +1,56 @@
+"""The two engines compared on atoms of the user's own."""
+
+import time
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bispectrum import bispectrum
+from .settings import BispectrumSettings
+
+POINTS = 2_000  # grid points that are compared, about: whole rows of z
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EngineComparison:
+    """What the engines gave and took.
+
+    difference: the largest |B_native - B_lammps| of each component, divided by its largest |B|; the largest of all.
+    n_points: grid points that were compared.
+    microseconds: CPU time a grid point of one thread, by engine.
+    """
+
+    difference: float
+    n_points: int
+    microseconds: dict[str, float]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they differ by no more than the shift of 1e-7 Å that LAMMPS needs for atoms on grid points."""
+        return self.difference < 1e-6
+
+
+def compare_engines(
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+) -> EngineComparison:
+    """Compute some grid points with both; arguments and errors as ``bispectrum``."""
+    rows = min(max(1, POINTS // grid[2]), prod(grid[:2]))
+    points = range(rows * grid[2])
+    found, microseconds = dict[str, NDArray[Any]](), dict[str, float]()
+    for engine in ("native", "lammps"):
+        with_engine = settings.model_copy(update={"engine": engine})
+        bispectrum(cell, positions, numbers, grid, with_engine, points=range(grid[2]))  # loads or compiles it
+        started = time.process_time()
+        found[engine] = bispectrum(cell, positions, numbers, grid, with_engine, points=points, dtype=np.float64)
+        microseconds[engine] = (time.process_time() - started) / len(points) * 1e6
+    largest = np.abs(found["lammps"]).max(axis=0)
+    difference = float((np.abs(found["native"] - found["lammps"]).max(axis=0) / largest).max())
+    return EngineComparison(difference, len(points), microseconds)

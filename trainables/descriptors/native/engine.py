@@ -1,0 +1,136 @@
+"""Descriptors and forces of a cell by the compiled kernels, shared by threads."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..settings import BispectrumSettings
+from .images import Images, images_of
+from .tables import Tables, tables
+
+CHUNK = 1024  # grid points of one call of a kernel; 91 doubles each are 0.7 MB
+Float64 = NDArray[np.float64]
+Grid = tuple[int, int, int]
+
+
+def bispectrum(
+    cell: Float64,
+    positions: Float64,
+    grid: Grid,
+    settings: BispectrumSettings,
+    *,
+    points: range,
+    dtype: type[np.floating] = np.float32,
+    threads: int = 1,
+) -> NDArray[Any]:
+    """As ``descriptors.bispectrum.bispectrum``, of checked input."""
+    kernel = _describe_kernel()
+    images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
+    values = np.empty((len(points), settings.n_components), dtype)
+
+    def compute(part: range) -> None:
+        found = np.empty((len(part), settings.n_components))
+        kernel(
+            _coordinates(cell, grid, part), *_neighbours(images, settings), *_wigner(table),
+            table.products, table.cg, table.scale, found,
+        )  # fmt: skip
+        values[part.start - points.start : part.stop - points.start] = found
+
+    for _ in _in_threads(compute, _chunks(points), threads):
+        pass
+    return values
+
+
+def forces(
+    cell: Float64,
+    positions: Float64,
+    grid: Grid,
+    settings: BispectrumSettings,
+    gradient: NDArray[np.floating],
+    threads: int = 1,
+) -> Float64:
+    """As ``descriptors.bispectrum.bispectrum_forces``, of checked input."""
+    kernel = _forces_kernel()
+    images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
+
+    def compute(part: range) -> Float64:
+        found = np.zeros(images.positions.shape)
+        g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
+        kernel(
+            _coordinates(cell, grid, part), g, *_neighbours(images, settings), *_wigner(table),
+            table.y_products, table.y_cg, table.y_scale, table.y_rows, found,
+        )  # fmt: skip
+        return found
+
+    total = np.zeros(images.positions.shape)
+    for found in _in_threads(compute, _chunks(range(len(gradient))), threads):
+        total += found
+    by_atom = np.zeros(positions.shape)
+    np.add.at(by_atom, images.owner, total)
+    return by_atom
+
+
+def _neighbours(images: Images, settings: BispectrumSettings) -> tuple[Any, ...]:
+    weights = np.ones(len(images.positions))
+    return (
+        images.positions, weights, images.first, images.n_boxes, images.origin, images.width, float(settings.cutoff)
+    )  # fmt: skip
+
+
+def _wigner(table: Tables) -> tuple[Any, ...]:
+    return table.two_j_max, table.n_monomials, table.first, table.rows, table.coefficients, table.radial
+
+
+def _chunks(points: range) -> Iterator[range]:
+    for start in range(points.start, points.stop, CHUNK):
+        yield range(start, min(start + CHUNK, points.stop))
+
+
+def _coordinates(cell: Float64, grid: Grid, points: range) -> Float64:
+    """(n_points, 3) [Å]."""
+    index = np.unravel_index(np.arange(points.start, points.stop), grid)
+    return np.stack([i / n for i, n in zip(index, grid, strict=True)], axis=1) @ cell
+
+
+def _in_threads(function: Any, parts: Iterator[range], threads: int) -> Iterator[Any]:
+    """Results in the order of the parts.  The kernels run outside of Python's lock."""
+    if threads == 1:
+        yield from map(function, parts)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(function, parts)
+
+
+@cache
+def _describe_kernel() -> Any:
+    from .compiled import ready
+    from .kernel import describe
+
+    ready("descriptors", lambda: _call(describe, "products", "cg", "scale"))
+    return describe
+
+
+@cache
+def _forces_kernel() -> Any:
+    from .adjoint import pull_back
+    from .compiled import ready
+
+    _describe_kernel()
+    ready("forces", lambda: _call(pull_back, "y_products", "y_cg", "y_scale", "y_rows", gradient=True))
+    return pull_back
+
+
+def _call(kernel: Any, *names: str, gradient: bool = False) -> None:
+    """One grid point and one atom."""
+    settings = BispectrumSettings(cutoff=1.0, two_j_max=2)
+    images, table = images_of(4.0 * np.eye(3), np.full((1, 3), 0.5), 1.0), tables(2)
+    out = np.zeros(images.positions.shape) if gradient else np.empty((1, settings.n_components))
+    known = (np.zeros((1, settings.n_components)),) if gradient else ()
+    kernel(
+        np.zeros((1, 3)), *known, *_neighbours(images, settings), *_wigner(table),
+        *(getattr(table, name) for name in names), out,
+    )  # fmt: skip
