@@ -27,7 +27,7 @@ def write_traceback(error: BaseException, folder: Path | None = None) -> Path:
     for place in (folder, Path(tempfile.gettempdir())):
         if place is not None and place.is_dir():
             try:
-                (place / name).write_text(text, encoding="utf-8")
+                (place / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             except OSError:  # a full disk, say
                 continue
             return place / name

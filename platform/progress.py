@@ -3,6 +3,7 @@
 import sys
 import time
 
+from ..trainables.errors import printable
 from ..trainables.progress import Progress as Progress
 from ..trainables.progress import Silent as Silent
 
@@ -26,13 +27,13 @@ class Terminal:
         self._tasks: dict[str, int] = {}
 
     def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(printable(text), markup=False, highlight=False)
 
     def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
         if stage not in self._tasks:
             self._bars.start()
             self._tasks[stage] = self._bars.add_task(stage, total=total, text="")
-        self._bars.update(self._tasks[stage], completed=done, total=total, text=text)  # type: ignore[arg-type]
+        self._bars.update(self._tasks[stage], completed=done, total=total, text=printable(text))  # type: ignore[arg-type]
 
     def end(self, stage: str) -> None:
         self._tasks.pop(stage, None)
@@ -54,7 +55,7 @@ class Plain:
         self._last: dict[str, tuple[float, int]] = {}
 
     def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:5.0f} s] {text}", file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self._started:5.0f} s] {printable(text)}", file=sys.stderr, flush=True)
 
     def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
         now = time.monotonic()

@@ -22,7 +22,7 @@ from ..searchers import Method, SearchTask
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
 from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest, probes
 from ..trainables.data.location import absolute
-from ..trainables.errors import InputError, did_you_mean, one_line
+from ..trainables.errors import InputError, did_you_mean, key_of, one_line, printable
 from ..trainables.files import read_text
 from ..trainables.kind import Kind
 from ..trainables.kinds import KINDS, kind_of
@@ -36,7 +36,7 @@ from .methods import (
     refuse_taken_names,
     score_of,
 )
-from .tables import Budget, Compare, Resources, Scheduler
+from .tables import Budget, Compare, Resources, Scheduler, WrongType, refuse_text_for_numbers
 
 
 class SpecError(InputError):
@@ -177,7 +177,10 @@ class StudySpec(BaseModel):
         """
         model = method_of(self.of_kind, self.method, own).options
         try:
+            refuse_text_for_numbers(model, self.options)
             return model.model_validate(self.options)
+        except WrongType as error:
+            raise SpecError(f"[options] of method {self.method}: {error}") from None
         except ValidationError as error:
             raise SpecError(f"[options] of method {self.method}: {_explain(error, model)}") from error
 
@@ -281,9 +284,13 @@ class StudySpec(BaseModel):
             **values,
         }
         try:
+            if not as_it_was:
+                refuse_text_for_numbers(model, filled)
             spec = model.model_validate(filled, context={"own": own, "as_it_was": as_it_was})
         except ValidationError as error:
             raise SpecError(_explain(error, model)) from error
+        except WrongType as error:
+            raise SpecError(str(error)) from None
         if not as_it_was:
             spec.method_options(own)
         return spec
@@ -317,10 +324,11 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     A misspelt key comes first: that another one is missing is often its consequence.
     """
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"] if part not in ("int", "float", "choice") or part == first["loc"][-1]]
-    key = ".".join(place)
+    place = first["loc"]
+    of_range = place[:1] == ("space",) and len(place) > 2  # then the type of the range stands behind its name
+    key = ".".join([str(place[0]), key_of(place[1:2]), *map(str, place[3:])]) if of_range else key_of(place)
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; {did_you_mean(place[-1], _known_keys(model, first['loc']))}"
+        return f"unknown key '{printable(key)}'; {did_you_mean(str(place[-1]), _known_keys(model, place))}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
     if first["type"].startswith("union_tag"):

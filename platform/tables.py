@@ -1,8 +1,55 @@
 """The tables of a study file that all kinds of surrogates share."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..trainables.errors import InputError
+
+
+class WrongType(InputError):
+    """A text, or true, stands where a number belongs."""
+
+
+def refuse_text_for_numbers(model: type[BaseModel], values: Any, *, place: str = "") -> None:
+    """Refuse "5" and true for 5, which pydantic would take: a study file says what it means.
+
+    Args:
+        model: what the values are checked against afterwards.
+        values: as given, by name.
+        place: key of the values, with a dot at its end.
+
+    Raises:
+        WrongType: naming the key and the value.
+    """
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if name not in model.model_fields:
+            continue
+        types = list(_types(model.model_fields[name].annotation))
+        key, a_number = f"{place}{name}", bool({int, float} & set(types))
+        takes_text = str in types or bool in types or any(isinstance(part, str) for part in types)
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if a_number and not takes_text and isinstance(part, (str, bool)):
+                raise WrongType(f"key '{key}': needs a number, got {part!r}")
+        for part in types:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                refuse_text_for_numbers(part, value, place=f"{key}.")
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The types of a union or of the members of a tuple, and the values of a literal; nothing of a mapping."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif origin is Literal:
+        yield from get_args(annotation)
+    elif origin in (Union, UnionType, tuple, list):
+        for part in get_args(annotation):
+            yield from _types(part)
+    elif origin is None:
+        yield annotation
 
 
 class Resources(BaseModel):

@@ -5,11 +5,22 @@ names the file, key or snapshot, what is wrong there, and the remedy.  Anything 
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+# Commands to terminals, marks that turn the direction of writing, and halves of characters.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+# What pydantic adds to a place: the types of a union that it tried.
+_TRIED = {"int", "float", "str", "bool", "none"}
 
 
 class DftuneError(Exception):
@@ -48,10 +59,25 @@ def one_line(error: "ValidationError | BaseException | str", most: int | None = 
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())[:most]
+        return printable(" ".join(str(error).split())[:most])
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}" if place else first["msg"]
+    place, said = key_of(first["loc"]), printable(first["msg"])
+    return f"{place}: {said[0].lower()}{said[1:]}" if place else said
+
+
+def key_of(place: Sequence[int | str]) -> str:
+    """The key that an error of pydantic is about, as the user wrote it: without the names of types that were tried."""
+    first, *rest = place or ("",)
+    named = [part for part in rest if not (isinstance(part, str) and (part in _TRIED or "[" in part))]
+    return printable(".".join(map(str, [first, *named])))
+
+
+def printable(text: str) -> str:
+    """A text, whoever wrote it, so that it cannot command a terminal: control characters become ``\\x1b`` and the like.
+
+    Line ends and tabs stay.  All that goes to a terminal passes here.
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from .options import studies_option
 from .plan import plan
+from .tables import echo
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -138,6 +139,6 @@ def _print(model: type["BaseModel"], text_of: Callable[[Any], str], output: Path
         raise click.UsageError(one_line(error)) from error
     text = text_of(spec)
     if output is None:
-        return click.echo(text, nl=False)
+        return echo(text.removesuffix("\n"))
     write_text(output, text)
-    click.echo(f"written: {output}", err=True)
+    echo(f"written: {output}", err=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .options import address_option, json_option
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 
 @click.command()
@@ -46,8 +46,8 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
         ("without a search", baseline_rows(compared)),
         ("scores", score_rows(compared)),
     ):
-        click.echo(f"{heading}:")
+        echo(f"{heading}:")
         if rows:
             print_table(rows)
-        click.echo()
-    click.echo(f"report: {compared.folder / 'report.html'}\n        {compared.folder / 'report.md'}")
+        echo()
+    echo(f"report: {compared.folder / 'report.html'}\n        {compared.folder / 'report.md'}")

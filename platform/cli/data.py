@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import dataset_argument, dataset_type, folder_argument, json_option
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ...trainables.kind import Data
@@ -68,9 +68,9 @@ def data_import(
         test=_ids(test),
         source=source,
         pseudopotentials=pseudopotentials,
-        report=lambda line: click.echo(line, err=True),
+        report=lambda line: echo(line, err=True),
     )
-    click.echo(f"{len(made.snapshots)} snapshots in {made.path}")
+    echo(f"{len(made.snapshots)} snapshots in {made.path}")
 
 
 def _open(dataset: str) -> "Data":
@@ -99,7 +99,7 @@ def data_copy(source: str, destination: str) -> None:
     """
     from ...trainables.data.mirror import copy_dataset
 
-    click.echo(f"{copy_dataset(source, destination)} files in {destination}")
+    echo(f"{copy_dataset(source, destination)} files in {destination}")
 
 
 @data.command("show")
@@ -116,7 +116,7 @@ def data_show(dataset: str, as_json: bool) -> None:
     if as_json:
         return print_json(opened.to_dict())
     for line in opened.lines():
-        click.echo(line)
+        echo(line)
     print_table(opened.rows(), units=opened.units)
 
 
@@ -137,4 +137,4 @@ def data_check(dataset: str, as_json: bool) -> None:
     if rows:
         print_table(rows, units=opened.units)
     for line in opened.checked_lines():
-        click.echo(line)
+        echo(line)

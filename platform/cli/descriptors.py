@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .options import address_option, dataset_argument, json_option
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ...trainables.descriptors.settings import BispectrumSettings
@@ -84,7 +84,7 @@ def descriptors_compute(
             progress.end("descriptors")
             if said := opened.not_stored(settings):
                 progress.say(said)
-    click.echo(f"{settings}: {len(missing)} computed, {len(opened.snapshots) - len(missing)} there already, in {place}")
+    echo(f"{settings}: {len(missing)} computed, {len(opened.snapshots) - len(missing)} there already, in {place}")
 
 
 @descriptors.command("check")
@@ -275,11 +275,11 @@ def _show_screen(found: "Screen") -> None:
     ]
     print_table(rows, units={"cutoff": "Å", "kernel_ridge": "1 - R²", "cost": "µs/grid point"})
     best = found.recommended
-    click.echo(f"\nrecommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
+    echo(f"\nrecommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
     if found.regret is not None:
-        click.echo(f"  its trained error is {100 * found.regret:.0f} % above that of the best setting")
+        echo(f"  its trained error is {100 * found.regret:.0f} % above that of the best setting")
     if found.qualities:
-        click.echo("how well the scores rank the trained errors (τ = 1: perfectly):")
+        echo("how well the scores rank the trained errors (τ = 1: perfectly):")
         for quality in found.qualities:
-            click.echo(f"  {quality}")
-    click.echo(f"table and figures: {found.folder}")
+            echo(f"  {quality}")
+    echo(f"table and figures: {found.folder}")

@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 if it failed, 2 after wrong usage.
 """
 
+import io
 import sys
 from typing import Any
 
@@ -26,10 +27,21 @@ class Cli(click.Group):
     A user's mistake is one line.  Of any other error the traceback is in a file, and the line says where.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's.  Where the terminal or file takes no Greek letters, they are escaped."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+        except click.ClickException as error:
+            from ...trainables.errors import printable
+
+            error.message = printable(error.message)  # type: ignore[misc]
+            raise
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             from ..bugs import last_words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import dataset_argument, folder_argument, json_option
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ...trainables.kind import Job, Prediction
@@ -74,7 +74,7 @@ def model_show(model: Path, as_json: bool) -> None:
     card = Model.open(model).card
     if as_json:
         return print_json(card.model_dump(mode="json"))
-    click.echo("\n".join(card.lines()))
+    echo("\n".join(card.lines()))
 
 
 @model.command("predict")
@@ -165,7 +165,7 @@ def model_predict(
             found.append(_Found.of(one.name, prediction, files))
     _print_found(found, as_json)
     for note in opened.surrogate.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
         raise failed
 
@@ -197,14 +197,14 @@ def _print_found(found: list[_Found], as_json: bool) -> None:
     if as_json:
         return print_json([one.values for one in found])
     if len(found) == 1:
-        click.echo("\n".join(found[0].lines))
+        echo("\n".join(found[0].lines))
     elif found:
         print_table([one.row for one in found], units=found[0].units)
     for one in found:
         for file in one.files:
-            click.echo(f"written: {file}")
+            echo(f"written: {file}")
         for text in one.warnings:
-            click.echo(f"warning: {one.name}: {text}", err=True)
+            echo(f"warning: {one.name}: {text}", err=True)
 
 
 @model.command("check")
@@ -238,17 +238,17 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
     if as_json:
         print_json({"same_dataset": same, "differences": differences, **check.to_dict()})
     else:
-        click.echo("mean |prediction - reference|:\n")
+        echo("mean |prediction - reference|:\n")
         print_table(check.rows())
-        click.echo("\n".join(["", *check.accuracy.lines()]))
+        echo("\n".join(["", *check.accuracy.lines()]))
         if not same:
-            click.echo("another dataset than the one it was trained on: nothing stated to compare with")
+            echo("another dataset than the one it was trained on: nothing stated to compare with")
         elif not differences:
-            click.echo("the stated accuracy is confirmed")
+            echo("the stated accuracy is confirmed")
         for note in opened.surrogate.notes:
-            click.echo(note, err=True)
+            echo(note, err=True)
     if figure is not None:
         check.draw(figure)
-        click.echo(f"written: {figure}", err=True)
+        echo(f"written: {figure}", err=True)
     if differences:
         raise click.ClickException(f"the stated accuracy is not confirmed: {'; '.join(differences)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import json_option, ledger_option, studies_option
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
@@ -79,7 +79,7 @@ def plan(
         return print_json(_json(found))
     _show(found)
     if figure is not None:
-        click.echo(f"\nfigure: {figure}")
+        echo(f"\nfigure: {figure}")
 
 
 def _json(found: "Plan") -> dict[str, Any]:
@@ -97,14 +97,14 @@ def _json(found: "Plan") -> dict[str, Any]:
 
 def _show(found: "Plan") -> None:
     low, middle, high = found.trial_seconds
-    click.echo(
+    echo(
         f"from {found.n_measured} trials: {middle:.3g} s of training ({low:.3g} to {high:.3g}), forecast within "
         f"{100 * found.error:.0f} % from the others (median);\n"
         f"a new process takes {found.overhead.start:.3g} s more, a slot is {found.slot}"
     )
     scale, unit = found.time_unit
     share, hours = (found.gpus, "GPU-hours") if found.gpus else (1.0, "slot-hours")
-    click.echo(f"\ntime to result [{unit}] by slots:")
+    echo(f"\ntime to result [{unit}] by slots:")
     print_table(
         [
             {"method": method, "trained": _range([t.trained for t in some])}
@@ -112,7 +112,7 @@ def _show(found: "Plan") -> None:
             for method, some in found.timings.items()
         ]
     )
-    click.echo(f"\n{hours} reserved by slots, and the most slots that are used at least half of the time:")
+    echo(f"\n{hours} reserved by slots, and the most slots that are used at least half of the time:")
     print_table(
         [
             {"method": method, "half used": max((t.slots for t in some if t.utilisation >= 0.5), default=None)}
@@ -122,9 +122,9 @@ def _show(found: "Plan") -> None:
     )
     if found.besides:
         stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.besides.items())
-        click.echo(f"\nbesides, as measured: {stages}")
+        echo(f"\nbesides, as measured: {stages}")
     for method, reason in found.left_out.items():
-        click.echo(f"left out: {method}: {reason}", err=True)
+        echo(f"left out: {method}: {reason}", err=True)
 
 
 def _range(numbers: list[int]) -> str:

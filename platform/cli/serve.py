@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .options import address_option, folder_argument
+from .tables import echo
 
 
 @click.command("serve")
@@ -89,7 +90,7 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
             with served(settings, host=host, port=port, address=address, say=progress.say) as (opened, check):
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 progress.say(f"{model} is served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
-                click.echo(_curl(url, opened.surrogate.example(), token is not None))
+                echo(_curl(url, opened.surrogate.example(), token is not None))
                 while True:
                     time.sleep(2)
                     check()

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
-from .tables import print_json, print_table
+from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ..ledger.ledger import LedgerTrial
@@ -31,7 +29,7 @@ def show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
         print_table(rows(trials, spec))
     for trial in trials:
         if trial.failure:
-            click.echo(f"trial {trial.number} failed: {trial.failure}")
+            echo(f"trial {trial.number} failed: {trial.failure}")
 
 
 def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
@@ -40,30 +38,30 @@ def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
 
     spec, kind = found.spec, found.spec.of_kind
     if placement := found.placement():
-        click.echo(f"\n{placement['concurrent']} trials at once; {placement['explanation']}")
+        echo(f"\n{placement['concurrent']} trials at once; {placement['explanation']}")
     if said := kind.remark(t.result for t in found.trials()):
-        click.echo(f"\n{said}")
+        echo(f"\n{said}")
     qualities = found.score_qualities()
     if qualities:
-        click.echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
-        click.echo("regret: by how much the value of the best-scored trial exceeds the best):")
+        echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
+        echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
-            click.echo(f"  {quality}")
+            echo(f"  {quality}")
     if spec.cost is not None and (front := found.pareto_front()):
-        click.echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
+        echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
         rows = [{spec.cost: t.cost, spec.minimize: t.value, "trial": t.number, **t.config} for t in front]
         measures = {spec.minimize: spec.value_measure, spec.cost: spec.cost_measure}
         units = {name: measure.unit for name, measure in measures.items() if measure.unit}
         print_table(rows, units)
     if explanation := found.explanation():
-        click.echo("\n" + "\n".join(explanation))
+        echo("\n" + "\n".join(explanation))
     if conclusion is None:
-        return click.echo(f"\nnot ended; go on with `dftune study resume {spec.name}`")
-    click.echo(f"\nchosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
-    click.echo(f"  {describe(found.trials()[conclusion.trial].config)}")
-    click.echo("\n" + "\n".join(kind.accuracy(conclusion.accuracy).lines()))
+        return echo(f"\nnot ended; go on with `dftune study resume {spec.name}`")
+    echo(f"\nchosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
+    echo(f"  {describe(found.trials()[conclusion.trial].config)}")
+    echo("\n" + "\n".join(kind.accuracy(conclusion.accuracy).lines()))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
-    click.echo(f"\ntime: {spent}")
+    echo(f"\ntime: {spent}")
     if (found.folder / "model").is_dir():
-        click.echo(f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}")
-    click.echo(f"ledger:  {found.place}")
+        echo(f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}")
+    echo(f"ledger:  {found.place}")

@@ -1,6 +1,5 @@
 """`dftune study`: run, resume, watch and stop studies, show them, export their surrogates."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ from .options import address_option, folder_argument, json_option, ledger_option
 from .show_study import show_conclusion, show_study, show_trials
 from .show_watch import as_values, left, say
 from .submit import study_submit
-from .tables import print_json, print_table
+from .tables import echo, json_text, print_json, print_table
 
 
 def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -115,7 +114,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
             found = Study.open(name, studies, ledger)
             view = found.look()
         except InputError as error:
-            click.echo(f"warning: {error}", err=True)
+            echo(f"warning: {error}", err=True)
             continue
         at = view.last_sign
         rows.append(
@@ -136,7 +135,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
     if rows:
         print_table([row | {"last_sign": _ago(row["last_sign"])} for row in rows])
     else:
-        click.echo(f"no study in {studies if ledger is None else 'this ledger'}; start one with `dftune study run`")
+        echo(f"no study in {studies if ledger is None else 'this ledger'}; start one with `dftune study run`")
 
 
 @study.command("watch")
@@ -165,13 +164,13 @@ def study_watch(name: str, interval: float, studies: Path, ledger: str | None, a
     try:
         for event in found.watch(interval):
             if as_json:
-                click.echo(json.dumps(as_values(event), ensure_ascii=False))
+                echo(json_text(as_values(event)))
             else:
                 say(event, found, progress)
             end = event
     except KeyboardInterrupt:
         progress.close()
-        return click.echo("no longer watched; the study goes on", err=True)
+        return echo("no longer watched; the study goes on", err=True)
     finally:
         progress.close()
     if end is not None and end.view.state != "ended":
@@ -203,7 +202,7 @@ def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> 
     from ..progress import for_terminal
     from ..study.study import Study
 
-    click.echo(Study.open(name, studies, ledger).stop(timeout=timeout, progress=for_terminal()))
+    echo(Study.open(name, studies, ledger).stop(timeout=timeout, progress=for_terminal()))
 
 
 @study.command("show")
@@ -276,9 +275,9 @@ def study_plot(
 
     drawn = Study.open(name, studies, ledger).plot(output, form)
     for path in drawn.paths:
-        click.echo(path)
+        echo(path)
     for figure, reason in drawn.left_out.items():
-        click.echo(f"left out: {figure}: {reason}", err=True)
+        echo(f"left out: {figure}: {reason}", err=True)
 
 
 @study.command("export")
@@ -296,7 +295,7 @@ def study_export(name: str, destination: Path, studies: Path, ledger: str | None
     from ..study.study import Study
 
     Study.open(name, studies, ledger).export(destination)
-    click.echo(f"model in {destination}; try `dftune model show {destination}`")
+    echo(f"model in {destination}; try `dftune model show {destination}`")
 
 
 def _ago(time: str | None) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import dataset_type, json_option, ledger_option
+from .tables import echo
 
 
 @click.command("submit")
@@ -73,4 +74,4 @@ def study_submit(
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)

@@ -1,15 +1,41 @@
 """Printed results: JSON for programs, plain tables for people."""
 
 import json
+import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 
+def echo(text: object = "", err: bool = False) -> None:
+    """Print a line, or several, for people.  Names and texts of files may be in it: they cannot command a terminal."""
+    from ...trainables.errors import printable
+
+    click.echo(printable(str(text)), err=err)
+
+
 def print_json(value: Any) -> None:
     """Print a result for programs."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that any program reads, in any encoding.  A number that is not finite is null, as JSON has none."""
+    from ...trainables.errors import CONTROL
+
+    wide = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf8sig")
+    text = json.dumps(_finite(value), indent=indent, default=str, allow_nan=False, ensure_ascii=not wide)
+    return CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None = None) -> None:
@@ -22,7 +48,7 @@ def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None 
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(names))]
     numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
     for line in [heads, *cells]:
-        click.echo("  ".join(_aligned(line, widths, numeric)).rstrip())
+        echo("  ".join(_aligned(line, widths, numeric)).rstrip())
 
 
 def _aligned(line: Iterable[str], widths: Iterable[int], right: Iterable[bool]) -> list[str]:

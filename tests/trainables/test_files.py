@@ -3,7 +3,7 @@ import resource
 import pytest
 
 from dftune.trainables.errors import InputError
-from dftune.trainables.files import atomic, sha256, write_text
+from dftune.trainables.files import atomic, read_text, sha256, write_text
 
 
 def failing(path, fill):
@@ -93,3 +93,21 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_whatever_mark_an_editor_set_before_it(tmp_path, encoding):
+    (tmp_path / "text").write_text('name = "ε"', encoding=encoding)
+    assert read_text(tmp_path / "text") == 'name = "ε"'
+
+
+def test_what_is_no_text_or_too_much_of_it_is_refused(tmp_path):
+    (tmp_path / "text").write_bytes(b"name = \xe5")
+    with pytest.raises(InputError, match=r"text: no UTF-8 text \(byte 7\); save it as UTF-8"):
+        read_text(tmp_path / "text")
+    with pytest.raises(InputError, match="larger than"):
+        read_text(tmp_path / "text", most=7)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_text(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "none")
