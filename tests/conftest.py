@@ -6,6 +6,7 @@ A test that takes ``shared``, the DFT data outside the repository, is marked ``s
 """
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.tests.places import ROOT, SHARED
+from dftune.tests.plugins import install
 from dftune.tests.postgresql_server import Server, programs
 from dftune.tests.toy_kind import ToyKind
 from dftune.trainables.data.dataset import Dataset
@@ -123,6 +125,15 @@ def toy() -> Iterator[ToyKind]:
     KINDS.add("toy", kind)
     yield kind
     del KINDS._ours["toy"]
+
+
+@pytest.fixture(scope="session")
+def with_toy(tmp_path_factory) -> dict[str, str]:
+    """The environment of a new process in which the toy kind is installed, as a plug-in."""
+    folder = tmp_path_factory.mktemp("plugins")
+    made = "from dftune.tests.toy_kind import ToyKind\nTOY = ToyKind()"
+    install(folder, "toy_plugin", {"toy": "toy_plugin:TOY"}, made, group="dftune.kinds")
+    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ class ToySettings(BaseModel, extra="forbid"):
 
 class ToyConfig(BaseModel, extra="forbid"):
     rate: float = 0.5
-    steps: int = 3
+    epochs: int = 3
+    pause: float = 0.0  # seconds after each epoch
 
     @classmethod
     def of(cls, values: Any) -> "ToyConfig":
@@ -29,7 +31,7 @@ class ToyConfig(BaseModel, extra="forbid"):
         except ValidationError as error:
             raise InputError(one_line(error)) from error
 
-    epochs, seen_by_scores = property(lambda self: self.steps), property(lambda self: ("rate", self.rate))
+    seen_by_scores = property(lambda self: ("rate", self.rate))
 
 
 class Numbers(Data):
@@ -138,12 +140,13 @@ class ToyKind(Kind):
         x, y = data.train.T
         slopes = np.array([np.random.default_rng(seed).normal() for seed in seeds])
         for epoch in range(1, config.epochs + 1):
+            time.sleep(config.pause)
             slopes += config.rate * ((y * x).mean() - slopes * (x * x).mean()) / (x * x).mean()
             last = {"epoch": epoch, "seconds": 0.0, "points": epoch * len(x)}
             last["best_error"] = _error(slopes, data.validation)
             report(last)
-        if not np.isfinite(slopes).all():
-            raise TrainingFailed("the slopes are not finite; lower the rate")
+            if not np.isfinite(slopes).all():
+                raise TrainingFailed("the slopes are not finite; lower the rate")
         return Line(slopes, tuple(seeds), last)
 
     def judge(self, trained: Line, data: Points, test: Any) -> Line:

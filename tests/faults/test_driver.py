@@ -7,34 +7,34 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from dftune import Study
 
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("toy")]
 
-def write_spec(folder, dataset, **changes):
-    values = {"method": "random", "epochs": 40, **changes}
+
+def write_spec(folder, numbers, *, trials, epochs):
+    """A study file of the toy kind: one trial at a time, which takes half a second an epoch."""
     text = f"""
 name = "faulty"
-dataset = "{dataset.path}"
-method = "{values["method"]}"
-trials = {values["trials"]}
+dataset = "{numbers}"
+method = "random"
+trials = {trials}
 initializations = 1
-descriptors = {{ cutoff = 4.0, two_j_max = 4 }}
-[space]
-width = {{ type = "int", low = 4, high = 32, log = true }}
-[config]
-n_layers = 1
-epochs = {values["epochs"]}
-patience = 1000
-batch_size = 256
+resources = {{ concurrent = 1 }}
+config = {{ epochs = {epochs}, pause = 0.5 }}
+space = {{ rate = {{ type = "float", low = 0.1, high = 0.9 }} }}
 """
     (folder / "faulty.toml").write_text(text)
     return folder / "faulty.toml"
 
 
-def start(*arguments, cwd):
+def start(*arguments, cwd, env):
     return subprocess.Popen(
         [sys.executable, "-m", "dftune.platform.cli.main", *map(str, arguments)],
         cwd=cwd,
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,17 +42,20 @@ def start(*arguments, cwd):
     )
 
 
-def finished(folder) -> dict[int, tuple]:
-    """Finished trials as any SQLite client sees them, without waiting for the process that writes."""
+def rows(folder, query) -> list[tuple]:
+    """What any SQLite client sees in the ledger, without waiting for the process that writes; [] before it is there."""
     try:
         with sqlite3.connect(f"file:{folder / 'ledger.db'}?mode=ro", uri=True) as database:
-            rows = database.execute(
-                "SELECT t.number, v.value, t.datetime_complete FROM trials t JOIN trial_values v USING (trial_id) "
-                "WHERE t.state = 'COMPLETE'"
-            ).fetchall()
+            return database.execute(query).fetchall()
     except sqlite3.OperationalError:
-        return {}
-    return {number: rest for number, *rest in rows}
+        return []
+
+
+def finished(folder) -> dict[int, tuple]:
+    """Value and end of each finished trial."""
+    values = "trials t JOIN trial_values v USING (trial_id) WHERE t.state = 'COMPLETE'"
+    found = rows(folder, f"SELECT t.number, v.value, t.datetime_complete FROM {values}")
+    return {number: rest for number, *rest in found}
 
 
 def wait_for(condition, process, seconds=600.0):
@@ -63,31 +66,27 @@ def wait_for(condition, process, seconds=600.0):
         time.sleep(0.1)
 
 
-def test_a_driver_killed_in_mid_study_loses_no_finished_trial(described, tmp_path):
-    spec, folder = write_spec(tmp_path, described, trials=4, epochs=8), tmp_path / "studies" / "faulty"
-    driver = start("study", "run", spec, cwd=tmp_path)
+def test_a_driver_killed_in_mid_study_loses_no_finished_trial(local_ray, numbers, with_toy, tmp_path):
+    spec, folder = write_spec(tmp_path, numbers, trials=3, epochs=4), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
     wait_for(lambda: len(finished(folder)) >= 1, driver)
     driver.kill()
     driver.wait()
     before = finished(folder)
-    assert len(before) < 4, "killed in the middle of the study"
+    assert len(before) < 3, "killed in the middle of the study"
 
-    resumed = start("study", "resume", "faulty", cwd=tmp_path)
+    resumed = start("study", "resume", "faulty", cwd=tmp_path, env=with_toy)
     out, err = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, err
     after = finished(folder)
     assert {number: after[number] for number in before} == before, "finished trials are as they were"
-    assert sorted(after) == list(range(4)), "each trial ran to its end, none twice"
+    assert sorted(after) == list(range(3)), "each trial ran to its end, none twice"
     assert "chosen: trial" in out
 
-    undisturbed = Study(
-        "undisturbed",
-        described,
-        studies=tmp_path,
-        **Study.open("faulty", tmp_path / "studies").spec.model_dump(exclude={"name", "dataset"}),
-    )
-    undisturbed.run()
     disturbed = Study.open("faulty", tmp_path / "studies")
+    settings = disturbed.spec.model_dump(exclude={"name", "dataset", "config"})
+    undisturbed = Study("undisturbed", numbers, studies=tmp_path, config={"epochs": 4}, **settings)
+    undisturbed.run()
     assert [(t.config, t.seed, t.value) for t in undisturbed.trials()] == [
         (t.config, t.seed, t.value) for t in disturbed.trials()
     ], "equal seeds give equal studies"
@@ -95,9 +94,9 @@ def test_a_driver_killed_in_mid_study_loses_no_finished_trial(described, tmp_pat
     assert undisturbed.conclusion().accuracy == disturbed.conclusion().accuracy
 
 
-def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(described, tmp_path):
-    spec, folder = write_spec(tmp_path, described, trials=200), tmp_path / "studies" / "faulty"
-    driver = start("study", "run", spec, cwd=tmp_path)
+def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(numbers, with_toy, tmp_path):
+    spec, folder = write_spec(tmp_path, numbers, trials=200, epochs=2), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
     wait_for(lambda: len(finished(folder)) >= 1, driver)
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=600)
@@ -109,10 +108,10 @@ def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(described, tmp_path):
     assert not list(folder.rglob("*.part"))
 
 
-def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(described, tmp_path):
-    spec, folder = write_spec(tmp_path, described, trials=200, epochs=4000), tmp_path / "studies" / "faulty"
-    driver = start("study", "run", spec, cwd=tmp_path)
-    wait_for(lambda: (folder / "ledger.db").exists() and Study.open("faulty", tmp_path / "studies").trials(), driver)
+def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(numbers, with_toy, tmp_path):
+    spec, folder = write_spec(tmp_path, numbers, trials=200, epochs=4000), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
+    wait_for(lambda: rows(folder, "SELECT number FROM trials"), driver)
     os.killpg(driver.pid, signal.SIGINT)
     for line in driver.stderr:
         if "stopping" in line:

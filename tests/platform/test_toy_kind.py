@@ -53,7 +53,7 @@ def by_hand(toy, numbers, tmp_path_factory):
     """The folder of a model that was trained here."""
     data = toy.open(str(numbers))
     training, test = toy.split_for_training(data, toy.settings())
-    config = ToyConfig(steps=9)
+    config = ToyConfig(epochs=9)
     trained = toy.train(config, training, seeds=[1, 2], report=lambda report: None)
     accuracy = toy.judge(trained, training, test).accuracy
     card = toy.card("by-hand", data, toy.settings(), config, [1, 2], accuracy)
@@ -77,7 +77,7 @@ def test_the_commands_show_predict_and_check_a_model(by_hand, numbers, tmp_path)
     (tmp_path / "four").write_text("4.0")
     shown = run("model", "show", by_hand)
     assert shown.startswith("surrogate from study by-hand, dataset numbers\n")
-    assert "rate 0.5, steps 9" in shown
+    assert "rate 0.5, epochs 9" in shown
     (found,) = json.loads(run("model", "predict", by_hand, tmp_path / "three", "--json"))
     assert found["y"] == Model.open(by_hand).predict(3.0).to_dict()["y"]
     table = run("model", "predict", by_hand, tmp_path / "three", tmp_path / "four")

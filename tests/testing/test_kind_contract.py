@@ -22,7 +22,7 @@ NAN = {"rate": math.nan}
 
 
 def test_the_toy_kind_keeps_the_contract(numbers):
-    check_kind(ToyKind(), numbers, 2.0, hyperparameters={"steps": 4}, failing=NAN, impossible=-1.0)
+    check_kind(ToyKind(), numbers, 2.0, hyperparameters={"epochs": 4}, failing=NAN, impossible=-1.0)
 
 
 def test_the_ldos_kind_keeps_the_contract(fresh_al4):

@@ -75,8 +75,8 @@ def relative(configs, batch, seed):
     return [c.rate / sum(other.rate for other in configs) for c in configs]
 
 
-def of_the_steps(configs, batch, seed):
-    return [float(c.steps) for c in configs]
+def of_the_epochs(configs, batch, seed):
+    return [float(c.epochs) for c in configs]
 
 
 def scaling(configs, batch, seed):
@@ -86,7 +86,7 @@ def scaling(configs, batch, seed):
 
 def training(configs, batch, seed):
     for config in configs:
-        config.steps += 1
+        config.epochs += 1
     return rate(configs, batch, seed)
 
 
@@ -123,7 +123,7 @@ class ElsewhereOther:
         (at_random, "with one seed .* has the scores"),
         (ranked, "with the configs in another order"),
         (relative, "among others, and .* alone"),
-        (of_the_steps, "but scores see the same of both"),
+        (of_the_epochs, "but scores see the same of both"),
         (scaling, "it changes its mini-batch"),
         (training, "it changes its configs"),
         (Locked(), "it cannot be sent to another process: TypeError: cannot pickle"),
@@ -131,7 +131,7 @@ class ElsewhereOther:
     ],
 )
 def test_the_contract_sees_each_fault(points, function, text):
-    configs = [ToyConfig(rate=0.2), ToyConfig(rate=0.4), ToyConfig(rate=0.2, steps=4)]
+    configs = [ToyConfig(rate=0.2), ToyConfig(rate=0.4), ToyConfig(rate=0.2, epochs=4)]
     with pytest.raises(AssertionError, match=text):
         check_score(Score(function, 3, "faulty", kind="toy"), TOY, points, configs)
 
