@@ -18,6 +18,7 @@ import ray
 from dftune import BispectrumSettings, Model
 from dftune.cluster.connection import connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
+from dftune.platform.serve.proxy import ENVIRONMENT
 from dftune.tests.places import ROOT, SHARED
 from dftune.tests.plugins import install
 from dftune.tests.postgresql_server import Server, programs
@@ -68,9 +69,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def local_ray():
-    """The embedded Ray that a user gets, shared by the session."""
-    with connected():
-        yield
+    """The embedded Ray that a user gets, shared by the session; `dftune serve` tells it what its web server needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with connected():
+            yield
 
 
 @pytest.fixture(scope="session")

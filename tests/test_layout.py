@@ -89,6 +89,7 @@ ALLOWED = {
     "platform/figures/trials.py": {"optuna"},
     "platform/ledger": {"optuna", "sqlalchemy"},
     "platform/serve/endpoint.py": {"ray"},
+    "platform/serve/proxy.py": {"ray"},
     "platform/serve/server.py": {"ray"},
     "platform/study": {"ray"},
     "platform/submit": {"ray"},

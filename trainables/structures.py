@@ -12,10 +12,11 @@ from ase.data import atomic_numbers
 
 from .cells import StructureError as StructureError
 from .cells import check_cell
-from .errors import one_line
+from .errors import TooLarge, one_line
 from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
+MOST_ATOMS = 100_000  # of one structure
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
 
@@ -96,20 +97,31 @@ def read_extended_xyz(text: str) -> ase.Atoms:
 
 
 def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
-    """Refuse what cannot be predicted.
+    """Refuse what cannot be predicted, but for atoms on top of each other (``check_distances``).
 
     Args:
         atoms: the structure.
         species: chemical symbols that the model knows.
 
     Raises:
-        StructureError: no atoms, not finite, not periodic, of other species, or with atoms on top of each other.
+        StructureError: no atoms, not finite, not periodic, or of other species.
+        TooLarge: too many atoms.
     """
     if not atoms.pbc.all():
         raise StructureError("the structure is not periodic in three dimensions; give it a cell")
+    if len(atoms) > MOST_ATOMS:
+        raise TooLarge(f"the structure has {len(atoms):,} atoms, more than {MOST_ATOMS:,}; use a smaller one")
     check_cell(np.array(atoms.cell), atoms.positions)
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
+
+
+def check_distances(atoms: ase.Atoms) -> None:
+    """Refuse atoms on top of each other.  It takes the longest of all checks, a second for 300,000 atoms.
+
+    Raises:
+        StructureError: two atoms, or images of one, closer than ``NEAREST_ATOMS``.
+    """
     distance = closest(np.array(atoms.cell), atoms.positions, NEAREST_ATOMS)
     if distance is not None:
         raise StructureError(

@@ -119,6 +119,14 @@ class Job(Protocol):
         return []
 
 
+class Answer(BaseModel):
+    """JSON of a prediction: the fields of its ``to_dict``, and their units."""
+
+    model_config = ConfigDict(extra="allow")
+
+    units: dict[str, str] = Field(description="name of a field -> its unit")
+
+
 class Surrogate(Protocol):
     """A trained surrogate, ready to predict.  A kind writes ``class MySurrogate(Surrogate)``.
 
@@ -127,6 +135,7 @@ class Surrogate(Protocol):
     size_unit: what ``Job.size`` counts.
     request: model of the JSON body that asks for a prediction; besides ``structure``, its fields are what can be asked.
     formats: content types of a body that is a structure alone, besides JSON -> what it is.
+    answer: model of the JSON of a prediction, for the endpoint's description of itself.
     """
 
     card: Any
@@ -135,6 +144,7 @@ class Surrogate(Protocol):
     size_unit: ClassVar[str] = ""
     request: ClassVar[type[BaseModel]]
     formats: ClassVar[Mapping[str, str]] = {}
+    answer: ClassVar[type[Answer]] = Answer
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings().items()]
     if spec.serve is not None:
         env.append(_from_secret("DFTUNE_TOKEN", _secret(spec), "token"))
+        middlewares = "dftune.platform.serve.proxy.middlewares"
+        env.append({"name": "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "value": middlewares})
     if spec.ledger_secret is not None and container == "ray-head":  # where the study itself runs
         env.append(_from_secret("DFTUNE_LEDGER", spec.ledger_secret, "url"))
     return {

@@ -1,12 +1,10 @@
 """`dftune serve`: a surrogate as an HTTP endpoint."""
 
-import json
 import os
 import signal
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -69,6 +67,7 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
 
     from ...trainables.errors import one_line
     from ..progress import for_terminal
+    from ..serve.page import curl
     from ..serve.server import served
     from ..serve.settings import TOKEN, EndpointSettings, digest, read_token
 
@@ -90,15 +89,9 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
             with served(settings, host=host, port=port, address=address, say=progress.say) as (opened, check):
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 progress.say(f"{model} is served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
-                echo(_curl(url, opened.surrogate.example(), token is not None))
+                echo(curl(url, opened.surrogate.example(), with_token=token is not None))
                 while True:
                     time.sleep(2)
                     check()
         except KeyboardInterrupt:
             progress.say("ended")
-
-
-def _curl(url: str, body: dict[str, Any], with_token: bool) -> str:
-    """A request to paste."""
-    token = """ -H "Authorization: Bearer $DFTUNE_TOKEN\"""" if with_token else ""
-    return f"curl {url}/v1/predict{token} -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"

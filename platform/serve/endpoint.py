@@ -11,10 +11,11 @@ from ray.serve import Application
 
 from ...trainables.kind import Kind
 from ..model.model import Model
-from .settings import TOKEN, EndpointError, EndpointSettings, digest
-from .web import RETRY_AFTER, web_app
+from .settings import RETRY_AFTER, TOKEN, EndpointError, EndpointSettings, digest
+from .web import web_app
 
-SPARE = 16  # requests that a replica takes beside those it predicts or has waiting: to refuse them, and /healthz
+AT_ONCE = 10_000  # requests that Serve hands to a replica, which refuses more than it can take itself: so none is held
+# back unheard, nor /healthz behind them
 
 
 @serve.deployment
@@ -49,8 +50,9 @@ def application_of(settings: EndpointSettings, kind: Kind | None = None) -> Appl
     return Endpoint.options(  # type: ignore[attr-defined]
         num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-        max_ongoing_requests=1 + settings.queue + SPARE,
-        max_queued_requests=SPARE,
+        max_ongoing_requests=AT_ONCE,
+        max_queued_requests=AT_ONCE,  # while no replica stands; `proxy.py` answers them
+        health_check_period_s=2.0,  # so soon a dead replica is seen, and another one started
         backpressure_config={"retry_after_s": RETRY_AFTER},
         max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5.0,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ...cluster.connection import ClusterError, connected
 from ...trainables.errors import one_line
 from ..model.model import Model
+from .proxy import ENVIRONMENT
 from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
 
 NAME = "dftune"  # of the application on its cluster
@@ -44,6 +45,8 @@ def served(
     model = Model.open(settings.model)
     if address is None and "RAY_ADDRESS" not in os.environ:
         _check_port(host, port)  # of this machine
+    for name, value in ENVIRONMENT.items():  # of the processes of an embedded Ray
+        os.environ.setdefault(name, value)
     say("starting Ray" if address is None else f"joining Ray at {address}")
     with connected(address):
         from ray import serve  # after the environment is set that Ray reads when it is imported

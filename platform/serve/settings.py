@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from ...trainables.errors import InputError
 
 TOKEN = "DFTUNE_TOKEN"  # in the environment: the token that an endpoint asks for
+RETRY_AFTER = 5  # seconds, said to whom is turned away for now
 LEAST_TOKEN = 16  # characters
 HOW = "`openssl rand -hex 32` makes one"
 
@@ -38,6 +39,7 @@ class EndpointSettings(BaseModel):
         description="largest structure, in the unit that the model counts",
     )
     body: int = Field(default=8 * 2**20, ge=1024, description="largest request [bytes]")
+    body_time: float = Field(default=10.0, gt=0, le=86_400, description="for a request to send its body [s]")
     token_sha256: str | None = Field(
         default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the token; default of DFTUNE_TOKEN"
     )

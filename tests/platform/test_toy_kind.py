@@ -116,8 +116,8 @@ def test_the_endpoint_of_a_model_asks_its_surrogate_for_everything(by_hand):
         415,
         {"detail": "content type text/plain; send application/json"},
     )
-    body = asked(app, "/openapi.json")[1]["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
-    assert body["application/json"]["schema"]["properties"].keys() == {"structure"}
+    schemas = asked(app, "/openapi.json")[1]["components"]["schemas"]
+    assert schemas["Request"]["properties"].keys() == {"structure"}
 
 
 # ---------------------------------------------------------------- a study

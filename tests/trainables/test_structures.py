@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from ase.io.trajectory import Trajectory
 
-from dftune.trainables.structures import StructureError, check_structure, read_structures
+from dftune.trainables.errors import TooLarge
+from dftune.trainables.structures import StructureError, check_distances, check_structure, read_structures
 
 ALUMINIUM = ase.build.bulk("Al", cubic=True)
 
@@ -95,8 +96,19 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
     ],
 )
 def test_a_structure_that_cannot_be_predicted_is_refused(change, text):
+    def check(atoms):
+        check_structure(atoms, ["Al"])
+        check_distances(atoms)
+
     atoms = ALUMINIUM.copy()
-    check_structure(atoms, ["Al"])
+    check(atoms)
     change(atoms)
     with pytest.raises(StructureError, match=text):
-        check_structure(atoms, ["Al"])
+        check(atoms)
+
+
+def test_more_atoms_than_any_grid_would_take_are_refused():
+    atoms = ase.Atoms("Al", cell=[900, 900, 900], pbc=True)
+    check_structure(ase.Atoms(["Al"] * 100_000, cell=atoms.cell, pbc=True), ["Al"])
+    with pytest.raises(TooLarge, match="100,001 atoms, more than 100,000"):
+        check_structure(ase.Atoms(["Al"] * 100_001, cell=atoms.cell, pbc=True), ["Al"])

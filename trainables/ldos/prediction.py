@@ -54,6 +54,7 @@ UNITS = {
     "gap": "eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
+LEFT_OUT = ("density", "symbols", "cell")  # of JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +125,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; all but the density and the structure."""
-        left_out = ("density", "symbols", "cell")
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LEFT_OUT}
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
         return plain | {"warnings": self.warnings}
 

@@ -15,7 +15,9 @@ from ..data.dataset import Dataset, Snapshot
 from ..descriptors.bispectrum import bispectrum
 from ..errors import DatasetError, ModelError
 from ..kind import Surrogate
-from ..structures import check_structure, read_structures
+from ..structures import check_distances, check_structure, read_structures
+from ..surrogate import Answer
+from .answer import PredictAnswer
 from .card import LdosCard
 from .check import LdosCheck, check_terms
 from .config import SurrogateConfig
@@ -48,6 +50,7 @@ class LdosSurrogate(Surrogate):
     size_unit: ClassVar[str] = "grid points"
     request: ClassVar[type[BaseModel]] = PredictRequest
     formats: ClassVar[Mapping[str, str]] = FORMATS
+    answer: ClassVar[type[Answer]] = PredictAnswer
 
     def __init__(self, card: LdosCard, network: Network, scaling: Scaling) -> None:
         self.card, self.network, self.scaling = card, network, scaling
@@ -131,12 +134,12 @@ class LdosSurrogate(Surrogate):
         Raises:
             StructureError: not periodic, of other species, or with atoms on top of each other.
             ModelError: as ``options``, or a grid that is none.
-            TooLarge: a grid that is too large.
+            TooLarge: a grid that is too large, or too many atoms.
         """
         check_structure(structure, self.card.species)
         options, cell = self.options(**asked), np.array(structure.cell)
         grid = options["grid"]
-        return LdosJob(
+        job = LdosJob(
             self.card,
             self.network,
             self.scaling,
@@ -145,6 +148,8 @@ class LdosSurrogate(Surrogate):
             temperature=options["temperature"],
             forces=options["forces"],
         )
+        check_distances(structure)  # last, so that the size of the grid bounds the work
+        return job
 
     def _temperature(self, temperature: float | None) -> float:
         """The electronic temperature to predict at [K]."""

@@ -24,6 +24,7 @@ from dftune.cluster.launch.nodes import settings, to_yaml
 from dftune.cluster.launch.ray_up import Machines, ray_up_config
 from dftune.cluster.launch.slurm import SlurmJob, slurm_script
 from dftune.platform.cli.main import cli
+from dftune.platform.serve.proxy import ENVIRONMENT
 from dftune.platform.serve.settings import EndpointError
 
 BIN = Path(sys.prefix) / "bin"
@@ -532,7 +533,9 @@ def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, repli
     assert deployment.ray_actor_options["num_gpus"] == share
     secret = {"name": "DFTUNE_TOKEN", "valueFrom": {"secretKeyRef": {"name": "dftune-endpoint", "key": "token"}}}
     for pod in (spec["rayClusterConfig"]["headGroupSpec"], *spec["rayClusterConfig"]["workerGroupSpecs"]):
-        assert secret in pod["template"]["spec"]["containers"][0]["env"]
+        environment = pod["template"]["spec"]["containers"][0]["env"]
+        assert secret in environment
+        assert all({"name": name, "value": value} in environment for name, value in ENVIRONMENT.items())
     assert "kubectl create secret generic dftune-endpoint --from-literal=token=" in text
 
 

@@ -145,7 +145,7 @@ def test_the_endpoint_says_what_it_serves(endpoint, model):
     asked = paths["/v1/predict"]["post"]["parameters"]
     assert [p["name"] for p in asked] == ["quantity", "temperature", "forces"]
     assert asked[0]["schema"]["enum"] == ["density", "ldos"]
-    assert set(paths) == {"/healthz", "/v1/model", "/v1/predict"}
+    assert set(paths) == {"/", "/healthz", "/v1/model", "/v1/predict"}
     assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
     assert json.loads(ask(endpoint, "/healthz", token=None)[2]) == {"status": "ok"}
 
@@ -288,6 +288,38 @@ def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
     for connection in gone:
         connection.close()
     until_answered(endpoint, "/v1/predict", atoms, TOKEN, seconds=60)  # all four to their ends take two minutes
+
+
+def replica(application: str) -> int:
+    """The process of an application's replica."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_text().startswith(f"ray::ServeReplica:{application}:"):
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("no replica")
+
+
+def test_a_killed_replica_is_said_and_comes_back(endpoint, atoms):
+    large, path = as_json(atoms.repeat((5, 5, 5))), "/hurried/v1/predict"
+    until_answered(endpoint, path, atoms, None, seconds=120)
+    answers = []
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(ask, endpoint, path, {"structure": large}, token=None)
+        time.sleep(0.5)
+        os.kill(replica("hurried"), signal.SIGKILL)
+        answers.append(under_way.result())
+    deadline = time.monotonic() + 120
+    while answers[-1][0] != 200:
+        started = time.monotonic()
+        answers.append(ask(endpoint, "/hurried/healthz", token=None))
+        assert time.monotonic() - started < 30, "no silence"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for status, headers, content in answers[:-1]:
+        assert (status, headers["Retry-After"], list(json.loads(content))) == (503, "5", ["detail"]), content
+    assert ask(endpoint, "/v1/model")[0] == 200, "the other one never noticed"
 
 
 def test_an_endpoint_that_others_reach_has_a_token(folder, tmp_path, monkeypatch):

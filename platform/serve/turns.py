@@ -1,0 +1,89 @@
+"""Work that takes turns: one at a time in a thread, a bounded number waits, and what nobody waits for is ended."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fastapi import HTTPException
+
+from ...trainables.kind import Tell
+from .settings import RETRY_AFTER
+
+T = TypeVar("T")
+
+
+class _GivenUp(Exception):
+    """Nobody waits for this any more."""
+
+
+class Places:
+    """A bounded number of requests at once.
+
+    Args:
+        most: so many.
+        doing: what they do, for who is turned away.
+    """
+
+    def __init__(self, most: int, doing: str) -> None:
+        self._most, self._doing, self._taken, self._lock = most, doing, 0, threading.Lock()
+
+    def take(self) -> None:
+        """Raises HTTPException: 503, all are taken."""
+        with self._lock:
+            if self._taken >= self._most:
+                raise HTTPException(
+                    503,
+                    f"{self._taken} requests {self._doing} already; try again in {RETRY_AFTER} s",
+                    {"Retry-After": str(RETRY_AFTER)},
+                )
+            self._taken += 1
+
+    def give_back(self, _: Any = None) -> None:
+        with self._lock:
+            self._taken -= 1
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A place inside the block; raises as ``take``."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.give_back()
+
+
+class Turns:
+    """One thing at a time, and so many that wait.
+
+    Args:
+        queue: so many.
+        doing: what they do or wait for, for who is turned away.
+    """
+
+    def __init__(self, queue: int, doing: str) -> None:
+        self._places, self._worker = Places(1 + queue, doing), ThreadPoolExecutor(1, "turns")
+
+    async def run(self, work: Callable[[Tell], T]) -> T:
+        """The result of some work, when its turn has come and it is done.
+
+        It is ended, at the next progress that it tells, when nobody waits for it any more.
+
+        Raises:
+            HTTPException: 503, as many wait as may.
+        """
+        self._places.take()
+        given_up = threading.Event()
+
+        def progress(what: str, done: int, total: int) -> None:
+            if given_up.is_set():
+                raise _GivenUp
+
+        future = self._worker.submit(work, progress)
+        future.add_done_callback(self._places.give_back)  # not before the thread is free
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            given_up.set()

@@ -1,0 +1,97 @@
+"""What stands before Serve's web server: an answer always, and errors in one form."""
+
+import asyncio
+import time
+
+import pytest
+
+from dftune.platform.serve.proxy import AnswerAlways
+from dftune.tests.platform.serve.asgi import ask, request
+
+
+def answering(status, body, kind=b"text/plain"):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        for n, part in enumerate(body):
+            await send({"type": "http.response.body", "body": part, "more_body": n + 1 < len(body)})
+
+    return app
+
+
+async def silent(scope, receive, send):
+    await asyncio.sleep(1000)
+
+
+async def ended(scope, receive, send):
+    """As Serve, whose replica died with the request."""
+
+
+@pytest.mark.parametrize(
+    "status, body, kind",
+    [(200, [b"a", b"b"], b"text/plain"), (422, [b'{"detail": "so"}'], b"application/json")],
+)
+def test_what_the_endpoint_answers_passes_as_it_is(status, body, kind):
+    answer = ask(AnswerAlways(answering(status, body, kind)), "/")
+    assert (answer.status, answer.content, answer.headers["content-type"]) == (status, b"".join(body), kind.decode())
+
+
+@pytest.mark.parametrize("given, status", [(404, 404), (408, 504), (500, 500), (503, 503)])
+def test_errors_of_serve_as_text_come_in_our_form(given, status):
+    answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"])), "/")
+    again = "; try again in 5 s" if status == 503 else ""
+    assert (answer.status, answer.json()) == (status, {"detail": f"Serve says this{again}"})
+    assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
+
+
+def test_a_replica_that_dies_with_a_request_is_said_at_once():
+    answer = ask(AnswerAlways(ended), "/")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json() == {"detail": "the process that predicts has ended and starts again; try again in 5 s"}
+
+
+def test_nobody_waits_in_silence_for_a_replica_that_starts():
+    questions = []
+
+    def stand():
+        questions.append(time.monotonic())
+        return len(questions) < 2
+
+    app = AnswerAlways(silent, stand, patience=0.05)
+
+    async def many():
+        return await asyncio.gather(*(request(app, "/") for _ in range(20)))
+
+    assert {a.status for a in asyncio.run(many())} == {503}
+    assert len(questions) == 2, "all were told by one question"
+
+
+def test_a_long_prediction_is_waited_for():
+    async def slowly(scope, receive, send):
+        await asyncio.sleep(0.3)
+        await answering(200, [b"done"])(scope, receive, send)
+
+    def away():
+        raise RuntimeError("the controller is away")
+
+    for stand in (lambda: True, away):
+        assert ask(AnswerAlways(slowly, stand, patience=0.05), "/").content == b"done"
+
+
+def test_a_client_that_goes_away_ends_what_it_asked_for():
+    cancelled = []
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def leave():
+        asked = asyncio.ensure_future(request(AnswerAlways(app), "/"))
+        await asyncio.sleep(0.05)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    asyncio.run(leave())
+    assert cancelled

@@ -1,0 +1,37 @@
+"""The JSON of a prediction, as a model: what the endpoint says of its answers."""
+
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, create_model
+
+from ..surrogate import Answer
+from .prediction import LEFT_OUT, UNITS, Prediction
+
+# Arrays by their names: a list of numbers each but those of vectors.
+VECTORS = {"forces", "forces_std"}
+
+
+def _plain(name: str, hint: Any) -> Any:
+    """The type that a field has in JSON."""
+    if hint == NDArray[np.float64]:
+        return list[float]
+    if hint == NDArray[np.float64] | None:
+        return list[list[float]] | None if name in VECTORS else list[float] | None
+    return hint
+
+
+def _answer() -> type[Answer]:
+    hints = get_type_hints(Prediction)
+    found: dict[str, Any] = {
+        f.name: (_plain(f.name, hints[f.name]), Field(description=f"[{UNITS[f.name]}]" if f.name in UNITS else ""))
+        for f in fields(Prediction)
+        if f.name not in LEFT_OUT
+    }
+    found["warnings"] = (list[str], Field(description="reasons to trust the numbers less"))
+    return create_model("PredictAnswer", __base__=Answer, __doc__="What is predicted of a structure.", **found)
+
+
+PredictAnswer = _answer()
