@@ -27,6 +27,7 @@ ROOMS = [
     "trainables/drawing",
     "trainables/near_atoms",
     "trainables/cells",
+    "trainables/lammps_files",
     "trainables/structures",
     "trainables/descriptors",
     "trainables/data",

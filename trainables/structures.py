@@ -1,7 +1,10 @@
 """Atomic structures from users: read from files, and checked before anything is computed.  Lengths in Å."""
 
+import codecs
 import re
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import ase
@@ -12,7 +15,8 @@ from ase.data import atomic_numbers
 
 from .cells import StructureError as StructureError
 from .cells import check_cell
-from .errors import TooLarge, one_line
+from .errors import TooLarge, did_you_mean, one_line
+from .lammps_files import DATA, DUMP, HEAD, format_of, read_lammps
 from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
@@ -20,37 +24,106 @@ MOST_ATOMS = 100_000  # of one structure
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
 
-def read_structures(path: str | Path, frames: str = "-1") -> list[ase.Atoms]:
+def read_structures(
+    path: str | Path, frames: str = "-1", *, format: str | None = None, types: Sequence[str] = ()
+) -> list[ase.Atoms]:
     """Configurations of a file that ASE reads.
 
     Args:
-        path: the file; extended XYZ, POSCAR, CIF, ASE trajectory, output of most DFT codes, ...
+        path: the file; extended XYZ, POSCAR, CIF, ASE trajectory, LAMMPS data and dump, output of most DFT codes, ...
         frames: which of them, as in Python: ``-1`` the last, ``:`` all, ``0:100:10`` every tenth of the first 100.
+        format: ASE's name of the format; by default what name and content say.
+        types: chemical symbols of LAMMPS' types 1, 2, ..., where a file of LAMMPS does not say them.
 
     Raises:
         StructureError: missing or unreadable, or without such frames.
     """
-    path = Path(path)
+    path, index = Path(path), _index(frames)
     if not path.is_file():
         raise StructureError(f"{path}: no such file")
+    if format is not None and format not in ase.io.formats.ioformats:
+        raise StructureError(f"ASE has no format '{format}'; {did_you_mean(format, ase.io.formats.ioformats)}")
+    with _without_mark(path) as readable:
+        found = _read(readable, path, index, format, types)
+    if not found:
+        raise StructureError(f"{path}: has no frame {frames}")
+    return found
+
+
+def _index(frames: str) -> slice:
+    """The range of frames that a text says.  Raises StructureError: none."""
     try:
         index = ase.io.formats.string2index(frames)
         if isinstance(index, int):
             index = slice(index, index + 1 or None)  # empty, and not another frame, where there are fewer
-        if not isinstance(index, slice):
+        if not isinstance(index, slice) or index.step == 0:
             raise ValueError(frames)
     except (ValueError, TypeError):
         raise StructureError(f"frames '{frames}': give a number as -1, or a range as : or 0:100:10") from None
+    return index
+
+
+def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequence[str]) -> list[ase.Atoms]:
+    """``read_structures`` from ``file``, which is ``path`` to people."""
     try:
-        kind = ase.io.formats.filetype(str(path))
-        found = [] if kind in NOT_FILES else ase.io.read(path, index, kind, do_not_split_by_at_sign=True)
+        with file.open("rb") as stream:
+            head = stream.read(HEAD).decode("utf-8", errors="replace").replace("\r\n", "\n")
+        form = form or format_of(head) or ase.io.formats.filetype(str(file))
+        if form not in NOT_FILES:
+            single = ase.io.formats.ioformats[form].single
+            wanted = slice(-1, None) if single else index  # ASE reads the one structure by this index alone
+            if form in (DATA, DUMP):
+                found = read_lammps(file, form, wanted, head, types)
+            elif types:
+                raise StructureError(f"types are for LAMMPS' files, and this is one of {form}; leave them out")
+            else:
+                found = ase.io.read(file, wanted, form, do_not_split_by_at_sign=True)
+            return list(found)[index] if single else list(found)
+    except StructureError as error:
+        raise StructureError(f"{path}: {error}") from None
     except Exception as error:  # ASE's hundred readers raise whatever their parsing runs into
-        raise StructureError(f"{path}: ASE cannot read it: {one_line(error) or type(error).__name__}") from error
-    if kind in NOT_FILES:
-        raise StructureError(f"{path}: {kind} is not read, for safety; convert it to extended XYZ or CIF")
-    if not found:
-        raise StructureError(f"{path}: has no frame {frames}")
-    return list(found)
+        named = f" as {form}" if form else ""
+        raise StructureError(
+            f"{path}: ASE cannot read it{named}: {one_line(error, 300) or type(error).__name__}; if it is of another "
+            "format, name it with --format"
+        ) from error
+    raise StructureError(f"{path}: {form} is not read, for safety; convert it to extended XYZ or CIF")
+
+
+@contextmanager
+def _without_mark(path: Path) -> Iterator[Path]:
+    """A file without the byte-order mark that some editors set before it, and ASE's readers stumble over."""
+    try:
+        with path.open("rb") as stream:
+            marked = stream.read(3) == codecs.BOM_UTF8
+        if not marked:
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="dftune-") as folder:
+            copy = Path(folder) / path.name
+            copy.write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+            yield copy
+    except OSError as error:
+        raise StructureError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def as_atoms(structure: object) -> ase.Atoms:
+    """ASE's atoms of a structure that a caller gives: themselves, or what ``Atoms.todict()`` makes of them.
+
+    Raises:
+        StructureError: it is neither.
+    """
+    if isinstance(structure, ase.Atoms):
+        return structure
+    if not isinstance(structure, Mapping):
+        raise StructureError(
+            f"a structure is a file, ASE's atoms or their todict(), not {type(structure).__name__}; "
+            "pymatgen's structures have to_ase_atoms()"
+        )
+    try:
+        return ase.Atoms.fromdict(dict(structure))
+    except Exception as error:  # whatever stands in it
+        raise StructureError(f"not what Atoms.todict() makes: {one_line(error, 200)}") from error
 
 
 def read_extended_xyz(text: str) -> ase.Atoms:
@@ -93,7 +166,19 @@ def read_extended_xyz(text: str) -> ase.Atoms:
         numbers = [atomic_numbers[row[species]] for row in words]
     except (ValueError, KeyError, IndexError) as error:
         raise StructureError(f"an atom that is none: {one_line(error)}") from None
-    return ase.Atoms(numbers, positions, cell=cell, pbc=True)
+    return ase.Atoms(numbers, positions, cell=cell, pbc=_periodic(about))
+
+
+def _periodic(about: str) -> list[bool]:
+    """Along which vectors the second line of an extended XYZ says that the structure is periodic; by default all."""
+    said = re.search(r"""\bpbc\s*=\s*(?:["'{\[]([^"'}\]]*)|(\S+))""", about, re.IGNORECASE)
+    if said is None:
+        return [True] * 3
+    words = re.split(r"[\s,]+", (said[1] if said[1] is not None else said[2]).strip().lower())
+    known = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+    if len(words) not in (1, 3) or any(word not in known for word in words):
+        raise StructureError('pbc of extended XYZ is as in pbc="T T T"')
+    return [known[word] for word in words] * (3 // len(words))
 
 
 def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
@@ -104,7 +189,7 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
         species: chemical symbols that the model knows.
 
     Raises:
-        StructureError: no atoms, not finite, not periodic, or of other species.
+        StructureError: no atoms, not finite, not periodic, of other species, or with partly occupied sites.
         TooLarge: too many atoms.
     """
     if not atoms.pbc.all():
@@ -112,6 +197,7 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
     if len(atoms) > MOST_ATOMS:
         raise TooLarge(f"the structure has {len(atoms):,} atoms, more than {MOST_ATOMS:,}; use a smaller one")
     check_cell(np.array(atoms.cell), atoms.positions)
+    _refuse_partly_occupied(atoms)
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
 
@@ -128,3 +214,22 @@ def check_distances(atoms: ase.Atoms) -> None:
             f"two atoms, or images of one, are {distance:.2f} Å apart, closer than {NEAREST_ATOMS:g} Å; "
             "check positions and cell"
         )
+
+
+def _refuse_partly_occupied(atoms: ase.Atoms) -> None:
+    """Raise StructureError if a site is not taken by one atom: ASE keeps the occupancies of a CIF or PDB aside."""
+    sites = atoms.info.get("occupancy")
+    for site, occupants in sites.items() if isinstance(sites, Mapping) else ():
+        if isinstance(occupants, Mapping) and (
+            len(occupants) != 1 or any(abs(x - 1) > 1e-3 for x in occupants.values())
+        ):
+            said = ", ".join(f"{symbol} {share:g}" for symbol, share in occupants.items())
+            raise _partly(int(site) + 1 if str(site).isdigit() else site, said)
+    shares = atoms.arrays.get("occupancy")
+    if shares is not None and shares.dtype.kind == "f" and shares.any():  # some programs write 0 for all
+        for number in np.flatnonzero(~(np.abs(shares - 1) < 1e-3))[:1]:
+            raise _partly(number + 1, f"{atoms.get_chemical_symbols()[number]} {shares[number]:g}")
+
+
+def _partly(site: object, said: str) -> StructureError:
+    return StructureError(f"site {site} is partly occupied: {said}; give a cell with whole atoms")

@@ -180,7 +180,14 @@ class Surrogate(Protocol):
         ...
 
     def read(self, path: Path, frames: str = "-1") -> list[Any]:
-        """The structures of a file.  Raises InputError: missing, unreadable, without such frames."""
+        """The structures of a file.
+
+        A surrogate that can be told how to read a file names it as keyword arguments: ``format``, the format's name;
+        ``types``, the names of its atoms' types 1, 2, ....
+
+        Raises:
+            InputError: missing, unreadable, without such frames.
+        """
         ...
 
     def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

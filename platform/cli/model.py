@@ -83,9 +83,13 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.option("--temperature", type=click.FloatRange(min=0), help="Electronic temperature [K].  [default: as trained]")
 @click.option(
     "--frames",
-    default="-1",
-    show_default=True,
-    help="Structures of each file: -1 the last, : all, 0:100:10 every tenth of the first 100.",
+    help="Structures of each file: -1 the last, : all, 0:100:10 every tenth of the first 100.  [default: -1]",
+)
+@click.option(
+    "--format", "form", metavar="NAME", help="Format of the files, as ASE names it.  [default: by its content]"
+)
+@click.option(
+    "--types", metavar="SYMBOL,...", help="Elements of LAMMPS' atom types 1, 2, ..., where its files do not say them."
 )
 @click.option(
     "--forces",
@@ -112,7 +116,9 @@ def model_predict(
     model: Path,
     structures: tuple[Path, ...],
     temperature: float | None,
-    frames: str,
+    frames: str | None,
+    form: str | None,
+    types: str | None,
     forces: bool,
     names: tuple[str, ...],
     output: Path,
@@ -127,6 +133,7 @@ def model_predict(
     Example:
       dftune model predict al4.model POSCAR --forces
       dftune model predict al4.model md.traj --frames ::100 --json > energies.json
+      dftune model predict al4.model dump.lammpstrj --types Al
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
     """
     from ...trainables.errors import InputError
@@ -139,7 +146,10 @@ def model_predict(
             offered = ", ".join(opened.surrogate.files) or "nothing"
             raise ModelError(f"this model writes no '{name}'; it writes {offered}")
     wishes = {"temperature": temperature} if temperature is not None else {}
-    asked = _prepared(opened, structures, frames, wishes | ({"forces": True} if forces else {}))
+    how: dict[str, Any] = {} if form is None else {"format": form}
+    if types is not None:
+        how["types"] = [part.strip() for part in types.split(",")]
+    asked = _prepared(opened, structures, frames, wishes | ({"forces": True} if forces else {}), how)
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
         raise InputError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
@@ -170,8 +180,12 @@ def model_predict(
         raise failed
 
 
-def _prepared(model: "Model", paths: Sequence[Path], frames: str, wishes: dict[str, Any]) -> list[_Asked]:
-    """The structures of files, all checked before the first is predicted.
+def _prepared(
+    model: "Model", paths: Sequence[Path], frames: str | None, wishes: dict[str, Any], how: dict[str, Any]
+) -> list[_Asked]:
+    """The structures of files, read as ``how`` says, all checked before the first is predicted.
+
+    By default it is the last of each file, and of a file with several that is said.
 
     Raises:
         InputError: a file cannot be read, or a structure not be predicted; the message names the file and the frame.
@@ -181,7 +195,10 @@ def _prepared(model: "Model", paths: Sequence[Path], frames: str, wishes: dict[s
     model.options(**wishes)
     asked = []
     for path in paths:
-        read = model.surrogate.read(path, frames)
+        read = model.read(path, "-2:" if frames is None else frames, **how)
+        if frames is None and len(read) > 1:
+            echo(f"{path}: holds several structures; the last is taken (--frames : takes all)", err=True)
+            read = read[-1:]
         for number, structure in enumerate(read, 1):
             which, file = ("", "") if len(read) == 1 else (f" {number}/{len(read)}", f"-{number}")
             try:

@@ -113,6 +113,15 @@ class Model:
         _refuse_others(asked, _keywords(self.surrogate.options))
         return self.surrogate.options(**asked)
 
+    def read(self, path: Path, frames: str = "-1", **how: Any) -> list[Any]:
+        """The structures of a file, as ``Surrogate.read`` of its kind.
+
+        Raises:
+            InputError: missing, unreadable, without such frames, or a way to read that this model does not know.
+        """
+        _refuse_others(how, _keywords(self.surrogate.read))
+        return self.surrogate.read(path, frames, **how)
+
     def prepare(self, structure: Any, **asked: Any) -> Job:
         """A structure checked once, with its size known, ready to ``run``.
 
@@ -125,7 +134,7 @@ class Model:
         """
         _refuse_others(asked, _keywords(self.surrogate.options))
         if isinstance(structure, (str, Path)):
-            structure = self.surrogate.read(Path(structure))[0]
+            structure = self.read(Path(structure))[0]
         job: Job = self.surrogate.prepare(structure, **asked)
         return job
 

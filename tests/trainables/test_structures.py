@@ -6,7 +6,14 @@ import pytest
 from ase.io.trajectory import Trajectory
 
 from dftune.trainables.errors import TooLarge
-from dftune.trainables.structures import StructureError, check_distances, check_structure, read_structures
+from dftune.trainables.structures import (
+    StructureError,
+    as_atoms,
+    check_distances,
+    check_structure,
+    read_extended_xyz,
+    read_structures,
+)
 
 ALUMINIUM = ase.build.bulk("Al", cubic=True)
 
@@ -36,6 +43,15 @@ def test_frames_of_a_trajectory_are_chosen_as_in_python(tmp_path, frames, expect
             trajectory.write(displaced(step))
     found = read_structures(tmp_path / "md.traj", frames)
     assert [round((a.positions[0, 0]) / 0.01) for a in found] == list(expected)
+
+
+@pytest.mark.parametrize("frames, n", [("-1", 1), (":", 1), ("-2:", 1), ("0", 1), ("::10", 1)])
+@pytest.mark.parametrize("name", ["POSCAR", "a.xsf", "a.data"])
+def test_a_file_that_holds_one_structure_has_frames_as_well(tmp_path, name, frames, n):
+    ase.io.write(tmp_path / name, ALUMINIUM, **({"format": "lammps-data", "masses": True} if name == "a.data" else {}))
+    assert len(read_structures(tmp_path / name, frames)) == n
+    with pytest.raises(StructureError, match="has no frame 1"):
+        read_structures(tmp_path / name, "1")
 
 
 def test_an_at_sign_belongs_to_the_name(tmp_path):
@@ -93,6 +109,11 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
         (lambda a: (a.__delitem__(slice(1, None)), a.set_cell(0.2 * np.eye(3))), "or images of one, are 0.20 Å apart"),
         (lambda a: a.__delitem__(slice(None)), "has no atoms"),
         (lambda a: a.set_cell([100, 100, 1e-3]), r"the cell is only 0\.001 Å thick"),
+        (lambda a: a.positions.__setitem__((0, 0), 1e12), r"an atom is at 1e\+12 Å, farther than"),
+        (lambda a: a.set_pbc([True, True, False]), "not periodic in three dimensions"),
+        (lambda a: a.info.update(occupancy={"0": {"Al": 0.5}}), r"site 1 is partly occupied: Al 0\.5; give a cell"),
+        (lambda a: a.info.update(occupancy={1: {"Al": 0.75, "Cu": 0.25}}), r"site 2 .*: Al 0\.75, Cu 0\.25"),
+        (lambda a: a.set_array("occupancy", np.array([1, 1, 0.5, 1])), r"site 3 is partly occupied: Al 0\.5"),
     ],
 )
 def test_a_structure_that_cannot_be_predicted_is_refused(change, text):
@@ -112,3 +133,98 @@ def test_more_atoms_than_any_grid_would_take_are_refused():
     check_structure(ase.Atoms(["Al"] * 100_000, cell=atoms.cell, pbc=True), ["Al"])
     with pytest.raises(TooLarge, match="100,001 atoms, more than 100,000"):
         check_structure(ase.Atoms(["Al"] * 100_001, cell=atoms.cell, pbc=True), ["Al"])
+
+
+CIF = """data_x
+_cell_length_a 4.05
+_cell_length_b 4.05
+_cell_length_c 4.05
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+"""
+
+
+@pytest.mark.parametrize(
+    "sites, said",
+    [
+        ("Al1 Al 0 0 0 1.0", None),
+        ("Al1 Al 0 0 0 1.00(2)", None),
+        ("Al1 Al 0 0 0 0.5", "partly occupied: Al 0.5"),
+        ("Al1 Al 0 0 0 0.0", "partly occupied: Al 0"),
+        ("Al1 Al 0 0 0 0.75\nCu1 Cu 0 0 0 0.25", "partly occupied: Al 0.75, Cu 0.25"),
+    ],
+)
+def test_a_cif_with_partly_occupied_sites_is_no_crystal_of_its_main_element(tmp_path, sites, said):
+    (tmp_path / "a.cif").write_text(CIF + sites + "\n")
+    (found,) = read_structures(tmp_path / "a.cif")
+    if said is None:
+        check_structure(found, ["Al"])
+    else:
+        with pytest.raises(StructureError, match=said):
+            check_structure(found, ["Al"])
+
+
+@pytest.mark.parametrize(
+    "pbc, expected",
+    [
+        ("", [True] * 3),
+        ('pbc="T T F"', [True, True, False]),
+        ("pbc='F F F'", [False] * 3),
+        ("pbc=T", [True] * 3),
+        ("PBC=[true, FALSE, 1]", [True, False, True]),
+    ],
+)
+def test_the_readers_of_extended_xyz_agree_on_what_is_periodic(tmp_path, pbc, expected):
+    """Ours, for the endpoint, and ASE's, for files."""
+    text = f'1\nLattice="4 0 0 0 4 0 0 0 4" {pbc} Properties=species:S:1:pos:R:3\nAl 0 0 0\n'
+    (tmp_path / "a.xyz").write_text(text)
+    assert read_extended_xyz(text).pbc.tolist() == expected
+    if "PBC" not in pbc:  # ASE minds the case
+        assert read_structures(tmp_path / "a.xyz")[0].pbc.tolist() == expected
+
+
+def test_a_pbc_that_is_none_is_refused():
+    with pytest.raises(StructureError, match='pbc of extended XYZ is as in pbc="T T T"'):
+        read_extended_xyz('1\nLattice="4 0 0 0 4 0 0 0 4" pbc="yes no"\nAl 0 0 0\n')
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "POSCAR", "a.cif"])
+def test_structures_may_begin_with_a_byte_order_mark(tmp_path, name):
+    ase.io.write(tmp_path / name, ALUMINIUM, format={"a.xyz": "extxyz"}.get(name))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert read_structures(tmp_path / name)[0].get_chemical_symbols() == ["Al"] * 4
+
+
+def test_the_format_can_be_named(tmp_path):
+    ase.io.write(tmp_path / "something.data", ALUMINIUM, format="extxyz")
+    (found,) = read_structures(tmp_path / "something.data", format="extxyz")
+    assert found == ALUMINIUM
+    with pytest.raises(StructureError, match="ASE has no format 'extxzy'; did you mean 'extxyz'"):
+        read_structures(tmp_path / "something.data", format="extxzy")
+    with pytest.raises(StructureError, match="bundletrajectory is not read, for safety"):
+        read_structures(tmp_path / "something.data", format="bundletrajectory")
+
+
+def test_what_ase_makes_of_atoms_is_atoms():
+    atoms = ALUMINIUM.copy()
+    atoms.info["occupancy"] = {"0": {"Al": 0.5}}
+    assert as_atoms(atoms) is atoms
+    assert as_atoms(atoms.todict()) == atoms
+    assert as_atoms(atoms.todict()).info == atoms.info
+
+
+@pytest.mark.parametrize("other", [None, 3, [ALUMINIUM], "POSCAR", {"numbers": [13]}, {"positions": "x"}, {}])
+def test_what_is_no_structure_is_refused(other):
+    with pytest.raises(StructureError, match=r"a structure is a file|not what Atoms|has no atoms"):
+        check_structure(as_atoms(other), ["Al"])

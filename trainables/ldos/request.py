@@ -15,12 +15,14 @@ from ..structures import read_extended_xyz
 
 XYZ = "chemical/x-xyz"
 FORMATS = {XYZ: "extended XYZ, one frame; species and pos are read"}
+# What ASE's todict() may hold besides: nothing in a prediction depends on it.
+UNUSED = {"tags", "momenta", "masses", "initial_magmoms", "initial_charges", "celldisp", "constraints"}
 Vector = tuple[float, float, float]
 _strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Structure(BaseModel):
-    """Atoms in a periodic cell, as ASE and pymatgen give them."""
+    """Atoms in a periodic cell, as ASE and pymatgen give them: ``Atoms.todict()`` is one, with lists for its arrays."""
 
     model_config = _strict
 
@@ -29,6 +31,16 @@ class Structure(BaseModel):
     scaled_positions: list[Vector] | None = Field(default=None, description="or in units of the lattice vectors")
     symbols: list[str] | None = Field(default=None, description="chemical symbols")
     numbers: list[int] | None = Field(default=None, description="or atomic numbers")
+    pbc: bool | tuple[bool, bool, bool] = Field(
+        default=True, description="periodic along each vector; all must be true"
+    )
+    info: dict[str, Any] = Field(default={}, description="of ASE's todict(); a partial occupancy in it is refused")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_nothing_depends_on(cls, values: Any) -> Any:
+        """ASE's atoms hold more than a prediction depends on."""
+        return {n: v for n, v in values.items() if n not in UNUSED} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "Structure":
@@ -50,7 +62,7 @@ class Structure(BaseModel):
         where = {"positions": self.positions} if self.scaled_positions is None else {}
         if self.scaled_positions is not None:
             where = {"scaled_positions": self.scaled_positions}
-        return ase.Atoms(self.symbols or self.numbers, cell=self.cell, pbc=True, **where)
+        return ase.Atoms(self.symbols or self.numbers, cell=self.cell, pbc=self.pbc, info=self.info, **where)
 
 
 class Wishes(BaseModel):

@@ -1,7 +1,7 @@
 """A trained LDOS surrogate: checked when it is put together, and then at work on structures.  eV, Å, K."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, Snapshot
 from ..descriptors.bispectrum import bispectrum
 from ..errors import DatasetError, ModelError
 from ..kind import Surrogate
-from ..structures import check_distances, check_structure, read_structures
+from ..structures import as_atoms, check_distances, check_structure, read_structures
 from ..surrogate import Answer
 from .answer import PredictAnswer
 from .card import LdosCard
@@ -124,11 +124,11 @@ class LdosSurrogate(Surrogate):
             raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
         return {"temperature": self._temperature(temperature), "grid": grid, "forces": forces}
 
-    def prepare(self, structure: ase.Atoms, **asked: Any) -> LdosJob:
+    def prepare(self, structure: ase.Atoms | Mapping[str, Any], **asked: Any) -> LdosJob:
         """Check a structure, once, and lay its grid.
 
         Args:
-            structure: atoms.
+            structure: ASE's atoms, or their ``todict()``.
             asked: as in ``options``.
 
         Raises:
@@ -136,6 +136,7 @@ class LdosSurrogate(Surrogate):
             ModelError: as ``options``, or a grid that is none.
             TooLarge: a grid that is too large, or too many atoms.
         """
+        structure = as_atoms(structure)
         check_structure(structure, self.card.species)
         options, cell = self.options(**asked), np.array(structure.cell)
         grid = options["grid"]
@@ -165,9 +166,11 @@ class LdosSurrogate(Surrogate):
             )
         return temperature
 
-    def read(self, path: Path, frames: str = "-1") -> list[ase.Atoms]:
+    def read(
+        self, path: Path, frames: str = "-1", *, format: str | None = None, types: Sequence[str] = ()
+    ) -> list[ase.Atoms]:
         """As ``read_structures``."""
-        return read_structures(path, frames)
+        return read_structures(path, frames, format=format, types=types)
 
     def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[ase.Atoms, dict[str, Any]]:
         """As ``request.parse``."""
