@@ -3,8 +3,12 @@
     python benchmarks/soak.py --kills 50         # or --minutes 10; prints a row a study, and their sum
 
 Small studies of several methods on a copy of examples/al4, each with an embedded local Ray in a process of its own, as
-from the command line.  SIGKILL strikes the process at random moments (the seed fixes them), `dftune study resume` goes
-on, until the study has ended; then the next one, until there have been enough kills.
+from the command line.  SIGKILL strikes that process, or one that trains or scores for it, at random moments (the seed
+fixes them); `dftune study resume` goes on, until the study has ended; then the next one, until there have been enough
+kills.
+
+Under a scheduler it depends on who reports first which trials are stopped.  Then the configs are to be equal, and the
+values of those trials that came to their end in both studies; which trial is best may differ.
 
 A trial is *lost* that the process had said to be finished, or that the ledger had as finished, and that the ledger does
 not have so after the kill or at the end.  A trial is *duplicated* that was said to be finished twice, or that the same
@@ -30,22 +34,30 @@ from pathlib import Path
 import ray
 
 from dftune import Study
-from dftune.platform.ledger.ledger import LedgerTrial
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.trainables.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-METHODS = {  # method -> further keys of its study file
-    "random": "",
-    "optuna": "resources = { concurrent = 1 }\noptions = { startup = 4 }",  # one at a time, or its order is not fixed
-    "rfr": "options = { candidates = 60, top = 16, calibration = 6 }",
-    "oat": "",
+ALONE = "resources = { concurrent = 1 }"  # one at a time, or what a method learns first is not fixed
+SCREEN = "options = { candidates = 40, top = 6, calibration = 6 }"
+STUDIES = {  # label -> method, and further keys of its study file
+    "random": ("random", ""),
+    "optuna": ("optuna", f"{ALONE}\noptions = {{ startup = 4 }}"),
+    "rfr": ("rfr", SCREEN),
+    "oat": ("oat", ""),
+    "naswot": ("naswot", SCREEN),
+    "optuna+rfr": ("optuna+rfr", f"{ALONE}\noptions = {{ startup = 4, warmup = 4 }}"),
+    "direct": ("direct", ALONE),
+    "rfr>optuna": ("rfr>optuna", f"{ALONE}\noptions = {{ candidates = 40, top = 3, calibration = 6 }}"),
+    "asha": ("random", 'scheduler = { type = "asha", grace_epochs = 2, reduction_factor = 2 }'),
 }
+WORKERS = (b"ray::ImplicitFunc", b"ray::ScorerActor")  # titles of processes that train trials, and that score
 SPEC = """
 name = "{name}"
 dataset = "{dataset}"
 method = "{method}"
 seed = {seed}
-trials = 32
+trials = {trials}
 initializations = 1
 descriptors = {{ cutoff = 4.0, two_j_max = 4 }}
 {more}
@@ -70,14 +82,15 @@ class Soak:
     name: str
     folder: Path
     environment: dict[str, str]
-    kills: int = 0
+    kills: int = 0  # of drivers and of workers
+    workers: int = 0  # of workers
     sessions: list[int] = field(default_factory=list)  # of the operating system, each of one process and its Ray
     lost: set[int] = field(default_factory=set)
     said: list[int] = field(default_factory=list)  # finished, as the processes said
     before: dict[int, tuple] = field(default_factory=dict)  # finished, as the ledger had it after the last kill
 
-    def session(self, spec: Path, seconds: float | None) -> bool:
-        """Run or resume, killed after ``seconds``; whether the study has come to its end."""
+    def session(self, spec: Path, seconds: float | None, worker: bool = False) -> bool:
+        """Run or resume; kill it, or a ``worker`` if it has one, after ``seconds``.  Whether the study has ended."""
         begun = (self.folder / "studies" / self.name / "ledger.db").exists()
         command = ["study", *(["resume", self.name] if begun else ["run", str(spec)]), "--json"]
         log = self.folder / "progress.txt"
@@ -91,9 +104,14 @@ class Soak:
             try:
                 driver.wait(seconds)
             except subprocess.TimeoutExpired:
-                driver.kill()
-                driver.wait()
                 self.kills += 1
+                struck = [p for p in in_sessions([driver.pid]) if title(p).startswith(WORKERS)] if worker else []
+                if struck:  # one a session: a trial that is lost twice has failed
+                    self.workers += 1
+                    os.kill(struck[0], signal.SIGKILL)
+                else:
+                    driver.kill()
+                driver.wait()
             except BaseException:  # Ctrl-C
                 os.killpg(driver.pid, signal.SIGKILL)
                 end_sessions(self.sessions)
@@ -134,6 +152,13 @@ def end_sessions(sessions: list[int]) -> int:
     return len(left)
 
 
+def title(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def in_sessions(sessions: list[int]) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -151,45 +176,49 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50, help="stop after so many kills")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further study after so many minutes")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills, and of the studies")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--trials", type=int, default=32, help="most trials of a study")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
     arguments = parser.parse_args()
     started, rng, total, n = time.monotonic(), random.Random(arguments.seed), [], 0
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/tmp") as scratch:  # short: Ray's sockets have long names
         folder = Path(scratch)
         shutil.copytree(ROOT / "examples" / "al4", folder / "al4")
         environment = os.environ | {"RAY_TMPDIR": scratch, "TMPDIR": scratch}
+        environment["RAY_memory_monitor_refresh_ms"] = "0"  # others' use of the memory is to end no trial here
         environment.pop("RAY_ADDRESS", None)
-        while sum(row["kills"] for row in total) < arguments.kills:
-            if n >= len(arguments.methods) and (time.monotonic() - started) / 60 > arguments.minutes:
+        share = -(-arguments.kills // len(arguments.studies))  # so that each has some
+        while (left := arguments.kills - sum(row["kills"] for row in total)) > 0:
+            if n >= len(arguments.studies) and (time.monotonic() - started) / 60 > arguments.minutes:
                 break
-            method, seed = arguments.methods[n % len(arguments.methods)], arguments.seed + n // len(arguments.methods)
-            row = one(method, seed, folder, environment, rng, arguments.kills - sum(row["kills"] for row in total))
+            label, seed = arguments.studies[n % len(arguments.studies)], arguments.seed + n // len(arguments.studies)
+            row = one(label, seed, arguments.trials, folder, environment, rng, min(left, share))
             total.append(row)
             print(json.dumps(row), flush=True)
             n += 1
-    names = ("kills", "sessions", "finished", "lost", "duplicated", "half_written", "left_over")
+    names = ("kills", "of_workers", "sessions", "finished", "lost", "duplicated", "half_written", "left_over")
     print(
         json.dumps(
             {"case": "soak, in all", **{name: sum(row[name] for row in total) for name in names}}
-            | {"best_equal": all(row["best_equal"] for row in total), "equal": all(row["equal"] for row in total)}
+            | {name: all(row[name] for row in total) for name in ("equal", "best_equal", "accuracy_equal")}
             | {"seconds": round(time.monotonic() - started), "seed": arguments.seed, "ray": ray.__version__}
             | {"cpus": os.cpu_count()}
         )
     )
-    if any(
-        row["lost"] or row["duplicated"] or row["half_written"] or row["left_over"] or not row["equal"] for row in total
-    ):
+    wrong = ("lost", "duplicated", "half_written", "left_over")
+    if any(any(row[name] for name in wrong) or not row["equal"] for row in total):
         sys.exit(1)
 
 
 def one(
-    method: str, seed: int, folder: Path, environment: dict[str, str], rng: random.Random, most: int
+    study: str, seed: int, trials: int, folder: Path, environment: dict[str, str], rng: random.Random, most: int
 ) -> dict[str, object]:
     """A study without a kill and the same one with at most ``most`` of them."""
-    started, label = time.monotonic(), f"{method}-{seed}"
+    started, label = time.monotonic(), f"{re.sub('[+>]', '.', study)}-{seed}"
+    method, more = STUDIES[study]
     whole, killed = (Soak(f"{label}-{kind}", folder, environment) for kind in ("whole", "killed"))
     for soak in (whole, killed):
-        text = SPEC.format(name=soak.name, dataset=folder / "al4", method=method, seed=seed, more=METHODS[method])
+        about = {"method": method, "seed": seed, "trials": trials, "more": more}
+        text = SPEC.format(name=soak.name, dataset=folder / "al4", **about)
         (folder / f"{soak.name}.toml").write_text(text)
     whole.session(folder / f"{whole.name}.toml", None)
     latest = time.monotonic() - started
@@ -197,17 +226,24 @@ def one(
     while not ended:
         # Any moment of a whole session, early ones more often: late ones alone would leave few kills to a study.
         seconds = rng.uniform(EARLIEST, rng.uniform(EARLIEST, latest)) if killed.kills < most else None
-        ended = killed.session(folder / f"{killed.name}.toml", seconds)
+        ended = killed.session(folder / f"{killed.name}.toml", seconds, worker=rng.random() < 1 / 3)
     expected, found = whole.trials(), killed.trials()
     ends = [Study.open(soak.name, folder / "studies").conclusion() for soak in (whole, killed)]
     assert ends[0] is not None
     assert ends[1] is not None
     again = {n for n in killed.said if killed.said.count(n) > 1} | {t.number for t in found[len(expected) :]}
+    if "scheduler" in more:
+        both = finished(expected).keys() & finished(found).keys()
+        equal = [t.config for t in expected] == [t.config for t in found]
+        equal &= {n: expected[n].value for n in both} == {n: found[n].value for n in both}
+    else:
+        equal = [(t.config, t.state, t.value) for t in expected] == [(t.config, t.state, t.value) for t in found]
     return {
         "case": "soak",
-        "method": method,
+        "study": study,
         "seed": seed,
         "kills": killed.kills,
+        "of_workers": killed.workers,
         "sessions": len(killed.sessions),
         "finished": len(finished(found)),
         "lost": len(killed.lost | {t.number for t in expected[len(found) :]}),
@@ -215,7 +251,7 @@ def one(
         "half_written": len([*(folder / "studies" / killed.name).rglob("*.part")]),
         "left_over": end_sessions(killed.sessions + whole.sessions),
         "best_equal": (ends[0].trial, ends[0].value, ends[0].config) == (ends[1].trial, ends[1].value, ends[1].config),
-        "equal": [(t.config, t.state, t.value) for t in expected] == [(t.config, t.state, t.value) for t in found],
+        "equal": equal,
         "accuracy_equal": ends[0].accuracy == ends[1].accuracy,
         "seconds": round(time.monotonic() - started),
     }
