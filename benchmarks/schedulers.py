@@ -13,7 +13,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from dftune.platform.ledger.ledger import LedgerTrial
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.progress import Plain
 from dftune.platform.spec import Scheduler, StudySpec
 from dftune.platform.study.study import Study

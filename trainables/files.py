@@ -48,7 +48,7 @@ def atomic(path: Path) -> Iterator[Path]:
                 f"{path}: cannot be written ({cause}); choose a folder you may write to, with room"
             ) from error
     finally:
-        if temporary.is_dir():
+        if os.path.isdir(temporary):  # not Path.is_dir, which raises an error of a name that is too long
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             with suppress(OSError):  # nothing was made where the place itself is missing

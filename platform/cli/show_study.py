@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import LedgerTrial
+    from ..ledger.trial import LedgerTrial
     from ..spec import StudySpec
     from ..study.conclusion import Conclusion
     from ..study.study import Study

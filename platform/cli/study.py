@@ -1,7 +1,7 @@
 """`dftune study`: run, resume, watch and stop studies, show them, export their surrogates."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -92,48 +92,30 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
 
     \b
     The states:
-      running  a process runs it
-      stopped  nobody runs it
-      died     its process was killed, or gives no sign of life any more
-      ended    it has a result
+      running     a process runs it
+      stopped     nobody runs it
+      died        its process was killed, or gives no sign of life any more
+      ended       it has a result
+      unreadable  its ledger is damaged, or of another version; a line below says what is wrong
 
     \b
     Example:
       dftune study list
       DFTUNE_LEDGER=postgresql://ada@db.example.org/dftune dftune study list
     """
-    from datetime import UTC, datetime
+    from dataclasses import asdict
 
-    from ...trainables.data.location import name_of
-    from ...trainables.errors import InputError
-    from ..study.study import Study
+    from ..study.listing import listed
 
-    rows: list[dict[str, Any]] = []
-    for name in Study.names(studies, ledger):
-        try:
-            found = Study.open(name, studies, ledger)
-            view = found.look()
-        except InputError as error:
-            echo(f"warning: {error}", err=True)
-            continue
-        at = view.last_sign
-        rows.append(
-            {
-                "name": name,
-                "state": view.state,
-                "method": found.spec.method,
-                "dataset": name_of(found.spec.dataset),
-                "trials": len(view.trials),
-                "best": None if view.best is None else view.best.value,
-                "minimizes": found.spec.minimize,
-                "holder": view.holder if view.state in ("running", "died") else None,
-                "last_sign": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
-            }
-        )
+    found = listed(studies, ledger)
     if as_json:
-        return print_json(rows)
-    if rows:
-        print_table([row | {"last_sign": _ago(row["last_sign"])} for row in rows])
+        return print_json([asdict(one) for one in found])
+    if found:
+        rows = [asdict(one) | {"last_sign": _ago(one.last_sign)} for one in found]
+        print_table([{key: value for key, value in row.items() if key != "problem"} for row in rows])
+        for one in found:
+            if one.problem is not None:
+                echo(f"study {one.name}: {one.problem}", err=True)
     else:
         echo(f"no study in {studies if ledger is None else 'this ledger'}; start one with `dftune study run`")
 

@@ -16,8 +16,8 @@ from ...trainables.errors import InputError
 from ...trainables.files import write_text
 from ...trainables.progress import Within
 from ..ledger.lease import held
-from ..ledger.ledger import LedgerTrial
 from ..ledger.score_quality import score_quality
+from ..ledger.trial import LedgerTrial
 from ..methods import method_of, methods_of, scores_of
 from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec

@@ -9,8 +9,8 @@ from typing import Any
 from ...searchers.space import Config
 from ...trainables.kind import Kind, Measure
 from ...trainables.kinds import KINDS
-from ..ledger.ledger import LedgerTrial
 from ..ledger.score_quality import ScoreQuality
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from ..study.conclusion import Conclusion
 from ..tables import Budget

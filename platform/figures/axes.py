@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...trainables.drawing import BLUE, GREY, ORANGE
-from ..ledger.ledger import State
+from ..ledger.trial import State
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from .trials import NotDrawn, compute, history, importance, parallel, pareto, scores, valued
 

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from ...trainables.data.location import name_of
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from .axes import LOOKS, THOUSANDS, VALUED, Look, is_log
 from .document import document

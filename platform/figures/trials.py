@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...searchers.space import Choice, Int, Range
-from ..ledger.ledger import LedgerTrial, State
 from ..ledger.score_quality import ScoreQuality, qualities
+from ..ledger.trial import LedgerTrial, State
 from ..methods import scores_of
 from ..spec import StudySpec
 from .axes import is_log, ticks_between

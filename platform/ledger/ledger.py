@@ -8,9 +8,8 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import optuna
 from optuna.study import StudyDirection
@@ -24,7 +23,8 @@ from ...searchers.searcher import PastTrial
 from ...searchers.space import Config
 from ..spec import SpecError, StudySpec
 from .lease import Lease, LeaseLost
-from .places import Database, LedgerAway, LedgerError, LedgerFile, Place, close
+from .places import OURS, Database, LedgerAway, LedgerError, LedgerFile, Place, close
+from .trial import LedgerTrial, from_optuna
 
 VERSION = 2
 REPORT_SECONDS = 1.0  # a trial's epochs are recorded no more often than this
@@ -32,43 +32,9 @@ RETRY_SECONDS = 60.0  # a ledger that is locked, full or away is tried again for
 _LEASE = "dftune:lease"  # number of the lease of the process that may write
 T = TypeVar("T")
 
-State = Literal["running", "finished", "failed", "pruned", "stopped"]
-_STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed"}
-
 
 class _Numbered(Exception):
     """The trial that is being written would not have the number it was given."""
-
-
-@dataclass(frozen=True)
-class LedgerTrial:
-    """One trial as the ledger has it.
-
-    ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
-    value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
-    ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
-    ``lost`` says why it was begun again: each time that its process or node was lost.  ``reported`` is the last epoch
-    that was recorded, and the value it reached.
-    """
-
-    number: int
-    config: Config
-    state: State
-    value: float | None
-    cost: float | None
-    scores: dict[str, float]
-    seed: int | None
-    seconds: float | None
-    failure: str | None
-    result: dict[str, Any]
-    started_at: float
-    ended_at: float | None
-    lost: tuple[str, ...] = ()
-    reported: tuple[int, float] | None = None
-
-    def reached(self, metric: str) -> float | None:
-        """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
-        return self.result.get(metric) if self.state == "stopped" else self.value
 
 
 class Ledger:
@@ -120,7 +86,7 @@ class Ledger:
                 study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), name)
                 optuna_private.set_metric_names(storage, study_id, objectives)
                 storage.set_study_system_attr(study_id, _LEASE, 0)
-                storage.set_study_user_attr(study_id, "dftune", {**header, "version": VERSION})
+                storage.set_study_user_attr(study_id, OURS, {**header, "version": VERSION})
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise LedgerError(f"{place}: the ledger cannot be made: {place.cause(error)}") from error
         return cls.open(place, spec.name)
@@ -139,7 +105,7 @@ class Ledger:
         place = LedgerFile(place) if isinstance(place, Path) else place
         try:
             storage, study_id = place.open(name)
-            header = storage.get_study_user_attrs(study_id)["dftune"]
+            header = storage.get_study_user_attrs(study_id)[OURS]
             version, values = header["version"], header["spec"]
             if version != VERSION:
                 raise LedgerError(
@@ -147,7 +113,7 @@ class Ledger:
                     "use the dftune that wrote it, or start a new study"
                 )
             return cls(place, storage, study_id, StudySpec.of(values, as_it_was=True), header)
-        except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        except (OSError, sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
             cause = f"{place}: the ledger cannot be read: {place.cause(error)}"
             if place.passes(error):
                 raise LedgerAway(f"{cause}; try again") from error
@@ -332,10 +298,22 @@ class Ledger:
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number."""
-        return [_from_optuna(t) for t in self._frozen()]
+        frozen = self._frozen()
+        try:
+            return [from_optuna(t) for t in frozen]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
 
     def _frozen(self) -> list[FrozenTrial]:
-        return self._again(lambda: self._reader.get_all_trials(self._study_id, deepcopy=False))
+        try:
+            return self._again(lambda: self._reader.get_all_trials(self._study_id, deepcopy=False))
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, LedgerError):
+                raise
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> LedgerError:
+        return LedgerError(f"{self.place}: a trial in it is damaged ({error!r:.100}); restore the ledger from a backup")
 
     def history(self) -> list[PastTrial]:
         """All trials as a method is told of them: a stopped one with the best value it had reached."""
@@ -371,28 +349,3 @@ class Ledger:
     def close(self) -> None:
         """Release the file or the connections."""
         close(self._storage)
-
-
-def _from_optuna(trial: FrozenTrial) -> LedgerTrial:
-    attributes = trial.user_attrs
-    if trial.state == TrialState.PRUNED:
-        state: State = "stopped" if "result" in attributes else "pruned"
-    else:
-        state = _STATES.get(trial.state, "running")
-    values = trial.values if trial.state == TrialState.COMPLETE else [None, None]
-    return LedgerTrial(
-        number=trial.number,
-        config=dict(trial.params),
-        state=state,
-        value=values[0],
-        cost=values[1] if len(values) > 1 else None,
-        scores={k.removeprefix("score:"): v for k, v in attributes.items() if k.startswith("score:")},
-        seed=attributes.get("seed"),
-        seconds=attributes.get("result", {}).get("seconds"),
-        failure=attributes.get("failure") if trial.state == TrialState.FAIL else None,
-        result=attributes.get("result", {}),
-        started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
-        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
-        lost=tuple(attributes.get("lost", ())),
-        reported=max(trial.intermediate_values.items(), default=None),
-    )

@@ -8,7 +8,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
 
+OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
 _PASSING = ("is locked", "unable to open", "disk I/O error", "disk is full", "is not there")  # storage may come back
+_LONG = 480  # bytes of a path, with SQLite's journal beside it 512, that every SQLite opens
 _FORM = "postgresql://USER@HOST/DATABASE"
 _TABLES = 0x6466_7475  # the lock under which tables are made
 # A dead network is noticed within half a minute, not after two hours.
@@ -77,7 +79,7 @@ class LedgerFile:
     def creating(self, name: str) -> Iterator[tuple[optuna.storages.RDBStorage, str]]:
         """A storage for a new study, and its name while it is made: it appears whole at the end, or not at all."""
         with atomic(self.path) as temporary:
-            storage = _sqlite(temporary)
+            storage = _sqlite(temporary, new=True)
             yield storage, name
             close(storage)
 
@@ -85,9 +87,20 @@ class LedgerFile:
         """The storage, and the number of the study in it.  Raises LedgerError if there is none."""
         if not self.path.is_file():
             raise LedgerError(f"{self}: no ledger; `dftune study list` shows the studies there are")
-        storage = _sqlite(self.path)
-        (study,) = storage.get_all_studies()
-        return storage, optuna_private.study_id(study)
+        with closing(_connect(self.path)) as database:  # Optuna would make its tables in any file that has none
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if optuna_private.TABLE_OF_STUDIES not in names:
+            raise LedgerError(f"{self}: not the ledger of a study; remove it, or restore the ledger from a backup")
+        storage = _sqlite(self.path, new=False)
+        try:
+            # Another tool may have made studies of its own beside it.
+            ours = [study for study in storage.get_all_studies() if OURS in study.user_attrs]
+            if len(ours) != 1:
+                raise LedgerError(f"{self}: an Optuna storage, but not the ledger of one dftune study")
+            return storage, optuna_private.study_id(ours[0])
+        except BaseException:
+            close(storage)
+            raise
 
     def guard(self) -> Callable[[], None]:
         """A function that raises if the file is away, or is another one than now."""
@@ -108,7 +121,10 @@ class LedgerFile:
 
     def cause(self, error: Exception) -> str:
         """The database's own words, without SQLAlchemy's."""
-        return one_line(_innermost(error))
+        words, length = one_line(_innermost(error)), len(os.fsencode(self.path.absolute()))
+        if "unable to open" in words and length > _LONG:
+            return f"its path has {length} bytes, more than SQLite opens; choose a --studies folder with a shorter path"
+        return words
 
 
 class Database:
@@ -150,7 +166,7 @@ class Database:
             if not inspect(connection).has_table(optuna_private.TABLE_OF_STUDIES):
                 return []
             query = f"{optuna_private.STUDIES_WITH_ATTRIBUTE} AND study_name NOT LIKE '.%'"
-            return sorted(connection.execute(text(query), {"key": "dftune"}).scalars())
+            return sorted(connection.execute(text(query), {"key": OURS}).scalars())
 
     def holds(self, name: str) -> bool:
         """Whether the study is there.  Errors as ``names``."""
@@ -322,8 +338,15 @@ def close(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _sqlite(path: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+def _sqlite(path: Path, *, new: bool) -> optuna.storages.RDBStorage:
+    """The storage in a file of any name.  In a URL a part of the path could mean something else: ? # % {1}."""
+    return optuna.storages.RDBStorage(
+        "sqlite:///ledger.db", {"creator": lambda: _connect(path)}, skip_table_creation=not new
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=LOCKED_SECONDS, check_same_thread=False)  # SQLAlchemy's pool has a lock
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

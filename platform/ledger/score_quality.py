@@ -10,7 +10,7 @@ import numpy as np
 from ...searchers.rank_correlation import rank_correlation
 
 if TYPE_CHECKING:
-    from .ledger import LedgerTrial
+    from .trial import LedgerTrial
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 
 from ...searchers.space import Config
 from ...trainables.errors import InputError
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from ..study.errors import StudyError
 from ..study.known_scores import SavedScores

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from .errors import StudyError
 
 

@@ -1,6 +1,7 @@
 """The folder of a study: where its ledger is, and which study owns the folder."""
 
 import json
+import os
 from pathlib import Path
 
 from ...trainables.files import write_text
@@ -15,6 +16,20 @@ OWNER = "study.json"  # in the folder of a study whose ledger is elsewhere: wher
 def place_of(folder: Path, ledger: str | None) -> Place:
     """Where the ledger is: a file in the folder, or a database by its URL."""
     return LedgerFile(folder / "ledger.db") if ledger is None else Database(ledger)
+
+
+def names_in(studies: Path) -> list[str]:
+    """Names of the studies in a folder whose ledgers are there, whatever has become of these files, sorted.
+
+    Raises:
+        StudyError: the folder cannot be read.
+    """
+    try:
+        return sorted(name for name in os.listdir(studies) if os.path.lexists(studies / name / "ledger.db"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StudyError(f"{studies}: cannot be read ({error.strerror}); choose another --studies folder") from error
 
 
 def owner_of(folder: Path) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...trainables.data.location import name_of
 from ...trainables.errors import InputError
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 
 if TYPE_CHECKING:

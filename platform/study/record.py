@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...searchers.space import Config
-from ..ledger.ledger import Ledger, State
+from ..ledger.ledger import Ledger
+from ..ledger.trial import State
 from ..progress import Progress
 from ..spec import StudySpec
 from .words import ending, reached

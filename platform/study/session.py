@@ -17,8 +17,9 @@ from ...trainables.kind import StudyData
 from ...trainables.progress import Within
 from ..bugs import bug_of
 from ..ledger.lease import Lease, LeaseLost, held
-from ..ledger.ledger import Ledger, LedgerTrial
+from ..ledger.ledger import Ledger
 from ..ledger.places import Place
+from ..ledger.trial import LedgerTrial
 from ..methods import Own
 from ..progress import Progress
 from ..spec import StudySpec

@@ -9,9 +9,10 @@ from ...searchers.method import SearchTask
 from ...searchers.searcher import Explains, Searcher
 from ...trainables.data.location import absolute
 from ...trainables.kind import Data, Score
-from ..ledger.ledger import Ledger, LedgerTrial
+from ..ledger.ledger import Ledger
 from ..ledger.places import Database, LedgerFile
 from ..ledger.score_quality import ScoreQuality, qualities
+from ..ledger.trial import LedgerTrial
 from ..methods import NOTHING, Own
 from ..progress import Progress, default_progress
 from ..spec import StudySpec
@@ -95,6 +96,11 @@ class Study:
         if isinstance(place, LedgerFile) and not place.holds(name):
             folders.refuse_folder_of_another(folder, place, None)
         with closing(Ledger.open(place, name)) as found:
+            if found.spec.name != name:  # a copy: its place would be taken for that of the first one
+                raise StudyError(
+                    f"{folder}: holds study '{found.spec.name}'; give the folder that name, in a --studies folder that "
+                    "has none of it"
+                )
             return cls.from_spec(found.spec, studies, ledger, own)
 
     @staticmethod
@@ -106,7 +112,7 @@ class Study:
         """
         if ledger is not None:
             return Database(ledger).names()
-        return sorted(path.parent.name for path in Path(studies).expanduser().glob("*/ledger.db"))
+        return folders.names_in(Path(studies).expanduser())
 
     def run(self, *, address: str | None = None, progress: Progress | None = None) -> Conclusion:
         """Run a new study to its end.

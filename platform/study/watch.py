@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..ledger.lease import Sign, me
-from ..ledger.ledger import Ledger, LedgerAway, LedgerTrial
+from ..ledger.ledger import Ledger, LedgerAway
 from ..ledger.places import Place
+from ..ledger.trial import LedgerTrial
 from ..progress import Progress
 from ..spec import StudySpec
 from .errors import StudyError

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..ledger.ledger import LedgerTrial
+from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 
 

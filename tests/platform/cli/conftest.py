@@ -17,12 +17,17 @@ ACCURACY = {
 
 @pytest.fixture
 def studies(tmp_path) -> Path:
-    """A folder with the ended study "kept" of four trials, whose numbers are made up."""
-    folder = tmp_path / "studies"
-    (folder / "kept").mkdir(parents=True)
+    """A folder with the ended study "kept"."""
+    make_study(tmp_path / "studies", "kept")
+    return tmp_path / "studies"
+
+
+def make_study(folder: Path, name: str) -> None:
+    """An ended study of four trials, whose numbers are made up."""
+    (folder / name).mkdir(parents=True)
     space = {"width": {"type": "int", "low": 4, "high": 64}}
-    spec = StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": space, "method": "rfr", "trials": 4})
-    with closing(Ledger.create(folder / "kept" / "ledger.db", spec, "0" * 64)) as ledger:
+    spec = StudySpec.of({"name": name, "dataset": "/nowhere", "space": space, "method": "rfr", "trials": 4})
+    with closing(Ledger.create(folder / name / "ledger.db", spec, "0" * 64)) as ledger:
         for trial, width in enumerate((8, 16, 32, 64)):
             ledger.asked(trial, {"width": width}, seed=trial, scores={"rfr": float(width)})
             report = {"epoch": 3, "best_loss": 1 / width, "seconds": 2.0, "grid_points": 3000}
@@ -30,4 +35,3 @@ def studies(tmp_path) -> Path:
         ledger.conclude(
             {"trial": 3, "config": {"width": 64}, "value": 1 / 64, "accuracy": ACCURACY, "seconds": {"search": 8.0}}
         )
-    return folder

@@ -7,8 +7,8 @@ import pytest
 
 from dftune.platform.compare.outcome import Compared, Outcome, ScoredTrials, outcome_of
 from dftune.platform.compare.report import baseline_rows, method_rows, write_report
-from dftune.platform.ledger.ledger import LedgerTrial
 from dftune.platform.ledger.score_quality import score_quality
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.conclusion import Conclusion
 from dftune.tests.toy_kind import ToyKind

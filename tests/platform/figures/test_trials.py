@@ -18,7 +18,8 @@ from dftune.platform.figures.axes import is_log, ticks_between
 from dftune.platform.figures.draw import FIGURES
 from dftune.platform.figures.draw import draw as draw_figures
 from dftune.platform.figures.trials import NotDrawn, pareto_front
-from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study

@@ -250,7 +250,7 @@ def test_a_ledger_of_another_version_is_refused(in_file):
     "content, text",
     [
         (b"not a database at all, but long enough to look like one" * 40, "cannot be read"),
-        (b"", "not the ledger of one"),
+        (b"", "not the ledger of a study"),
     ],
 )
 def test_a_damaged_ledger_is_refused(content, text, tmp_path):

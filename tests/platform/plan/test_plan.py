@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from dftune.platform.cli.plan import plan as command
-from dftune.platform.ledger.ledger import Ledger, LedgerTrial
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.methods import method_names
 from dftune.platform.plan.costs import Evidence, Measured, PlanError
 from dftune.platform.plan.places import Interpolation, SeenPlaces

@@ -1,0 +1,68 @@
+"""A trial as the ledger has it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ...searchers.space import Config
+
+State = Literal["running", "finished", "failed", "pruned", "stopped"]
+_STATES: dict[TrialState, State] = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class LedgerTrial:
+    """One trial as the ledger has it.
+
+    ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
+    value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
+    ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
+    ``lost`` says why it was begun again: each time that its process or node was lost.  ``reported`` is the last epoch
+    that was recorded, and the value it reached.
+    """
+
+    number: int
+    config: Config
+    state: State
+    value: float | None
+    cost: float | None
+    scores: dict[str, float]
+    seed: int | None
+    seconds: float | None
+    failure: str | None
+    result: dict[str, Any]
+    started_at: float
+    ended_at: float | None
+    lost: tuple[str, ...] = ()
+    reported: tuple[int, float] | None = None
+
+    def reached(self, metric: str) -> float | None:
+        """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
+        return self.result.get(metric) if self.state == "stopped" else self.value
+
+
+def from_optuna(trial: FrozenTrial) -> LedgerTrial:
+    """The trial of a row of Optuna's.  Raises KeyError, TypeError: somebody has damaged it."""
+    attributes = trial.user_attrs
+    if trial.state == TrialState.PRUNED:
+        state: State = "stopped" if "result" in attributes else "pruned"
+    else:
+        state = _STATES.get(trial.state, "running")
+    values = trial.values if trial.state == TrialState.COMPLETE else [None, None]
+    return LedgerTrial(
+        number=trial.number,
+        config=dict(trial.params),
+        state=state,
+        value=values[0],
+        cost=values[1] if len(values) > 1 else None,
+        scores={k.removeprefix("score:"): v for k, v in attributes.items() if k.startswith("score:")},
+        seed=attributes.get("seed"),
+        seconds=attributes.get("result", {}).get("seconds"),
+        failure=attributes.get("failure") if trial.state == TrialState.FAIL else None,
+        result=attributes.get("result", {}),
+        started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        lost=tuple(attributes.get("lost", ())),
+        reported=max(trial.intermediate_values.items(), default=None),
+    )
