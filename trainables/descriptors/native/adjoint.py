@@ -128,9 +128,9 @@ def wigner_back(y: Any, rows: Any, y_rows: Any, coefficients: Any, n_monomials: 
 @compiled
 def pull(
     two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
-    slopes: Any, powers: Any, lanes: Any, forces: Any,
+    slopes: Any, powers: Any, lanes: Any, strain: Any, forces: Any,
 ) -> None:  # fmt: skip
-    """Add -∂E/∂R of each neighbour, summed over the lanes, to ``forces``.
+    """Add -∂E/∂R of each neighbour, summed over the lanes, to ``forces``, and ∂E/∂ε, lane by lane, to ``strain``.
 
     E = f_c H, with H the real part of Σ conj(slopes) conj(a)^P b^Q ξ^k.  Re H follows from A = conj(a)-powers outside,
     b-powers inside and ξ by Horner's rule, its derivatives on the way.
@@ -276,6 +276,11 @@ def pull(
         store(lanes, WIDTH, fma(scaled, h_br, mul(ds, dy)))
         store(lanes, 2 * WIDTH, fnma(scaled, ha_i, mul(ds, dz)))
         for axis in range(3):
+            slope = load(lanes, axis * WIDTH)
+            k = 3 * axis * WIDTH
+            store(strain, k, fma(slope, dx, load(strain, k)))
+            store(strain, k + WIDTH, fma(slope, dy, load(strain, k + WIDTH)))
+            store(strain, k + 2 * WIDTH, fma(slope, dz, load(strain, k + 2 * WIDTH)))
             for lane in range(WIDTH):
                 forces[image, axis] -= lanes[axis * WIDTH + lane]
 
@@ -284,10 +289,13 @@ def pull(
 def pull_back(
     points: Any, gradient: Any, images: Any, weights: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any,
     cutoff: Any, two_j_max: Any, n_monomials: Any, first: Any, rows: Any, coefficients: Any, radial: Any,
-    y_products: Any, y_cg: Any, y_scale: Any, y_rows: Any, forces: Any,
+    y_products: Any, y_cg: Any, y_scale: Any, y_rows: Any, forces: Any, by_strain: Any,
 ) -> None:  # fmt: skip
-    """Add -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R to ``forces`` (n_images, 3), for ``points`` (n, 3) and their ``gradient`` g
-    (n, n_components); the other arguments as in Images and Tables."""
+    """Add -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R to ``forces`` (n_images, 3) and Σ_r Σ_k g_k(r) ∂B_k(r)/∂ε to ``by_strain`` (3, 3).
+
+    For ``points`` (n, 3) and their ``gradient`` g (n, n_components); the other arguments as in Images and Tables.  A
+    strain ε takes a neighbour at d to (1 + ε) d.
+    """
     n_components = gradient.shape[1]
     x = np.empty(WIDTH)
     y = np.empty(WIDTH)
@@ -302,6 +310,7 @@ def pull_back(
     row = np.empty(2 * (two_j_max + 1) * WIDTH)
     beta = np.empty(n_components * WIDTH)
     lanes = np.empty(3 * WIDTH)
+    strain = np.zeros(9 * WIDTH)
     for start in range(0, len(points), WIDTH):
         for lane in range(WIDTH):
             k = min(start + lane, len(points) - 1)
@@ -315,4 +324,8 @@ def pull_back(
         wigner(sums, rows, coefficients, u)
         y_of(y_products, y_cg, y_scale, first, u, folded, beta, dual, row)
         wigner_back(dual, rows, y_rows, coefficients, n_monomials, slopes)
-        pull(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, slopes, powers, lanes, forces)
+        pull(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, slopes, powers, lanes, strain, forces)
+    for a in range(3):
+        for b in range(3):
+            for lane in range(WIDTH):
+                by_strain[a, b] += strain[(3 * a + b) * WIDTH + lane]

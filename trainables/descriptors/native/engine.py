@@ -52,26 +52,27 @@ def forces(
     settings: BispectrumSettings,
     gradient: NDArray[np.floating],
     threads: int = 1,
-) -> Float64:
+) -> tuple[Float64, Float64]:
     """As ``descriptors.bispectrum.bispectrum_forces``, of checked input."""
     kernel = _forces_kernel()
     images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
 
-    def compute(part: range) -> Float64:
-        found = np.zeros(images.positions.shape)
+    def compute(part: range) -> tuple[Float64, Float64]:
+        found, by_strain = np.zeros(images.positions.shape), np.zeros((3, 3))
         g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
         kernel(
             _coordinates(cell, grid, part), g, *_neighbours(images, settings), *_wigner(table),
-            table.y_products, table.y_cg, table.y_scale, table.y_rows, found,
+            table.y_products, table.y_cg, table.y_scale, table.y_rows, found, by_strain,
         )  # fmt: skip
-        return found
+        return found, by_strain
 
-    total = np.zeros(images.positions.shape)
-    for found in _in_threads(compute, _chunks(range(len(gradient))), threads):
+    total, strain = np.zeros(images.positions.shape), np.zeros((3, 3))
+    for found, by_strain in _in_threads(compute, _chunks(range(len(gradient))), threads):
         total += found
+        strain += by_strain
     by_atom = np.zeros(positions.shape)
     np.add.at(by_atom, images.owner, total)
-    return by_atom
+    return by_atom, strain
 
 
 def _neighbours(images: Images, settings: BispectrumSettings) -> tuple[Any, ...]:
@@ -128,9 +129,10 @@ def _call(kernel: Any, *names: str, gradient: bool = False) -> None:
     """One grid point and one atom."""
     settings = BispectrumSettings(cutoff=1.0, two_j_max=2)
     images, table = images_of(4.0 * np.eye(3), np.full((1, 3), 0.5), 1.0), tables(2)
-    out = np.zeros(images.positions.shape) if gradient else np.empty((1, settings.n_components))
+    out = np.empty((1, settings.n_components))
+    results = (np.zeros(images.positions.shape), np.zeros((3, 3))) if gradient else (out,)
     known = (np.zeros((1, settings.n_components)),) if gradient else ()
     kernel(
         np.zeros((1, 3)), *known, *_neighbours(images, settings), *_wigner(table),
-        *(getattr(table, name) for name in names), out,
+        *(getattr(table, name) for name in names), *results,
     )  # fmt: skip

@@ -79,7 +79,7 @@ def wigner_polynomial(j: int, mb: int, ma: int) -> Float64:
         n = ma - k
         pairs_a, pairs_b = min(n, j - mb - k), min(mb - n, k)
         total = total + a2**pairs_a * b2**pairs_b * float((-1) ** k * comb(j - mb, k) * comb(mb, n))
-    coefficients = norm * total.coef
+    coefficients = norm * np.asarray(total.coef, dtype=np.float64)
     return coefficients[: 1 + max(np.flatnonzero(np.abs(coefficients) > 1e-12), default=0)]
 
 

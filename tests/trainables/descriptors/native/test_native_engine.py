@@ -95,11 +95,11 @@ def test_descriptors_are_third_moments_of_a_density_on_the_three_sphere():
 
 
 @pytest.mark.parametrize("two_j_max", [2, 6, 10, 14])
-def test_forces_are_finite_differences(two_j_max):
+def test_forces_and_strain_derivatives_are_finite_differences(two_j_max):
     settings, grid = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max), (2, 3, 2)
     gradient = np.random.default_rng(1).normal(size=(prod(grid), settings.n_components))
     gradient /= np.abs(native(TRICLINIC, POSITIONS, grid, settings)).max(axis=0)
-    found = bispectrum_forces(TRICLINIC, POSITIONS, np.full(3, 13), grid, settings, gradient)
+    found, by_strain = bispectrum_forces(TRICLINIC, POSITIONS, np.full(3, 13), grid, settings, gradient)
     expected, step = np.zeros((3, 3)), 1e-3  # Å
     for atom, axis in product(range(3), range(3)):
         for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
@@ -107,9 +107,17 @@ def test_forces_are_finite_differences(two_j_max):
             moved[atom, axis] += shift * step
             expected[atom, axis] -= weight * (gradient * native(TRICLINIC, moved, grid, settings)).sum() / (12 * step)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+    expected = np.zeros((3, 3))
+    for a, b in product(range(3), range(3)):
+        for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            strained = np.eye(3)
+            strained[a, b] += shift * step
+            cell, positions = TRICLINIC @ strained.T, POSITIONS @ strained.T
+            expected[a, b] += weight * (gradient * native(cell, positions, grid, settings)).sum() / (12 * step)
+    np.testing.assert_allclose(by_strain, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
-def test_forces_are_those_of_lammps():
+def test_forces_and_strain_derivatives_are_those_of_lammps():
     grid = (3, 5, 4)
     gradient = np.random.default_rng(1).normal(size=(prod(grid), SMALL.n_components))
     of = {
@@ -118,19 +126,21 @@ def test_forces_are_those_of_lammps():
         )
         for name in ("native", "lammps")
     }
-    np.testing.assert_allclose(of["native"], of["lammps"], rtol=1e-5, atol=1e-6 * np.abs(of["lammps"]).max())
+    for ours, theirs in zip(of["native"], of["lammps"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * np.abs(theirs).max())
 
 
 def test_threads_and_chunks_give_the_same_numbers(monkeypatch):
     cell, positions, grid = CASES["supercell"]
     whole = native(cell, positions, grid, SMALL)
     gradient = np.random.default_rng(1).normal(size=whole.shape)
-    forces = bispectrum_forces(cell, positions, np.full(16, 13), grid, SMALL, gradient)
+    forces, strain = bispectrum_forces(cell, positions, np.full(16, 13), grid, SMALL, gradient)
     monkeypatch.setattr(engine, "CHUNK", 7)
     assert (native(cell, positions, grid, SMALL, threads=3) == whole).all()
     assert (native(cell, positions, grid, SMALL, points=range(11, 50), threads=2) == whole[11:50]).all()
     again = bispectrum_forces(cell, positions, np.full(16, 13), grid, SMALL, gradient, threads=3)
-    np.testing.assert_allclose(again, forces, rtol=1e-12, atol=1e-12 * np.abs(forces).max())
+    for found, expected in zip(again, (forces, strain), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
 
 
 def test_a_large_cell_repeats_the_descriptors_of_a_small_one():
