@@ -88,7 +88,7 @@ class Run:
         p, core = self.pseudopotential, None
         if p.core_radius is not None and p.core_density is not None:
             core = core_density(self.sphere, self.positions, p.core_radius, p.core_density)
-        ions, _ = ewald(self.sphere.cell, self.positions, np.full(len(self.positions), p.valence))
+        ions, _, _ = ewald(self.sphere.cell, self.positions, np.full(len(self.positions), p.valence))
         return free_energy(electrons, density_energies(n, self.sphere, p.functional, core), ewald=ions)
 
     def errors(self, found: FreeEnergy) -> dict[str, float]:

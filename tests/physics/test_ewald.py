@@ -23,7 +23,7 @@ BCC = np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]])
 )
 def test_salts_have_the_madelung_constants_of_the_literature(cell, place, madelung, nearest):
     # Glasser, Inorg. Chem. 51, 2420 (2012): E = -M e²/d a pair of ions at the distance d.
-    energy, forces = ewald(5.6 * cell, 5.6 * np.array([(0, 0, 0), place]), np.array([1.0, -1.0]))
+    energy, forces, _ = ewald(5.6 * cell, 5.6 * np.array([(0, 0, 0), place]), np.array([1.0, -1.0]))
     assert energy == pytest.approx(-madelung * COULOMB / (5.6 * nearest), rel=1e-11)
     np.testing.assert_allclose(forces, 0, atol=1e-11)
 
@@ -34,7 +34,7 @@ def test_salts_have_the_madelung_constants_of_the_literature(cell, place, madelu
 def test_a_wigner_crystal_has_the_energy_of_the_literature(cell, constant):
     # E = constant e²/r_WS an ion; Fuchs, Proc. R. Soc. A 151, 585 (1935); later to more digits.
     radius = (3 * abs(np.linalg.det(2.86 * cell)) / (4 * np.pi)) ** (1 / 3)
-    energy, _ = ewald(2.86 * cell, np.zeros((1, 3)), np.array([3.0]))
+    energy, _, _ = ewald(2.86 * cell, np.zeros((1, 3)), np.array([3.0]))
     assert energy == pytest.approx(9 * constant * COULOMB / radius, rel=1e-9)
 
 
@@ -60,15 +60,15 @@ def test_the_forces_agree_with_those_of_another_code():
 @pytest.mark.parametrize("charges", [NEUTRAL, IONS])
 @pytest.mark.parametrize("splitting", [0.3, 0.6, 1.0, 1.6])
 def test_the_result_does_not_depend_on_the_splitting(splitting, charges):
-    energy, forces = ewald(TRICLINIC, POSITIONS, charges)
-    other, other_forces = ewald(TRICLINIC, POSITIONS, charges, splitting=splitting)
+    energy, forces, _ = ewald(TRICLINIC, POSITIONS, charges)
+    other, other_forces, _ = ewald(TRICLINIC, POSITIONS, charges, splitting=splitting)
     assert other == pytest.approx(energy, rel=1e-11)
     np.testing.assert_allclose(other_forces, forces, atol=1e-10)
 
 
 @pytest.mark.parametrize("charges", [NEUTRAL, IONS])
 def test_the_forces_are_minus_the_derivative_of_the_energy(charges):
-    _, forces = ewald(TRICLINIC, POSITIONS, charges)
+    _, forces, _ = ewald(TRICLINIC, POSITIONS, charges)
     step = 1e-3
 
     def energy(atom, axis, h):
@@ -83,31 +83,50 @@ def test_the_forces_are_minus_the_derivative_of_the_energy(charges):
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-10)
 
 
+@pytest.mark.parametrize("charges", [NEUTRAL, IONS])
+@pytest.mark.parametrize("splitting", [None, 0.4, 1.4])  # nearly all in one of the two sums
+def test_the_strain_derivative_is_that_of_the_energy(charges, splitting):
+    step, expected = 1e-3, np.zeros((3, 3))
+    for a, b in np.ndindex(3, 3):
+        for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            strained = np.eye(3)
+            strained[a, b] += shift * step
+            expected[a, b] += weight * ewald(TRICLINIC @ strained.T, POSITIONS @ strained.T, charges)[0] / (12 * step)
+    found = ewald(TRICLINIC, POSITIONS, charges, splitting=splitting)[2]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_the_pressure_of_point_charges_is_a_third_of_their_energy():
+    # The energy goes as 1/length: the virial theorem.
+    energy, _, strain = ewald(TRICLINIC, POSITIONS, IONS)
+    assert np.trace(strain) == pytest.approx(-energy, rel=1e-11)
+
+
 def test_translations_lattice_vectors_and_the_choice_of_the_cell_do_not_matter():
-    energy, forces = ewald(TRICLINIC, POSITIONS, IONS)
+    energy, forces, _ = ewald(TRICLINIC, POSITIONS, IONS)
     shifts = np.array([[1, 0, -2], [0, 3, 0], [-1, -1, 1], [5, 0, 0]]) @ TRICLINIC
     skewed = np.array([[1, 0, 0], [1, 1, 0], [-2, 1, 1]]) @ TRICLINIC  # of the same lattice
     for cell in (TRICLINIC, skewed, TRICLINIC[[1, 0, 2]], -TRICLINIC):
-        same, same_forces = ewald(cell, POSITIONS + shifts + [0.7, -0.1, 12.3], IONS)
+        same, same_forces, _ = ewald(cell, POSITIONS + shifts + [0.7, -0.1, 12.3], IONS)
         assert same == pytest.approx(energy, rel=1e-11)
         np.testing.assert_allclose(same_forces, forces, atol=1e-9)
 
 
 def test_a_rotation_turns_the_forces():
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
-    energy, forces = ewald(TRICLINIC, POSITIONS, NEUTRAL)
-    turned, turned_forces = ewald(TRICLINIC @ turn, POSITIONS @ turn, NEUTRAL)
+    energy, forces, _ = ewald(TRICLINIC, POSITIONS, NEUTRAL)
+    turned, turned_forces, _ = ewald(TRICLINIC @ turn, POSITIONS @ turn, NEUTRAL)
     assert turned == pytest.approx(energy, rel=1e-11)
     np.testing.assert_allclose(turned_forces, forces @ turn, atol=1e-10)
 
 
 def test_a_supercell_has_as_many_times_the_energy_in_few_atoms_or_many(monkeypatch):
-    energy, forces = ewald(TRICLINIC, POSITIONS, IONS)
+    energy, forces, _ = ewald(TRICLINIC, POSITIONS, IONS)
     shifts = np.stack(np.meshgrid(range(3), range(2), range(4), indexing="ij"), axis=-1).reshape(-1, 3) @ TRICLINIC
     many = (np.diag([3, 2, 4]) @ TRICLINIC, (shifts[:, None] + POSITIONS).reshape(-1, 3), np.tile(IONS, 24))
     for chunk in (2**20, 3000):  # all atoms at once, and a few at a time
         monkeypatch.setattr("dftune.trainables.physics.ewald.CHUNK", chunk)
-        total, all_forces = ewald(*many)
+        total, all_forces, _ = ewald(*many)
         assert total == pytest.approx(24 * energy, rel=1e-11)
         np.testing.assert_allclose(all_forces, np.tile(forces, (24, 1)), atol=1e-9)
 
@@ -119,7 +138,7 @@ def test_the_ions_have_the_energy_of_quantum_espresso(name, shared):
         facts = json.loads(path.read_text())
         config = facts["config"]
         cell, positions = np.array(config["cell_angstrom"]), np.array(config["positions_angstrom"])
-        energy, _ = ewald(cell, positions, np.full(len(positions), float(config["zval"])))
+        energy, _, _ = ewald(cell, positions, np.full(len(positions), float(config["zval"])))
         assert abs(energy - facts["qe_terms_ev"]["ewald"]) / len(positions) < 3e-6
 
 

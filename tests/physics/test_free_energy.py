@@ -13,6 +13,7 @@ from dftune.trainables.physics.free_energy import (
     DensityEnergies,
     density_energies,
     density_gradient,
+    density_strain,
     free_energy,
     ldos_gradient,
 )
@@ -21,7 +22,7 @@ from dftune.trainables.physics.local import density, density_response, dos
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.reciprocal import DensitySphere
 from dftune.trainables.physics.smearing import fermi_dirac, fermi_dirac_slope
-from dftune.trainables.physics.units import K_B, RYDBERG
+from dftune.trainables.physics.units import COULOMB, K_B, RYDBERG
 
 # Two calculations by pw.x 6.7: snapshot 002 of four aluminium atoms (LDA-PZ, ecutrho = 60 Ry, displaced by 0.15 Å) and
 # 001 of four beryllium atoms (PBE, ultrasoft, with a core charge, 100 Ry, 0.10 Å), as the README of their data
@@ -68,7 +69,7 @@ def test_each_term_is_that_of_quantum_espresso(name, cutoff, functional, charge,
     core = None
     if functional == "pbe":
         core = core_density(sphere, qe["positions"], bundled["be_core_radius"], bundled["be_core_density"])
-    ions, _ = ewald(qe["cell"], qe["positions"], np.full(4, charge))
+    ions, _, _ = ewald(qe["cell"], qe["positions"], np.full(4, charge))
     electrons = Energies(float(qe["fermi_level"]), float(qe["band"]), float(qe["entropy"]))
     found = free_energy(electrons, density_energies(n, sphere, functional, core), ewald=ions)
     one_electron = found.band - 2 * found.hartree - found.xc_potential
@@ -106,7 +107,7 @@ def test_the_free_energy_of_the_density_is_that_of_quantum_espresso(name, functi
         if functional == "pbe":
             core = core_density(sphere, positions, bundled["be_core_radius"], bundled["be_core_density"])
         n = np.load(path.with_name(f"{path.stem}.dens.npy")).astype(float)
-        ions, _ = ewald(sphere.cell, positions, np.full(len(positions), float(config["zval"])))
+        ions, _, _ = ewald(sphere.cell, positions, np.full(len(positions), float(config["zval"])))
         electrons = Energies(facts["fermi_ev"], facts["band_energy_ev"], facts["minus_ts_ev"])
         found = free_energy(electrons, density_energies(n, sphere, functional, core), ewald=ions)
         errors.append(1e3 * (found.total - facts["total_energy_ev"]) / len(positions))
@@ -135,7 +136,7 @@ def test_the_free_energy_of_the_ldos_alone_is_that_of_quantum_espresso(name, bou
         if config["symbol"] == "Be":
             core = core_density(sphere, positions, bundled["be_core_radius"], bundled["be_core_density"])
             functional = "pbe"
-        ions, _ = ewald(cell, positions, np.full(len(positions), float(config["zval"])))
+        ions, _, _ = ewald(cell, positions, np.full(len(positions), float(config["zval"])))
         found = free_energy(electrons, density_energies(n, sphere, functional, core), ewald=ions)
         errors.append(1e3 * (found.total - facts["total_energy_ev"]) / len(positions))
     assert np.abs(errors).mean() < bound
@@ -232,6 +233,44 @@ def test_the_ldos_gradient_is_the_derivative_of_the_free_energy_at_constant_elec
         slope = (8 * (energy(1e-3) - energy(-1e-3)) - energy(2e-3) + energy(-2e-3)) / 12e-3
         assert abs(expected) > 0.1
         assert slope == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("functional, with_core", CASES)
+def test_the_strain_derivative_at_a_fixed_ldos_is_that_of_the_free_energy(functional, with_core):
+    sphere, rule = sphere_of(), RULES["least-squares"]
+    ldos, h = ldos_of(sphere), 1e-3
+    factor = core_of(sphere)
+
+    def core(there):  # an atom's charge spreads with the volume, and its form factor falls with G
+        return there.to_real(sphere.to_reciprocal(factor) * np.exp(-0.01 * there.squared)) * sphere.volume / there.volume
+
+    n_core = core if with_core else lambda there: None
+    expected = np.zeros((3, 3))
+    for a, b in np.ndindex(3, 3):
+        for steps, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            strain = np.zeros((3, 3))
+            strain[a, b] = steps * h
+            there = sphere.strained(strain)
+            expected[a, b] += weight * total(ldos, there, rule, functional, n_core(there)) / (12 * h)
+    gradient = gradient_of(ldos, sphere, rule, functional, n_core(sphere))
+    curve = dos(ldos, volume=sphere.volume)
+    level = energies(curve, rule, electrons=ELECTRONS, temperature=TEMPERATURE).fermi_level
+    n = density(ldos, rule, fermi_level=level, temperature=TEMPERATURE)
+    found = density_strain(n, sphere, functional, n_core) + gradient.volume_slope(curve) * np.eye(3)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_the_strain_derivative_of_the_density_is_its_closed_form_without_gradients():
+    # Ω and 1/G² change: each term goes with the volume, and E_H by 4πe²/2 Ω Σ |n(G)|² 2 G_a G_b/G⁴ besides.
+    sphere = sphere_of()
+    n = smooth(sphere, 0, 0.2, 0.1)
+    found, terms = density_strain(n, sphere, "lda-pz"), density_energies(n, sphere, "lda-pz")
+    squared = np.where(sphere.squared > 0, sphere.squared, np.inf)
+    weight = np.abs(sphere.to_reciprocal(n)) ** 2 * sphere.multiplicity / squared**2
+    by_shape = 4 * np.pi * COULOMB * sphere.volume * np.einsum("ijk,aijk,bijk->ab", weight, *2 * [sphere.vectors])
+    expected = (terms.xc - terms.xc_potential - terms.hartree) * np.eye(3) - by_shape
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_adding_states_everywhere_at_one_energy_moves_the_fermi_level_too():

@@ -37,7 +37,7 @@ def test_the_energy_of_two_charges_far_from_all_others_is_that_of_coulomb():
     density = sum(gaussians(cell, grid, p, width) for p in places)
     energy, _ = hartree(density, DensitySphere(cell, grid, 250.0))
     d = np.linalg.norm(places[0] - places[1])
-    points, _ = ewald(cell, places, np.ones(2))
+    points, _, _ = ewald(cell, places, np.ones(2))
     itself = 2 * COULOMB / (2 * width * np.sqrt(np.pi)) - COULOMB * (1 - erf(d / (2 * width))) / d
     # The mean of a Gaussian's potential differs from that of a point charge by 2π e² w²/Ω, for each of the 2 x 2.
     background = 2**2 * 2 * np.pi * COULOMB * width**2 / 8.0**3

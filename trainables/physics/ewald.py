@@ -18,8 +18,10 @@ COST = 64.0
 CHUNK = 2**20  # pairs held at once: some 100 MB
 
 
-def ewald(cell: Array, positions: Array, charges: Array, *, splitting: float | None = None) -> tuple[float, Array]:
-    """Energy of point charges q_a in a neutralising background, and the forces on them.
+def ewald(
+    cell: Array, positions: Array, charges: Array, *, splitting: float | None = None
+) -> tuple[float, Array, Array]:
+    """Energy of point charges q_a in a neutralising background, the forces on them, and its derivative by strain.
 
     E = e²/2 Σ'_{abR} q_a q_b erfc(ηd)/d + 2πe²/Ω Σ_{G≠0} exp(-G²/4η²)/G² |S(G)|² - e²η/√π Σ_a q_a²
         - πe²/(2Ωη²) (Σ_a q_a)²,  d = |R_a - R_b - R|,  S(G) = Σ_a q_a exp(-iG·R_a).
@@ -32,7 +34,8 @@ def ewald(cell: Array, positions: Array, charges: Array, *, splitting: float | N
             n_atoms^(3/2).
 
     Returns:
-        E [eV per cell] to a relative accuracy of 1e-11, and forces, shape (n_atoms, 3) [eV/Å].
+        E [eV per cell] to a relative accuracy of 1e-11; forces, (n_atoms, 3) [eV/Å]; dE/dε, (3, 3) [eV], where the
+        strain ε takes r to (1 + ε) r.
 
     Raises:
         ValueError: the cell has no volume, shapes do not fit, a number is not finite, or two atoms are at one place.
@@ -50,15 +53,17 @@ def ewald(cell: Array, positions: Array, charges: Array, *, splitting: float | N
     volume = abs(np.linalg.det(cell))
     eta = np.sqrt(np.pi) * (COST * len(charges) / volume**2) ** (1 / 6) if splitting is None else splitting
     places = fractional(positions, cell) % 1.0
-    real, real_forces = _real_space(cell, places, charges, eta)
-    waves, wave_forces = _reciprocal_space(cell, places, charges, eta)
+    real, real_forces, real_strain = _real_space(cell, places, charges, eta)
+    waves, wave_forces, wave_strain = _reciprocal_space(cell, places, charges, eta)
     itself = eta / np.sqrt(np.pi) * (charges**2).sum()
     background = np.pi / (2 * volume * eta**2) * charges.sum() ** 2
-    return float(COULOMB * (real + waves - itself - background)), COULOMB * (real_forces + wave_forces)
+    energy = float(COULOMB * (real + waves - itself - background))
+    strain = real_strain + wave_strain + background * np.eye(3)
+    return energy, COULOMB * (real_forces + wave_forces), COULOMB * strain
 
 
-def _real_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple[float, Array]:
-    """½ Σ'_{abR} q_a q_b erfc(ηd)/d [1/Å], and its forces [1/Å²]."""
+def _real_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple[float, Array, Array]:
+    """½ Σ'_{abR} q_a q_b erfc(ηd)/d [1/Å], its forces [1/Å²], and its derivative with respect to strain [1/Å]."""
     reach = REACH / eta
     margin = reach * np.linalg.norm(reciprocal(cell), axis=1) / (2 * np.pi)  # in lattice vectors
     shifts = itertools.product(*(np.arange(-np.ceil(m), np.ceil(m) + 1) for m in margin))
@@ -71,7 +76,7 @@ def _real_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple
     others, owner, home = np.concatenate(images) @ cell, np.concatenate(owners), places @ cell
     tree = KDTree(others)
     pairs = 4.2 * reach**3 * len(charges) / abs(np.linalg.det(cell)) + 1
-    step, energy, forces = max(1, int(CHUNK / pairs)), 0.0, np.zeros((len(charges), 3))
+    step, energy, forces, strain = max(1, int(CHUNK / pairs)), 0.0, np.zeros((len(charges), 3)), np.zeros((3, 3))
     for start in range(0, len(charges), step):
         part = slice(start, start + step)
         found = KDTree(home[part]).sparse_distance_matrix(tree, reach, output_type="ndarray")
@@ -87,11 +92,12 @@ def _real_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple
         difference = home[start + i] - others[j]
         for c in range(3):
             forces[part, c] = np.bincount(i, strength * difference[:, c], minlength=len(home[part]))
-    return energy, forces
+        strain -= 0.5 * (strength[:, None] * difference).T @ difference
+    return energy, forces, strain
 
 
-def _reciprocal_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple[float, Array]:
-    """2π/Ω Σ_{G≠0} exp(-G²/4η²)/G² |S(G)|² [1/Å], and its forces [1/Å²]."""
+def _reciprocal_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple[float, Array, Array]:
+    """2π/Ω Σ_{G≠0} exp(-G²/4η²)/G² |S(G)|² [1/Å], its forces [1/Å²], and its derivative by strain [1/Å]."""
     largest = (2 * REACH * eta * np.linalg.norm(cell, axis=1) / (2 * np.pi)).astype(int)
     # Half of the plane waves, m₃ >= 0, those of m₃ > 0 twice.
     orders = (
@@ -100,10 +106,14 @@ def _reciprocal_space(cell: Array, places: Array, charges: Array, eta: float) ->
         np.arange(largest[2] + 1.0),
     )
     x, y, z = (m[:, None] * row for m, row in zip(orders, reciprocal(cell)))
-    squared = ((x[:, None, None] + y[:, None] + z) ** 2).sum(axis=-1)
+    waves = x[:, None, None] + y[:, None] + z
+    squared = (waves**2).sum(axis=-1)
     squared[largest[0], largest[1], 0] = np.inf
     weight = 2 * np.pi / abs(np.linalg.det(cell)) * np.exp(-squared / (4 * eta**2)) / squared
     weight[:, :, 1:] *= 2
     s = structure_factor(places, orders, charges)
-    energy = float((weight * (s.real**2 + s.imag**2)).sum())
-    return energy, charges[:, None] * phase_forces(places, orders, 2 * weight * s, cell)
+    each = weight * (s.real**2 + s.imag**2)
+    energy = float(each.sum())
+    slope = each * (2 / squared + 1 / (2 * eta**2))  # G² falls by 2 ε G G
+    strain = np.einsum("ijk,ijka,ijkb->ab", slope, waves, waves, optimize=True) - energy * np.eye(3)
+    return energy, charges[:, None] * phase_forces(places, orders, 2 * weight * s, cell), strain

@@ -4,7 +4,9 @@ A = E_b - k_B τ S - E_H[n] + E_xc[n + n_core] - ∫ v_xc[n + n_core] n dr + E_E
 ``energies``.  No external potential: the band energy holds it.  Energies in eV, lengths in Å, temperatures in K.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from .quadrature import Quadrature
 from .reciprocal import DensitySphere
 from .smearing import Array, entropy, fermi_dirac, fermi_dirac_slope
 from .units import K_B
+
+STRAIN = 1e-4  # by which cells are strained for a difference
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,39 @@ def density_gradient(
     return -v_hartree - response, v_xc - response
 
 
+def density_strain(
+    density: Array,
+    sphere: DensitySphere,
+    functional: Functional,
+    core: Callable[[DensitySphere], Array | None] = lambda sphere: None,
+) -> Array:
+    """Derivative of U (``density_gradient``) with respect to strain, while each grid point keeps its n.
+
+    By a central difference of U over strains of 1e-4 of the cell with all its plane waves: E_H, the gradients of n, the
+    volume and the core charge change.  Off by 1e-8 of U.
+
+    Args:
+        density, sphere, functional: as in ``density_energies``.
+        core: n_core of the atoms on the plane waves of a strained cell.
+
+    Returns:
+        dU/dε, symmetric, (3, 3) [eV]; the strain ε takes r to (1 + ε) r.
+    """
+
+    def energy(strain: Array) -> float:
+        there = sphere.strained(strain)
+        found = density_energies(density, there, functional, core(there))
+        return found.xc - found.hartree - found.xc_potential
+
+    slopes = np.empty((3, 3))
+    for a, b in combinations_with_replacement(range(3), 2):
+        strain = np.zeros((3, 3))
+        strain[a, b] += STRAIN / 2
+        strain[b, a] += STRAIN / 2
+        slopes[a, b] = slopes[b, a] = (energy(strain) - energy(-strain)) / (2 * STRAIN)
+    return slopes
+
+
 @dataclass(frozen=True, eq=False)
 class LdosGradient:
     """δA/δd_j(r) = a_j + w_j u(r), in pieces, so that an LDOS larger than memory can be worked through.
@@ -113,11 +150,23 @@ class LdosGradient:
         constant: a_j, shape (n_energy,) [eV²].
         weights: w_j of the density, n = Σ_j w_j d_j, shape (n_energy,) [eV].
         potential: u(r), shape of the grid [eV].
+        mean: what was subtracted from δU/δn to get it, so that the number of electrons stays [eV].
     """
 
     constant: Array
     weights: Array
     potential: Array
+    mean: float
+
+    def volume_slope(self, dos: Array) -> float:
+        """Ω ∂A/∂Ω through the DOS alone, while each grid point keeps its LDOS [eV].
+
+        A larger volume has as many times the states, and the electrons move ε_F down.
+
+        Args:
+            dos: D, shape (n_energy,) [1/eV].
+        """
+        return float(self.constant @ dos - self.mean * (self.weights @ dos))
 
 
 def ldos_gradient(
@@ -161,7 +210,7 @@ def ldos_gradient(
             f"the DOS gives {states:g} electrons/eV at ε_F = {fermi_level:g} eV, but must be positive there"
         )
     mean = volume * float(np.mean(potential * response)) / states
-    return LdosGradient(constant=w_free - fermi_level * w_f, weights=w_f, potential=potential - mean)
+    return LdosGradient(constant=w_free - fermi_level * w_f, weights=w_f, potential=potential - mean, mean=mean)
 
 
 def _with_core(density: Array, core: Array | None) -> Array:

@@ -5,6 +5,7 @@ the plane waves, those of orders m₃ >= 0 along the third axis (G = m₁b₁ + 
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,6 +88,19 @@ class DensitySphere:
                 f"{self.cutoff:g} eV, which need {' x '.join(map(str, needed))} or more; "
                 "take a finer grid or a smaller density cutoff"
             )
+
+    def strained(self, strain: Array) -> "DensitySphere":
+        """The same plane waves when the cell is strained: their orders stay, G moves, none enters or leaves.
+
+        Args:
+            strain: ε, shape (3, 3), takes r to (1 + ε) r.
+        """
+        other = copy(self)
+        kept = {"inside": self.inside, "orders": self.orders, "multiplicity": self.multiplicity}
+        for name in ("volume", "vectors", "squared"):
+            other.__dict__.pop(name, None)
+        other.__dict__.update(kept, cell=self.cell @ (np.eye(3) + strain).T)
+        return other
 
     @cached_property
     def volume(self) -> float:
