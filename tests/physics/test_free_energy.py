@@ -242,7 +242,9 @@ def test_the_strain_derivative_at_a_fixed_ldos_is_that_of_the_free_energy(functi
     factor = core_of(sphere)
 
     def core(there):  # an atom's charge spreads with the volume, and its form factor falls with G
-        return there.to_real(sphere.to_reciprocal(factor) * np.exp(-0.01 * there.squared)) * sphere.volume / there.volume
+        return (
+            there.to_real(sphere.to_reciprocal(factor) * np.exp(-0.01 * there.squared)) * sphere.volume / there.volume
+        )
 
     n_core = core if with_core else lambda there: None
     expected = np.zeros((3, 3))

@@ -27,6 +27,7 @@ class LdosJob:
 
     card, network, scaling: of the surrogate.  grid: numbers of points along the cell vectors.  temperature: τ [K].
     forces: ``none``; ``mean``, those of the mean free energy; ``spread``, with their standard deviations.
+    stress: also the stress.
     """
 
     card: LdosCard
@@ -36,6 +37,7 @@ class LdosJob:
     grid: tuple[int, int, int]
     temperature: float
     forces: Forces
+    stress: bool = False
 
     @property
     def size(self) -> int:
@@ -73,6 +75,7 @@ class LdosJob:
                 grid=self.grid,
                 temperature=self.temperature,
                 forces=self.forces,
+                stress=self.stress,
                 ldos=ldos,
                 cpus=len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus),
                 progress=progress,

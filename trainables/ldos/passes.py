@@ -32,12 +32,13 @@ from ..physics.free_energy import (
     LdosGradient,
     density_energies,
     density_gradient,
+    density_strain,
     free_energy,
     ldos_gradient,
 )
 from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
-from ..physics.reciprocal import DensitySphere
+from ..physics.reciprocal import DensitySphere, fractional
 from ..physics.smearing import fermi_dirac
 from .inference import predict_ldos, pull_back
 from .network import Network
@@ -65,6 +66,7 @@ def predict(
     grid: tuple[int, int, int],
     temperature: float,
     forces: Forces = "none",
+    stress: bool = False,
     ldos: Float32 | None = None,
     cpus: int = 1,
     progress: Tell = quiet,
@@ -84,6 +86,7 @@ def predict(
         temperature: τ [K].
         forces: ``none``; ``mean``, the forces of the mean free energy; ``spread``, with their standard deviations, at
             T times the cost.
+        stress: also the stress, where there are forces; of the same mean or spread.
         ldos: an array to put the mean LDOS into, in memory or mapped from a file, (nx, ny, nz, n_energy) [1/(eV Å³)].
         cpus: threads that compute descriptors and forces.
         progress: called after each slab.
@@ -113,7 +116,7 @@ def predict(
         run.describe()
         run.integrate(ldos, slopes=forces != "none")
         terms = run.terms()
-        found = run.forces(each=forces == "spread") if forces != "none" else None
+        found, stresses = run.forces(each=forces == "spread", stress=stress) if forces != "none" else (None, None)
     means = {name: float(values.mean()) for name, values in terms.items()}
     return Prediction(
         symbols=tuple(chemical_symbols[n] for n in numbers),
@@ -134,6 +137,8 @@ def predict(
         density=run.density.mean(axis=0),
         forces=None if found is None else found.mean(axis=0),
         forces_std=found.std(axis=0) if found is not None and forces == "spread" else None,
+        stress=None if stresses is None else stresses.mean(axis=0),
+        stress_std=stresses.std(axis=0) if stresses is not None and forces == "spread" else None,
         seconds=run.seconds,
     )
 
@@ -265,7 +270,7 @@ class _Run:
             found = {n: [getattr(e, n) for e in self.energies] for n in ("fermi_level", "band", "entropy")}
             return {TERMS[name]: np.array(values) for name, values in found.items()}
         with self._clock("physics"):
-            ions, self.ion_forces = ewald(self.cell, self.positions, self.valences)
+            ions, self.ion_forces, self.ion_strain = ewald(self.cell, self.positions, self.valences)
             parts = [density_energies(n, self.sphere, self.dft.functional, self.core) for n in self.density]
             each = [free_energy(e, part, ewald=ions) for e, part in zip(self.energies, parts, strict=True)]
         return {name: np.array([getattr(e, field) for e in each]) for field, name in TERMS.items()}
@@ -285,18 +290,25 @@ class _Run:
     @cached_property
     def core(self) -> Float64 | None:
         """Core charge of the nonlinear core correction on the grid, None without one [1/Å³]."""
-        cores = [core_density(self.sphere, self.positions[atoms], *charge) for atoms, *charge in self._cores()]
+        return self._core_on(self.sphere)
+
+    def _core_on(self, sphere: DensitySphere) -> Float64 | None:
+        """The same where the cell, and the atoms with it, is that of ``sphere``."""
+        positions = fractional(self.positions, self.cell) @ sphere.cell
+        cores = [core_density(sphere, positions[atoms], *charge) for atoms, *charge in self._cores()]
         return np.sum(cores, axis=0) if cores else None
 
-    def forces(self, *, each: bool) -> Float64:
+    def forces(self, *, each: bool, stress: bool) -> tuple[Float64, Float64 | None]:
         """Third pass: minus the total derivative of the free energy, (T, n_atoms, 3), or (1, ...) of its mean [eV/Å].
 
+        And, where it is asked for, the stress, the derivative with respect to strain a volume, (T or 1, 3, 3) [eV/Å³].
         The derivative leads back through the energies to the LDOS of each grid point (``ldos_gradient``), through the
         network to its descriptors (``pull_back``), and through the bispectrum to the atoms
         (``bispectrum_forces``).
         """
         assert self.dft is not None
         from_core = np.zeros((len(self.dos), *self.positions.shape))
+        strains = np.zeros((len(self.dos), 3, 3))
         gradients: list[LdosGradient] = []
         with self._clock("physics"):
             for t, n in enumerate(self.density):
@@ -314,16 +326,23 @@ class _Run:
                 )
                 for atoms, *charge in self._cores():
                     from_core[t, atoms] = core_forces(by_core, self.sphere, self.positions[atoms], *charge)
-        forces = self.ion_forces + (from_core if each else from_core.mean(axis=0, keepdims=True))
+                if stress:
+                    strains[t] = density_strain(n, self.sphere, self.dft.functional, self._core_on)
+                    strains[t] += self.ion_strain + gradients[t].volume_slope(self.dos[t]) * np.eye(3)
+        if not each:
+            from_core, strains = (x.mean(axis=0, keepdims=True) for x in (from_core, strains))
+        forces = self.ion_forces + from_core
         found = self._parallel(bispectrum_forces, self._pulls(gradients, each))
         done = 0
         for slab in self.slabs:
             for t in range(len(forces)):
                 with self._clock("forces"):
-                    forces[t] += next(found)[0]
+                    pulled, by_strain = next(found)
+                    forces[t] += pulled
+                    strains[t] += by_strain
             done += math.prod(slab.grid)
             self.progress("forces", done, self.n_points)
-        return forces
+        return forces, (strains + strains.swapaxes(1, 2)) / (2 * self.volume) if stress else None
 
     def _pulls(self, gradients: Sequence[LdosGradient], each: bool) -> Iterator[tuple[Any, ...]]:
         """Arguments of ``bispectrum_forces``: for each slab those of all initialisations, or of their mean."""

@@ -16,6 +16,7 @@ Float32 = NDArray[np.float32]
 # Occupation at the top of the energy grid: beyond the first, where some 6 meV/atom of aluminium lie above the grid, a
 # prediction carries a warning; beyond the second it is refused.
 OCCUPIED, TOO_OCCUPIED = 1e-3, 0.05
+GPA = 160.21766  # in an eV/Å³
 NO_STATES = 0.01  # of the largest DOS: less than this around the Fermi level is a gap
 # Standard deviations beyond the range of the training from where on a prediction carries a warning.  Trained on 18
 # cells of 4 aluminium atoms: beyond, errors were 29 meV/atom and more in six cells of six; within, at most 13 in nine.
@@ -48,6 +49,7 @@ UNITS = {
     "dos": "1/eV",
     "forces": "eV/Å",
     "largest_force": "eV/Å",
+    "stress": "eV/Å³",
     "temperature": "K",
     "seconds": "s",
     "furthest": "σ",
@@ -68,9 +70,10 @@ class Prediction:
 
     symbols (n_atoms,), cell (3, 3) [Å]: of the structure.  fermi_level [eV]; energy (n_energy,) [eV]; dos, dos_std
     (n_energy,) [1/eV]; gap: width of the range around the Fermi level without states [eV], 0 for a metal; density
-    (nx, ny, nz) [1/Å³]; forces, forces_std (n_atoms, 3) [eV/Å] where asked for.  outside: share of grid points whose
-    descriptors lie outside the range of the training; furthest: by how many standard deviations the furthest of them
-    does.  top_occupation: f at the top of the energy grid.  seconds: where the time went.
+    (nx, ny, nz) [1/Å³].  Where asked for, forces, forces_std (n_atoms, 3) [eV/Å] and the stress ∂A/∂ε / Ω, negative
+    under pressure, stress, stress_std (3, 3) [eV/Å³].  outside: share of grid points whose descriptors lie outside the
+    range of the training; furthest: by how many standard deviations the furthest of them does.  top_occupation: f at
+    the top of the energy grid.  seconds: where the time went.
     """
 
     units: ClassVar[Mapping[str, str]] = UNITS
@@ -100,6 +103,8 @@ class Prediction:
     density: Float64
     forces: Float64 | None
     forces_std: Float64 | None
+    stress: Float64 | None
+    stress_std: Float64 | None
     seconds: dict[str, float]
 
     @property
@@ -144,6 +149,10 @@ class Prediction:
             for symbol, force, std in zip(self.symbols, self.forces, self.forces_std, strict=True):
                 numbers = "  ".join(f"{f:9.4f} ± {s:.4f}" for f, s in zip(force, std, strict=True))
                 found.append(f"    {symbol:2s}  {numbers}")
+        if self.stress is not None:
+            pressure = -np.trace(self.stress) / 3 * GPA
+            tensor = ", ".join(f"{x:.3f}" for x in self.stress.ravel()[[0, 4, 8, 5, 2, 1]] * GPA)
+            found.append(f"  stress xx, yy, zz, yz, xz, xy: {tensor} GPa (a pressure of {pressure:.3f} GPa)")
         share = f"{100 * self.outside:.2g} % of the grid points, by up to {self.furthest:.2g} standard deviations"
         found.append(f"  outside the training range: {share if self.outside else 'none'}")
         found.append("  time: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items()))

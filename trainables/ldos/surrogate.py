@@ -104,7 +104,12 @@ class LdosSurrogate(Surrogate):
         return grid_of(cell, spacing=self.card.grid_spacing, density_cutoff=cutoff)
 
     def options(
-        self, *, temperature: float | None = None, grid: Grid | None = None, forces: Forces | bool = "none"
+        self,
+        *,
+        temperature: float | None = None,
+        grid: Grid | None = None,
+        forces: Forces | bool = "none",
+        stress: bool = False,
     ) -> dict[str, Any]:
         """What is asked of a structure, with the defaults filled in.
 
@@ -114,15 +119,18 @@ class LdosSurrogate(Surrogate):
             grid: numbers of points along the cell vectors; by default as ``grid`` says.
             forces: ``none``; ``mean``, those of the mean free energy; ``spread`` or True, with their standard
                 deviations, at T times the cost.
+            stress: also the stress, with the forces.
 
         Raises:
             ModelError: too cold, not finite, or forces without a free energy.
         """
         if isinstance(forces, bool):
             forces = "spread" if forces else "none"
+        if stress and forces == "none":
+            forces = "mean"
         if forces != "none" and self.card.dft is None:
             raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
-        return {"temperature": self._temperature(temperature), "grid": grid, "forces": forces}
+        return {"temperature": self._temperature(temperature), "grid": grid, "forces": forces, "stress": stress}
 
     def prepare(self, structure: ase.Atoms | Mapping[str, Any], **asked: Any) -> LdosJob:
         """Check a structure, once, and lay its grid.
@@ -148,6 +156,7 @@ class LdosSurrogate(Surrogate):
             grid=self.grid(cell) if grid is None else checked_grid(grid, cell),
             temperature=options["temperature"],
             forces=options["forces"],
+            stress=options["stress"],
         )
         check_distances(structure)  # last, so that the size of the grid bounds the work
         return job

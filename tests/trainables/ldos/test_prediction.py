@@ -104,6 +104,23 @@ def test_forces_are_finite_differences_of_the_free_energy(model, atoms, dft):
     assert np.abs(forces).max() > 0.1, "eV/Å: nothing to compare otherwise"
 
 
+@pytest.mark.parametrize("dft", [None, PBE], ids=["lda", "pbe with core charge"])
+def test_the_stress_is_the_derivative_of_the_free_energy_on_a_held_grid(model, atoms, dft):
+    model = model if dft is None else with_dft(model, dft)
+    found = model.predict(atoms, stress=True)
+    step, volume = 0.003, atoms.get_volume()  # the network is float32: 5e-6 eV of noise
+    for a, b in ((0, 0), (1, 2)):
+        slope = 0.0
+        for shift, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            strained, strain = atoms.copy(), np.eye(3)
+            strain[a, b] += shift * step
+            strained.set_cell(np.array(atoms.cell) @ strain.T, scale_atoms=True)
+            slope += weight * model.predict(strained, grid=found.grid).free_energy / (12 * step)
+        assert found.stress[a, b] == pytest.approx(slope / volume, abs=1e-4)  # eV/Å³, of 1.3
+    np.testing.assert_array_equal(found.stress, found.stress.T)
+    assert np.abs(found.stress).max() > 1e-3, "nothing to compare otherwise"
+
+
 def test_forces_are_near_those_of_quantum_espresso(model, atoms, al4):
     forces = model.predict(atoms, forces="mean").forces
     assert np.corrcoef(forces.ravel(), al4["010"].forces.ravel())[0, 1] > 0.95
