@@ -140,6 +140,19 @@ def test_double_precision_is_stored_as_single(raw, tmp_path):
     np.testing.assert_allclose(stored, np.load(raw / "000.ldos.npy").reshape(8000, 37), rtol=1e-7)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
+def test_arrays_of_any_byte_order_and_layout_are_read_as_the_numbers_they_are(al4, raw, tmp_path, dtype, order):
+    for file in ("ldos", "dens"):
+        edit_array(raw / f"000.{file}.npy", lambda values: values.astype(dtype, order=order))
+    made = import_dataset([raw / "000.json"], tmp_path / "al4")
+    stored, true = made.ldos(made["000"]).array(), al4.ldos(al4["000"]).array()
+    assert stored.dtype == (np.float16 if dtype[1:] == "f2" else np.float32)
+    assert (stored == true).all()  # the bundled LDOS is float16, which all of these hold exactly
+    density, true = made.density(made["000"]).array(), al4.density(al4["000"]).array()
+    np.testing.assert_allclose(density, true, rtol=1e-3 if dtype[1:] == "f2" else 0)
+
+
 @pytest.mark.parametrize("text, kernel", [("fd", "fermi-dirac"), ("fermi-dirac -df/de", "fermi-dirac")])
 def test_a_broadening_by_the_scf_smearing_is_known_by_its_names_and_refused_where_it_is_not_so(
     raw, tmp_path, text, kernel
@@ -204,7 +217,9 @@ def test_a_file_that_is_no_json_record_is_refused(raw, tmp_path, text):
     [
         ("ldos", lambda d: d[:, :, :19], "has shape (20, 20, 19, 37), but the JSON beside it says (20, 20, 20, 37)"),
         ("ldos", lambda d: d.reshape(8000, 37), "has shape (8000, 37)"),
-        ("ldos", lambda d: d.astype(np.int32), "holds int32, not floating-point numbers"),
+        ("ldos", lambda d: d.astype(np.int32), "holds int32, not real floating-point numbers; save float32 or float64"),
+        ("ldos", lambda d: d.astype(complex), "holds complex128, not real floating-point numbers"),
+        ("dens", lambda d: d.astype(bool), "holds bool, not real floating-point numbers"),
         ("ldos", lambda d: -d, "the DOS is negative"),
         ("ldos", lambda d: d * 0.9, "electrons below the Fermi level of"),
         ("dens", lambda d: d[:19], "has shape (19, 20, 20), but the JSON beside it says (20, 20, 20)"),

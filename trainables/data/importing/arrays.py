@@ -141,8 +141,8 @@ def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floati
         raise DatasetError(f"{path}: not a whole .npy file; copy it again") from error
     if values.shape != shape:
         raise DatasetError(f"{path}: has shape {values.shape}, but the JSON beside it says {shape}")
-    if values.dtype not in (np.float16, np.float32, np.float64):
-        raise DatasetError(f"{path}: holds {values.dtype}, not floating-point numbers")
+    if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
+        raise DatasetError(f"{path}: holds {values.dtype}, not real floating-point numbers; save float32 or float64")
     return values
 
 

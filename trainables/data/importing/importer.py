@@ -26,7 +26,8 @@ class GridValues:
     Attributes:
         where: the file or folder to name in an error.
         blocks: gives consecutive grid points, C order of [nx, ny, nz], in blocks of any length: (n, n_energy) for an
-            LDOS, (n,) for a density; float16, float32 or float64, the last of which is stored as float32.
+            LDOS, (n,) for a density; real floating-point numbers of any byte order.  float16 is stored as it is, all
+            else as float32.
     """
 
     where: Path

@@ -166,7 +166,8 @@ def _shards(values: GridValues, n_points: int, shape: tuple[int, ...]) -> Iterat
                     f"expected {shape} floating-point numbers"
                 )
             n += len(block)
-            yield block.astype(np.float32) if block.dtype == np.float64 else block
+            # In this machine's byte order, too: a file may come from one of the other.
+            yield block.astype(np.float16 if block.dtype.itemsize == 2 else np.float32, copy=False)
         if n != n_points:
             raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
 
