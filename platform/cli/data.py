@@ -30,6 +30,11 @@ def data() -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the UPF files that the snapshots name, for total free energies.  [default: beside the snapshots]",
 )
+@click.option(
+    "--rule",
+    metavar="NAME",
+    help="Rule of integration over the energies, least-squares or linear.  [default: the better one on their grid]",
+)
 @click.option("--source", help="Note on the origin of the data.")
 @click.option(
     "--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that recognises them]"
@@ -40,6 +45,7 @@ def data_import(
     validation: str | None,
     test: str | None,
     pseudopotentials: Path | None,
+    rule: str | None,
     source: str | None,
     importer: str | None,
 ) -> None:
@@ -68,6 +74,7 @@ def data_import(
         test=_ids(test),
         source=source,
         pseudopotentials=pseudopotentials,
+        rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
         report=lambda line: echo(line, err=True),
     )
     echo(f"{len(made.snapshots)} snapshots in {made.path}")

@@ -1,13 +1,16 @@
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy.integrate import quad
 
 from dftune.trainables.data.energy_grid import EnergyGrid
+from dftune.trainables.physics.energies import band_energy, n_electrons
 from dftune.trainables.physics.quadrature import LeastSquares, Linear
 from dftune.trainables.physics.smearing import broadening, entropy, fermi_dirac
+from dftune.trainables.physics.units import K_B
 
 FERMI_LEVEL = 6.0  # eV
 FUNCTIONS = {
@@ -31,22 +34,62 @@ def integral(weights, levels, grid, function, temperature):
 def test_the_linear_rule_is_exact_on_a_piecewise_linear_dos(name, temperature):
     energy = np.linspace(-2.0, 10.0, 25)
     dos = np.random.default_rng(1).uniform(0.0, 3.0, size=25)
+    ends = np.linspace(-2.5, 10.5, 27)  # where the hats of the first and the last energy end
     function = FUNCTIONS[name]
 
     def product(e):
-        return function(e, temperature) * np.interp(e, energy, dos)
+        return function(e, temperature) * np.interp(e, ends, [0.0, *dos, 0.0])
 
     exact = sum(
         quad(product, *sorted(ends), epsabs=1e-12, epsrel=1e-12, limit=200)[0]
-        for a, b in pairwise(energy)
+        for a, b in pairwise(ends)
         for ends in ((a, (a + b) / 2), ((a + b) / 2, b))
     )
     assert Linear(energy).weights(lambda e: function(e, temperature)) @ dos == pytest.approx(exact, rel=1e-10)
 
 
-def test_the_linear_rule_of_a_constant_is_the_trapezoidal_rule():
+def test_the_linear_rule_of_a_constant_gives_each_whole_hat_its_area():
     weights = Linear(np.linspace(-1.0, 2.0, 7)).weights(np.ones_like)
-    np.testing.assert_allclose(weights, [0.25, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25], rtol=1e-13)
+    np.testing.assert_allclose(weights, 0.5, rtol=1e-13)
+
+
+def fermi_integral(x, order):
+    """Σ ∫ f(t) t^order dt from 0 to x in units of k_B τ, by polylogarithms (Ellis et al. 2021, Eq. 34 to 36)."""
+
+    def li(s):
+        # Li_s(-e^x), for x > 0 by inversion, where e^x is beyond a double.
+        if x <= 0:
+            return float(mpmath.polylog(s, -mpmath.exp(x)).real)
+        small = mpmath.polylog(s, -mpmath.exp(-x)).real
+        large = {1: -x, 2: -(x**2) / 2 - mpmath.pi**2 / 6, 3: -(x**3) / 6 - mpmath.pi**2 * x / 6}[s]
+        return float(large + small if s != 2 else large - small)
+
+    if order == 0:
+        return x + li(1)
+    if order == 1:
+        return x**2 / 2 + x * li(1) - li(2)
+    return x**3 / 3 + x**2 * li(1) - 2 * x * li(2) + 2 * li(3)
+
+
+def test_the_linear_rule_is_that_of_mala_to_1e_8_ev():
+    """Closed forms of MALA's weights on the grid and at the temperature of its tutorial data of Be2."""
+    energy, temperature, level = -5 + 2.5 * np.arange(11), 299.98637, 10.2407
+    dos = np.array([0.1368, 0.1830, 0.2295, 0.2691, 0.2960, 0.3067, 0.3002, 0.2774, 0.2415, 0.1978, 0.1530])
+    k_t = K_B * temperature
+
+    def moment(e, order):  # ∫ f(ε) (ε - ε_F)^order dε
+        return fermi_integral((e - level) / k_t, order) * k_t ** (order + 1)
+
+    def by_hats(order):  # ∫ f (ε - ε_F)^order Λ_j dε: rising and falling side of each hat, Eq. 32
+        h, found = 2.5, []
+        for e in energy:
+            up, down = ([moment(b, k) - moment(a, k) for k in (order, order + 1)] for a, b in ((e - h, e), (e, e + h)))
+            found.append(up[0] * (1 - (e - level) / h) + up[1] / h + down[0] * (1 + (e - level) / h) - down[1] / h)
+        return np.array(found)
+
+    ours, at = Linear(energy), {"fermi_level": level, "temperature": temperature}
+    assert n_electrons(dos, ours, **at) == pytest.approx(by_hats(0) @ dos, abs=1e-8)
+    assert band_energy(dos, ours, **at) == pytest.approx((by_hats(1) + level * by_hats(0)) @ dos, abs=1e-8)
 
 
 @pytest.mark.parametrize("spacing", [0.25, 0.5])

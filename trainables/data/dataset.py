@@ -168,9 +168,12 @@ class Dataset:
         """Hash of dataset.json and all rows of the table, checksums included: which data a model was trained on.
 
         ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
-        ``kind`` is left out because older datasets do not say it.
+        ``kind`` is left out because older datasets do not say it, as is the rule of integration that all of them have.
         """
-        content = [self.info.model_dump(mode="json", exclude={"dft", "kind"}), [s.to_row() for s in self.snapshots]]
+        leave_out: dict[str, Any] = {"dft": True, "kind": True}
+        if self.info.energy_grid.rule == "least-squares":
+            leave_out["energy_grid"] = {"rule"}
+        content = [self.info.model_dump(mode="json", exclude=leave_out), [s.to_row() for s in self.snapshots]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _file(self, name: str, sha256: str | None = None) -> Path:
@@ -330,7 +333,7 @@ class Dataset:
         return dos(self.ldos(snapshot).array(), volume=snapshot.volume)
 
     def energies(self, snapshot: Snapshot) -> Energies:
-        """Energies from the reference LDOS by least-squares quadrature [eV].  Errors as ``physics.energies``."""
+        """Energies from the reference LDOS by the dataset's rule [eV].  Errors as ``physics.energies``."""
         quadrature = self.info.energy_grid.quadrature()
         return energies(
             self.dos(snapshot), quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature

@@ -65,7 +65,7 @@ class DatasetInfo(BaseModel):
         """Species, energies and broadening, for people."""
         grid = self.energy_grid
         species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in self.species.items())
-        return f"species {species}; {self.energies}, {grid.kernel} kernel of {grid.width:g} eV"
+        return f"species {species}; {self.energies}, {grid.kernel} kernel of {grid.width:g} eV, {grid.rule} rule"
 
     @property
     def energies(self) -> str:

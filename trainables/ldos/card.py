@@ -36,7 +36,9 @@ class LdosCard(Card):
         grid = self.energy_grid
         return {
             "descriptors": f"{self.descriptors}, grid spacing up to {self.grid_spacing:.4f} Å",
-            "LDOS": f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV",
+            "LDOS": (
+                f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV; {grid.rule} rule"
+            ),
             "temperature": f"{self.temperature:.1f} K",
         }
 

@@ -196,7 +196,7 @@ class LdosSurrogate(Surrogate):
             DatasetError: no test snapshot, or another energy grid, species or DFT than the model's.
         """
         card = self.card
-        if dataset.info.energy_grid != card.energy_grid:
+        if not dataset.info.energy_grid.samples_as(card.energy_grid):
             raise DatasetError(f"{dataset.location}: has another energy grid than the model; they cannot be compared")
         if unknown := sorted(set(dataset.info.species) - set(card.species)):
             raise DatasetError(f"{dataset.location}: has {', '.join(unknown)}, which the model does not know")

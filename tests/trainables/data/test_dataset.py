@@ -259,10 +259,11 @@ def test_shards_of_an_ldos_are_checked_as_the_whole(al4):
         check_ldos([bad[:3000], bad[3000:5000], bad[5000:]], snapshot, al4.info.energy_grid, where="000")
 
 
-def test_without_a_reference_the_electrons_are_counted_at_the_fermi_level_of_the_ldos(al4):
+def test_without_a_fermi_level_of_the_dft_the_electrons_are_not_counted(al4):
+    """Counted at the level where the LDOS itself holds them, they always agree."""
     snapshot = dataclasses.replace(al4["000"], fermi_level=None, band_energy=None)
     report = check_ldos(al4.ldos(snapshot).arrays(), snapshot, al4.info.energy_grid, where="000")
-    assert report.electrons_error == pytest.approx(0.0, abs=1e-9)
+    assert report.electrons_error is None
     assert report.band_energy_error is None
 
 
@@ -299,3 +300,16 @@ def test_descriptors_of_another_structure_are_refused(fresh_al4):
         fresh_al4.descriptors(moved, SETTINGS)
     unmoved = dataclasses.replace(snapshot, positions=snapshot.positions + 1e-9)
     assert fresh_al4.descriptors(unmoved, SETTINGS).array().shape == (8000, 5)
+
+
+def test_the_rule_of_integration_changes_the_fingerprint_only_where_it_is_another_than_older_datasets_have(fresh_al4):
+    file = fresh_al4.path / "dataset.json"
+    head = json.loads(file.read_text(encoding="utf-8"))
+    assert "rule" not in head["energy_grid"]  # the bundled dataset is older than the rule in it
+    assert fresh_al4.info.energy_grid.rule == "least-squares"
+    fingerprints = []
+    for rule in ("least-squares", "linear"):
+        head["energy_grid"]["rule"] = rule
+        file.write_text(json.dumps(head), encoding="utf-8")
+        fingerprints.append(Dataset.open(fresh_al4.path).fingerprint)
+    assert fingerprints[0] == fresh_al4.fingerprint != fingerprints[1]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import DatasetError, InputError
+from ...physics.quadrature import Rule
 from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
@@ -32,6 +33,7 @@ def import_dataset(
     test: Sequence[str] | None = None,
     source: str | None = None,
     pseudopotentials: Path | None = None,
+    rule: Rule | None = None,
     report: Report = lambda line: None,
 ) -> Dataset:
     """Import snapshots into a new dataset folder, which appears whole or not at all.
@@ -45,7 +47,8 @@ def import_dataset(
         source: a note on the origin of the data for dataset.json; by default the importer's.
         pseudopotentials: folder of the UPF files that the snapshots name; by default they are looked for beside the
             snapshots.  Without them, or where they are PAW or of another functional, the dataset has no ``dft``.
-        report: called with one line a snapshot, and one that says why there is no ``dft``.
+        rule: of integration over the energies; by default the better one on their grid.
+        report: called with one line a snapshot, one for the rule, and one that says why there is no ``dft``.
 
     Raises:
         InputError: a file is missing, what it holds is inconsistent, or no importer knows it; names file and reason.
@@ -57,7 +60,7 @@ def import_dataset(
     elif isinstance(importer, str):
         importer = IMPORTERS[importer]
     found = importer.read(places, pseudopotentials=pseudopotentials, report=report)
-    return write_dataset(found, destination, validation=validation, test=test, source=source, report=report)
+    return write_dataset(found, destination, validation=validation, test=test, source=source, rule=rule, report=report)
 
 
 def recognised(sources: Sequence[Path], report: Report = lambda line: None) -> Importer:

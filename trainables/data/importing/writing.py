@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...errors import DatasetError, InputError
+from ...errors import DatasetError, InputError, did_you_mean
 from ...files import atomic, sha256, write_text
+from ...physics.quadrature import RULES, Rule
 from ..check import LdosCheck, SnapshotReport
 from ..dataset import Dataset
 from ..energy_grid import EnergyGrid
@@ -32,6 +33,7 @@ def write_dataset(
     validation: Sequence[str] | None = None,
     test: Sequence[str] | None = None,
     source: str | None = None,
+    rule: Rule | None = None,
     report: Report = lambda line: None,
 ) -> Dataset:
     """Write a dataset; arguments and errors as ``import_dataset``."""
@@ -41,6 +43,7 @@ def write_dataset(
     for one in found.snapshots:
         check_snapshot(one.snapshot, one.species, where=one.where)
     grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
+    grid = _with_rule(grid, rule, report)
     dft = found.dft(species)
     with atomic(destination) as folder:
         for name in ("ldos", "density"):
@@ -72,6 +75,19 @@ def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
         if one.energy_grid != first.energy_grid:
             raise DatasetError(f"{one.where}: energy grid differs from that of {first.where}; a dataset has one grid")
     return first.energy_grid
+
+
+def _with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:
+    """The grid with the rule that was asked for, or the better one; says which it is, and how far off both may be."""
+    if rule not in (None, *RULES):
+        raise InputError(f"there is no rule '{rule}'; {did_you_mean(str(rule), RULES)}")
+    chosen: Rule = rule or grid.better_rule
+    errors = ", ".join(f"{one} {1e3 * grid.rule_error(one).band_energy:.3g}" for one in RULES)
+    report(
+        f"rule of integration: {chosen}{'' if rule is None else ', as asked for'}; estimated error of a band energy "
+        f"[meV per electron]: {errors}"
+    )
+    return grid.model_copy(update={"rule": chosen})
 
 
 def _shared_species(snapshots: Sequence[FoundSnapshot]) -> dict[str, float]:
