@@ -1,7 +1,9 @@
 """Progress while you wait: a bar on a terminal, plain lines elsewhere.  Written to stderr, never to stdout."""
 
+import math
 import sys
 import time
+from collections.abc import Callable
 
 from ..trainables.errors import printable
 from ..trainables.progress import Progress as Progress
@@ -46,27 +48,31 @@ class Terminal:
 
 
 class Plain:
-    """A line a step, at most one every few seconds and stage, and the last one always."""
+    """A line an event.  How far a stage is, is said where nothing else is for a while, and at its end.
 
-    SECONDS = 5.0
+    A stage that moves on is said after ``SECONDS``, one that stands after ``BEAT``.
+    """
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._last: dict[str, tuple[float, int]] = {}
+    SECONDS, BEAT = 5.0, 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started, self._spoke = clock(), -math.inf
+        self._done: dict[str, int] = {}
 
     def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:5.0f} s] {printable(text)}", file=sys.stderr, flush=True)
+        self._spoke = self._clock()
+        print(f"[{self._spoke - self._started:5.0f} s] {printable(text)}", file=sys.stderr, flush=True)
 
     def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
-        now = time.monotonic()
-        at, before = self._last.get(stage, (-self.SECONDS, -1))
-        if now - at < self.SECONDS and (done != total or done == before):
+        moved, self._done[stage] = done != self._done.get(stage), done
+        silent = self._clock() - self._spoke
+        if silent < (self.SECONDS if moved else self.BEAT) and not (moved and done == total):
             return
-        self._last[stage] = (now, done)
         self.say(f"{stage}: {done}{'' if total is None else f' of {total}'}{f' ({text})' if text else ''}")
 
     def end(self, stage: str) -> None:
-        self._last.pop(stage, None)
+        self._done.pop(stage, None)
 
     def close(self) -> None:
         pass

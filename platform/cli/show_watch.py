@@ -39,14 +39,18 @@ def say(event: "Event", found: "Study", progress: "Progress") -> None:
             stopped = trial.state == "stopped"
             progress.say(ending(trial.number, found.spec, value, trial.result, trial.failure, stopped=stopped))
     if event.kind == "progress":
+        from ..study.words import duration
+
         ended = sum(t.state not in ("running", "pruned") for t in view.trials)
         reports = [
             f"trial {t.number}: epoch {t.reported[0]}" for t in view.trials if t.state == "running" and t.reported
         ]
         best_said = [] if best is None else [f"best {best.value:.4g} of trial {best.number}"]
-        left = [] if view.seconds_left is None else [f"at most {view.seconds_left / 60:.0f} min of trials left"]
+        left = [] if view.seconds_left is None else [f"at most {duration(view.seconds_left)} of trials left"]
         beat = [] if view.age is None else [f"heartbeat {view.age:.0f} s ago"]
-        progress.update("trials", ended, None, "; ".join([_counted(view), *best_said, *reports[-1:], *left, *beat]))
+        progress.update(
+            "trials", ended, found.spec.trials, "; ".join([_counted(view), *best_said, *reports[-1:], *left, *beat])
+        )
 
 
 def _counted(view: "View") -> str:

@@ -10,7 +10,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.trial import State
 from ..progress import Progress
 from ..spec import StudySpec
-from .words import ending, reached
+from .words import Standing, ending, reached
 
 HOPELESS = 3  # this many failed trials and no finished one end a study
 ALWAYS_KEPT = ("epoch", "seconds")  # of a trial's last report, besides what its kind names
@@ -37,8 +37,11 @@ class Record:
         self._counts = Counter(self._states.values())
         self._reports: dict[int, dict[str, Any]] = {}  # the latest of each trial
         self._spent = {kind.compute.report: 0.0, "seconds": 0.0}  # by all trials, as they reported
+        self._standing = Standing(spec)
         for trial in ledger.trials():
             self._keep(trial.number, trial.result)
+            if trial.state not in ("running", "pruned"):
+                self._standing.earlier(trial.number, trial.value)
         self._remarked = False
 
     @property
@@ -88,7 +91,9 @@ class Record:
         self._is_now(trial, "failed" if value is None else "stopped" if stopped else "finished")
         self._keep(trial, numbers)
         if value is not None or failure is not None:
-            self._progress.say(ending(trial, self._spec, value, result, failure, stopped=stopped))
+            self._standing.told(trial, None if stopped else value)
+            said = ending(trial, self._spec, value, result, failure, stopped=stopped)
+            self._progress.say(f"{said} ({self._standing})")
         self._show("")
 
     def _part_kept(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,5 +113,6 @@ class Record:
         self._counts[state] += 1
 
     def _show(self, text: str) -> None:
-        ended = len(self._states) - self._counts["running"] - self._counts["pruned"]
-        self._progress.update("trials", ended, None, text)  # how many there will be, the method alone knows
+        # How many there will be, the method alone knows; there will be no more than this.
+        said = "; ".join([*self._standing.best(), *([text] if text else [])])
+        self._progress.update("trials", self._standing.ended, self._spec.trials, said)

@@ -13,8 +13,8 @@ from ..ledger.trial import LedgerTrial
 from ..progress import Progress
 from ..spec import StudySpec
 from .errors import StudyError
+from .words import seconds_left
 
-RECENT = 20  # trials by whose pace the time left is estimated
 ASK_SECONDS = 0.5  # between two looks whether a study has stopped
 
 
@@ -109,9 +109,8 @@ class Viewer:
         """The time that the trials still allowed take at the pace of the last ones."""
         since = 0.0 if sign is None or sign.holder is None else sign.holder.since  # earlier ones: another session
         trained = [t for t in trials if t.state in ("finished", "failed", "stopped")]
-        ends = sorted(t.ended_at for t in trained if t.ended_at is not None and t.ended_at > since)[-RECENT:]
-        left = self._spec.trials - len(trained)
-        return left * (ends[-1] - ends[0]) / (len(ends) - 1) if left > 0 and len(ends) > 2 else None
+        ends = [t.ended_at for t in trained if t.ended_at is not None and t.ended_at > since]
+        return seconds_left(ends, self._spec.trials - len(trained))
 
     def close(self) -> None:
         """Leave the ledger."""

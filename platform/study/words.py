@@ -1,7 +1,8 @@
 """Trials and configs in words, one line each."""
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..ledger.trial import LedgerTrial
@@ -44,3 +45,63 @@ def ending(
         return f"trial {trial} failed: {failure}"
     early = f", stopped after epoch {result['epoch']}" if stopped else ""
     return f"trial {trial}: {reached(spec, value)} in {result.get('seconds', float('nan')):.1f} s{early}"
+
+
+RECENT = 20  # trials by whose pace the time left is estimated
+
+
+def seconds_left(ends: Sequence[float], left: int) -> float | None:
+    """The time that trials still allowed take at the pace of the last ones; None while too few have ended [s].
+
+    Args:
+        ends: when trials of this session ended, in any order [s].
+        left: trials.
+    """
+    last = sorted(ends)[-RECENT:]
+    return left * (last[-1] - last[0]) / (len(last) - 1) if left > 0 and len(last) > 2 else None
+
+
+class Standing:
+    """How far a search is, in a few words: trials ended, the best of them, the time left.
+
+    Args:
+        spec: of the study.
+        clock: the time [s].
+    """
+
+    def __init__(self, spec: StudySpec, clock: Callable[[], float] = time.monotonic) -> None:
+        self._spec, self._clock = spec, clock
+        self._best: tuple[float, int] | None = None
+        self._ends: list[float] = []
+        self.ended = 0
+
+    def earlier(self, trial: int, value: float | None) -> None:
+        """A trial had ended before this session."""
+        self.ended += 1
+        if value is not None:
+            self._best = min(self._best or (value, trial), (value, trial))
+
+    def told(self, trial: int, value: float | None) -> None:
+        """A trial has ended now, with a value if it can be chosen."""
+        self.earlier(trial, value)
+        self._ends.append(self._clock())
+
+    def best(self) -> list[str]:
+        """The best trial and the time left, as far as they are known."""
+        found = []
+        if self._best is not None:
+            found.append(f"best {self._best[0]:.4g}{self._spec.value_measure.suffix} of trial {self._best[1]}")
+        if (left := seconds_left(self._ends, self._spec.trials - self.ended)) is not None:
+            found.append(f"at most {duration(left)} left")
+        return found
+
+    def __str__(self) -> str:
+        return ", ".join([f"{self.ended} of at most {self._spec.trials}", *self.best()])
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest unit, rounded."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
