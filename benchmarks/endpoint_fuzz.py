@@ -1,0 +1,187 @@
+"""Claim: of 10,000 malformed requests none gets an answer of 5xx but 503 and 504, and memory stays flat within 50 MB.
+
+    python benchmarks/endpoint_fuzz.py MODEL                        in this process, without Ray
+    python benchmarks/endpoint_fuzz.py MODEL --url http://127.0.0.1:8000 --pid PID --requests 1000
+
+Each request is a valid one that was damaged at random, by a seed: bytes, numbers, keys, nesting, header, query.
+"""
+
+import argparse
+import asyncio
+import collections
+import copy
+import json
+import os
+import random
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from dftune import Model
+from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.web import web_app
+from dftune.trainables.ldos.request import XYZ
+
+NASTY: list[Any] = [
+    None, True, -1, 0, 1e308, -1e308, 1e-320, 10**400, "", "Al", "\x00", "𝕬" * 50, [], {}, [[]], [[[[]]]],
+    {"$ref": "#"}, "9" * 400, "NaN", "../../etc/passwd", [0.1] * 1000, ["Al"] * 1000, -0.0, 2**63, "ä\ud800",
+]  # fmt: skip
+KINDS = ["application/json", XYZ, "text/plain", "", "application/json; charset=utf-7", "multipart/form-data", "\x7f"]
+QUERIES = ["temperature=1e400", "forces=mean", "forces=", "quantity=ldos", "temperature=nan", "%00=%ff", "grid=1,1,1"]
+XYZ_TEXT = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T"\nAl 0 0 0\nAl 2 2 0\n'
+PATHS = ["/v1/predict"] * 30 + ["/v1/model", "/healthz", "/", "/v1", "/docs/x", "/v1/predict/", "/%00", "/v1/../v1"]
+METHODS = ["POST"] * 20 + ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to everything in a value."""
+    found = [at] if at else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += places(inner, (*at, key))
+    return found
+
+
+def damaged(example: dict[str, Any], rng: random.Random) -> bytes:
+    """A valid body with one to four faults."""
+    if rng.random() < 0.25:
+        content = XYZ_TEXT
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(content))
+            new = rng.choice(["", "\n", "9", "-", "e", '"', " ", "nan", "\x00", "é"])
+            content = content[:at] + new + content[at + rng.randint(0, 8) :]
+        return content.encode()
+    body = copy.deepcopy(example)
+    for _ in range(rng.randint(1, 4)):
+        *way, last = rng.choice(places(body) or [("structure",)])
+        holder: Any = body
+        for key in way:
+            holder = holder[key]
+        if rng.random() < 0.3 and isinstance(holder, dict):
+            holder[rng.choice(["x", "", "cell", "pbc", "numbers", "__class__"])] = copy.deepcopy(rng.choice(NASTY))
+        elif rng.random() < 0.3:
+            holder.pop(last, None) if isinstance(holder, dict) else holder.pop(last)
+        else:
+            holder[last] = copy.deepcopy(rng.choice(NASTY))
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+    if rng.random() < 0.3:
+        at = rng.randrange(len(raw))
+        raw = raw[:at] + rng.randbytes(rng.randint(0, 6)) + raw[at + rng.randint(0, 6) :]
+    if rng.random() < 0.02:
+        raw = rng.choice([b"[" * 100_000, b'{"structure":' * 20_000, raw * 1000, b'"' + b"x" * 1_000_000])
+    return raw
+
+
+def request(example: dict[str, Any], number: int, seed: int) -> tuple[str, str, dict[str, str], bytes]:
+    """Method, path, headers and body of the n-th request."""
+    rng = random.Random(f"{seed} {number}")
+    path = rng.choice(PATHS)
+    if rng.random() < 0.2:
+        path += "?" + rng.choice(QUERIES)
+    headers = {"content-type": KINDS[0] if rng.random() < 0.7 else rng.choice(KINDS)}
+    if rng.random() < 0.1:
+        headers["accept"] = rng.choice(["application/vnd.apache.arrow.stream", "\x00", "text/html", ""])
+    return rng.choice(METHODS), path, headers, damaged(example, rng)
+
+
+def resident_mb(pid: int | None) -> float:
+    """The resident memory of a process, by default this one [MB]."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def in_process(app: Any) -> Any:
+    """What asks an ASGI application in this process."""
+    loop = asyncio.new_event_loop()
+
+    async def asked(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        sent: list[Any] = []
+        where, _, query = path.partition("?")
+        scope = {"type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": where}
+        scope |= {"raw_path": where.encode(), "query_string": query.encode(), "root_path": "", "server": ("here", 80)}
+        scope["headers"] = [(n.encode(), v.encode("latin-1", "replace")) for n, v in headers.items()]
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        try:
+            await app(scope, receive, send)
+        except Exception as error:
+            if not sent:
+                raise
+            print(json.dumps({"bug": repr(error)[:200], "method": method, "path": path, "body": repr(body[:200])}))
+        return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
+
+    return lambda *what: loop.run_until_complete(asked(*what))
+
+
+def over_http(url: str) -> Any:
+    """What asks an endpoint that runs."""
+
+    def ask(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        clean = {name: "".join(c for c in value if c.isprintable()) for name, value in headers.items()}
+        asked = urllib.request.Request(url + path, body, clean, method=method)
+        try:
+            with urllib.request.urlopen(asked, timeout=300) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    return ask
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("model", type=Path)
+    options.add_argument("--url", help="of an endpoint of that model that runs without a token")
+    options.add_argument("--pid", type=int, help="of its replica, whose memory is to be measured")
+    options.add_argument("--requests", type=int, default=10_000)
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    model = Model.open(given.model)
+    example = model.surrogate.example()
+    settings = EndpointSettings(model=str(given.model), without_token=True, size=20_000)
+    ask = over_http(given.url) if given.url else in_process(web_app(model, settings))
+    ask("POST", "/v1/predict", {"content-type": KINDS[0]}, json.dumps(example).encode())
+    statuses: collections.Counter[int] = collections.Counter()
+    without_detail, memory, slowest = 0, [], 0.0
+    for number in range(given.requests):
+        if number % max(1, given.requests // 20) == 0:
+            memory.append(resident_mb(given.pid))
+        what = request(example, number, given.seed)
+        started = time.monotonic()
+        status, content = ask(*what)
+        slowest = max(slowest, time.monotonic() - started)
+        statuses[status] += 1
+        if status >= 400 and what[0] != "HEAD":
+            try:
+                without_detail += list(json.loads(content)) != ["detail"]
+            except ValueError:
+                without_detail += 1
+                print(json.dumps({"no detail": status, "what": what[:2], "content": repr(content[:80])}))
+    memory.append(resident_mb(given.pid))
+    warm = memory[len(memory) // 10 :]  # the first tenth brings what all later requests use
+    print(
+        json.dumps(
+            {
+                "requests": given.requests,
+                "seed": given.seed,
+                "over": "HTTP" if given.url else "ASGI",
+                "statuses": dict(sorted(statuses.items())),
+                "5xx but 503 and 504": sum(n for s, n in statuses.items() if s >= 500 and s not in (503, 504)),
+                "errors without detail": without_detail,
+                "memory_mb": [round(m) for m in memory],
+                "growth_mb": round(max(warm) - warm[0], 1),
+                "slowest_s": round(slowest, 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
