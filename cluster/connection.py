@@ -9,11 +9,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 from ..trainables.errors import InputError
-from .processes import KEEP_ENVIRONMENT, MARK, end_left_over, mark, mark_session
+from .embedded import embedded
 
 # Read when Ray is imported or started, so set before.  In Ray 2.60 workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -57,8 +56,18 @@ def _forget_token() -> None:
     forget_token()
 
 
+def given_address(address: str | None) -> str | None:
+    """The address of a running cluster: the one given, else RAY_ADDRESS; None for an embedded Ray."""
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    return None if address == "local" else address
+
+
 @contextmanager
-def connected(address: str | None = None, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+def connected(
+    address: str | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     Inside a process that is connected already, that connection is used and left as it is.
@@ -66,63 +75,59 @@ def connected(address: str | None = None, meanwhile: Callable[[], object] = lamb
     Args:
         address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
         meanwhile: done in a thread while Ray starts, if it has to; its errors are raised here.
+        say: takes a line about what is going on.
 
     Raises:
-        ClusterError: no cluster answers at the address.
+        ClusterError: no cluster answers at the address, or Ray did not start here.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = given_address(address)
     own_token = address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ)
     if own_token:
-        # Ray listens on all interfaces even when local, and asks for a token: one of this run alone, not the one
-        # that Ray would write to ~/.ray for everybody on the machine to read.
+        # Others on this machine reach its loopback, so Ray asks for a token: one of this run alone, not the one that
+        # Ray would write to ~/.ray for everybody to read.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    try:
-        if address not in (None, "auto", "local"):
-            if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/]+):\d{1,5}", address):
-                raise ValueError("not of the form HOST:PORT")
-            # Ray itself would try for minutes, and fill the terminal meanwhile.
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    with ExitStack() as connection:
+        if own_token:
+            connection.callback(_forget_token)
         with _own_signals(), ThreadPoolExecutor(1) as aside:
             done = aside.submit(meanwhile)
-            if address is None:
-                end_left_over()
-                os.environ |= {MARK: mark(), KEEP_ENVIRONMENT: "1"}
-                try:
-                    context = ray.init(
-                        address="local",
-                        include_dashboard=False,
-                        logging_level=logging.ERROR,
-                        log_to_driver=False,
-                    )
-                finally:
-                    for name in (MARK, KEEP_ENVIRONMENT):  # what else this process starts is no part of Ray
-                        del os.environ[name]
-                mark_session(Path(context.address_info["session_dir"]))
-            else:
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        what = f"reach Ray at {address}" if address else "start Ray on this machine"
-        raise ClusterError(
-            f"cannot {what}: {(str(error) or repr(error)).splitlines()[0]}; "
-            "--address and RAY_ADDRESS take HOST:PORT of a running cluster"
-        ) from error
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
+            try:
+                connection.enter_context(embedded(say) if address is None else _joined(address))
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                reason = (str(error) or repr(error)).splitlines()[0]
+                raise ClusterError(
+                    f"cannot start Ray on this machine: {reason}"
+                    if address is None
+                    else f"cannot reach Ray at {address}: {reason}; --address and RAY_ADDRESS take HOST:PORT of a "
+                    "running cluster"
+                ) from error
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
+        for name in ("ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         done.result()
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """Be connected to a running cluster inside the block.  Raises the errors of Ray, and OSError."""
+    import ray
+
+    if address != "auto":
+        if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/]+):\d{1,5}", address):
+            raise ValueError("not of the form HOST:PORT")
+        # Ray itself would try for minutes, and fill the terminal meanwhile.
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         yield
     finally:
         ray.shutdown()
-        if address is None:
-            end_left_over()
-        if own_token:
-            _forget_token()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
-MARK_FILE = "dftune"  # the same in the folder of its session
+MARK_FILE = "dftune"  # the same in the folder of its files
 KEEP_ENVIRONMENT = "SPT_NOENV"  # set, Ray's processes do not write their titles over the environment that they show
 
 
@@ -35,10 +35,10 @@ def mark() -> str:
     return f"{os.getpid()} {started(os.getpid())} {machine()}"
 
 
-def mark_session(folder: Path) -> None:
-    """Say in the session folder of an embedded Ray who started it, and remove those beside it whose starter is gone."""
+def mark_folder(folder: Path) -> None:
+    """Say in the folder of an embedded Ray who started it, and remove those beside it whose starter is gone."""
     (folder / MARK_FILE).write_text(mark(), encoding="utf-8")
-    for other in folder.parent.glob("session_*"):
+    for other in folder.parent.iterdir():
         if other != folder and not other.is_symlink() and _is_dead(_mark_of(other)):
             shutil.rmtree(other, ignore_errors=True)
 
@@ -71,11 +71,11 @@ def _marked() -> list[tuple[int, str]]:
     return found
 
 
-def _mark_of(session: Path) -> str:
-    """The mark of an embedded Ray's session folder; empty for any other's."""
+def _mark_of(folder: Path) -> str:
+    """The mark of an embedded Ray's folder; empty for any other's, and for one that cannot be read."""
     try:
-        return (session / MARK_FILE).read_text(encoding="utf-8")
-    except OSError:
+        return (folder / MARK_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

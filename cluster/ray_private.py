@@ -1,8 +1,12 @@
 """All private parts of Ray that dftune uses, of the minor version that pyproject.toml names.  A test holds each."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -13,6 +17,102 @@ def forget_token() -> None:
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _in_place_of(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def small_node(patience: float) -> Iterator[None]:
+    """Inside, ``ray.init`` starts a GCS server, a raylet and its workers, which listen on loopback, and nothing else.
+
+    Ray 2.60 would start five processes more, for the dashboard, the cluster launcher, runtime environments, and logs
+    that we do not show: two thirds of the CPU seconds of a start, and half of its memory.
+
+    Args:
+        patience: how long to wait for the raylet [s]; Ray itself gives up after 30.
+    """
+    from ray._private import node, ray_constants, services
+
+    start, find, raylets = services.start_ray_process, services.get_node, []
+
+    def start_process(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
+        if kind != ray_constants.PROCESS_TYPE_RAYLET:
+            return start(command, kind, *arguments, **options)
+        info = start(_with_stand_ins(command), kind, *arguments, **options)
+        raylets.append(info.process)
+        return info
+
+    def find_node(address: str, identity: str) -> Any:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return find(address, identity)
+            except RuntimeError as error:  # it is not there yet
+                if any(process.poll() is not None for process in raylets):
+                    raise OSError("its raylet ended") from error
+                if time.monotonic() > end:
+                    raise OSError(f"its raylet was not ready within {patience:g} s") from error
+            time.sleep(0.1)
+
+    def start_no_dashboard(self: Any, **options: Any) -> None:
+        self._webui_url = ""
+
+    with ExitStack() as inside:
+        for owner, name, value in (
+            (ray_constants, "ENABLE_RAY_CLUSTER", False),  # as on macOS: the address of the node is 127.0.0.1
+            (services, "start_ray_process", start_process),
+            (services, "get_node", find_node),
+            (node.Node, "start_api_server", start_no_dashboard),
+            (node.Node, "start_monitor", lambda self: None),
+            (node.Node, "start_log_monitor", lambda self: None),
+        ):
+            inside.enter_context(_in_place_of(owner, name, value))
+        yield
+
+
+def _with_stand_ins(command: list[str]) -> list[str]:
+    """The command of a raylet, with other agents; their ports, for which it waits, are written down."""
+    import ray
+
+    raylet: Any = ray._raylet
+    options = dict(word.split("=", 1) for word in command if "=" in word)
+    folder, node = options["--session_dir"], options["--node_id"]
+    for name in ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME"):
+        raylet.persist_port(folder, node, getattr(raylet, name), -1)  # as Ray's own agent without a dashboard
+    port_file = f"{folder}/{raylet.get_port_filename(node, raylet.RUNTIME_ENV_AGENT_PORT_NAME)}"
+    stand_in = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent_stand_in.py"))]
+    agents = {"--dashboard_agent_command": stand_in, "--runtime_env_agent_command": [*stand_in, port_file]}
+    texts = {name: f"{name}={subprocess.list2cmdline(agent)}" for name, agent in agents.items()}
+    return [texts.get(word.split("=", 1)[0], word) for word in command]
+
+
+def processes() -> dict[str, int]:
+    """Of the node that this process has started: the processes without which nothing goes on, and their ids."""
+    from ray._private import ray_constants, worker
+
+    node = worker._global_node
+    kinds = {"raylet": ray_constants.PROCESS_TYPE_RAYLET, "GCS server": ray_constants.PROCESS_TYPE_GCS_SERVER}
+    return {name: node.all_processes[kind][0].process.pid for name, kind in kinds.items()}
+
+
+@contextmanager
+def words_to(write: Callable[[str], object]) -> Iterator[None]:
+    """Inside, Ray gives what it would print about errors of the cluster to ``write``."""
+    from ray._private import worker
+
+    def put(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        write("\n".join(data["lines"]))
+
+    with _in_place_of(worker, "print_to_stdstream", put):
+        yield
 
 
 @contextmanager

@@ -36,6 +36,8 @@ ROOMS = [
     "searchers",
     "cluster/processes",
     "cluster/ray_private",
+    "cluster/agent_stand_in",
+    "cluster/embedded",
     "cluster/connection",
     "cluster/resources",
     "cluster/node_check",

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ...cluster.connection import ClusterError, connected
+from ...cluster.connection import ClusterError, connected, given_address
 from ...trainables.errors import one_line
 from ..model.model import Model
 from .proxy import ENVIRONMENT
@@ -43,12 +43,11 @@ def served(
             f"or give a --token-file (mode 0600); {HOW}"
         )
     model = Model.open(settings.model)
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if given_address(address) is None:
         _check_port(host, port)  # of this machine
     for name, value in ENVIRONMENT.items():  # of the processes of an embedded Ray
         os.environ.setdefault(name, value)
-    say("starting Ray" if address is None else f"joining Ray at {address}")
-    with connected(address):
+    with connected(address, say=say):
         from ray import serve  # after the environment is set that Ray reads when it is imported
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException

@@ -207,6 +207,8 @@ def mpi_world(*, alone: bool) -> Any:
     # A process of a Slurm step, or below another MPI, may be told to report to a server that is not its own.
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if alone and name.startswith("PMI")}
     try:
+        # MPICH's ranks, all of one machine, meet in shared memory.  It would listen on the network in every process.
+        os.environ.setdefault("UCX_TLS", "self,sm")
         from mpi4py import MPI
     finally:
         os.environ.update(hidden)
