@@ -1,17 +1,19 @@
 """The one adapter that makes any of our methods a Ray Tune searcher.
 
-tune.TuneConfig(search_alg=TuneSearcher(RandomSearch(space, seed=0), metric="loss"))
+tune.TuneConfig(search_alg=TuneSearcher(RandomSearch(space, seed=0), metric="loss"), num_samples=50)
 """
 
 import math
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from ray import tune
 
 from .searcher import CostSearcher, PastTrial, Pruned, Searcher, Wait
 from .space import Config
+from .tune_private import Asked, asked_by_tune
 
 FAILURE = "failure"  # key of a trial's last report that says why it failed
 COMPLETE = "complete"  # key of a trial's last report that says it came to its own end
@@ -57,6 +59,10 @@ class NoRecord:
         pass
 
 
+class TuneDiffers(ValueError):
+    """Ray Tune is asked for another metric or mode than the searcher."""
+
+
 class TuneSearcher(tune.search.Searcher):
     """A Ray Tune searcher that asks one of our methods.
 
@@ -69,10 +75,12 @@ class TuneSearcher(tune.search.Searcher):
     Args:
         searcher: the method.
         metric: the reported number to minimise or maximise; a trial whose last one is missing or not finite failed.
-        mode: ``min`` or ``max``.
+            By default that of the TuneConfig.
+        mode: ``min`` or ``max``; by default that of the TuneConfig, or else ``min``.
         cost: a second reported number, to be minimised too; the method must be one that was made to weigh it, and a
             trial without it failed.
-        max_trials: trials to train in all, those of ``history`` included; None leaves the end to the method.
+        max_trials: trials to train in all, those of ``history`` included; None leaves the end to the method and to
+            ``num_samples`` of the TuneConfig, which counts as well.
         record: where trials are written down.
         history: trials of earlier sessions; unfinished ones are proposed again first, under their old number.
         interrupted: once True, no more is proposed, and trials that are cut off stay unfinished in the record, to be
@@ -81,14 +89,18 @@ class TuneSearcher(tune.search.Searcher):
             is that was lost with its process or node.  It gets one.  By default none does.
         hold: while True, no new trial is proposed; the search ends if none under way changes that.
         package: what Ray Tune hands to the trainable for (trial number, config); by default the config.
+
+    Raises:
+        TuneDiffers: when the search begins, metric or mode is another one than the TuneConfig's, or nobody says the
+            metric.
     """
 
     def __init__(
         self,
         searcher: Searcher,
         *,
-        metric: str,
-        mode: str = "min",
+        metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
         cost: str | None = None,
         max_trials: int | None = None,
         record: Record | None = None,
@@ -98,7 +110,12 @@ class TuneSearcher(tune.search.Searcher):
         death: Callable[[str], tuple[str, bool]] | None = None,
         hold: Callable[[], bool] = lambda: False,
     ) -> None:
+        if mode not in ("min", "max", None):
+            raise ValueError(f"mode '{mode}': give min or max")
         super().__init__(metric=metric, mode=mode)
+        self._metric: str | None = metric  # Ray's own names
+        self._mode: str | None = mode
+        self._settled = False  # metric and mode are those of Ray Tune
         self.error: Exception | None = None
         self._searcher = searcher
         self._cost = cost
@@ -118,7 +135,29 @@ class TuneSearcher(tune.search.Searcher):
         if history:
             searcher.replay(history)
 
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        """What a TuneConfig asks for.  The space of a ``param_space`` is not taken: the method has its own."""
+        self._settle(Asked(metric, mode, int(spec.get("num_samples", -1))))
+        return False
+
+    def _settle(self, asked: Asked) -> None:
+        """Take metric and mode of Ray Tune, or refuse where they differ."""
+        for what, ours, theirs in (("metric", self._metric, asked.metric), ("mode", self._mode, asked.mode)):
+            if None not in (ours, theirs) and ours != theirs:
+                raise TuneDiffers(f"TuneConfig has {what} '{theirs}', but TuneSearcher '{ours}'; leave one of them out")
+        self._metric, self._mode = self._metric or asked.metric, self._mode or asked.mode or "min"
+        if self._metric is None:
+            raise TuneDiffers("nobody says the metric; give it to TuneSearcher or to TuneConfig")
+        if asked.num_samples == 1 and (self._max_trials or 2) > 1:
+            warnings.warn(
+                "num_samples of TuneConfig is 1, so that one trial is run; give more, or -1 for all there are",
+                stacklevel=2,
+            )
+        self._settled = True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._settled:
+            self._settle(asked_by_tune() or Asked(None, None, -1))
         try:
             answer = self._suggest(trial_id)
         except Exception as error:

@@ -9,7 +9,7 @@ from dftune.searchers import SEARCHERS, SearchTask, scored_methods
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.searcher import WAIT, PastTrial, Pruned
 from dftune.searchers.space import Float
-from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
+from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneDiffers, TuneSearcher
 
 SPACE = {"x": Float(low=-1, high=1)}
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -172,6 +172,31 @@ def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
     )
     assert all(value <= 0 for value in seen)
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("said", ["by TuneConfig", "by TuneSearcher"])
+def test_metric_and_mode_are_those_of_ray_tune_or_ours(said, tmp_path):
+    """Ray Tune itself tells a searcher neither, as long as the Tuner has no param_space."""
+    seen = []
+
+    class Watched(RandomSearch):
+        def tell(self, trial, value):
+            seen.append(value)
+
+    what = {"metric": "loss", "mode": "max"}
+    ours, theirs = (what, {}) if said == "by TuneSearcher" else ({}, what)
+    fit(TuneSearcher(Watched(SPACE, 0), max_trials=2, **ours), parabola, tmp_path, **theirs)
+    assert all(value <= 0 for value in seen)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("theirs", [{"metric": "loss", "mode": "max"}, {"metric": "other", "mode": "min"}])
+def test_a_tune_config_that_asks_for_something_else_is_refused_before_a_trial_runs(theirs, tmp_path):
+    notebook = Notebook()
+    searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", mode="min", record=notebook)
+    with pytest.raises(TuneDiffers, match=r"TuneConfig has (mode 'max', but|metric 'other', but)"):
+        fit(searcher, parabola, tmp_path, **theirs)
+    assert notebook.events == []
 
 
 def test_trials_that_a_scheduler_paused_leave_their_place_to_others():
