@@ -33,6 +33,7 @@ from functools import cache, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_RUNS = 10_000  # longer arrays are refused: nobody trains one, and to construct it takes minutes
 # The fields of a construction: (q, k) for GF(q)^k, q rising.
 Fields = tuple[tuple[int, int], ...]
 # How many subspaces there are of each dimension: counts[m] of dimension m.
@@ -55,20 +56,21 @@ def orthogonal_array(
         can coincide; none may be dropped without losing the balance.
 
     Raises:
-        ValueError: a factor has no level, or the array has more than ``max_runs`` runs.
+        ValueError: a factor has no level, or the array has more than ``max_runs`` or MOST_RUNS runs.
     """
     for i, s in enumerate(levels):
         if s < 1:
             raise ValueError(f"factor {i} has {s} levels; every factor needs at least 1")
     # The largest factors are placed first; the columns keep the order of ``levels``.
     factors = sorted((i for i, s in enumerate(levels) if s > 1), key=lambda i: -levels[i])
-    fields, dimensions = _fewest_runs([levels[i] for i in factors], balanced)
+    given = f"levels {', '.join(map(str, levels))} take {'a balanced' if balanced else 'an'} orthogonal array of"
+    found = _fewest_runs([levels[i] for i in factors], balanced)
+    if found is None:
+        raise ValueError(f"{given} more than {MOST_RUNS} runs; give fewer levels")
+    fields, dimensions = found
     n_runs = _n_runs(fields)
     if max_runs is not None and n_runs > max_runs:
-        raise ValueError(
-            f"levels {', '.join(map(str, levels))} take {'a balanced' if balanced else 'an'} orthogonal array of "
-            f"{n_runs} runs, but max_runs is {max_runs}; allow more runs or give fewer levels"
-        )
+        raise ValueError(f"{given} {n_runs} runs, but max_runs is {max_runs}; allow more runs or give fewer levels")
     vectors = np.indices([q for q, k in fields for _ in range(k)]).reshape(-1, n_runs)
     cells = np.zeros((n_runs, len(levels)), dtype=np.int64)  # levels before they are collapsed
     n_cells = np.ones(len(levels), dtype=np.int64)
@@ -85,10 +87,15 @@ def _n_runs(fields: Fields) -> int:
     return math.prod(q**k for q, k in fields)
 
 
-def _fewest_runs(levels: Sequence[int], balanced: bool) -> tuple[Fields, list[tuple[int, ...]]]:
-    """The fields with the fewest runs, and the dimensions of each factor in them; ``levels`` fall and exceed 1."""
+def _fewest_runs(levels: Sequence[int], balanced: bool) -> tuple[Fields, list[tuple[int, ...]]] | None:
+    """The fields with the fewest runs, and the dimensions of each factor in them; ``levels`` fall and exceed 1.
+
+    None if they have more than MOST_RUNS: the search, which would take long, ends there.
+    """
     # Two factors have s s' pairs of levels; all factors have sum (s - 1) contrasts, and there is the mean.
     least = max(math.prod(levels[:2]), 1 + sum(s - 1 for s in levels))
+    if least > MOST_RUNS:
+        return None
     # GF(q)^2 has q + 1 points, one for each factor of up to q levels, so that no larger prime is needed.
     enough = max([2, len(levels) - 1, *levels])
     primes: list[int] = []
@@ -96,6 +103,8 @@ def _fewest_runs(levels: Sequence[int], balanced: bool) -> tuple[Fields, list[tu
         primes.append(next(n for n in itertools.count(primes[-1] + 1 if primes else 2) if all(n % q for q in primes)))
     # The loop ends at that GF(q)^2, or at the full factorial where balance is asked for.
     for fields in _by_size(primes):
+        if _n_runs(fields) > MOST_RUNS:
+            return None
         if _n_runs(fields) >= least and (found := _dimensions(fields, levels, balanced)) is not None:
             return fields, found
     raise AssertionError("unreachable")

@@ -97,7 +97,8 @@ def _ids(text: str | None) -> list[str] | None:
 def data_copy(source: str, destination: str) -> None:
     """Copy the dataset SOURCE to DESTINATION; each is a folder or a URL (s3://, gs://, abfs://, hdfs://, file://).
 
-    Descriptors are copied, too.  An interrupted copy is not taken for a dataset.
+    Descriptors are copied, too.  An interrupted copy is not taken for a dataset; the
+    same command goes on with it.  Nothing is overwritten, and what was written is compared with the source.
 
     \b
     Example:

@@ -1,6 +1,7 @@
 """The command line: each command a shell around one library call.
 
-Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 if it failed, 2 after wrong usage.
+Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 if it failed, 2 after wrong usage, and
+130 if Ctrl-C stopped it.
 """
 
 import io
@@ -19,6 +20,12 @@ from .serve import serve
 from .study import study
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C, or somebody elsewhere, has stopped a command."""
+
+    exit_code = 130  # as a shell says of a process that Ctrl-C has ended
 
 
 class Cli(click.Group):
@@ -43,10 +50,14 @@ class Cli(click.Group):
             raise
         except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
+        except KeyboardInterrupt as error:
+            raise Interrupted("stopped by Ctrl-C; the same command begins again") from error
         except Exception as error:
             from ..bugs import last_words
+            from ..study.errors import StudyInterrupted
 
-            raise click.ClickException(last_words(error, study_folder(ctx))) from error
+            failure = Interrupted if isinstance(error, StudyInterrupted) else click.ClickException
+            raise failure(last_words(error, study_folder(ctx))) from error
 
 
 @click.group(cls=Cli, context_settings=CONTEXT)

@@ -78,9 +78,16 @@ class Comparison:
             StudyInterrupted: Ctrl-C; the same call goes on.
             InputError: dataset, cluster or disk do not allow it; or the folder holds another comparison.
         """
+        try:
+            return self._run(address, progress or Silent())
+        except (KeyboardInterrupt, StudyInterrupted) as error:  # in a study, or between two and after the last
+            raise StudyInterrupted(
+                f"stopped; finished trials are kept, the same command goes on with {self.folder}"
+            ) from error
+
+    def _run(self, address: str | None, progress: Progress) -> Compared:
         from .report import write_report
 
-        progress = progress or Silent()
         every = [*self.studies, *((name, 0, self._baseline_spec(name)) for name in BASELINES)]
         self._refuse_another([spec for _, _, spec in every])
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -128,10 +135,8 @@ class Comparison:
             study = Study.from_spec(spec, self.folder)
             try:
                 (study.resume if study.begun else study.run)(address=address, progress=Within(progress))
-            except StudyInterrupted as error:
-                raise StudyInterrupted(
-                    f"stopped; finished trials are kept, the same command goes on with {self.folder}"
-                ) from error
+            except StudyInterrupted:
+                raise
             except StudyError as error:
                 failures[spec.name] = str(error)
                 progress.say(f"{method}, seed {seed}: {error}")

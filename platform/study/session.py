@@ -275,7 +275,7 @@ class Session:
         def on_signal(number: int, frame: object) -> None:
             if event.is_set():
                 progress.say(f"killed; go on with `dftune study resume {name}`")
-                os._exit(1)
+                os._exit(130)  # as the command line says of Ctrl-C
             event.set()
             progress.say("stopping (Ctrl-C again to kill) ...")
 

@@ -100,7 +100,7 @@ def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(numbers, with_toy, tmp_path
     wait_for(lambda: len(finished(folder)) >= 1, driver)
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=600)
-    assert driver.returncode == 1
+    assert driver.returncode == 130
     assert err.splitlines()[-1] == "Error: stopped; finished trials are kept, go on with `dftune study resume faulty`"
     assert "Traceback" not in err
     trials = Study.open("faulty", tmp_path / "studies").trials()
@@ -119,7 +119,7 @@ def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(numbers, wit
     os.killpg(driver.pid, signal.SIGINT)
     rest = driver.stderr.read()
     driver.wait(timeout=600)
-    assert driver.returncode == 1
+    assert driver.returncode == 130
     assert "Traceback" not in rest
     assert "killed; go on with `dftune study resume faulty`" in rest or "Error: stopped;" in rest
     assert not list(folder.rglob("*.part"))

@@ -2,11 +2,12 @@ import itertools
 import math
 import random
 import re
+import time
 
 import numpy as np
 import pytest
 
-from dftune.searchers.orthogonal_array import orthogonal_array
+from dftune.searchers.orthogonal_array import MOST_RUNS, orthogonal_array
 
 # levels -> runs that the construction needs at most
 RUNS = {
@@ -141,3 +142,13 @@ def test_max_runs_refuses_a_larger_array_and_says_which_it_takes():
 def test_a_factor_without_levels_is_refused():
     with pytest.raises(ValueError, match="factor 1 has 0 levels; every factor needs at least 1"):
         orthogonal_array((3, 0, 2))
+
+
+@pytest.mark.parametrize(
+    "levels, balanced", [((31, 29, 23, 5, 3, 2), True), ((19, 17, 13, 11, 7), True), ((5000, 3, 2), False)]
+)
+def test_an_array_that_nobody_could_train_is_refused_at_once(levels, balanced):
+    begun = time.process_time()
+    with pytest.raises(ValueError, match=f"orthogonal array of more than {MOST_RUNS} runs; give fewer levels"):
+        orthogonal_array(levels, balanced=balanced)
+    assert time.process_time() - begun < 4  # seconds of CPU; to find the array of the first one took 22

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -142,6 +143,9 @@ def locate(location: str | Path) -> tuple[Path, Mirror | None]:
 def copy_dataset(source: str, destination: str) -> int:
     """Copy a dataset with its descriptors, to or from a URL.  dataset.json comes last: no part of a copy is a dataset.
 
+    A file that is there already is kept if it is the same one, so that an interrupted copy goes on; no other is
+    overwritten.  What was written is read again and compared.
+
     Args:
         source, destination: folders or URLs; the destination must not be a dataset yet.
 
@@ -149,27 +153,69 @@ def copy_dataset(source: str, destination: str) -> int:
         The number of files.
 
     Raises:
-        DatasetError: there is no dataset at the source, one at the destination, or one of them cannot be used.
+        DatasetError: there is no dataset at the source, one at the destination or another file of one of its names, or
+            one of them cannot be used.
+        InputError: the destination cannot be written.
     """
     (theirs, here), (ours, there) = _filesystem(absolute(source)), _filesystem(absolute(destination))
-    with _explained(source):
-        found = theirs.get_file_info(FileSelector(here, recursive=True, allow_not_found=True))
-    names = [info.path[len(here) :].lstrip("/") for info in found if info.type == FileType.File]
+    names = _names(theirs, here, source)
     if "dataset.json" not in names:
         raise DatasetError(f"{source}: not a dataset (no dataset.json); make one with `dftune data import`")
     refuse_to_leave(names, source)
-    names = sorted((n for n in names if not n.endswith(".part")), key="dataset.json".__eq__)  # which comes last
-    with _explained(destination):
-        if ours.get_file_info(f"{there}/dataset.json").type != FileType.NotFound:
-            raise DatasetError(f"{destination}: is a dataset already; remove it or choose another place")
-        for name in names:
-            path = f"{there}/{name}"
-            if ours.type_name not in _OBJECT_STORES:
-                ours.create_dir(str(PurePosixPath(path).parent), recursive=True)
-            with ours.open_output_stream(path) as stream:
+    names = sorted((n for n in names if not n.endswith(".part")), key=lambda n: (n == "dataset.json", n))
+    present = set(_names(ours, there, destination))
+    if "dataset.json" in present:
+        raise DatasetError(f"{destination}: is a dataset already; remove it or choose another place")
+    for name in present & set(names):
+        if _sha256(ours, f"{there}/{name}", destination) != _sha256(theirs, f"{here}/{name}", source):
+            raise DatasetError(
+                f"{destination}: has another file {name} already, which is not overwritten; remove it or choose "
+                "another place"
+            )
+    for name in names:
+        if name not in present:
+            digest = hashlib.sha256()
+            with _explained(destination), _written(ours, f"{there}/{name}") as stream:
                 for chunk in _chunks(theirs, f"{here}/{name}", source):
+                    digest.update(chunk)
                     stream.write(chunk)
+            if _sha256(ours, f"{there}/{name}", destination) != digest.hexdigest():
+                raise DatasetError(
+                    f"{destination}: {name} is not there as it was written; remove it, and look at the disk or network"
+                )
     return len(names)
+
+
+def _names(filesystem: FileSystem, folder: str, where: str) -> list[str]:
+    """Names of all files of a folder, which need not be there."""
+    with _explained(where):
+        found = filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+    return [info.path[len(folder) :].lstrip("/") for info in found if info.type != FileType.Directory]
+
+
+def _sha256(filesystem: FileSystem, path: str, where: str) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(filesystem, path, where):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _written(filesystem: FileSystem, path: str) -> Iterator[Any]:
+    """A stream to a new file, which is there whole or not at all; on a disk it is synced."""
+    if filesystem.type_name == "local":
+        with atomic(Path(path)) as temporary, temporary.open("xb") as file:
+            yield file
+        return
+    if filesystem.type_name not in _OBJECT_STORES:
+        filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
+    try:
+        with filesystem.open_output_stream(path) as stream:
+            yield stream
+    except BaseException:
+        with suppress(OSError):  # closing a stream makes an object of what has come so far
+            filesystem.delete_file(path)
+        raise
 
 
 def refuse_to_leave(names: Iterable[str], source: str) -> None:

@@ -1,7 +1,6 @@
 """The ledger: what is written comes back, whoever reads it, and errors are said."""
 
 import json
-import resource
 import shutil
 import sqlite3
 import threading
@@ -19,6 +18,7 @@ from dftune.platform.ledger.ledger import Ledger, LedgerError
 from dftune.platform.ledger.places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
+from dftune.tests.room import files_of_at_most
 
 SPACE = {
     "width": {"type": "int", "low": 4, "high": 64, "log": True},
@@ -357,13 +357,9 @@ def test_a_file_that_was_removed_or_replaced_is_not_written_into_nothing(impatie
 def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
     ledger, said = impatient
     # A limit on the size of a file fails in the same place as a full disk: in the middle of a write.
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.place.path.stat().st_size, limits[1]))
-    try:
-        with pytest.raises(LedgerError, match=r"could not be used for 2 s: (disk I/O error|database or disk is full);"):
-            ledger.conclude({"much": "x" * 100_000})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    cause = r"could not be used for 2 s: (disk I/O error|database or disk is full);"
+    with files_of_at_most(ledger.place.path.stat().st_size), pytest.raises(LedgerError, match=cause):
+        ledger.conclude({"much": "x" * 100_000})
     assert len(said) == 1
     assert again(ledger).trials()[0].config == CONFIG
     ledger.told(0, 0.25, REPORT, None)
@@ -371,13 +367,8 @@ def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
 
 
 def test_a_new_ledger_on_a_full_disk_leaves_nothing_behind(tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
-    try:
-        with pytest.raises(LedgerError, match="the ledger cannot be made: ") as error:
-            Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_of_at_most(8192), pytest.raises(LedgerError, match="the ledger cannot be made: ") as error:
+        Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 

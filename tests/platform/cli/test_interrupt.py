@@ -1,0 +1,47 @@
+"""Ctrl-C ends every command with one line and exit code 130, wherever it strikes."""
+
+import json
+import os
+import signal
+
+import pytest
+from click.testing import CliRunner
+
+from dftune.platform.cli.main import cli
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+def strike(*arguments, **values):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def spec(numbers, tmp_path):
+    path = tmp_path / "line.toml"
+    path.write_text(f'name = "line"\ndataset = {json.dumps(str(numbers))}\nmethod = "random"\ntrials = 1\n')
+    return path
+
+
+@pytest.mark.parametrize(
+    "command, stage",
+    [
+        (["compare", "SPEC"], "open"),
+        (["compare", "SPEC"], "sizes"),
+        (["study", "run", "SPEC"], "open"),
+        (["study", "run", "SPEC"], "refuse"),
+        (["data", "show", "DATA"], "open"),
+        (["data", "check", "DATA"], "open"),
+    ],
+)
+def test_ctrl_c_is_said_once_and_the_exit_code_is_130(command, stage, spec, numbers, toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(type(toy), stage, strike)
+    monkeypatch.chdir(tmp_path)
+    names = {"SPEC": str(spec), "DATA": str(numbers)}
+    result = CliRunner().invoke(cli, [names.get(word, word) for word in command])
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert [line for line in result.stderr.splitlines() if not line.startswith("[")] == [
+        "Error: stopped by Ctrl-C; the same command begins again"
+    ]
+    assert [*tmp_path.rglob("ledger.db"), *tmp_path.rglob("*.part")] == []
