@@ -9,10 +9,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from ..trainables.errors import InputError
 from .embedded import embedded
+from .loss import Watch
 
 # Read when Ray is imported or started, so set before.  In Ray 2.60 workers without a GPU would see
 # all of them; Tune would write each result to three log formats, catch Ctrl-C by itself, and change directory.
@@ -67,15 +69,21 @@ def connected(
     address: str | None = None,
     meanwhile: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = lambda text: None,
+    *,
+    remedy: str = "repeat the command",
+    log: Path | None = None,
 ) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
-    Inside a process that is connected already, that connection is used and left as it is.
+    Inside a process that is connected already, that connection is used and left as it is.  If an embedded Ray is killed
+    under the process, that ends with one line and exit code 1.
 
     Args:
         address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
         meanwhile: done in a thread while Ray starts, if it has to; its errors are raised here.
         say: takes a line about what is going on.
+        remedy: how to go on if an embedded Ray is killed, in a few words.
+        log: file for what Ray would print on the terminal; it is made when there is something.
 
     Raises:
         ClusterError: no cluster answers at the address, or Ray did not start here.
@@ -90,12 +98,15 @@ def connected(
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
+    from .ray_private import processes, session_folder
+
     if ray.is_initialized():
         yield
         return
     with ExitStack() as connection:
         if own_token:
             connection.callback(_forget_token)
+        write = connection.enter_context(_quiet(log))
         with _own_signals(), ThreadPoolExecutor(1) as aside:
             done = aside.submit(meanwhile)
             try:
@@ -108,11 +119,48 @@ def connected(
                     else f"cannot reach Ray at {address}: {reason}; --address and RAY_ADDRESS take HOST:PORT of a "
                     "running cluster"
                 ) from error
+        if address is None:
+            watch = Watch(remedy, write)
+            connection.callback(watch.end)
+            watch.begin(processes(), session_folder() / "logs")
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
         for name in ("ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
         done.result()
         yield
+
+
+class _Log(logging.Handler):
+    """Adds records to a file, which it makes for the first one; those that find no room are lost."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError), self._file.open("a", encoding="utf-8", errors="replace") as stream:
+            stream.write(f"{self.format(record)}\n")
+
+
+@contextmanager
+def _quiet(log: Path | None) -> Iterator[Callable[[str], object]]:
+    """Keep Ray's own words from the terminal.  Yields what writes more into the log."""
+    from .ray_private import words_to
+
+    handler = logging.NullHandler() if log is None else _Log(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    own = logging.getLogger("dftune.ray")
+    own.propagate = False
+    loggers = [own, logging.getLogger("ray")]
+    before = [logger.handlers for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.handlers = [handler]
+        with words_to(own.error):
+            yield own.error
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            logger.handlers = handlers
 
 
 @contextmanager

@@ -103,6 +103,13 @@ def processes() -> dict[str, int]:
     return {name: node.all_processes[kind][0].process.pid for name, kind in kinds.items()}
 
 
+def session_folder() -> Path:
+    """Of the node that this process has started: the folder of its files, logs among them."""
+    from ray._private import worker
+
+    return Path(worker._global_node.get_session_dir_path())
+
+
 @contextmanager
 def words_to(write: Callable[[str], object]) -> Iterator[None]:
     """Inside, Ray gives what it would print about errors of the cluster to ``write``."""

@@ -38,6 +38,7 @@ ROOMS = [
     "cluster/ray_private",
     "cluster/agent_stand_in",
     "cluster/embedded",
+    "cluster/loss",
     "cluster/connection",
     "cluster/resources",
     "cluster/node_check",

@@ -74,7 +74,7 @@ def descriptors_compute(
         from ..progress import for_terminal
 
         progress = for_terminal()
-        with closing(progress), connected(address):
+        with closing(progress), connected(address, say=progress.say):
             compute_descriptors(
                 opened,
                 settings,

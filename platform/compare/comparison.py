@@ -91,7 +91,11 @@ class Comparison:
         every = [*self.studies, *((name, 0, self._baseline_spec(name)) for name in BASELINES)]
         self._refuse_another([spec for _, _, spec in every])
         self.folder.mkdir(parents=True, exist_ok=True)
-        with held(self.folder, progress.say) as lease, closing(progress), connected(address):
+        with (
+            held(self.folder, progress.say) as lease,
+            closing(progress),
+            connected(address, say=progress.say, log=self.folder / "ray.log"),
+        ):
             failures = self._run_all(every, address, progress)
             progress.say("scores of all trained trials, baselines of a closed form, report")
             outcomes: list[Outcome] = []

@@ -122,7 +122,7 @@ def screen(
             write_text(folder / "screen.json", content.model_dump_json(indent=1))
 
         if missing or untrained:
-            with connected(address):
+            with connected(address, say=progress.say):
                 if missing:
                     _score(missing, sampled, keep, progress)
                 if untrained:

@@ -47,7 +47,7 @@ def served(
         _check_port(host, port)  # of this machine
     for name, value in ENVIRONMENT.items():  # of the processes of an embedded Ray
         os.environ.setdefault(name, value)
-    with connected(address, say=say):
+    with connected(address, say=say, remedy="start the endpoint again"):
         from ray import serve  # after the environment is set that Ray reads when it is imported
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException

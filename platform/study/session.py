@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,8 @@ def begin(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | 
     data = _checked(spec, own)
     with _hold(spec, folder, place, progress) as lease:
         folders.refuse_existing(folder, place, spec.name)
-        with closing(Ledger.create(place, spec, data.fingerprint)) as ledger:
-            ledger.claim(lease, progress.say)
-            folders.own(folder, place, ledger.id)
-            return Session(spec, own, folder, ledger, data, lease, progress).run(address)
+        created = _created(spec, data, folder, place, lease, progress)
+        return Session(spec, own, folder, created, data, lease, progress).run(address)
 
 
 def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
@@ -60,7 +58,18 @@ def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | 
                 f"{data.location}: has changed since this study began, whose values would not compare; "
                 "restore it or start a new study"
             )
-        return Session(spec, own, folder, ledger, data, lease, progress).run(address)
+        return Session(spec, own, folder, nullcontext(ledger), data, lease, progress).run(address)
+
+
+@contextmanager
+def _created(
+    spec: StudySpec, data: Any, folder: Path, place: Place, lease: Lease, progress: Progress
+) -> Iterator[Ledger]:
+    """A new ledger."""
+    with closing(Ledger.create(place, spec, data.fingerprint)) as ledger:
+        ledger.claim(lease, progress.say)
+        folders.own(folder, place, ledger.id)
+        yield ledger
 
 
 def _checked(spec: StudySpec, own: Own) -> Any:
@@ -87,7 +96,7 @@ class Session:
         spec: of the study.
         own: scores and searcher of the script.
         folder: of the study.
-        ledger: of the study, claimed.
+        opened: gives the ledger of the study, claimed; entered once Ray stands.
         data: the open dataset.
         lease: of the study.
         progress: where to say how far it is.
@@ -96,10 +105,11 @@ class Session:
     spec: StudySpec
     own: Own
     folder: Path
-    ledger: Ledger
+    opened: AbstractContextManager[Ledger]
     data: Any
     lease: Lease
     progress: Progress
+    ledger: Ledger = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)  # where the time went
     interrupted: Callable[[], bool] = lambda: False
 
@@ -115,7 +125,16 @@ class Session:
         self.progress.say(f"study {self.spec.name}: method {self.spec.method}, dataset {self.data.location}")
         with closing(self.progress), self._interruptible():
             try:
-                with connected(address, meanwhile=self._get_ready):
+                with (
+                    connected(
+                        address,
+                        meanwhile=self._get_ready,
+                        say=self.progress.say,
+                        remedy=f"finished trials are kept, go on with `dftune study resume {self.spec.name}`",
+                        log=self.folder / "ray.log",
+                    ),
+                    self.opened as self.ledger,
+                ):
                     return self._run()
             except (DftuneError, OSError):
                 raise
@@ -123,10 +142,8 @@ class Session:
                 raise bug_of(error, self.folder) from error
 
     def _get_ready(self) -> None:
-        """Import what takes seconds to import, and read the trials there are, while Ray starts."""
+        """Import what takes seconds to import, while Ray starts."""
         from . import search  # noqa: F401
-
-        self.ledger.trials()
 
     def _run(self) -> Conclusion:
         import ray

@@ -1,11 +1,13 @@
 """A driver that is killed or stopped in mid-study loses no finished trial."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +126,29 @@ def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(numbers, wit
     assert "killed; go on with `dftune study resume faulty`" in rest or "Error: stopped;" in rest
     assert not list(folder.rglob("*.part"))
     assert Study.open("faulty", tmp_path / "studies").conclusion() is None
+
+
+def child(process, program) -> int:
+    """The id of the child of a process that runs a program."""
+    children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return next(c for c in children if program in Path(f"/proc/{c}/cmdline").read_text().split("\0")[0])
+
+
+@pytest.mark.parametrize("program, name", [("raylet/raylet", "raylet"), ("gcs/gcs_server", "GCS server")])
+def test_a_study_whose_ray_is_killed_says_so_in_one_line_and_keeps_the_dumps(
+    program, name, numbers, with_toy, tmp_path
+):
+    spec, folder = write_spec(tmp_path, numbers, trials=200, epochs=4), tmp_path / "studies" / "faulty"
+    driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
+    wait_for(lambda: finished(folder), driver)
+    os.kill(child(driver, program), signal.SIGKILL)
+    _, err = driver.communicate(timeout=600)
+    assert driver.returncode == 1
+    *before, last = err.splitlines()
+    assert last == (
+        f"Error: Ray's {name} was killed, by somebody or for want of memory; finished trials are kept, go on with "
+        "`dftune study resume faulty`"
+    )
+    assert [line for line in before if not re.match(r"\[ *\d+ s\] ", line)] == [], "a line of Ray's own"
+    assert "(raylet)" in (folder / "ray.log").read_text()
+    assert rows(folder, "SELECT number FROM trials WHERE state = 'FAIL'") == []

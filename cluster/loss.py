@@ -1,0 +1,54 @@
+"""When the embedded Ray of a process is killed under it: one line and an end, instead of Ray's own.
+
+Without its raylet the native part of Ray ends the process at the next value that it wants, without a word.  Without its
+GCS server it goes on for a minute, and then ends the process with a dump.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .processes import started
+
+INTERVAL = 0.2  # seconds between two looks
+TAIL = 20_000  # bytes of each of Ray's own logs that are kept
+SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
+
+
+class Watch:
+    """Looks, in a thread, whether the processes are there that nothing goes on without, and ends this one with them.
+
+    Args:
+        remedy: how to go on, in a few words.
+        write: takes what Ray has logged.
+    """
+
+    def __init__(self, remedy: str, write: Callable[[str], object]) -> None:
+        self._remedy, self._write, self._over = remedy, write, threading.Event()
+
+    def begin(self, processes: Mapping[str, int], logs: Path) -> None:
+        """Look after processes, by their names.  Ray's logs are in the folder ``logs``."""
+        since = {name: (process, started(process)) for name, process in processes.items()}
+        threading.Thread(target=self._look, args=(since, logs), daemon=True).start()
+
+    def end(self) -> None:
+        """Look no more: Ray is about to end because it is told to."""
+        self._over.set()
+
+    def _look(self, since: dict[str, tuple[int, str]], logs: Path) -> None:
+        while not self._over.wait(INTERVAL):
+            gone = [name for name, (process, start) in since.items() if not start or started(process) != start]
+            if gone and not self._over.is_set():
+                self._write("".join(_tail(logs / file) for file in ("raylet.out", "raylet.err", "gcs_server.out")))
+                said = f"Error: Ray's {gone[0]} was killed, by somebody or for want of memory; {self._remedy}"
+                print(f"{SHOW_CURSOR}\n{said}" if sys.stderr.isatty() else said, file=sys.stderr, flush=True)
+                os._exit(1)
+
+
+def _tail(file: Path) -> str:
+    try:
+        return f"the end of {file.name}:\n{file.read_bytes()[-TAIL:].decode(errors='replace')}\n"
+    except OSError:
+        return ""
