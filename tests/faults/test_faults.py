@@ -24,9 +24,6 @@ from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import MiniBatch
 
-CHEAP = {"cutoff": 4.0, "two_j_max": 4}
-SPACE = {"width": {"type": "int", "low": 4, "high": 32, "log": True}}
-
 
 def workers(kind):
     """Processes of this process's Ray that run actors of a kind."""
@@ -56,24 +53,23 @@ class Strike(Silent):
             os.kill(process, self.signals.pop(trial))
 
 
-def struck(described, folder, signals, **resources):
+def struck(numbers, folder, signals, **resources):
     """A study of three trials one after the other, some of whose processes get a signal; and what it said."""
     study = Study(
-        "struck", described, studies=folder, method="random", trials=3, descriptors=CHEAP, initializations=1,
-        space=SPACE, config={"n_layers": 1, "epochs": 6, "batch_size": 512, "patience": 100},
-        resources={"concurrent": 1, "memory": 0.5, **resources},
+        "struck", numbers, studies=folder, method="random", trials=3, initializations=1,
+        config={"epochs": 4, "pause": 0.2}, resources={"concurrent": 1, **resources},
     )  # fmt: skip
     strike = Strike(signals)
     study.run(progress=strike)
     return study.trials(), strike.said
 
 
-def test_a_trial_whose_worker_is_killed_is_begun_again_and_comes_to_its_end(described, tmp_path):
-    trials, said = struck(described, tmp_path, {1: signal.SIGKILL})
+def test_a_trial_whose_worker_is_killed_is_begun_again_and_comes_to_its_end(local_ray, toy, numbers, tmp_path):
+    trials, said = struck(numbers, tmp_path, {1: signal.SIGKILL})
     killed = "its process died: killed, crashed, or ended by the system for want of memory"
     assert [t.state for t in trials] == ["finished"] * 3
     assert [t.lost for t in trials] == [(), (killed,), ()]
-    assert trials[1].result["epoch"] == 6
+    assert trials[1].result["epoch"] == 4
     assert f"trial 1: {killed}; it is begun again" in said
 
 
@@ -113,8 +109,8 @@ def test_all_processes_of_an_embedded_ray_can_be_known():
 
 
 @pytest.mark.slow
-def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(described, tmp_path):
-    trials, said = struck(described, tmp_path, {1: signal.SIGSTOP}, time_limit=20.0)
+def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(local_ray, toy, numbers, tmp_path):
+    trials, said = struck(numbers, tmp_path, {1: signal.SIGSTOP}, time_limit=20.0)
     limit = "it took longer than its time limit of 20 s ([resources] time_limit)"
     assert [t.state for t in trials] == ["finished", "failed", "finished"]
     assert [t.failure for t in trials] == [None, limit, None]

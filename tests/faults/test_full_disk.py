@@ -85,22 +85,21 @@ class Filling(Silent):
 
     def say(self, text):
         self.said.append(text)
-        if text.startswith("trial 1: validation_loss"):
+        if text.startswith("trial 1: error"):
             self.filler = fill(self.disk)
         if "cannot be used" in text and self.frees:
             self.filler.unlink()
 
 
-def study_on(disk, al4):
+def study_on(disk, numbers):
     return Study(
-        "full", al4, studies=disk / "studies", method="random", trials=6, descriptors=CHEAP, initializations=1,
-        space={"width": {"type": "int", "low": 4, "high": 32, "log": True}},
-        config={"n_layers": 1, "epochs": 2, "batch_size": 512}, resources={"concurrent": 1},
+        "full", numbers, studies=disk / "studies", method="random", trials=6, initializations=1,
+        resources={"concurrent": 1},
     )  # fmt: skip
 
 
-def test_a_ledger_that_finds_no_room_waits_for_it_and_the_study_goes_on(al4, disk, local_ray):
-    study, progress = study_on(disk, al4), Filling(disk, frees=True)
+def test_a_ledger_that_finds_no_room_waits_for_it_and_the_study_goes_on(numbers, disk, local_ray, toy):
+    study, progress = study_on(disk, numbers), Filling(disk, frees=True)
     study.run(progress=progress)
     assert [t.state for t in study.trials()] == ["finished"] * 6
     assert any("disk is full" in text and "trying for 60 s" in text for text in progress.said)
@@ -108,9 +107,9 @@ def test_a_ledger_that_finds_no_room_waits_for_it_and_the_study_goes_on(al4, dis
 
 
 @pytest.mark.slow
-def test_a_study_that_ended_on_a_full_disk_goes_on_where_it_was(al4, disk, local_ray, monkeypatch):
+def test_a_study_that_ended_on_a_full_disk_goes_on_where_it_was(numbers, disk, local_ray, toy, monkeypatch):
     monkeypatch.setattr("dftune.platform.ledger.ledger.RETRY_SECONDS", 1.0)
-    study, progress = study_on(disk, al4), Filling(disk, frees=False)
+    study, progress = study_on(disk, numbers), Filling(disk, frees=False)
     with pytest.raises(
         LedgerError, match=r"could not be used for 1 s.*disk is full; mend that, then `dftune study resume"
     ):

@@ -28,11 +28,11 @@ POINTS = 6 * 8000 * 2  # grid points x epochs of a trial
 
 
 @pytest.fixture(scope="module")
-def pruned(described, tmp_path_factory) -> Study:
-    """An ended study of one trial at a time, so that it is the same whenever it runs."""
+def pruned(local_ray, toy, numbers, tmp_path_factory) -> Study:
+    """An ended study of the toy kind, of one trial at a time, so that it is the same whenever it runs."""
     study = Study(
-        "pruned", described, studies=tmp_path_factory.mktemp("studies"), method="optuna+rfr", trials=5, seed=2,
-        options={"warmup": 3, "startup": 6, "lookahead": 3}, resources={"concurrent": 1}, **QUICK,
+        "pruned", numbers, studies=tmp_path_factory.mktemp("studies"), method="optuna+rate", trials=5, seed=2,
+        options={"warmup": 3, "startup": 6, "lookahead": 3}, resources={"concurrent": 1}, initializations=1,
     )  # fmt: skip
     study.run()
     return study
@@ -47,9 +47,9 @@ def test_candidates_that_the_score_rules_out_are_in_the_ledger_and_not_trained(p
     assert [t.number for t in trials] == list(range(len(trials)))
     for trial in ruled_out:
         assert (trial.value, trial.seed, trial.result, trial.seconds) == (None, None, {}, None)
-        assert set(trial.scores) == {"rfr", "first_width", "n_parameters"}
-        before = [(t.scores["rfr"], t.value) for t in trained if t.number < trial.number]
-        assert not learnt_bar(before, 3).passes(trial.scores["rfr"])
+        assert trial.scores == {"rate": trial.config["rate"]}
+        before = [(t.scores["rate"], t.value) for t in trained if t.number < trial.number]
+        assert not learnt_bar(before, 3).passes(trial.scores["rate"])
     assert pruned.conclusion().trial in {t.number for t in trained}
     assert pruned.explanation()[0].startswith(f"{len(ruled_out)} of {len(trials)} candidates pruned by their score;")
     assert all(q.n_trials == 5 for q in pruned.score_qualities())
@@ -91,7 +91,7 @@ def test_a_pruned_study_that_was_killed_goes_on_as_if_nothing_had_happened(prune
 def test_the_score_chooses_the_architecture_and_optuna_the_learning_rate(described, tmp_path):
     study = Study(
         "stages", described, studies=tmp_path, method="rfr>optuna", trials=6,
-        options={"candidates": 12, "top": 2, "startup": 2}, resources={"concurrent": 1}, **QUICK,
+        options={"candidates": 4, "top": 2, "startup": 2}, resources={"concurrent": 1}, **QUICK,
     )  # fmt: skip
     conclusion = study.run()
     trials = study.trials()
@@ -228,13 +228,14 @@ def test_an_architecture_alone_leaves_the_two_stage_methods_nothing_to_do(al4, t
     )
 
 
-def test_a_threshold_that_prunes_everything_ends_the_study_with_the_scores_seen(described, tmp_path):
-    line = run(tmp_path, spec(described, "optuna+rfr", "options = { threshold = 100.0, most_pruned = 12 }"))
+def test_a_threshold_that_prunes_everything_ends_the_study_with_the_scores_seen(local_ray, toy, numbers, tmp_path):
+    options = "trials = 20\noptions = { threshold = 100.0, most_pruned = 12 }"
+    line = run(tmp_path, f'name = "wrong"\ndataset = "{numbers}"\nmethod = "optuna+rate"\n{options}\n')
     trials = Study.open("wrong", tmp_path / "studies").trials()
-    scores = sorted(t.scores["rfr"] for t in trials)
+    scores = sorted(t.scores["rate"] for t in trials)
     assert [t.state for t in trials] == ["pruned"] * 12
     assert line == (
-        "Error: method optuna+rfr: threshold 100 pruned all of 12 candidates, whose scores lie between "
+        "Error: method optuna+rate: threshold 100 pruned all of 12 candidates, whose scores lie between "
         f"{scores[0]:.5g} and {scores[-1]:.5g}; choose a threshold between the scores, or leave it out to have it "
         "learnt"
     )

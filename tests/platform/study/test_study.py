@@ -83,8 +83,9 @@ def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_sa
     monkeypatch.setattr("dftune.cluster.descriptors.grid_points.OBJECT_STORE", 0.0)
     memory = 5e-3  # GB; all training and validation points need 0.024
     study = Study(
-        "large", described, studies=tmp_path, method="random", trials=2, resources={"memory": memory}, **QUICK
-    )
+        "large", described, studies=tmp_path, method="random", trials=2,
+        resources={"memory": memory, "concurrent": 1}, **QUICK,
+    )  # fmt: skip
     lines = Lines()
     conclusion = study.run(progress=lines)
     assert "the grid points do not fit into Ray's object store: workers read them from the dataset" in lines.said
@@ -172,7 +173,7 @@ def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, des
         "early", described, studies=tmp_path, method="random", trials=8, seed=1,
         scheduler={"type": scheduler, "reduction_factor": 2}, descriptors=CHEAP, initializations=1,
         space={"learning_rate": {"type": "choice", "values": [3e-3, 3e-6]}},
-        config={"n_layers": 1, "width": 8, "epochs": 4, "batch_size": 512},
+        config={"n_layers": 1, "width": 8, "epochs": 4, "batch_size": 512}, resources={"concurrent": 1},
     )  # fmt: skip
     (study.folder / ".tune-left").mkdir(parents=True)  # of a session that was killed
     conclusion = study.run()
@@ -225,14 +226,13 @@ def test_failed_trials_are_recorded_with_their_cause_and_do_not_stop_the_study(s
     assert re.match(r"the loss was .* after epoch \d+ at learning rate 10", failure)
 
 
-def test_a_study_whose_trials_all_fail_stops_early_with_the_cause(described, tmp_path):
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_study_whose_trials_all_fail_stops_early_with_the_cause(local_ray, toy, numbers, tmp_path):
     study = Study(
-        "none", described, studies=tmp_path, method="random", trials=30, descriptors=CHEAP, initializations=1,
-        space={"width": {"type": "int", "low": 4, "high": 32}},
-        config={"n_layers": 1, "epochs": 2, "batch_size": 512, "optimizer": "sgd", "learning_rate": 10.0},
-        resources={"concurrent": 1},
+        "none", numbers, studies=tmp_path, method="random", trials=30, initializations=1,
+        space={"rate": {"type": "float", "low": 1e200, "high": 2e200}}, resources={"concurrent": 1},
     )  # fmt: skip
-    with pytest.raises(StudyError, match=r"all \d+ trials failed; trial 0: the loss was") as error:
+    with pytest.raises(StudyError, match=r"all \d+ trials failed; trial 0: the slopes are not finite") as error:
         study.run()
     assert len(study.trials()) < 10
     assert "\n" not in str(error.value)
@@ -268,15 +268,15 @@ def test_studies_of_other_descriptors_in_one_process_do_not_share_their_data(end
     assert trial.scores["rfr"] == pytest.approx(SCORES["rfr"].function([config], batch, study.spec.seed)[0], rel=1e-6)
 
 
-def test_a_healthy_trial_is_waited_for_however_many_others_failed(described, tmp_path):
-    # Three diverge in their first epoch while the fourth, in the other slot, still learns.
+def test_a_healthy_trial_is_waited_for_however_many_others_failed(local_ray, toy, numbers, tmp_path):
+    # Three fail in their first epochs while the fourth, in the other slot, still learns: for six seconds.
     study = Study(
-        "slow", described, studies=tmp_path, method="grid", descriptors=CHEAP, initializations=1, seed=3,
-        space={"learning_rate": {"type": "choice", "values": [10.0, 9.9, 9.8, 1e-3]}},
-        config={"n_layers": 1, "width": 8, "epochs": 5, "batch_size": 128, "optimizer": "sgd"},
+        "slow", numbers, studies=tmp_path, method="grid", initializations=1, seed=3, config={"pause": 1.0, "epochs": 6},
+        space={"rate": {"type": "choice", "values": [1e200, 2e200, 3e200, 0.5]}},
     )  # fmt: skip
     study.run()
-    assert study.trials()[study.conclusion().trial].config == {"learning_rate": 1e-3}
+    assert study.trials()[study.conclusion().trial].config == {"rate": 0.5}
+    assert [t.state for t in study.trials()].count("failed") == 3
 
 
 def test_a_study_that_another_process_holds_is_neither_run_nor_resumed(ended):
