@@ -126,11 +126,15 @@ def rate(configs: Any, batch: Any, seed: int) -> list[float]:
 class ToyKind(Kind):
     name, table, settings, config, card_model = "toy", "toys", ToySettings, ToyConfig, ToyCard
     values, judged = {"error": Measure("best_error", "error", "cm")}, {"error": Measure("error", "error", "cm")}
+    costs = {"price": Measure("price", "price")}
     space = {"rate": {"type": "float", "low": 0.1, "high": 0.9}}
     scores = {"rate": Score(rate, 1, "rate", kind="toy")}
 
     def open(self, location: str) -> Numbers:
         return Numbers(location)
+
+    def costs_of(self, config: ToyConfig, sizes: Any, device: str) -> dict[str, float]:
+        return {"price": abs(config.rate - 0.5)}
 
     def split_for_training(self, data: Numbers, settings: ToySettings) -> tuple[Points, Any]:
         shift = np.array([0.0, settings.shift])

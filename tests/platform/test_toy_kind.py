@@ -25,7 +25,8 @@ from dftune.trainables.errors import InputError
 from dftune.trainables.kind import Score
 
 pytestmark = pytest.mark.usefixtures("toy")
-FEW = {"candidates": 5, "top": 3, "calibration": 0}
+FEW = {"candidates": 4, "top": 3, "calibration": 0}  # which one process scores
+ONE = {"concurrent": 1}
 
 
 def run(*arguments):
@@ -125,7 +126,7 @@ def test_the_endpoint_of_a_model_asks_its_surrogate_for_everything(by_hand):
 
 @pytest.fixture(scope="module")
 def study(local_ray, toy, numbers, tmp_path_factory):
-    """A study that has ended: three of five candidates trained."""
+    """A study that has ended: three of four candidates trained."""
     study = Study(
         "line", numbers, method="rate", options=FEW, initializations=2, toys={"shift": 0.5},
         studies=tmp_path_factory.mktemp("studies"),
@@ -144,7 +145,8 @@ def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers
     for t in trials:
         alone = toy.train(ToyConfig(**t.config), training, seeds=[t.seed], report=lambda report: None)
         assert t.value == alone.last_report["best_error"]
-        assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value}
+        price = abs(t.config["rate"] - 0.5)
+        assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value, "price": price}
     conclusion, best = opened.conclusion(), min(trials, key=lambda t: t.value)
     assert (conclusion.trial, conclusion.value) == (best.number, best.value)
     assert opened.best_config == best.config
@@ -177,7 +179,9 @@ def test_the_commands_show_and_plot_a_study(study, tmp_path):
 
 def test_two_methods_are_compared(local_ray, numbers, tmp_path):
     values = {"methods": ["random", "rate"], "options": {"rate": FEW}, "budget": {"points": 30}}
-    spec = StudySpec.of({"name": "both", "dataset": str(numbers), "initializations": 1, "compare": values})
+    spec = StudySpec.of(
+        {"name": "both", "dataset": str(numbers), "initializations": 1, "resources": ONE, "compare": values}
+    )
     compared = Comparison(spec, tmp_path).run()
     random, scored = compared.outcomes
     assert (random.method, scored.method) == ("random", "rate")
@@ -237,7 +241,9 @@ def test_a_searcher_of_the_script_is_built_afresh_each_time(numbers, method):
 
 def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_path):
     space = {"rate": {"type": "float", "low": 0.05, "high": 0.9}}
-    study = Study("mine", numbers, method=Halving(), trials=3, initializations=1, studies=tmp_path, space=space)
+    study = Study(
+        "mine", numbers, method=Halving(), trials=3, initializations=1, studies=tmp_path, space=space, resources=ONE
+    )
     assert study.run().trial == 0, "the fastest"
     opened = Study.open("mine", tmp_path)
     assert opened.spec.method == "Halving"
@@ -248,7 +254,8 @@ def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_pat
 def test_a_score_of_the_script_is_computed_in_other_processes(local_ray, numbers, tmp_path):
     scores = {"place": Score(process, 2, "number of the process")}
     study = Study(
-        "placed", numbers, method="place", scores=scores, options=FEW, initializations=1, studies=tmp_path
+        "placed", numbers, method="place", scores=scores, options=FEW, initializations=1, studies=tmp_path,
+        resources=ONE,
     )  # fmt: skip
     study.run()
     trials = Study.open("placed", tmp_path).trials()
@@ -283,7 +290,7 @@ def no_tell(task):
         ({"config": {"depth": 3}}, "depth: extra inputs are not permitted"),
         ({"toys": {"shirt": 1.0}}, "unknown key 'toys.shirt'; did you mean 'shift'"),
         ({"minimize": "energy"}, "minimize = 'energy' is unknown; there are error"),
-        ({"cost": "size"}, "cost = 'size' is unknown; there are none"),
+        ({"cost": "size"}, "cost = 'size' is unknown; there are price"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_computed(numbers, tmp_path, changes, text):

@@ -63,6 +63,10 @@ def line_of(**changes):
     return {"surrogate": lambda self, card, tensors: another(ToyKind.surrogate(self, card, tensors).slopes, card=card)}
 
 
+class Idle(ToyConfig):
+    epochs: int = 0
+
+
 def config_of(**changes):
     """Changes of the toy kind: with another class of configs."""
 
@@ -157,7 +161,7 @@ LOCKED.lock = threading.Lock()
         (LOCKED, "it cannot be sent to another process: TypeError"),
         (of({"space": {"rate": {"type": "float", "low": 0.1, "high": 0.9, "when": {"depth": [1]}}}}), "'depth'"),
         (of(config_of(model_dump=lambda **how: {"rate": 0.3})), "is another one once it was plain"),
-        (of(config_of(epochs=0)), "has 0 epochs"),
+        (of({"config": Idle}), "has 0 epochs"),
         (of(config_of(seen_by_scores=frozenset("ab"))), "not JSON serializable"),
         (of(config_of(seen_by_scores={0.5: "rate"})), "comes back as .*: only numbers and texts in tuples do"),
         (of(config_of(of=classmethod(lambda cls, v: cls(rate=v.get("rate", 0.5))))), "hyperparameter is not refused"),

@@ -13,18 +13,7 @@ from dftune.platform.study.conclusion import chosen_of
 from dftune.platform.study.errors import SearchStopped
 from dftune.searchers.pruned_search import learnt_bar
 
-CHEAP = {"cutoff": 4.0, "two_j_max": 4}
-QUICK = {
-    "descriptors": CHEAP,
-    "space": {
-        "width": {"type": "int", "low": 2, "high": 64, "log": True},
-        "activation": {"type": "choice", "values": ["relu", "tanh"]},
-        "learning_rate": {"type": "float", "low": 4e-3, "high": 9e-3, "log": True},
-    },
-    "config": {"n_layers": 1, "epochs": 2, "batch_size": 512},
-    "initializations": 1,
-}
-POINTS = 6 * 8000 * 2  # grid points x epochs of a trial
+POINTS = 4 * 3  # points x epochs of a trial
 
 
 @pytest.fixture(scope="module")
@@ -88,45 +77,45 @@ def test_a_pruned_study_that_was_killed_goes_on_as_if_nothing_had_happened(prune
     assert conclusion.trial == pruned.conclusion().trial
 
 
-def test_the_score_chooses_the_architecture_and_optuna_the_learning_rate(described, tmp_path):
+def test_the_score_chooses_what_it_sees_and_optuna_the_rest(local_ray, toy, numbers, tmp_path):
+    """Of the toy kind the score sees the rate, as others see the architecture; the pause stands for a learning rate."""
+    space = {**toy.space, "pause": {"type": "float", "low": 0.001, "high": 0.004, "log": True}}
     study = Study(
-        "stages", described, studies=tmp_path, method="rfr>optuna", trials=6,
-        options={"candidates": 4, "top": 2, "startup": 2}, resources={"concurrent": 1}, **QUICK,
+        "stages", numbers, studies=tmp_path, method="rate>optuna", trials=6, initializations=1, space=space,
+        options={"candidates": 4, "top": 2, "startup": 2}, resources={"concurrent": 1},
     )  # fmt: skip
     conclusion = study.run()
     trials = study.trials()
     assert [t.state for t in trials] == ["finished"] * 6
-    architectures = [(t.config["width"], t.config["activation"]) for t in trials]
+    rates = [t.config["rate"] for t in trials]
     better = min(trials[:2], key=lambda t: t.value)
-    assert len(set(architectures[:2])) == 2
-    assert set(architectures[2:]) == {(better.config["width"], better.config["activation"])}
-    assert [t.config["learning_rate"] for t in trials[:2]] == [pytest.approx(6e-3)] * 2
-    assert len({t.config["learning_rate"] for t in trials[2:]}) == 4
+    assert len(set(rates[:2])) == 2
+    assert set(rates[2:]) == {better.config["rate"]}
+    assert [t.config["pause"] for t in trials[:2]] == [pytest.approx(0.002)] * 2
+    assert len({t.config["pause"] for t in trials[2:]}) == 4
     assert conclusion.value == min(t.value for t in trials)
 
 
 @pytest.fixture(scope="module")
-def weighed(described, tmp_path_factory) -> Study:
-    """An ended study with a budget and a cost."""
+def weighed(local_ray, toy, numbers, tmp_path_factory) -> Study:
+    """An ended study of the toy kind with a budget and a cost."""
     study = Study(
-        "weighed", described, studies=tmp_path_factory.mktemp("studies"), method="optuna", trials=50,
-        options={"startup": 2}, budget={"grid_points": 4.5 * POINTS}, resources={"concurrent": 1},
-        cost="n_parameters", cost_tolerance=100.0, **QUICK,
+        "weighed", numbers, studies=tmp_path_factory.mktemp("studies"), method="optuna", trials=50, initializations=1,
+        options={"startup": 2}, budget={"points": 4.5 * POINTS}, resources={"concurrent": 1},
+        cost="price", cost_tolerance=1e6,
     )  # fmt: skip
     study.run()
     return study
 
 
-def test_a_budget_of_grid_points_ends_the_search(weighed):
-    assert [t.result["grid_points"] for t in weighed.trials()] == [POINTS] * 5, "the fifth began within the budget"
+def test_a_budget_of_points_ends_the_search(weighed):
+    assert [t.result["points"] for t in weighed.trials()] == [POINTS] * 5, "the fifth began within the budget"
 
 
-def test_the_cheapest_network_nearly_as_good_as_the_best_is_chosen(weighed):
+def test_the_cheapest_surrogate_nearly_as_good_as_the_best_is_chosen(weighed):
     trials = weighed.trials()
     for trial in trials:
-        width = trial.config["width"]
-        assert trial.cost == trial.result["n_parameters"] == (14 + 1) * width + (width + 1) * 37
-        assert trial.result["inference_time"] > 0
+        assert trial.cost == trial.result["price"] == abs(trial.config["rate"] - 0.5)
     cheapest, best = min(trials, key=lambda t: t.cost), min(trials, key=lambda t: t.value)
     assert weighed.conclusion().trial == cheapest.number != best.number
     assert weighed.conclusion().value == cheapest.value
@@ -154,7 +143,7 @@ def test_optuna_finds_the_pareto_front_of_a_study(weighed):
         n for n, (v, c) in points.items() if not any(p != (v, c) and p[0] <= v and p[1] <= c for p in points.values())
     }
     assert {t.number for t in loaded.best_trials} == front
-    assert loaded.metric_names == ["validation_loss", "n_parameters"]
+    assert loaded.metric_names == ["error", "price"]
 
 
 # ---------------------------------------------------------------- refusals
