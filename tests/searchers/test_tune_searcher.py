@@ -1,4 +1,4 @@
-"""Our methods as Ray Tune searchers, in Ray Tune."""
+"""Our methods as Ray Tune searchers: in Ray Tune, and, where Ray Tune adds nothing to the claim, asked as it asks."""
 
 import threading
 
@@ -12,7 +12,6 @@ from dftune.searchers.space import Float
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneDiffers, TuneSearcher
 
 SPACE = {"x": Float(low=-1, high=1)}
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 class Notebook:
@@ -47,10 +46,32 @@ def fit(searcher, trainable, folder, **config):
     ).fit()
 
 
+def drive(searcher, report_of):
+    """Ask and tell as Ray Tune does with one slot, without processes: the configs of the trials.
+
+    Args:
+        searcher: a ``TuneSearcher``.
+        report_of: the one report of a config's trial.
+    """
+    configs = []
+    while (config := searcher.suggest(f"trial-{len(configs)}")) != TuneSearcher.FINISHED:
+        if config is not None:
+            report = report_of(config)
+            searcher.on_trial_result(f"trial-{len(configs)}", report)
+            searcher.on_trial_complete(f"trial-{len(configs)}", report | {COMPLETE: True})
+            configs.append(config)
+    return configs
+
+
+def square(config):
+    return {"loss": config["x"] ** 2}
+
+
 def parabola(config):
-    tune.report({"loss": config["x"] ** 2})
+    tune.report(square(config))
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_method_plugs_into_ray_tune_as_it_is(tmp_path):
     notebook = Notebook()
     searcher = TuneSearcher(RandomSearch(SPACE, seed=3), metric="loss", max_trials=6, record=notebook)
@@ -62,6 +83,7 @@ def test_a_method_plugs_into_ray_tune_as_it_is(tmp_path):
     assert searcher.error is None
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_trial_is_recorded_before_it_starts_and_before_the_method_is_told(tmp_path):
     notebook = Notebook()
 
@@ -81,6 +103,7 @@ def test_a_trial_is_recorded_before_it_starts_and_before_the_method_is_told(tmp_
         assert kinds[-2:] == ["told", "method told"]
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_failed_and_mute_trials_have_no_value_and_do_not_stop_the_others(tmp_path):
     def trainable(config):
         number = config["number"]
@@ -114,6 +137,7 @@ def test_failed_and_mute_trials_have_no_value_and_do_not_stop_the_others(tmp_pat
     assert searcher.error is None
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_an_error_in_the_method_ends_the_search_and_is_kept(tmp_path):
     class Broken(RandomSearch):
         def ask(self, trial):
@@ -126,7 +150,7 @@ def test_an_error_in_the_method_ends_the_search_and_is_kept(tmp_path):
     assert repr(searcher.error) == "ValueError('no idea')"
 
 
-def test_unfinished_trials_of_the_history_run_first_under_their_old_number(tmp_path):
+def test_unfinished_trials_of_the_history_run_first_under_their_old_number():
     method = RandomSearch(SPACE, 0)
     configs = [method.ask(str(n)) for n in range(4)]
     history = [
@@ -136,11 +160,12 @@ def test_unfinished_trials_of_the_history_run_first_under_their_old_number(tmp_p
     ]
     notebook = Notebook()
     searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", max_trials=4, record=notebook, history=history)
-    fit(searcher, parabola, tmp_path)
+    drive(searcher, square)
     assert notebook.of("asked") == [(3, configs[3]["x"])]
     assert {t: v for t, v, _ in notebook.of("told")} == {1: configs[1]["x"] ** 2, 3: configs[3]["x"] ** 2}
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_waiting_is_not_the_end(tmp_path):
     class Hesitant(RandomSearch):
         """Proposes a second trial only when the first has ended."""
@@ -157,20 +182,15 @@ def test_waiting_is_not_the_end(tmp_path):
     assert len(fit(searcher, parabola, tmp_path, max_concurrent_trials=2)) == 3
 
 
-def test_a_maximised_metric_reaches_the_method_with_its_sign_turned(tmp_path):
+def test_a_maximised_metric_reaches_the_method_with_its_sign_turned():
     seen = []
 
     class Watched(RandomSearch):
         def tell(self, trial, value):
             seen.append(value)
 
-    fit(
-        TuneSearcher(Watched(SPACE, 0), metric="loss", mode="max", max_trials=2),
-        parabola,
-        tmp_path,
-        max_concurrent_trials=1,
-    )
-    assert all(value <= 0 for value in seen)
+    configs = drive(TuneSearcher(Watched(SPACE, 0), metric="loss", mode="max", max_trials=2), square)
+    assert seen == [-(config["x"] ** 2) for config in configs]
     assert len(seen) == 2
 
 
@@ -254,7 +274,9 @@ SCORED = scored_methods(["score"])
 
 
 # With a scheduler every method is plugged into Ray Tune in test_schedulers.py, and what it is told is compared there.
-@pytest.mark.parametrize("name", [n if n == "random" else pytest.param(n, marks=pytest.mark.slow) for n in SEARCHERS])
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHERS)
 def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     method = SEARCHERS[name]
     notebook = Notebook()
@@ -267,15 +289,14 @@ def test_methods_without_a_score_plug_into_ray_tune(name, tmp_path):
     assert {t: v for t, v, _ in notebook.of("told")} == {t: x**2 for t, x in notebook.of("asked")}
 
 
-@pytest.mark.parametrize("direction", ["learnt", pytest.param("published", marks=pytest.mark.slow)])
-def test_screening_methods_plug_into_ray_tune_with_any_scoring_function(direction, tmp_path):
+@pytest.mark.parametrize("direction", ["learnt", "published"])
+def test_screening_methods_take_any_scoring_function(direction):
     method = SCORED["score"]
     options = method.options(candidates=12, top=2, calibration=3)
     searcher = method.build(SearchTask(SPACE, 0, near_zero, direction=direction), options)
-    results = fit(TuneSearcher(searcher, metric="loss"), parabola, tmp_path)
-    assert 3 <= len(results) <= 5
-    best = min(abs(c["x"]) for c in searcher._candidates)
-    assert results.get_best_result("loss", "min").metrics["loss"] == pytest.approx(best**2)
+    configs = drive(TuneSearcher(searcher, metric="loss"), square)
+    assert 3 <= len(configs) <= 5
+    assert min(abs(c["x"]) for c in configs) == min(abs(c["x"]) for c in searcher._candidates)
 
 
 # ---------------------------------------------------------------- pruned candidates
@@ -293,6 +314,7 @@ class EveryThird(RandomSearch):
         self.replayed = list(history)
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_pruned_candidates_have_numbers_and_are_written_down_but_never_run(tmp_path):
     notebook = Notebook()
     searcher = TuneSearcher(EveryThird(SPACE, 0), metric="loss", max_trials=4, record=notebook)
@@ -306,20 +328,19 @@ def test_pruned_candidates_have_numbers_and_are_written_down_but_never_run(tmp_p
     assert searcher.error is None
 
 
-def test_pruned_candidates_of_the_history_are_not_run_and_do_not_count_as_trials(tmp_path):
+def test_pruned_candidates_of_the_history_are_not_run_and_do_not_count_as_trials():
     history = [
         PastTrial("0", {"x": 0.1}, True, None, pruned=True),
         PastTrial("1", {"x": 0.2}, True, None, pruned=True),
         PastTrial("2", {"x": 0.3}, True, 0.5),
     ]
     notebook, method = Notebook(), EveryThird(SPACE, 0)
-    results = fit(
-        TuneSearcher(method, metric="loss", max_trials=2, record=notebook, history=history), parabola, tmp_path
-    )
+    searcher = TuneSearcher(method, metric="loss", max_trials=2, record=notebook, history=history)
+    configs = drive(searcher, square)
     assert method.replayed == history
     assert [t for t, _ in notebook.of("pruned")] == [3, 4]
     assert [t for t, _ in notebook.of("asked")] == [5]
-    assert len(results) == 1
+    assert len(configs) == 1
 
 
 def test_a_method_that_prunes_all_it_has_left_ends():
@@ -351,7 +372,7 @@ def test_pruned_candidates_before_a_wait_are_not_asked_for_again():
     assert [event[:2] for event in notebook.events] == [("pruned", 0), ("pruned", 1), ("asked", 2)]
 
 
-def test_optuna_pruned_by_a_score_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
+def test_optuna_pruned_by_a_score_takes_any_scoring_function():
     method, notebook = SCORED["optuna+score"], Notebook()
     options = method.options(warmup=4, startup=4)
     searcher = TuneSearcher(
@@ -360,22 +381,22 @@ def test_optuna_pruned_by_a_score_plugs_into_ray_tune_with_any_scoring_function(
         max_trials=10,
         record=notebook,
     )
-    results = fit(searcher, parabola, tmp_path)
+    configs = drive(searcher, square)
     assert searcher.error is None
-    assert len(results) == len(notebook.of("told")) == 10
+    assert len(configs) == len(notebook.of("told")) == 10
     assert len(notebook.of("pruned")) >= 3
     numbers = [event[1] for event in notebook.events if event[0] in ("asked", "pruned")]
     assert numbers == list(range(len(numbers)))
 
 
-def test_a_two_stage_method_plugs_into_ray_tune_with_any_scoring_function(tmp_path):
+def test_a_two_stage_method_takes_any_scoring_function():
     method, space = SCORED["score>optuna"], SPACE | {"rate": Float(low=0, high=1)}
     options = method.options(architecture=("x",), candidates=12, calibration=2, startup=2)
     searcher = method.build(SearchTask(space, 0, near_zero, direction="learnt"), options)
-    results = fit(TuneSearcher(searcher, metric="loss", max_trials=8), parabola, tmp_path)
-    assert len(results) == 8
-    closest = min((r.config["x"] for r in results), key=abs)
-    assert [r.config["x"] for r in results].count(closest) == 7  # best and worst score to calibrate
+    xs = [config["x"] for config in drive(TuneSearcher(searcher, metric="loss", max_trials=8), square)]
+    assert len(xs) == 8
+    closest = min(xs, key=abs)
+    assert xs.count(closest) == 7  # best and worst score to calibrate
 
 
 # ---------------------------------------------------------------- a cost beside the value
@@ -390,14 +411,14 @@ class Weighs(RandomSearch):
         self.told[trial] = (value, cost)
 
 
-def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_path):
-    def trainable(config):
+def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed():
+    def report_of(config):
         report = {"loss": config["x"] ** 2, "size": 10.0 * config["number"]}
         if config["number"] == 1:
             del report["size"]
         if config["number"] == 2:
             report["size"] = float("nan")
-        tune.report(report)
+        return report
 
     method, notebook = Weighs(SPACE, 0), Notebook()
     searcher = TuneSearcher(
@@ -408,7 +429,7 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_pa
         record=notebook,
         package=lambda trial, config: {"number": trial, **config},
     )
-    fit(searcher, trainable, tmp_path)
+    drive(searcher, report_of)
     assert searcher.error is None
     xs = dict(notebook.of("asked"))
     assert {t: method.told[t] for t in "034"} == {t: (xs[int(t)] ** 2, 10.0 * int(t)) for t in "034"}
@@ -417,9 +438,9 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed(tmp_pa
     assert told[1] == told[2] == (None, "it reported no finite size")
 
 
-def test_a_method_that_weighs_no_cost_is_told_none(tmp_path):
+def test_a_method_that_weighs_no_cost_is_told_none():
     method = Weighs(SPACE, 0)
-    fit(TuneSearcher(method, metric="loss", max_trials=2), parabola, tmp_path)
+    drive(TuneSearcher(method, metric="loss", max_trials=2), square)
     assert [cost for _, cost in method.told.values()] == [None, None]
 
 

@@ -29,6 +29,7 @@ trials = 2
 method = "random"
 initializations = 1
 descriptors = { cutoff = 4.0, two_j_max = 4 }
+resources = { concurrent = 1 }
 [space]
 width = { type = "int", low = 4, high = 16 }
 [config]
@@ -37,6 +38,10 @@ epochs = 6
 batch_size = 256
 learning_rate = 3e-3
 """
+LAYERS = """\
+n_layers = { type = "int", low = 1, high = 2 }
+width = { type = "int", low = 4, high = 16 }
+width_2 = { type = "int", low = 4, high = 16, when = { n_layers = [2] } }"""
 
 
 def run(*arguments, code=0):
@@ -104,7 +109,8 @@ def workplace(al4, tmp_path_factory, local_ray):
     """A folder with a dataset, a study file, an ended study and its model."""
     folder = tmp_path_factory.mktemp("work")
     shutil.copytree(al4.path, folder / "al4")
-    (folder / "quick.toml").write_text(SPEC)
+    text = SPEC.replace("trials = 2", "trials = 4").replace("n_layers = 1\n", "")
+    (folder / "quick.toml").write_text(re.sub(r"(?<=\[space\]\n).*", LAYERS, text))
     shown = run("study", "run", folder / "quick.toml", "--studies", folder / "studies")
     (folder / "shown.txt").write_text(shown.stdout)
     run("study", "export", "quick", folder / "quick.model", "--studies", folder / "studies")
@@ -113,7 +119,7 @@ def workplace(al4, tmp_path_factory, local_ray):
 
 def test_a_study_from_the_command_line_says_what_it_found(workplace):
     text = (workplace / "shown.txt").read_text()
-    assert re.search(r"chosen: trial [01] \(validation_loss \d+\.\d+\)", text)
+    assert re.search(r"chosen: trial [0-3] \(validation_loss \d+\.\d+\)", text)
     assert re.search(r"band-energy error +\d+\.\d ± 0\.0 meV/atom", text)
     assert text.count("displacement 0.") == 3
     assert str(workplace / "studies" / "quick" / "model") in text
@@ -127,36 +133,26 @@ def test_study_show_list_and_resume_agree(workplace):
     assert shown["conclusion"] == resumed
     assert listed["best"] == resumed["value"] == min(t["value"] for t in shown["trials"])
     assert listed["state"] == "ended"
-    table = run("study", "show", "quick", *options).stdout
-    assert re.search(r"^trial +state +validation_loss +seconds +width", table)
     assert "no study in" in run("study", "list", "--studies", workplace / "elsewhere").stdout
 
 
 def test_a_study_shows_of_conditional_hyperparameters_what_each_trial_has(workplace):
-    space = """n_layers = { type = "int", low = 1, high = 2 }
-width = { type = "int", low = 4, high = 16 }
-width_2 = { type = "int", low = 4, high = 16, when = { n_layers = [2] } }"""
-    text = SPEC.replace("quick", "layers").replace("n_layers = 1\n", "").replace("trials = 2", "trials = 4")
-    (workplace / "layers.toml").write_text(re.sub(r"(?<=\[space\]\n).*", space, text))
-    options = ("--studies", workplace / "studies-of-layers")
-    result = json.loads(run("study", "run", workplace / "layers.toml", "--json", *options).stdout)
-    trials = json.loads(run("study", "show", "layers", "--json", *options).stdout)["trials"]
+    options = ("--studies", workplace / "studies")
+    result = json.loads(run("study", "resume", "quick", "--json", *options).stdout)
+    trials = json.loads(run("study", "show", "quick", "--json", *options).stdout)["trials"]
     assert {"width_2" in t["config"] for t in trials} == {True, False}
     assert all(("width_2" in t["config"]) == (t["config"]["n_layers"] == 2) for t in trials)
     best = trials[result["trial"]]["config"]
     assert result["config"]["widths"] in (None, [best["width"], best.get("width_2")])
-    table = run("study", "show", "layers", *options).stdout
+    table = run("study", "show", "quick", *options).stdout
     assert re.search(r"^trial +state +validation_loss +seconds +n_layers +width +width_2 +first_width", table)
     assert "  " + ", ".join(f"{name} {value}" for name, value in best.items()) + "\n" in table
-    model = workplace / "layers.model"
-    run("study", "export", "layers", model, *options)
-    assert "the stated accuracy is confirmed" in run("model", "check", model, workplace / "al4").stdout
 
 
 def test_model_show_predict_and_check(workplace):
     model = workplace / "quick.model"
     assert "surrogate for Al from study quick, dataset al4" in run("model", "show", model).stdout
-    assert json.loads(run("model", "show", model, "--json").stdout)["config"]["n_layers"] == 1
+    assert json.loads(run("model", "show", model, "--json").stdout)["config"]["n_layers"] in (1, 2)
     assert "the stated accuracy is confirmed" in run("model", "check", model, workplace / "al4").stdout
 
 
