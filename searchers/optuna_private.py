@@ -26,6 +26,14 @@ RAISE_SYSTEM_ATTRIBUTE = (
     "AND CAST(value_json AS INTEGER) < :number"
 )
 
+# The version of an RDBStorage's tables, and how it is noted in a database that is still empty.
+TABLES_VERSION = "v3.2.0.a"
+NOTE_VERSION = (
+    "CREATE TABLE IF NOT EXISTS alembic_version "
+    "(version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
+    f"INSERT INTO alembic_version SELECT '{TABLES_VERSION}' WHERE NOT EXISTS (SELECT 1 FROM alembic_version)",
+)
+
 # Samplers that write what they have drawn into a trial under way, and under which name.
 _DRAWN = ("tpe:relative_params:0", "gp:relative_params:0")
 

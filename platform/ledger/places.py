@@ -20,6 +20,7 @@ from ...searchers import optuna_private
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
+from .storage import open_storage
 
 OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
@@ -185,7 +186,7 @@ class Database:
         """As for a file.  The study has a temporary name until it is whole."""
         with self._asked() as engine, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _TABLES})
-            storage = self._storage()  # makes Optuna's tables where they are missing, which two at once could not
+            storage = self._storage(new=True)  # makes missing tables, which two at once could not
         temporary = f".{name}.{secrets.token_hex(4)}"
         try:
             yield storage, temporary
@@ -206,7 +207,7 @@ class Database:
         """The storage, and the number of the study in it.  Raises LedgerError if there is none."""
         if name is None or not self.holds(name):
             raise LedgerError(f"{self}: no study '{name}'; `dftune study list` shows the studies there are")
-        storage = self._storage()
+        storage = self._storage(new=False)
         return storage, storage.get_study_id_from_name(name)
 
     def guard(self) -> Callable[[], None]:
@@ -232,9 +233,10 @@ class Database:
         """An engine whose connections notice when the server goes away, and are made again when it is back."""
         return create_engine(self._url, **self._settings())
 
-    def _storage(self) -> optuna.storages.RDBStorage:
+    def _storage(self, *, new: bool) -> optuna.storages.RDBStorage:
         # Optuna formats the URL as a template: braces of a password are quoted in it, as are other special letters.
-        return optuna.storages.RDBStorage(self._url.render_as_string(hide_password=False), self._settings())
+        url = self._url.render_as_string(hide_password=False)
+        return open_storage(url, self._settings(), new=new)
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -340,9 +342,7 @@ def close(storage: optuna.storages.RDBStorage) -> None:
 
 def _sqlite(path: Path, *, new: bool) -> optuna.storages.RDBStorage:
     """The storage in a file of any name.  In a URL a part of the path could mean something else: ? # % {1}."""
-    return optuna.storages.RDBStorage(
-        "sqlite:///ledger.db", {"creator": lambda: _connect(path)}, skip_table_creation=not new
-    )
+    return open_storage("sqlite:///ledger.db", {"creator": lambda: _connect(path)}, new=new)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

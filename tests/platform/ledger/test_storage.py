@@ -1,0 +1,58 @@
+import sqlite3
+from contextlib import closing, contextmanager
+
+import pytest
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from sqlalchemy import text
+
+from dftune.platform.ledger.places import close
+from dftune.platform.ledger.storage import open_storage
+from dftune.searchers import optuna_private
+
+
+@contextmanager
+def closing_storage(storage):
+    yield storage
+    close(storage)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    with closing_storage(RDBStorage(f"sqlite:///{tmp_path / 'ledger.db'}")) as storage:
+        yield storage
+
+
+def tables_of(storage):
+    """What SQLite has, the statements without their spaces, and the version that is noted there."""
+    with storage.engine.connect() as connection:
+        found = connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name")).all()
+        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    statements = {name: None if sql is None else "".join(sql.split()) for name, sql in found}
+    return statements, version
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["new", "made half"])
+def test_a_storage_that_is_opened_fast_is_the_one_that_optuna_makes(storage, tmp_path, noted):
+    url = f"sqlite:///{tmp_path / 'fast.db'}"
+    if noted:  # ended between the note of the version and the tables
+        with closing(sqlite3.connect(tmp_path / "fast.db")) as database:
+            for statement in optuna_private.NOTE_VERSION:
+                database.execute(statement)
+            database.commit()
+    with closing_storage(open_storage(url, {}, new=True)) as fast:
+        assert tables_of(fast) == tables_of(storage)
+        assert fast.get_head_version() == optuna_private.TABLES_VERSION
+        study = fast.create_new_study([StudyDirection.MINIMIZE], "a")
+    with (
+        closing_storage(open_storage(url, {}, new=False)) as again,
+        closing_storage(RDBStorage(url)) as theirs,
+    ):
+        assert again.get_study_id_from_name("a") == theirs.get_study_id_from_name("a") == study
+
+
+def test_tables_of_another_version_are_refused_with_optunas_words(storage):
+    with storage.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
+    with pytest.raises(RuntimeError, match="optuna storage upgrade"):
+        open_storage(storage.url, {}, new=False)
