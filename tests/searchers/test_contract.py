@@ -4,7 +4,7 @@ The claims are those of ``dftune.testing``, so that other people's searchers are
 """
 
 import itertools
-from functools import partial
+from functools import cache, partial
 
 import pytest
 
@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict[str, int]] = {
 }
 
 
-def build(name, space, seed):
+def build_of(name, space, seed):
     method = METHODS[name]
     more = {}
     if method.score is not None:
@@ -34,44 +34,60 @@ def build(name, space, seed):
     return method.build(SearchTask(space, seed, **more), method.options(**OPTIONS.get(name, {})))
 
 
-def pairs():
-    for name, (kind, space) in itertools.product(METHODS, contract.SPACES.items()):
-        yield pytest.param(partial(build, name), space, id=f"{name}-{kind}")
+@cache
+def proposals(name, kind):
+    """What a method proposes to one trial after the other, the same for all its tests."""
+    return contract.run(build_of(name, contract.SPACES[kind], 0))
 
 
-every_method = pytest.mark.parametrize("build, space", list(pairs()))
+@pytest.fixture
+def build(name):
+    return partial(build_of, name)
+
+
+@pytest.fixture
+def space(kind):
+    return contract.SPACES[kind]
+
+
+@pytest.fixture
+def alone(name, kind):
+    return proposals(name, kind)
+
+
+every_method = pytest.mark.parametrize("name, kind", list(itertools.product(METHODS, contract.SPACES)))
 
 
 @every_method
-def test_every_config_lies_in_the_space(build, space):
-    contract.check_configs(build, space)
+def test_every_config_lies_in_the_space(space, alone):
+    contract.check_configs(space, alone)
 
 
 @every_method
-def test_equal_seeds_propose_equal_configs_and_other_seeds_others(build, space):
-    contract.check_seeds(build, space)
+def test_equal_seeds_propose_equal_configs_and_other_seeds_others(build, space, alone):
+    contract.check_seeds(build, space, alone)
 
 
 @every_method
 @pytest.mark.parametrize("parallel", [2, 5])
-def test_trials_in_parallel_are_fed_to_the_end(build, space, parallel):
-    contract.check_parallel_trials(build, space, parallel)
+def test_trials_in_parallel_are_fed_to_the_end(build, space, alone, parallel):
+    contract.check_parallel_trials(build, space, alone, parallel)
 
 
 @every_method
-def test_asking_on_after_the_end_says_so_again(build, space):
-    contract.check_end(build, space)
+def test_asking_on_after_the_end_says_so_again(build, space, alone):
+    contract.check_end(build, space, alone)
 
 
 @every_method
 @pytest.mark.parametrize("finished", [0, 1, 3, 5])
-def test_a_replayed_history_is_continued_as_if_nothing_had_happened(build, space, finished):
-    contract.check_replay(build, space, finished)
+def test_a_replayed_history_is_continued_as_if_nothing_had_happened(build, space, alone, finished):
+    contract.check_replay(build, space, alone, finished)
 
 
 @every_method
-def test_an_unfinished_trial_of_a_replayed_history_is_not_proposed_again(build, space):
-    contract.check_unfinished_trial(build, space)
+def test_an_unfinished_trial_of_a_replayed_history_is_not_proposed_again(build, space, alone):
+    contract.check_unfinished_trial(build, space, alone)
 
 
 @every_method
@@ -80,8 +96,8 @@ def test_failed_trials_do_not_end_the_search(build, space):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_condition_that_cannot_hold_is_refused(name):
-    contract.check_impossible_condition(partial(build, name))
+def test_a_condition_that_cannot_hold_is_refused(build):
+    contract.check_impossible_condition(build)
 
 
 # ---------------------------------------------------------------- the contract itself can fail
