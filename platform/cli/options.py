@@ -34,6 +34,23 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
     return value
 
 
+def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    import os
+
+    from ...trainables.errors import InputError
+    from ..study.study import Study
+
+    studies = Path(ctx.params.get("studies") or os.environ.get("DFTUNE_STUDIES") or "studies")
+    try:
+        names = Study.names(studies, ctx.params.get("ledger") or os.environ.get("DFTUNE_LEDGER") or None)
+    except InputError:
+        return []
+    return [n for n in names if n.startswith(incomplete)]
+
+
+study_argument = click.argument("name", callback=remember, shell_complete=_study_names)
+
+
 def study_folder(ctx: click.Context) -> Path | None:
     """The folder of the study that the command is about, also after it has failed; None if it is about none."""
     name, studies = (ctx.meta.get(f"{__name__}.{parameter}") for parameter in ("name", "studies"))

@@ -1,32 +1,16 @@
-"""`dftune study`: run, resume, watch and stop studies, show them, export their surrogates."""
+"""`dftune study`: run, resume, watch and stop studies, show them, export their surrogates, delete them."""
 
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from .options import address_option, folder_argument, json_option, ledger_option, remember, studies_option
+from .options import address_option, folder_argument, json_option, ledger_option, studies_option, study_argument
 from .show_study import show_conclusion, show_study, show_trials
 from .show_watch import as_values, left, say
+from .study_file import study_check, study_delete, study_new
 from .submit import study_submit
 from .tables import echo, json_text, print_json, print_table
-
-
-def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    import os
-
-    from ...trainables.errors import InputError
-    from ..study.study import Study
-
-    studies = Path(ctx.params.get("studies") or os.environ.get("DFTUNE_STUDIES") or "studies")
-    try:
-        names = Study.names(studies, ctx.params.get("ledger") or os.environ.get("DFTUNE_LEDGER") or None)
-    except InputError:
-        return []
-    return [n for n in names if n.startswith(incomplete)]
-
-
-study_argument = click.argument("name", callback=remember, shell_complete=_study_names)
 
 
 @click.group()
@@ -34,7 +18,8 @@ def study() -> None:
     """Studies: search for a surrogate, look at the search, export the surrogate."""
 
 
-study.add_command(study_submit)
+for command in (study_new, study_check, study_submit, study_delete):
+    study.add_command(command)
 
 
 @study.command("run")

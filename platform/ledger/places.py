@@ -6,6 +6,7 @@ The password of a database stays in the place: no text about the place or an err
 
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -102,6 +103,11 @@ class LedgerFile:
         except BaseException:
             close(storage)
             raise
+
+    def remove(self, name: str) -> None:
+        """Delete the study, whatever its file has become."""
+        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+        shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
 
     def guard(self) -> Callable[[], None]:
         """A function that raises if the file is away, or is another one than now."""
@@ -209,6 +215,12 @@ class Database:
             raise LedgerError(f"{self}: no study '{name}'; `dftune study list` shows the studies there are")
         storage = self._storage(new=False)
         return storage, storage.get_study_id_from_name(name)
+
+    def remove(self, name: str) -> None:
+        """As for a file.  The row of its leases stays: their numbers only grow."""
+        storage, study = self.open(name)
+        storage.delete_study(study)
+        close(storage)
 
     def guard(self) -> Callable[[], None]:
         """A function that raises nothing: the server sees to it that the database stays the same."""

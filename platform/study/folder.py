@@ -18,6 +18,13 @@ def place_of(folder: Path, ledger: str | None) -> Place:
     return LedgerFile(folder / "ledger.db") if ledger is None else Database(ledger)
 
 
+def of_name(name: str, studies: str | Path) -> Path:
+    """The folder of a study.  Raises StudyError: no study has such a name."""
+    if Path(name).name != name:
+        raise StudyError(f"'{name}' is not the name of a study; `dftune study list` shows those there are")
+    return Path(studies).expanduser().resolve() / name
+
+
 def names_in(studies: Path) -> list[str]:
     """Names of the studies in a folder whose ledgers are there, whatever has become of these files, sorted.
 

@@ -26,6 +26,7 @@ from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion, best_of
 from .errors import StudyError, StudyInterrupted
+from .removal import clear, is_empty
 from .words import describe
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ RETRAINED = 1_000_000  # seeds of the final training are those of trials from th
 
 
 def begin(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
-    """Run a new study, as ``Study.run``."""
-    folders.refuse_existing(folder, place, spec.name)
+    """Run a new study, or one whose earlier run came to no trial, as ``Study.run``."""
+    if not is_empty(place, spec.name):
+        folders.refuse_existing(folder, place, spec.name)
     data = _checked(spec, own)
     with _hold(spec, folder, place, progress) as lease:
+        if is_empty(place, spec.name):
+            clear(folder, place, spec.name)
         folders.refuse_existing(folder, place, spec.name)
         created = _created(spec, data, folder, place, lease, progress)
         return Session(spec, own, folder, created, data, lease, progress).run(address)

@@ -89,9 +89,7 @@ class Study:
         Raises:
             LedgerError: there is none of that name, or its ledger cannot be read.
         """
-        if Path(name).name != name:
-            raise StudyError(f"'{name}' is not the name of a study; `dftune study list` shows those there are")
-        folder = Path(studies).expanduser().resolve() / name
+        folder = folders.of_name(name, studies)
         place = folders.place_of(folder, ledger)
         if isinstance(place, LedgerFile) and not place.holds(name):
             folders.refuse_folder_of_another(folder, place, None)
@@ -113,6 +111,19 @@ class Study:
         if ledger is not None:
             return Database(ledger).names()
         return folders.names_in(Path(studies).expanduser())
+
+    @staticmethod
+    def delete(name: str, studies: str | Path = folders.STUDIES, ledger: str | None = None) -> None:
+        """Delete a study: its ledger, and its folder with model and figures.
+
+        Raises:
+            StudyError: there is none of that name, or it cannot be removed.
+            Held: a process runs it.
+        """
+        from .removal import delete
+
+        folder = folders.of_name(name, studies)
+        delete(folder, folders.place_of(folder, ledger), name)
 
     def run(self, *, address: str | None = None, progress: Progress | None = None) -> Conclusion:
         """Run a new study to its end.
