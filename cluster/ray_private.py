@@ -173,3 +173,15 @@ def quiet_job_client() -> None:
     """Have the client of Ray's job API log warnings alone: it would tell of every step."""
     for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
+
+
+def replica_on_loopback() -> None:
+    """Have the replica of Ray Serve that runs in this process take calls from this machine alone.
+
+    Ray Serve 2.60 opens a port on all interfaces in each replica, for calls between deployments.  It asks for no token,
+    and unpickles what comes.  We make no such calls.
+    """
+    from ray.serve._private import replica
+
+    add = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: add(server, address.replace("[::]:", "127.0.0.1:"))

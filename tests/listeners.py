@@ -35,7 +35,7 @@ def listeners(processes: set[int]) -> dict[str, str]:
     return found
 
 
-def is_loopback(local: str) -> bool:
+def is_local(local: str) -> bool:
     """Whether an address of /proc/net/tcp or tcp6 is one that only this machine reaches."""
     address, _ = local.split(":")
     if len(address) == 8:

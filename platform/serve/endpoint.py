@@ -9,6 +9,7 @@ import os
 from ray import serve
 from ray.serve import Application
 
+from ...cluster.ray_private import replica_on_loopback
 from ...trainables.kind import Kind
 from ..model.model import Model
 from .settings import RETRY_AFTER, TOKEN, EndpointError, EndpointSettings, digest
@@ -24,6 +25,7 @@ class Endpoint:
     """One replica: a model in a process of its own."""
 
     def __init__(self, settings: EndpointSettings, kind: Kind | None) -> None:
+        replica_on_loopback()
         self.settings, self.model = settings, Model.open(settings.model, kind)
         self.model.surrogate.warm_up(settings.cpus)
 

@@ -16,22 +16,20 @@ import ray
 
 from dftune.cluster import agent_stand_in, embedded
 from dftune.cluster.connection import given_address
-from dftune.tests.listeners import descendants, is_loopback, listeners
+from dftune.tests.listeners import descendants, is_local, listeners
 
 
 def test_a_listener_on_the_network_is_told_from_one_on_loopback():
     with socket.create_server(("0.0.0.0", 0)) as everywhere, socket.create_server(("127.0.0.1", 0)) as here:
         ports = {f"{s.getsockname()[1]:04X}": s for s in (everywhere, here)}
         found = {local: ports[local[-4:]] for local in listeners({os.getpid()}) if local[-4:] in ports}
-        assert {local: is_loopback(local) for local in found} == {
-            local: found[local] is here for local in found if found
-        }
+        assert {local: is_local(local) for local in found} == {local: found[local] is here for local in found if found}
         assert len(found) == 2
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_an_embedded_ray_listens_on_loopback_only_and_starts_nothing_that_nobody_needs():
-    open_to_others = {local: owner for local, owner in listeners(descendants()).items() if not is_loopback(local)}
+    open_to_others = {local: owner for local, owner in listeners(descendants()).items() if not is_local(local)}
     assert open_to_others == {}
     commands = []
     for process in descendants():

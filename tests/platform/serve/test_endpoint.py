@@ -25,6 +25,7 @@ from dftune.platform.model.model import ModelError
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
 from dftune.platform.serve.web import ARROW
+from dftune.tests.listeners import descendants, is_local, listeners
 from dftune.trainables.data.shards import to_numpy
 from dftune.trainables.ldos.request import XYZ
 
@@ -135,6 +136,13 @@ def test_density_and_ldos_come_as_arrow_streams(endpoint, model, atoms):
         assert reader.schema.metadata[b"grid"] == b"(20, 20, 20)"
         assert "1/(eV Å³)" in reader.schema.metadata[b"unit"].decode() or quantity == "density"
         np.testing.assert_allclose(np.concatenate([to_numpy(b) for b in reader]), values, rtol=1e-3, atol=1e-5)
+
+
+def test_an_endpoint_listens_on_loopback_in_all_its_processes(endpoint):
+    """Each replica of Ray Serve would unpickle what anybody sends to a port of its own."""
+    found = listeners(descendants())
+    assert any("ServeReplica" in owner for owner in found.values())
+    assert {local: owner for local, owner in found.items() if not is_local(local)} == {}
 
 
 def test_the_endpoint_says_what_it_serves(endpoint, model):
