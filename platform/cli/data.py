@@ -54,7 +54,8 @@ def data_import(
     SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has "arrays".  It
     reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å), NNN.ldos.npy
     (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in 1/Å³).  The
-    import checks every snapshot: shapes, finite values, electron count, band energy.
+    import checks that LDOS, density, atoms, temperature and energies of a snapshot belong together, and says what it
+    could not check.
 
     Total free energies also need the functional and the core charges, from the UPF files of the pseudopotentials.
     Without these files everything else works, and the import says so.

@@ -25,7 +25,9 @@ from ..files import sha256
 from ..physics.energies import Energies, energies
 from ..physics.local import dos
 from ..tables import html_table
-from .check import SnapshotReport, check_ldos
+from .check import SnapshotReport
+from .checked import summarise
+from .geometry_check import check_stored
 from .info import DatasetInfo
 from .location import name_of
 from .mirror import Mirror, locate
@@ -38,7 +40,8 @@ UNITS = {
     "total_energy": "eV",
     "band_energy": "eV",
     "fermi_level": "eV",
-    "band_energy_error": "meV/atom",
+    "electrons_error": "electrons",
+    **dict.fromkeys(("band_energy_error", "entropy_error", "ewald_error", "terms_error"), "meV/atom"),
 }
 
 
@@ -59,6 +62,7 @@ class Dataset:
         self.info = info
         self.snapshots = list(snapshots)
         self._mirror = mirror
+        self._reports: list[SnapshotReport] = []  # of the last check
 
     @classmethod
     def open(cls, location: str | Path) -> "Dataset":
@@ -144,11 +148,13 @@ class Dataset:
             f"{self.location}: {self.info.source}",
             f"{self.info.about}; descriptors computed: {', '.join(self.described()) or 'none'}",
             self.info.free_energies,
+            *(f"at import {check.line()}" for check in self.info.checks or ()),
         ]
 
     def checked_lines(self) -> list[str]:
         """What people read below the table of a ``check`` that found nothing wrong."""
-        return ["LDOS and densities are whole and agree with the DFT", self.info.free_energies]
+        lines = [check.line() for check in summarise(self._reports)]
+        return ["LDOS and densities are whole", *lines, self.info.free_energies]
 
     def split(self, name: Split) -> list[Snapshot]:
         """The snapshots of one split.
@@ -170,7 +176,7 @@ class Dataset:
         ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
         ``kind`` is left out because older datasets do not say it, as is the rule of integration that all of them have.
         """
-        leave_out: dict[str, Any] = {"dft": True, "kind": True}
+        leave_out: dict[str, Any] = {"dft": True, "kind": True, "checks": True}
         if self.info.energy_grid.rule == "least-squares":
             leave_out["energy_grid"] = {"rule"}
         content = [self.info.model_dump(mode="json", exclude=leave_out), [s.to_row() for s in self.snapshots]]
@@ -355,14 +361,18 @@ class Dataset:
                     raise DatasetError(f"{path}: its SHA-256 differs from the table's; {self._remedy}")
 
     def check(self) -> Iterator[SnapshotReport]:
-        """Read every file once: checksums, finite values, electron count, band energy.
+        """Read every file: checksums, finite values, electrons, energies, and whether density and atoms fit them.
 
         Raises:
             DatasetError: at the first file that is damaged or does not agree with the table.
         """
         self.verify()
+        self._reports.clear()
         for snapshot in self.snapshots:
-            yield check_ldos(self.ldos(snapshot).arrays(), snapshot, self.info.energy_grid, where=snapshot.id)
+            density = None if snapshot.density_sha256 is None else self.density(snapshot)
+            found = check_stored(snapshot, self.info.energy_grid, self.info.species, self.ldos(snapshot), density)
+            self._reports.append(found)
+            yield found
 
 
 def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import DatasetError, InputError, one_line
 from ..files import read_text
+from .checked import Checked
 from .energy_grid import EnergyGrid
 from .kohn_sham import KohnSham
 from .mirror import locate
@@ -38,6 +39,9 @@ class DatasetInfo(BaseModel):
     dft: KohnSham | None = Field(default=None, description="None: not known, hence no total free energies")
     units: dict[str, str] = UNITS
     source: str = Field(description="where the snapshots come from, and under which settings")
+    checks: tuple[Checked, ...] | None = Field(
+        default=None, description="what the import compared with the DFT; None: it was an older one"
+    )
 
     @field_validator("units")
     @classmethod

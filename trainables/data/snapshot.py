@@ -3,11 +3,13 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
@@ -95,6 +97,10 @@ class Snapshot:
     def volume(self) -> float:
         """Cell volume Ω [Å³]."""
         return float(abs(np.linalg.det(self.cell)))
+
+    def valences(self, species: Mapping[str, float]) -> NDArray[np.float64]:
+        """Valence electrons of the atoms, from those of the elements by their symbols."""
+        return np.array([species[chemical_symbols[number]] for number in self.numbers])
 
     @property
     def structure_hash(self) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dftune.trainables.data.check import check_ldos
+from dftune.trainables.data.check import LdosCheck
 from dftune.trainables.data.dataset import Dataset, descriptor_path
 from dftune.trainables.data.info import kind_of
 from dftune.trainables.data.kohn_sham import KohnSham
@@ -19,6 +19,13 @@ from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import RYDBERG
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=2)  # 5 components
+
+
+def check_ldos(shards, snapshot, grid, *, where):
+    check = LdosCheck(snapshot, grid, where=where)
+    for shard in shards:
+        check.add(shard)
+    return check.report()
 
 
 def descriptors(snapshot, seed=0):

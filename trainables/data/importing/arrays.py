@@ -4,10 +4,12 @@ The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom
 config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
 band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom,
 and for total free energies config.pseudo (name of the UPF file of the pseudopotential) and config.ecutrho_ry [Ry].
+ldos_unit says another unit of the LDOS than 1/(eV Å³), as 1/(Ry bohr³), in which pp.x writes it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from ...errors import DatasetError, one_line
 from ...files import read_text
 from ...physics.smearing import Kernel
-from ...physics.units import K_B, RYDBERG
+from ...physics.units import BOHR, K_B, RYDBERG
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot
@@ -27,6 +29,16 @@ from .pseudopotentials import Calculation, Keys, kohn_sham
 KEYS = Keys(cutoff="config.ecutrho_ry", pseudopotential="config.pseudo", unit=RYDBERG)
 
 Vector = tuple[float, float, float]
+LdosUnit = Literal["1/(eV Å³)", "1/(eV A^3)", "1/(Ry bohr³)", "1/(Ry bohr^3)", "1/(eV bohr³)", "1/(eV bohr^3)"]
+# Unit of an LDOS -> what turns it into 1/(eV Å³).
+LDOS_UNITS: dict[str, float] = {
+    "1/(eV Å³)": 1.0,
+    "1/(eV A^3)": 1.0,
+    "1/(Ry bohr³)": 1 / (RYDBERG * BOHR**3),
+    "1/(Ry bohr^3)": 1 / (RYDBERG * BOHR**3),
+    "1/(eV bohr³)": 1 / BOHR**3,
+    "1/(eV bohr^3)": 1 / BOHR**3,
+}
 
 
 class _Part(BaseModel):
@@ -43,7 +55,13 @@ class _Energies(_Part):
     width: PositiveFloat
 
 
-class _Terms(_Part):
+class _Terms(BaseModel):
+    """Terms of the energy; there may be more of them than these, such as a dispersion."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, float | None]
+
+    one_electron: float | None = None
     hartree: float | None = None
     xc: float | None = None
     ewald: float | None = None
@@ -71,7 +89,8 @@ class _Record(_Part):
     band_energy_ev: float | None = None
     minus_ts_ev: float | None = None
     total_energy_ev: float | None = None
-    qe_terms_ev: _Terms = _Terms()
+    qe_terms_ev: _Terms = Field(default_factory=lambda: _Terms.model_validate({}))
+    ldos_unit: LdosUnit | None = None
     forces_ev_per_angstrom: list[Vector] | None = None
 
 
@@ -108,6 +127,10 @@ ARRAYS = Arrays()
 
 def _ldos_file(file: Path) -> Path:
     return file.with_name(f"{file.stem}.ldos.npy")
+
+
+def _density_file(file: Path) -> Path:
+    return file.with_name(f"{file.stem}.dens.npy")
 
 
 def _find(sources: Sequence[Path], report: Report) -> list[Path]:
@@ -195,23 +218,46 @@ def _found(file: Path, record: _Record) -> FoundSnapshot:
         fermi_level=record.fermi_ev,
         forces=None if forces is None else np.array(forces),
     )
-    density = file.with_name(f"{file.stem}.dens.npy")
+    density = _density_file(file)
     return FoundSnapshot(
         where=file,
         snapshot=snapshot,
         species={config.symbol: config.zval},
         energy_grid=grid,
-        ldos=_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS"),
+        ldos=_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record)),
         density=_values(density, (nx, ny, nz), what="density") if density.exists() else None,
+        terms_error=_terms_error(record),
     )
 
 
-def _values(path: Path, shape: tuple[int, ...], *, what: str) -> GridValues:
-    """Values of a .npy file whose axes are [nx, ny, nz, ...]."""
+def _terms_error(record: _Record) -> float | None:
+    """Sum of the terms minus the total energy [eV]; None where not all are known."""
+    terms = {"smearing": record.minus_ts_ev} | record.qe_terms_ev.model_dump()
+    if record.total_energy_ev is None or None in terms.values():
+        return None
+    return float(sum(terms.values())) - record.total_energy_ev
+
+
+def _factor(file: Path, record: _Record) -> float:
+    """What turns the LDOS into 1/(eV Å³).  Raises DatasetError: nothing says or shows its unit."""
+    if record.ldos_unit is not None:
+        return LDOS_UNITS[record.ldos_unit]
+    known = (record.fermi_ev, record.band_energy_ev)
+    if all(value is None for value in known) and not _density_file(file).exists():
+        raise DatasetError(
+            f"{file}: nothing shows whether the LDOS is in 1/(eV Å³): give fermi_ev, band_energy_ev or a density "
+            f"beside it, or say ldos_unit, one of {', '.join(LDOS_UNITS)}"
+        )
+    return 1.0
+
+
+def _values(path: Path, shape: tuple[int, ...], *, what: str, factor: float = 1.0) -> GridValues:
+    """Values of a .npy file whose axes are [nx, ny, nz, ...], times a factor."""
 
     def blocks() -> Iterator[NDArray[np.floating]]:
         for plane in _load(path, shape, what=what):  # of x, shape (ny, nz, ...)
-            yield plane.reshape(-1, *shape[3:])
+            block = plane.reshape(-1, *shape[3:])
+            yield block if factor == 1 else block.astype(np.float32) * np.float32(factor)
 
     return GridValues(path, blocks)
 

@@ -45,6 +45,7 @@ class FoundSnapshot:
         energy_grid: energies of the LDOS.
         ldos: [1/(eV Å³)], both spins summed.
         density: [1/Å³]; None where the DFT gave none.
+        terms_error: sum of the DFT's own terms of the energy minus its total energy [eV]; None where it gave not all.
     """
 
     where: Path
@@ -53,6 +54,7 @@ class FoundSnapshot:
     energy_grid: EnergyGrid
     ldos: GridValues
     density: GridValues | None = None
+    terms_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

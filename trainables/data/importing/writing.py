@@ -17,13 +17,17 @@ from ...errors import DatasetError, InputError, did_you_mean
 from ...files import atomic, sha256, write_text
 from ...physics.quadrature import RULES, Rule
 from ..check import LdosCheck, SnapshotReport
+from ..checked import summarise
 from ..dataset import Dataset
 from ..energy_grid import EnergyGrid
+from ..geometry_check import check_geometry
 from ..info import DatasetInfo
-from ..shards import in_shards, to_batches, write
+from ..shards import ShardFile, in_shards, to_batches, write
 from ..snapshot import SNAPSHOTS, Snapshot, Split
 from ..snapshot_check import check_snapshot, first_repeated
 from .importer import Found, FoundSnapshot, GridValues, Report
+
+MOST_TERMS_ERROR = 1.0  # [meV/atom]; QE prints them to 1e-4
 
 
 def write_dataset(
@@ -39,6 +43,7 @@ def write_dataset(
     """Write a dataset; arguments and errors as ``import_dataset``."""
     refuse_existing(destination)
     ids = _unique_ids(found.snapshots)
+    _refuse_repeated(found.snapshots)
     splits = _splits(ids, validation, test)
     for one in found.snapshots:
         check_snapshot(one.snapshot, one.species, where=one.where)
@@ -48,17 +53,21 @@ def write_dataset(
     with atomic(destination) as folder:
         for name in ("ldos", "density"):
             (folder / name).mkdir(parents=True)
-        rows = []
+        rows, reports = [], []
         for one in found.snapshots:
             snapshot, checked = _write_one(one, grid, folder, splits[one.snapshot.id])
             rows.append(snapshot.to_row())
+            reports.append(checked)
             report(_line(snapshot, checked))
+        checks = summarise(reports)
         if not any((folder / "density").iterdir()):
             (folder / "density").rmdir()
         table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
         pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
-        info = DatasetInfo(species=species, energy_grid=grid, dft=dft, source=source or found.source)
+        info = DatasetInfo(species=species, energy_grid=grid, dft=dft, source=source or found.source, checks=checks)
         write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
+    for check in checks:
+        report(check.line())
     return Dataset.open(destination)
 
 
@@ -111,6 +120,17 @@ def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
     return ids
 
 
+def _refuse_repeated(snapshots: Sequence[FoundSnapshot]) -> None:
+    """Raise DatasetError if a structure is there twice at one temperature: splits would know of each other."""
+    seen: dict[tuple[str, float], FoundSnapshot] = {}
+    for one in snapshots:
+        first = seen.setdefault((one.snapshot.structure_hash, round(one.snapshot.temperature, 3)), one)
+        if first is not one:
+            raise DatasetError(
+                f"{one.where}: has the same atoms as {first.where}, at the same temperature; leave one of them out"
+            )
+
+
 def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
     quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
     if validation is None and test is None and quarter:
@@ -143,7 +163,40 @@ def _write_one(one: FoundSnapshot, grid: EnergyGrid, folder: Path, split: Split)
         density = _shards(one.density, snapshot.n_points, ())
         density_sha256 = write_shards("density", map(electrons.add, density), "1/Å³")
         electrons.finish()
-    return replace(snapshot, ldos_sha256=ldos_sha256, density_sha256=density_sha256), report
+    snapshot = replace(snapshot, ldos_sha256=ldos_sha256, density_sha256=density_sha256)
+    return snapshot, _with_geometry(report, one, snapshot, check.dos, grid, folder)
+
+
+def _with_geometry(
+    report: SnapshotReport,
+    one: FoundSnapshot,
+    snapshot: Snapshot,
+    dos: NDArray[np.float64],
+    grid: EnergyGrid,
+    folder: Path,
+) -> SnapshotReport:
+    """The report of the LDOS, with what the files that were just written say of the geometry."""
+
+    def written(name: str, n: int) -> ShardFile:
+        path = folder / name / f"{snapshot.id}.arrow"
+        return ShardFile(path, name, n_points=snapshot.n_points, n=n, remedy="import again")
+
+    geometry = check_geometry(
+        snapshot,
+        grid,
+        dos,
+        written("ldos", grid.n_energy).arrays(),
+        None if one.density is None else written("density", 0).array(),
+        snapshot.valences(one.species),
+        where=str(one.where),
+    )
+    terms = None if one.terms_error is None else 1e3 * one.terms_error / snapshot.n_atoms
+    if terms is not None and abs(terms) > MOST_TERMS_ERROR:
+        raise DatasetError(
+            f"{one.where}: the terms of the energy sum up to {one.terms_error:+.4f} eV more than the total energy; "
+            "they are of different calculations or units"
+        )
+    return replace(report, **vars(geometry), terms_error=terms)
 
 
 class _DensityCheck:

@@ -1,0 +1,210 @@
+"""Check that LDOS, density, atoms and the DFT's own numbers of a snapshot belong together.  eV, Å."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+from ..physics.atom_fit import AtomFit
+from ..physics.energies import energies
+from ..physics.ewald import ewald
+from ..physics.reciprocal import fractional
+from ..physics.smearing import fermi_dirac
+from ..physics.units import BOHR
+from .check import LdosCheck, SnapshotReport
+from .energy_grid import EnergyGrid
+from .shards import ShardFile
+from .snapshot import Snapshot
+
+# Right data of Al and Be: 0.0003 at most.  The LDOS of another snapshot, of the other order of axes, moved by one point
+# or in another unit: 0.025 to 0.16.  Where the rule is not least squares, the energy grid is too coarse to tell.
+MOST_DENSITY_DIFFERENCE = 0.01
+# Right data: 0.95 to 0.9999.  Positions in another unit: 0.01 to 0.4, moved at random: below 0.7.
+LEAST_EXPLAINED = 0.8
+MOST_MOVED = 0.15  # [grid points] between density and atoms
+FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
+MOST_EWALD_ERROR = 1.0  # [meV/atom]; right data: 0.0004
+HINT = 0.02  # by how much something else must fit better before it is named
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How well the parts of a snapshot fit each other; None where that could not be checked.
+
+    Attributes:
+        density_correlation: of the density from the LDOS with the density beside it.
+        density_difference: ∫ |n_LDOS - n| dr / N.
+        unexplained_by_atoms: share of the variance of the LDOS' density that no spherical shapes around atoms explain.
+        ewald_error: Ewald energy of the positions minus the DFT's [meV/atom].
+    """
+
+    density_correlation: float | None = None
+    density_difference: float | None = None
+    unexplained_by_atoms: float | None = None
+    ewald_error: float | None = None
+
+
+def check_geometry(
+    snapshot: Snapshot,
+    grid: EnergyGrid,
+    dos: NDArray[np.float64],
+    ldos: Iterable[NDArray[np.floating]],
+    density: NDArray[np.floating] | None,
+    valences: NDArray[np.float64],
+    *,
+    where: str,
+) -> Geometry:
+    """Check what an import can know of the geometry.  Two arrays of the size of the grid are held.
+
+    Args:
+        snapshot: with its structure and what the DFT said.
+        grid: energies of the LDOS.
+        dos: from the LDOS, (n_energy,) [1/eV].
+        ldos: shards (n_points_in_shard, n_energy) [1/(eV Å³)].
+        density: beside it, (n_points,) [1/Å³]; None where there is none.
+        valences: of the atoms.
+        where: file or snapshot to name in an error.
+
+    Raises:
+        DatasetError: something belongs to another structure, or has its axes or its unit otherwise.
+    """
+    from_ldos = _density_of(snapshot, grid, dos, ldos)
+    correlation = difference = None
+    if density is not None:
+        given = np.asarray(density, dtype=np.float64).reshape(snapshot.grid)
+        correlation, difference = _compare(from_ldos, given, sharp=grid.better_rule == "least-squares", where=where)
+        _check_atoms(snapshot, given, "the density", where)
+    unexplained = _check_atoms(snapshot, from_ldos, "the density of the LDOS", where)
+    return Geometry(correlation, difference, unexplained, _ewald_error(snapshot, valences, where))
+
+
+def check_stored(
+    snapshot: Snapshot,
+    grid: EnergyGrid,
+    species: Mapping[str, float],
+    ldos: ShardFile,
+    density: ShardFile | None,
+) -> SnapshotReport:
+    """Check a snapshot of a dataset by its files; arguments and errors as ``LdosCheck`` and ``check_geometry``."""
+    check = LdosCheck(snapshot, grid, where=snapshot.id)
+    for shard in ldos.arrays():
+        check.add(shard)
+    report = check.report()
+    values = None if density is None else density.array()
+    valences = snapshot.valences(species)
+    found = check_geometry(snapshot, grid, check.dos, ldos.arrays(), values, valences, where=snapshot.id)
+    return replace(report, **vars(found))
+
+
+def _density_of(
+    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], ldos: Iterable[NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    quadrature, level = grid.quadrature(grid.better_rule), s.fermi_level
+    if level is None:
+        level = energies(dos, quadrature, electrons=s.n_electrons, temperature=s.temperature).fermi_level
+    weights = quadrature.weights(lambda e: fermi_dirac(e, fermi_level=level, temperature=s.temperature))
+    return np.concatenate([shard.astype(np.float32) @ weights for shard in ldos]).reshape(s.grid)
+
+
+def _compare(
+    ours: NDArray[np.float64], given: NDArray[np.float64], *, sharp: bool, where: str
+) -> tuple[float | None, float]:
+    """Correlation and integrated difference of two densities.  Raises DatasetError: they are not of one snapshot."""
+    ours, given = ours / ours.mean(), given / given.mean()
+    difference = float(np.abs(ours - given).mean())
+    if min(ours.std(), given.std()) < 1e-9:
+        return None, difference
+    found = _correlation(ours, given)
+    others = _others(ours) if found < 1 - HINT else ()
+    other, gained = max(((n, _correlation(o, given)) for n, o in others), key=lambda o: o[1], default=("", found))
+    better = gained > found + HINT and 1 - gained < 0.5 * (1 - found)
+    if better or (sharp and difference > MOST_DENSITY_DIFFERENCE):
+        hint = f"they would fit, to {gained:.4f}, with {other}" if better else "they are not of one snapshot or unit"
+        raise DatasetError(
+            f"{where}: the density of the LDOS and the density beside it correlate to {found:.4f} and differ by "
+            f"{100 * difference:.1f} % of the electrons; {hint}; both have the axes [nx, ny, nz], and point 0 at the "
+            "origin of the cell"
+        )
+    return found, difference
+
+
+def _others(density: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """What is often given instead of a density."""
+    for axis, name in enumerate("xyz"):
+        for step in (-1, 1):
+            yield f"the LDOS moved by {step:+d} point along {name}", np.roll(density, step, axis)
+    for order in list(permutations(range(3)))[1:]:
+        turned = density.transpose(order)
+        if turned.shape == density.shape:
+            yield f"the axes of the LDOS in the order {''.join('xyz'[i] for i in order)}", turned
+    yield "the grid of the LDOS in Fortran order", density.reshape(-1).reshape(density.shape, order="F")
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
+
+
+def _check_atoms(s: Snapshot, density: NDArray[np.float64], what: str, where: str) -> float | None:
+    """Share of a density that the atoms do not explain.  Raises DatasetError: it is that of other places."""
+    fit, places = AtomFit(density, s.cell), fractional(s.positions, s.cell)
+    found = fit.share(places, s.numbers)
+    if found is None:
+        return None
+    others = {
+        "positions that are fractions of the cell vectors": s.positions,
+        "positions in bohr": places * BOHR,
+        "positions divided by the bohr radius": places / BOHR,
+    }
+    for order in list(permutations(range(3)))[1:]:
+        others[f"the axes of the positions in the order {''.join('xyz'[i] for i in order)}"] = places[:, order]
+    shares = {name: fit.share(other, s.numbers) or 0.0 for name, other in others.items()} if found < 1 - HINT else {}
+    moved, moves = _moved(fit, places, s, found)
+    shares |= moves
+    name, gained = max(shares.items(), key=lambda o: o[1], default=("", found))
+    better = gained > found + HINT and 1 - gained < 0.5 * (1 - found)
+    if better or found < LEAST_EXPLAINED:
+        hint = f"they would fit, to {100 * gained:.1f} %, with {name}" if better else "they are not of one structure"
+    elif np.abs(moved).max() > MOST_MOVED:
+        hint = f"it lies by {', '.join(f'{m:.2f}' for m in moved)} points along x, y, z from where the atoms are"
+    else:
+        return 1 - found
+    raise DatasetError(
+        f"{where}: {what} does not follow the atoms: shapes around them explain {100 * found:.1f} % of it; {hint}; "
+        "check cell, positions [Å] and the axes [nx, ny, nz]"
+    )
+
+
+def _moved(
+    fit: AtomFit, places: NDArray[np.float64], s: Snapshot, found: float
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """How far a density lies from its atoms along each axis [grid points], and the shares of whole points."""
+    moved, shares = np.zeros(3), {}
+    for axis, name in enumerate("xyz"):
+        one = np.eye(3)[axis]
+        half = [fit.share(places, s.numbers, step * one) or 0.0 for step in (-0.5, 0.5)]
+        for step in (-1, 1):
+            shares[f"the density moved by {step:+d} point along {name}"] = fit.share(places, s.numbers, step * one) or 0
+        curvature = 2 * found - sum(half)
+        if curvature > FLAT:  # the top of a parabola through the three shares, where the density would have to be
+            moved[axis] = -0.25 * (half[1] - half[0]) / curvature
+    return moved, shares
+
+
+def _ewald_error(s: Snapshot, valences: NDArray[np.float64], where: str) -> float | None:
+    if s.ewald_energy is None:
+        return None
+    try:
+        found = ewald(s.cell, s.positions, valences)[0]
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    off = 1e3 * (found - s.ewald_energy) / s.n_atoms
+    if abs(off) > MOST_EWALD_ERROR:
+        raise DatasetError(
+            f"{where}: the Ewald energy of the positions is {found:.4f} eV, the DFT's is {s.ewald_energy:.4f}; the "
+            "positions or the cell are of another structure or unit"
+        )
+    return off
