@@ -93,7 +93,21 @@ def describe(app: FastAPI, surrogate: Surrogate) -> None:
             schema = surrogate.request.model_json_schema(ref_template=COMPONENTS)
             known = document.setdefault("components", {}).setdefault("schemas", {})
             known |= schema.pop("$defs", {}) | {surrogate.request.__name__: schema}
-            app.openapi_schema = document
+            app.openapi_schema = _without_tuples(document)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _without_tuples(value: Any) -> Any:
+    """A schema whose tuples are lists of a fixed length: few generators know ``prefixItems``."""
+    if isinstance(value, list):
+        return [_without_tuples(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _without_tuples(one) for name, one in value.items()}
+    parts = found.get("prefixItems")
+    if isinstance(parts, list) and all(part == parts[0] for part in parts):
+        del found["prefixItems"]
+        found["items"] = parts[0]
+    return found

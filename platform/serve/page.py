@@ -97,7 +97,7 @@ def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(map(repr, schema["enum"]))
     if schema.get("type") == "array":
-        inner = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+        inner = schema.get("items", {})
         size = schema.get("maxItems") if schema.get("maxItems") == schema.get("minItems") else None
         return f"{size or 'list'} of {_type(inner, schemas)}" if size is None else f"{size} x {_type(inner, schemas)}"
     return str(schema.get("type", "any"))

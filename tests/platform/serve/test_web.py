@@ -164,7 +164,9 @@ def references(value) -> set[str]:
 
 
 def test_the_description_holds_in_itself(model):
-    document = ask(web_app(model, settings_of(token_sha256=digest(TOKEN))), "/openapi.json").json()
+    answer = ask(web_app(model, settings_of(token_sha256=digest(TOKEN))), "/openapi.json")
+    document = answer.json()
+    assert b"prefixItems" not in answer.content, "few generators know tuples"
     for reference in references(document):
         found = document
         for part in reference.removeprefix("#/").split("/"):
