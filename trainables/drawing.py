@@ -8,6 +8,7 @@ from .files import atomic
 
 # Colour-blind people tell these apart too.  Shapes differ as well.
 BLUE, ORANGE, GREY = "#1f6fb4", "#d9622b", "#8a8a8a"
+REFERENCE, SURROGATE = "black", ORANGE  # the same in every figure that shows both
 # For lines that are compared: the colours of Okabe & Ito and some more, each with a mark of its own for print.
 COLORS = (
     "#0072B2",

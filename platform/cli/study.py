@@ -231,8 +231,9 @@ def study_plot(
 ) -> None:
     """Draw the figures of study NAME, also while it runs: PNG files, and a page that shows the trial under the pointer.
 
-    The figures: history, value against compute, score against value, importance of the hyperparameters, configs side by
-    side, and value against the cost of use with its Pareto front.
+    The figures: history, value against compute, learning curves, score against value, importance of hyperparameters,
+    configs side by side, and value against the cost of use with its Pareto front.  On the page stand the accuracy, the
+    best config as TOML, and a table of the trials that sorts by a click, too.
 
     \b
     Example:

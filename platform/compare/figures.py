@@ -6,6 +6,7 @@ Error against compute (Fig. 2) and wall time (Fig. 3), score against error (Fig.
 from collections.abc import Callable
 from itertools import cycle
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +18,40 @@ from .outcome import Compared, Outcome
 
 BASELINE_LINES = ("--", "-.", ":")
 BASELINE_MARKS = "dpH8"
+
+
+def methods_figure(compared: Compared) -> Figure:
+    """Test error of each method's winners, the best method first; what comes without a search as lines."""
+    groups: dict[str, list[tuple[float, float | None]]] = {}
+    for o in compared.outcomes:
+        if (error := o.error(compared.first)) is not None:
+            groups.setdefault(o.method, []).append((error, o.spread(compared.first)))
+    means = {method: float(np.mean([error for error, _ in some])) for method, some in groups.items()}
+    order = sorted(groups, key=lambda method: means[method])
+    figure = Figure(figsize=(8.4, 1.5 + 0.36 * len(order)), layout="constrained")
+    axes, looks = figure.subplots(), _looks(compared)
+    errors: list[float] = []
+    for row, method in enumerate(order):
+        color, mark = looks[method]
+        for error, spread in groups[method]:
+            axes.errorbar(error, row, xerr=spread, fmt=mark, color=color, markersize=6, capsize=2)
+            errors.append(error)
+        if len(groups[method]) > 1:
+            axes.plot(means[method], row, "|", color="black", markersize=14, zorder=4)
+    for (name, error), style in zip(_without_search(compared), cycle(BASELINE_LINES), strict=False):
+        axes.axvline(error, color=GREY, linewidth=1.2, linestyle=style, label=name, zorder=0)
+        errors.append(error)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    value_scale(axes, "x", errors)
+    axes.set_xlabel(compared.of_kind.judged[compared.first].axis)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(left=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if compared.baselines:
+        figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    return figure
 
 
 def compute_figure(compared: Compared) -> Figure:
@@ -82,10 +117,15 @@ def _two_panels(
 
 def _baselines(axes: Axes, compared: Compared) -> list[float]:
     """Draw what comes without a search as horizontal lines, and return where they are."""
-    known = [(o.method, error) for o in compared.baselines if (error := o.error(compared.first)) is not None]
+    known = _without_search(compared)
     for (name, error), style in zip(known, cycle(BASELINE_LINES), strict=False):
         axes.axhline(error, color=GREY, linewidth=1, linestyle=style, label=name, zorder=0)
     return [error for _, error in known]
+
+
+def _without_search(compared: Compared) -> list[tuple[str, float]]:
+    """What comes without a search, with its test error."""
+    return [(o.method, error) for o in compared.baselines if (error := o.error(compared.first)) is not None]
 
 
 def score_figure(compared: Compared) -> Figure:

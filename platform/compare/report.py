@@ -14,7 +14,7 @@ from ...trainables.files import write_text
 from ...trainables.kind import Measure
 from ..figures.document import document
 from ..tables import Budget
-from .figures import chosen_figure, compute_figure, score_figure, wall_figure, with_cost
+from .figures import chosen_figure, compute_figure, methods_figure, score_figure, wall_figure, with_cost
 from .outcome import Compared, Outcome
 
 
@@ -50,6 +50,7 @@ def write_report(compared: Compared) -> None:
         blocks.append(Block(heading, text, figure=name))
 
     if any(o.error(first) is not None for o in compared.outcomes):
+        add("methods", methods_figure(compared), "Methods, the best first", DOTS_TEXT)
         add("compute", compute_figure(compared), "Error against compute", COMPUTE_TEXT)
         add("wall", wall_figure(compared), "Error against wall time", WALL_TEXT)
     if compared.scores:
@@ -76,6 +77,10 @@ SCORES_TEXT = (
     "score and accuracy, 1 where a higher score always meant a lower error; ± its standard error under no correlation. "
     "Regret is by how much the error of the best-scored trial exceeds the lowest. A trivial score costs nothing: any "
     "other must beat it."
+)
+DOTS_TEXT = (
+    "Each mark is the winner of a method with one seed on the test data, with its spread over initialisations. A bar "
+    "is the mean over the seeds. Lines are what comes without a search: `untuned` are the default hyperparameters."
 )
 COMPUTE_TEXT = (
     "Left: the lowest value reached by the trials so far. Right: the winner on the test data, with its spread over "

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from ..ledger.trial import State
 
@@ -46,6 +48,13 @@ LOOKS: Mapping[State, Look] = {
     "pruned": Look("|", "line-ns-open", GREY),
     "running": Look(">", "triangle-right", BLUE),
 }
+
+
+def number(value: float) -> str:
+    """A number at a tick: three digits, and never as a power of ten between 0.0001 and a million."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def is_log(values: Iterable[float]) -> bool:
@@ -97,4 +106,4 @@ def value_scale(axes: "Axes", which: Literal["x", "y"], values: Iterable[float])
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(ticks_between(low, high, log=True)))
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(EngFormatter(sep="") if min(some) > THOUSANDS else FuncFormatter(lambda v, _: f"{v:.3g}"))
+    axis.set_major_formatter(EngFormatter(sep="") if min(some) > THOUSANDS else FuncFormatter(lambda v, _: number(v)))

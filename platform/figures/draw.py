@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
-from .trials import NotDrawn, compute, history, importance, parallel, pareto, scores, valued
+from .trials import NotDrawn, compute, curves, history, importance, parallel, pareto, scores, valued
 
 Form = Literal["png", "html", "both"]
 
@@ -33,6 +33,11 @@ FIGURES: dict[str, Described] = {
         compute,
         "Value against compute",
         "Trials in the order in which they ended.  Only training counts; scores and preparation of the data do not.",
+    ),
+    "curves": Described(
+        curves,
+        "Learning curves",
+        "The value of each trial by its epochs, as far as it was recorded; the best trial stands out.",
     ),
     "score": Described(
         scores,
@@ -71,6 +76,7 @@ def draw(
     folder: Path,
     form: Form = "both",
     names: Iterable[str] = tuple(FIGURES),
+    result: Sequence[str] = (),
 ) -> Drawn:
     """Draw figures of a study: NAME.png each, and ``plots.html`` with all of them.
 
@@ -80,6 +86,7 @@ def draw(
         folder: to write to, made where missing.
         form: which files.
         names: of the figures, of ``FIGURES``.
+        result: what an ended study has come to, in lines for people.
 
     Raises:
         InputError: the folder cannot be written.
@@ -110,5 +117,5 @@ def draw(
             if name in shown or name in left_out
         ]
         paths.append(folder / "plots.html")
-        write_page(sections, trials, spec, paths[-1])
+        write_page(sections, trials, spec, paths[-1], result)
     return Drawn(paths, left_out)

@@ -19,7 +19,8 @@ from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from .axes import LOOKS, THOUSANDS, VALUED, Look, is_log
 from .document import document
-from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score
+from .table import SORT, toml, trial_table
+from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
 
 # Nothing leaves the page: Plotly's own button uploads a figure to its makers' servers.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True}
@@ -44,7 +45,13 @@ class Section:
     reason: str = ""
 
 
-def write_page(sections: Sequence[Section], trials: Sequence[LedgerTrial], spec: StudySpec, path: Path) -> None:
+def write_page(
+    sections: Sequence[Section],
+    trials: Sequence[LedgerTrial],
+    spec: StudySpec,
+    path: Path,
+    result: Sequence[str] = (),
+) -> None:
     """Write the page.
 
     Args:
@@ -52,13 +59,20 @@ def write_page(sections: Sequence[Section], trials: Sequence[LedgerTrial], spec:
         trials: all trials of the study.
         spec: of the study.
         path: HTML file to write.
+        result: what an ended study has come to, in lines for people.
 
     Raises:
         InputError: it cannot be written.
     """
     facts = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(trials, spec).items())
-    body = "\n".join([f"<dl>{facts}</dl>", *(_section(section, spec) for section in sections)])
-    write_text(path, document(f"Study {spec.name}", body, script=get_plotlyjs()))
+    parts = [f"<dl>{facts}</dl>"]
+    if result:
+        parts.append(f"<h2>Accuracy</h2><pre>{html.escape(chr(10).join(result))}</pre>")
+    if trials_with_value := [t for t in trials if t.value is not None]:
+        parts.append(_best_as_toml(min(trials_with_value, key=lambda t: (t.value or 0.0, t.number)), spec))
+    parts += [_section(section, spec) for section in sections]
+    parts.append(trial_table(trials, spec))
+    write_text(path, document(f"Study {spec.name}", "\n".join(parts), script=get_plotlyjs() + SORT))
 
 
 def _section(section: Section, spec: StudySpec) -> str:
@@ -68,6 +82,12 @@ def _section(section: Section, spec: StudySpec) -> str:
     figure.update_layout(template="simple_white", font_size=13)
     body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, div_id=section.name, config=dict(CONFIG))
     return f"<section><h2>{section.title}</h2><p>{section.caption}</p>{body}</section>"
+
+
+def _best_as_toml(best: LedgerTrial, spec: StudySpec) -> str:
+    """The best config, to copy into a study file."""
+    config = toml("config", {**spec.config, **best.config})
+    return f"<h2>Config of the best trial</h2><pre>{html.escape(config)}</pre>"
 
 
 def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:
@@ -135,6 +155,28 @@ def compute_page(panels: Sequence[Compute], spec: StudySpec) -> go.Figure:
         figure.update_xaxes(row=1, col=i, title=panel.label, tickformat="~s", rangemode="tozero")
         _value_axis(figure, [v for _, _, v in panel.valued], spec, title=i == 1, row=1, col=i)
     return _legend_above(figure, 420)
+
+
+def curves_page(data: Curves, spec: StudySpec) -> go.Figure:
+    """As ``png.curves_figure``."""
+    figure = make_subplots(rows=1, cols=1)
+    for trial, epochs, values in sorted(data.curves, key=lambda some: some[0].number == data.best):
+        best = trial.number == data.best
+        line = go.Scatter(
+            x=epochs,
+            y=values,
+            mode="lines",
+            name=f"best: trial {trial.number}" if best else "",
+            showlegend=best,
+            line={"color": ORANGE if best else BLUE, "width": 2.5 if best else 1},
+            opacity=1 if best else 0.5,
+            hovertext=hover(trial, spec),
+            hoverinfo="text",
+        )
+        figure.add_trace(line, row=1, col=1)
+    figure.update_xaxes(title="epoch")
+    _value_axis(figure, [v for _, _, values in data.curves for v in values], spec, row=1, col=1)
+    return _legend_above(figure, 440)
 
 
 def score_page(panels: Sequence[Score], spec: StudySpec) -> go.Figure:
@@ -213,6 +255,7 @@ def pareto_page(data: Pareto, spec: StudySpec) -> go.Figure:
 HTML: dict[str, Callable[[Any, StudySpec], go.Figure]] = {
     "history": history_page,
     "compute": compute_page,
+    "curves": curves_page,
     "score": score_page,
     "importance": importance_page,
     "parallel": parallel_page,

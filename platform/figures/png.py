@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from .axes import LOOKS, STEPS, value_axis, value_scale
-from .trials import UNSET, Compute, History, Importance, Parallel, Pareto, Score
+from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
 
 WIDTH = 8.0  # inches, of a whole figure
 
@@ -68,6 +68,21 @@ def compute_figure(panels: Sequence[Compute], value_label: str) -> Figure:
             axes.tick_params(labelleft=False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
+    return figure
+
+
+def curves_figure(data: Curves, value_label: str) -> Figure:
+    """Value by epoch, a line a trial, the best in orange."""
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for trial, epochs, values in data.curves:
+        best = trial.number == data.best
+        color, width, label = (ORANGE, 2.2, f"best: trial {trial.number}") if best else (BLUE, 0.9, None)
+        axes.plot(epochs, values, color=color, linewidth=width, alpha=1 if best else 0.45, label=label, zorder=2 + best)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=STEPS, integer=True))
+    value_axis(axes, [v for _, _, values in data.curves for v in values], value_label)
+    figure.legend(loc="outside upper right", frameon=False)
     return figure
 
 
@@ -167,6 +182,7 @@ def pareto_figure(data: Pareto, value_label: str) -> Figure:
 PNG: dict[str, Callable[[Any, str], Figure]] = {
     "history": history_figure,
     "compute": compute_figure,
+    "curves": curves_figure,
     "score": score_figure,
     "importance": importance_figure,
     "parallel": parallel_figure,

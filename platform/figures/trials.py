@@ -17,7 +17,7 @@ from ..ledger.score_quality import ScoreQuality, qualities
 from ..ledger.trial import LedgerTrial, State
 from ..methods import scores_of
 from ..spec import StudySpec
-from .axes import is_log, ticks_between
+from .axes import is_log, number, ticks_between
 
 SECONDS_LABEL = "seconds of training, summed over trials"
 WITHOUT_VALUE: tuple[State, ...] = ("failed", "pruned", "running")
@@ -104,6 +104,31 @@ def compute(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[Compute]:
     if not panels or not panels[0].valued:
         raise NotDrawn("no trial has ended with a value and its compute")
     return panels
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The value of each trial by its epochs.
+
+    curves: (trial, epochs, values) of the finished and stopped trials.
+    best: number of the best finished one; None without any.
+    """
+
+    curves: list[tuple[LedgerTrial, list[int], list[float]]]
+    best: int | None
+
+
+def curves(trials: Sequence[LedgerTrial], spec: StudySpec) -> Curves:
+    """Learning curves, as far as the ledger has them: an epoch a second, and the last one."""
+    found = []
+    for trial, value in valued(trials, spec):
+        points = dict(trial.curve) | {int(trial.result.get("epoch", 0)): value}
+        if len(points) > 1:
+            found.append((trial, sorted(points), [points[epoch] for epoch in sorted(points)]))
+    if not found:
+        raise NotDrawn("no trial has reported two epochs")
+    done = [(v, t.number) for t, v in _finished(trials)]
+    return Curves(found, min(done)[1] if done else None)
 
 
 @dataclass(frozen=True)
@@ -258,7 +283,7 @@ def _numeric(
     def place(value: float) -> float:
         return (scale(value) - scale(low)) / width if high > low else 0.5
 
-    ticks = [(place(v), f"{v:.6g}") for v in ticks_between(low, high, log, whole)]
+    ticks = [(place(v), number(v)) for v in ticks_between(low, high, log, whole)]
     return Axis(name, *_with_unset([None if v is None else place(v) for v in values], ticks))
 
 

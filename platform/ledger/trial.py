@@ -18,8 +18,8 @@ class LedgerTrial:
     ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
     value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
     ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
-    ``lost`` says why it was begun again: each time that its process or node was lost.  ``reported`` is the last epoch
-    that was recorded, and the value it reached.
+    ``lost`` says why it was begun again: each time that its process or node was lost.  ``curve`` has the epochs that
+    were recorded, and the value of each; ``reported`` is the last of them.
     """
 
     number: int
@@ -35,7 +35,12 @@ class LedgerTrial:
     started_at: float
     ended_at: float | None
     lost: tuple[str, ...] = ()
-    reported: tuple[int, float] | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def reported(self) -> tuple[int, float] | None:
+        """The last epoch that was recorded, and its value."""
+        return self.curve[-1] if self.curve else None
 
     def reached(self, metric: str) -> float | None:
         """Its value; of a stopped trial the best of the ``metric`` that it had reported."""
@@ -64,5 +69,5 @@ def from_optuna(trial: FrozenTrial) -> LedgerTrial:
         started_at=trial.datetime_start.timestamp() if trial.datetime_start else float("nan"),
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         lost=tuple(attributes.get("lost", ())),
-        reported=max(trial.intermediate_values.items(), default=None),
+        curve=tuple(sorted(trial.intermediate_values.items())),
     )

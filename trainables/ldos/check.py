@@ -9,10 +9,11 @@ from typing import Any
 import ase
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset, Snapshot
-from ..drawing import BLUE, GREY, ORANGE, save
+from ..drawing import COLORS, GREY, MARKS, REFERENCE, SURROGATE, save
 from .accuracy import Accuracy
 from .job import LdosJob
 from .judgement import Judgement
@@ -219,16 +220,17 @@ def draw(path: Path, checks: Sequence[SnapshotCheck], energy: Float64) -> None:
         part = [c for c in checks if c.group == group]
         x = [i + shift for i, name in enumerate(names) for c in part if c.energies[name] is not None]
         y = [c.energies[name] for name in names for c in part if c.energies[name] is not None]
-        by_term.plot(x, y, "osD^v"[g % 5], ms=5, alpha=0.8, label=group)
+        by_term.plot(x, y, MARKS[g % len(MARKS)], color=COLORS[g % len(COLORS)], ms=5, alpha=0.8, label=group)
     by_term.axhline(0, color=GREY, lw=0.8)
     by_term.set_xticks(range(len(names)), [n.replace("_", "\n") for n in names], fontsize=8)
     by_term.set_yscale("symlog", linthresh=1.0)
+    by_term.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     by_term.margins(y=0.12)
     by_term.set_ylabel("prediction - DFT [meV/atom]")
     by_term.legend(frameon=False, fontsize=8)
     worst = max(checks, key=lambda c: c.dos_rmse)
-    dos.plot(energy, worst.dft_dos, color=GREY, lw=3, label="DFT")
-    dos.plot(energy, worst.dos, color=BLUE, label="prediction")
+    dos.plot(energy, worst.dft_dos, color=REFERENCE, lw=1.2, label="DFT")
+    dos.plot(energy, worst.dos, color=SURROGATE, lw=1.4, ls="--", label="surrogate")
     dos.set(xlabel="energy [eV]", ylabel="DOS [1/eV]", title=f"snapshot {worst.id}, the worst DOS of {len(checks)}")
     dos.legend(frameon=False)
     pairs = [(c.dft_forces, c.forces) for c in checks if c.forces is not None and c.dft_forces is not None]
@@ -236,11 +238,11 @@ def draw(path: Path, checks: Sequence[SnapshotCheck], energy: Float64) -> None:
         true, found = (np.concatenate([np.ravel(p[i]) for p in pairs]) for i in range(2))
         ends = [min(true.min(), found.min()), max(true.max(), found.max())]
         last.plot(ends, ends, color=GREY, lw=0.8)
-        last.plot(true, found, "o", color=BLUE, ms=4)
+        last.plot(true, found, "o", color=SURROGATE, ms=4)
         last.set(xlabel="DFT force [eV/Å]", ylabel="predicted force [eV/Å]", title="force components")
     else:
         known = [(c.id, 100 * c.density) for c in checks if c.density is not None]
-        last.bar([k[0] for k in known], [k[1] for k in known], color=ORANGE)
+        last.bar([k[0] for k in known], [k[1] for k in known], color=SURROGATE)
         last.set(xlabel="snapshot", ylabel="∫ |n - n_DFT| dr / N [%]", title="density")
         last.tick_params(axis="x", labelrotation=90 if len(known) > 8 else 0)
     save(figure, path)

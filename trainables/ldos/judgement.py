@@ -29,15 +29,19 @@ class Judgement:
     dos: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
     energy: NDArray[np.float64]
 
-    def draw(self, folder: Path) -> list[Path]:
+    def draw(self, folder: Path, *, relative: bool = False) -> list[Path]:
         """Draw predicted and true DOS to FOLDER/dos.png, and return the file.
+
+        Args:
+            folder: to write to.
+            relative: energies relative to the Fermi level of each snapshot.
 
         Raises:
             InputError: it cannot be written.
         """
         from .dos_figure import dos_comparison
 
-        dos_comparison(self.energy, self.dos, self.errors, folder / "dos.png")
+        dos_comparison(self.energy, self.dos, self.errors, folder / "dos.png", relative=relative)
         return [folder / "dos.png"]
 
 

@@ -1,10 +1,12 @@
 """The report of a comparison of another kind of surrogates, whose trials and outcomes are made up."""
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 
+from dftune.platform.compare.figures import methods_figure
 from dftune.platform.compare.outcome import Compared, Outcome, ScoredTrials, outcome_of
 from dftune.platform.compare.report import baseline_rows, method_rows, write_report
 from dftune.platform.ledger.score_quality import score_quality
@@ -71,11 +73,28 @@ def test_tables_have_the_labels_and_units_of_the_kind(spec, tmp_path):
 
 def test_a_kind_without_costs_has_a_report_without_networks(spec, tmp_path):
     write_report(compared_of(spec, tmp_path))
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"compute", "wall", "score"}
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"methods", "compute", "wall", "score"}
     text = (tmp_path / "report.md").read_text()
     assert "minimised: error [cm]." in text
     assert "budget of each: 40 trained points x epochs, summed over trials" in text
     assert "- toys: it burnt" in text
+
+
+def test_methods_stand_as_dots_from_best_to_worst_and_baselines_as_lines(spec, tmp_path):
+    compared = compared_of(spec, tmp_path)
+    errors = {"random": [0.4, 0.6], "rfr": [0.3], "optuna": [0.2, 0.45], "failed": [None]}
+    outcomes = [
+        Outcome(method, seed, method, tested={} if error is None else {"error": (error, 0.02)})
+        for method, some in errors.items()
+        for seed, error in enumerate(some)
+    ]
+    figure = methods_figure(replace(compared, outcomes=outcomes))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["rfr", "optuna", "random"], "by their means"
+    top, bottom = axes.get_ylim()[::-1]
+    assert top < 0 < bottom, "the best on top"
+    (line,) = [line for line in axes.lines if line.get_label() == "mean"]
+    assert set(line.get_xdata()) == {0.5}
 
 
 def test_a_kind_with_a_cost_shows_its_networks_by_it(spec, tmp_path, monkeypatch):

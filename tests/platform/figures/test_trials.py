@@ -1,8 +1,10 @@
 """The figures of a study: what they show against independent computation, that they are drawn, and when they refuse."""
 
+import html
 import json
 import math
 import re
+import tomllib
 from contextlib import closing
 from dataclasses import replace
 
@@ -15,8 +17,10 @@ from PIL import Image
 from dftune.platform.cli.main import cli
 from dftune.platform.figures import trials as plots
 from dftune.platform.figures.axes import is_log, ticks_between
+from dftune.platform.figures.axes import number as at_tick
 from dftune.platform.figures.draw import FIGURES
 from dftune.platform.figures.draw import draw as draw_figures
+from dftune.platform.figures.table import toml
 from dftune.platform.figures.trials import NotDrawn, pareto_front
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.trial import LedgerTrial
@@ -262,6 +266,13 @@ def test_axes_are_logarithmic_where_numbers_are_far_apart():
     assert not is_log([-1.0, 5.0])
 
 
+@pytest.mark.parametrize(
+    "value, text", [(1000, "1000"), (0.001, "0.001"), (12345, "12300"), (0.3, "0.3"), (-2.5, "-2.5"), (2e7, "2e+07")]
+)
+def test_numbers_at_ticks_are_no_powers_of_ten_where_they_need_not_be(value, text):
+    assert at_tick(value) == text
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     return recorded(tmp_path_factory.mktemp("studies"), TRIALS)
@@ -282,6 +293,37 @@ def test_all_figures_are_drawn_from_a_ledger_in_use(study, drawn):
         with Image.open(path) as image:
             image.verify()
             assert image.width >= 1000
+
+
+def test_learning_curves_are_those_of_the_ledger_with_the_best_marked(study):
+    data = plots.curves(study.trials(), SPEC)
+    by_number = {t.number: t for t in TRIALS}
+    assert {t.number for t, _, _ in data.curves} == {t.number for t, _ in plots.valued(TRIALS, SPEC)}
+    for trial, epochs, values in data.curves:
+        value = by_number[trial.number].result[SPEC.metric]
+        assert (epochs, values) == ([1, 10], pytest.approx([2 * value, value]))
+    assert data.best == min((t for t in TRIALS if t.value is not None), key=lambda t: t.value).number
+    with pytest.raises(NotDrawn, match="no trial has reported two epochs"):
+        plots.curves(TRIALS, SPEC)
+
+
+def test_the_page_has_result_config_and_a_table_to_sort(study, tmp_path):
+    path = draw_figures(study.trials(), SPEC, tmp_path, "html", result=["accuracy <1>"]).paths[-1]
+    page = path.read_text(encoding="utf-8")
+    assert "<pre>accuracy &lt;1&gt;</pre>" in page
+    best = min((t for t in TRIALS if t.value is not None), key=lambda t: t.value)
+    (config,) = re.findall(r"<pre>(\[config\].*?)</pre>", page, re.DOTALL)
+    assert tomllib.loads(html.unescape(config)) == {"config": {**SPEC.config, **best.config}}
+    table = page.partition("<table class=trials>")[2]
+    rows = re.findall(r"<tr( class=best)?><td data-value=\"(\d+)\">", table)
+    assert [int(number) for _, number in rows] == [t.number for t in TRIALS]
+    assert [int(number) for marked, number in rows if marked] == [best.number]
+    assert f'data-value="{best.value!r}"' in table, "sorted by all digits"
+
+
+def test_a_config_as_toml_can_be_read_again():
+    values = {"a": 1, "b": 1e-5, "c": True, "d": 'x"\\\n', "e": [1, 2], "f": None, "g": 2.0}
+    assert tomllib.loads(toml("config", values)) == {"config": {n: v for n, v in values.items() if v is not None}}
 
 
 def test_the_page_needs_nothing_else_and_says_what_each_trial_is(drawn):
@@ -350,7 +392,7 @@ def test_the_command_prints_what_it_wrote_and_what_it_left_out(tmp_path):
 
 def test_one_finished_trial_has_its_figures_too(tmp_path):
     drawn = recorded(tmp_path, TRIALS[:1]).plot(form="png")
-    assert [p.stem for p in drawn.paths] == ["history", "compute", "score", "pareto"]
+    assert [p.stem for p in drawn.paths] == ["history", "compute", "curves", "score", "pareto"]
 
 
 @pytest.mark.parametrize(
