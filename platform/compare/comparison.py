@@ -21,6 +21,7 @@ from ..ledger.trial import LedgerTrial
 from ..methods import method_of, methods_of, scores_of
 from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec
+from ..study.defaults import default_config, middle
 from ..study.errors import StudyError, StudyInterrupted
 from ..study.study import Study
 from ..tables import Budget
@@ -138,7 +139,7 @@ class Comparison:
             progress.say(f"{n + 1} of {len(every)}: {method}, seed {seed}")
             study = Study.from_spec(spec, self.folder)
             try:
-                (study.resume if study.begun else study.run)(address=address, progress=Within(progress))
+                (study.resume if study.begun else study.run)(address=address, progress=Within(progress), defaults=False)
             except StudyInterrupted:
                 raise
             except StudyError as error:
@@ -174,26 +175,12 @@ class Comparison:
 
     def _baseline_spec(self, name: str) -> StudySpec:
         """A study of one trial."""
-        config = self._untuned() if name == "untuned" else self._largest()
+        config = default_config(self.spec) if name == "untuned" else self._largest()
         values = self.spec.model_dump(exclude={"compare", "cost_tolerance", "options", "budget", "space"})
         space = {n: Choice(values=(value,)) for n, value in config.items()}
         return StudySpec.of(
             values | {"name": name, "method": "grid", "seed": 0, "trials": 1, "cost": None, "space": space}
         )
-
-    def _untuned(self) -> Config:
-        """The default of each hyperparameter of the space.
-
-        One without a default of its own follows from the others and is left out; if none has a default, all are in
-        the middle of their ranges.
-        """
-        defaults = {n: v for n, v in self._kind.config.of({}).model_dump().items() if v is not None}
-        space = {n: values for n, values in self.spec.space.items() if n in defaults}
-        return active(space, defaults) or active(self.spec.space, self._middle())
-
-    def _middle(self) -> Config:
-        """The middle of each range, and the first of each choice."""
-        return {n: v.values[0] if isinstance(v, Choice) else v.from_unit(0.5) for n, v in self.spec.space.items()}
 
     def _largest(self) -> Config:
         """The largest network of the space, by the memory that its weights take.
@@ -205,7 +192,7 @@ class Comparison:
         def weights(point: Config) -> float:
             return self._kind.memory(self.spec.full(active(space, point)), self._sizes).weights
 
-        point = self._middle()
+        point = middle(self.spec)
         for _ in range(2):  # a second time for what exists only beside what was chosen since
             for n, values in space.items():
                 ends = values.values if isinstance(values, Choice) else (values.low, values.high)

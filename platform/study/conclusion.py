@@ -10,13 +10,18 @@ from .errors import StudyError
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The result of a study: the chosen trial, its accuracy on the test data, and where the time went."""
+    """The result of a study: the chosen trial, its accuracy on the test data, and where the time went.
+
+    ``defaults`` is what the default hyperparameters reach without a search: ``network``, ``config`` and ``accuracy``;
+    or ``left_out``, the reason why they were not trained.  None in ledgers of early versions.
+    """
 
     trial: int
     config: dict[str, Any]
     value: float
     accuracy: dict[str, Any]
     seconds: dict[str, float]
+    defaults: dict[str, Any] | None = None
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:

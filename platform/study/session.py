@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...cluster.connection import connected
 from ...trainables.errors import DftuneError, one_line
-from ...trainables.kind import StudyData
+from ...trainables.kind import StudyData, TrialConfig
 from ...trainables.progress import Within
 from ..bugs import bug_of
 from ..ledger.lease import Lease, LeaseLost, held
@@ -25,6 +25,7 @@ from ..progress import Progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion, best_of
+from .defaults import default_config, too_costly
 from .errors import StudyError, StudyInterrupted
 from .removal import clear, is_empty
 from .words import describe
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 RETRAINED = 1_000_000  # seeds of the final training are those of trials from this number on
 
 
-def begin(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
+def begin(
+    spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress, *, defaults: bool
+) -> Conclusion:
     """Run a new study, or one whose earlier run came to no trial, as ``Study.run``."""
     if not is_empty(place, spec.name):
         folders.refuse_existing(folder, place, spec.name)
@@ -46,10 +49,12 @@ def begin(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | 
             clear(folder, place, spec.name)
         folders.refuse_existing(folder, place, spec.name)
         created = _created(spec, data, folder, place, lease, progress)
-        return Session(spec, own, folder, created, data, lease, progress).run(address)
+        return Session(spec, own, folder, created, data, lease, progress, defaults).run(address)
 
 
-def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress) -> Conclusion:
+def go_on(
+    spec: StudySpec, own: Own, folder: Path, place: Place, address: str | None, progress: Progress, *, defaults: bool
+) -> Conclusion:
     """Go on with a study, as ``Study.resume``."""
     with _hold(spec, folder, place, progress) as lease, closing(Ledger.open(place, spec.name)) as ledger:
         ledger.claim(lease, progress.say)
@@ -62,7 +67,7 @@ def go_on(spec: StudySpec, own: Own, folder: Path, place: Place, address: str | 
                 f"{data.location}: has changed since this study began, whose values would not compare; "
                 "restore it or start a new study"
             )
-        return Session(spec, own, folder, nullcontext(ledger), data, lease, progress).run(address)
+        return Session(spec, own, folder, nullcontext(ledger), data, lease, progress, defaults).run(address)
 
 
 @contextmanager
@@ -104,6 +109,7 @@ class Session:
         data: the open dataset.
         lease: of the study.
         progress: where to say how far it is.
+        defaults: whether to train the default hyperparameters, too.
     """
 
     spec: StudySpec
@@ -113,6 +119,7 @@ class Session:
     data: Any
     lease: Lease
     progress: Progress
+    defaults: bool
     ledger: Ledger = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)  # where the time went
     interrupted: Callable[[], bool] = lambda: False
@@ -183,7 +190,10 @@ class Session:
                 self._check()
                 self.seconds["search"] = time.perf_counter() - started - self.seconds["data"]
                 best = best_of(self.ledger.trials(), spec.cost_tolerance)
-                return self._conclude(best, self._retrain(best, data, sizes, final_cpus, final_gpus))
+                with self._retrainer(final_cpus, final_gpus) as train:
+                    found = self._final(best, lambda *what: train(data, sizes, *what))
+                    defaults = self._without_search(best, found, lambda *what: train(data, sizes, *what))
+                return self._conclude(best, found, defaults)
         except (ray.exceptions.RayError, tune.TuneError) as error:
             cause = one_line(error, 300)
             raise StudyError(
@@ -201,24 +211,20 @@ class Session:
         need = kind.memory(config, sizes)
         return place_trials(resources.gpus, resources.cpus, resources.memory, wanted, need, str(config))
 
-    def _retrain(
-        self, best: LedgerTrial, data: StudyData, sizes: Mapping[str, int], cpus: int, gpus: int
-    ) -> "Retrained":
-        """Train the best config T times, and judge it on the test data."""
+    @contextmanager
+    def _retrainer(self, cpus: int, gpus: int) -> "Iterator[Callable[..., Retrained]]":
+        """What trains a config with all initialisations at once, and judges it on the test data."""
         import ray
 
         from ...cluster.resources import MemoryShare
         from ...cluster.trials.retraining import Retrainer
 
-        spec, started = self.spec, time.perf_counter()
-        config = spec.full(best.config)
+        spec = self.spec
         seeds = [spec.trial_seed(RETRAINED + t) for t in range(spec.initializations)]
-        self.progress.say(
-            f"trial {best.number} is best: {describe(best.config)}; training {len(seeds)} initialisations of it"
-        )
         retrainer = Retrainer.options(num_cpus=cpus, num_gpus=gpus).remote()  # type: ignore[attr-defined]
-        try:
-            memory, asked = MemoryShare(spec.resources.memory), None
+
+        def train(data: StudyData, sizes: Mapping[str, int], config: TrialConfig, stage: str) -> "Retrained":
+            started, memory, asked = time.perf_counter(), MemoryShare(spec.resources.memory), None
             job = retrainer.run.remote(spec.of_kind, config.model_dump(), sizes, data, seeds, cpus, memory)
             while not ray.wait([job], timeout=0.5)[0]:
                 self._check()
@@ -226,22 +232,55 @@ class Session:
                 if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
                     last, asked = ray.get(asked), None
                     text = f"{spec.minimize} {last[spec.metric]:.4g}" if spec.metric in last else ""
-                    self.progress.update("final", last["epoch"], config.epochs, text)
-            found = ray.get(job)
+                    self.progress.update(stage, last["epoch"], config.epochs, text)
+            found: Retrained = ray.get(job)
+            self.progress.update(stage, config.epochs, config.epochs)
+            self.progress.end(stage)
+            self.seconds[stage] = time.perf_counter() - started
+            return found
+
+        try:
+            yield train
+        finally:
+            ray.kill(retrainer)
+
+    def _final(self, best: LedgerTrial, train: "Callable[[TrialConfig, str], Retrained]") -> "Retrained":
+        """Train the best config T times, and judge it on the test data."""
+        import ray
+
+        spec, n = self.spec, self.spec.initializations
+        self.progress.say(f"trial {best.number} is best: {describe(best.config)}; training {n} initialisations of it")
+        try:
+            return train(spec.full(best.config), "final")
         except ray.exceptions.RayError as error:
             cause = one_line(getattr(error, "cause", None) or error, 300)
             raise StudyError(
                 f"retraining of trial {best.number} failed: {cause}; with more memory or fewer initializations, "
                 f"go on with `dftune study resume {spec.name}`"
             ) from error
-        finally:
-            ray.kill(retrainer)
-        self.progress.update("final", config.epochs, config.epochs)
-        self.progress.end("final")
-        self.seconds["final"] = time.perf_counter() - started
-        return found
 
-    def _conclude(self, best: LedgerTrial, found: "Retrained") -> Conclusion:
+    def _without_search(
+        self, best: LedgerTrial, final: "Retrained", train: "Callable[[TrialConfig, str], Retrained]"
+    ) -> dict[str, Any] | None:
+        """``Conclusion.defaults``: the default hyperparameters, trained as the best config was."""
+        import ray
+
+        if not self.defaults:
+            return None
+        config = self.spec.full(default_config(self.spec))
+        about: dict[str, Any] = {"network": str(config), "config": config.model_dump(mode="json")}
+        if config == self.spec.full(best.config):
+            return {**about, "accuracy": final.judgement.accuracy.to_dict()}
+        if reason := too_costly(self.spec, self.ledger.trials(), best):
+            return {"left_out": reason}
+        self.progress.say(f"training the defaults without a search in the same way: {config}")
+        try:
+            return {**about, "accuracy": train(config, "defaults").judgement.accuracy.to_dict()}
+        except ray.exceptions.RayError as error:
+            self.progress.end("defaults")
+            return {"left_out": one_line(getattr(error, "cause", None) or error, 300)}
+
+    def _conclude(self, best: LedgerTrial, found: "Retrained", defaults: dict[str, Any] | None) -> Conclusion:
         """Save the surrogate and the figures, and write down the study's result."""
         from ..figures.draw import draw
         from ..model.model import Model, made_with
@@ -261,6 +300,7 @@ class Session:
             value=best.value,
             accuracy=accuracy.to_dict(),
             seconds=self.seconds,
+            defaults=defaults,
         )
         self.ledger.conclude(asdict(conclusion))
         draw(self.ledger.trials(), spec, self.folder / "figures", "png", names=["score"])

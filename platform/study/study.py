@@ -18,6 +18,7 @@ from ..progress import Progress, default_progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion
+from .defaults import lines
 from .errors import StudyError
 from .words import failures
 
@@ -125,12 +126,14 @@ class Study:
         folder = folders.of_name(name, studies)
         delete(folder, folders.place_of(folder, ledger), name)
 
-    def run(self, *, address: str | None = None, progress: Progress | None = None) -> Conclusion:
+    def run(self, *, address: str | None = None, progress: Progress | None = None, defaults: bool = True) -> Conclusion:
         """Run a new study to its end.
 
         Args:
             address: of a Ray cluster; by default RAY_ADDRESS, or an embedded local Ray.
             progress: where to say how far it is; by default on a terminal and in a notebook, else nowhere.
+            defaults: train the default hyperparameters, too, to compare with; not where that would take longer than the
+                search, or more than its budget.
 
         Raises:
             StudyError: it exists already, or all its trials failed.
@@ -139,9 +142,12 @@ class Study:
         """
         from .session import begin
 
-        return begin(self.spec, self.own, self.folder, self.place, address, progress or default_progress())
+        progress = progress or default_progress()
+        return begin(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 
-    def resume(self, *, address: str | None = None, progress: Progress | None = None) -> Conclusion:
+    def resume(
+        self, *, address: str | None = None, progress: Progress | None = None, defaults: bool = True
+    ) -> Conclusion:
         """Go on with a study that was stopped or killed: finished trials stay, unfinished ones run again.
 
         Arguments and errors as ``run``; a study that has ended is not run again, unless its model is gone.  With its
@@ -150,7 +156,8 @@ class Study:
         from .session import go_on
 
         Ledger.open(self.place, self.spec.name).close()  # a study that does not exist is held by nobody either
-        return go_on(self.spec, self.own, self.folder, self.place, address, progress or default_progress())
+        progress = progress or default_progress()
+        return go_on(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -267,7 +274,12 @@ class Study:
         trials = self.trials()
         if output is None and not self.folder.is_dir():
             raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
-        drawn = draw(trials, self.spec, self.folder / "figures" if output is None else Path(output), form)
+        ended = self.conclusion()
+        result = [] if ended is None else [*self.spec.of_kind.accuracy(ended.accuracy).lines()]
+        if ended is not None and (beside := lines(self.spec, ended.defaults)):
+            result += ["", *beside]
+        folder = self.folder / "figures" if output is None else Path(output)
+        drawn = draw(trials, self.spec, folder, form, result=result)
         if not drawn.paths:
             raise StudyError(
                 f"study '{self.spec.name}' has nothing to draw: no trial has a value yet {failures(trials)}"

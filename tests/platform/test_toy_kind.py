@@ -17,6 +17,7 @@ from dftune.platform.compare.comparison import Comparison
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.web import web_app
+from dftune.platform.study.session import RETRAINED
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.test_endpoint import free_port
@@ -149,6 +150,11 @@ def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers
         assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value, "price": price}
     conclusion, best = opened.conclusion(), min(trials, key=lambda t: t.value)
     assert (conclusion.trial, conclusion.value) == (best.number, best.value)
+    seeds = [study.spec.trial_seed(RETRAINED + t) for t in range(2)]
+    default = toy.train(ToyConfig(), training, seeds=seeds, report=lambda report: None)
+    accuracy = toy.judge(default, training, toy.split_for_training(toy.open(str(numbers)), study.spec.settings)[1])
+    assert conclusion.defaults["config"] == ToyConfig().model_dump()
+    assert conclusion.defaults["accuracy"] == accuracy.accuracy.to_dict()
     assert opened.best_config == best.config
     assert opened.placement()["sizes"] == {}
     assert "rate" in {quality.name for quality in opened.score_qualities()}

@@ -1,0 +1,58 @@
+"""The default hyperparameters, trained and judged as the chosen ones are: what a study's result is quoted beside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...searchers.space import Choice, Config, active
+from ..ledger.ledger import LedgerTrial
+from ..spec import StudySpec
+
+
+def default_config(spec: StudySpec) -> Config:
+    """The default of each hyperparameter of the space.
+
+    One without a default of its own follows from the others and is left out; if none has a default, all are in the
+    middle of their ranges.
+    """
+    defaults = {n: v for n, v in spec.of_kind.config.of({}).model_dump().items() if v is not None}
+    space = {n: values for n, values in spec.space.items() if n in defaults}
+    return active(space, defaults) or active(spec.space, middle(spec))
+
+
+def middle(spec: StudySpec) -> Config:
+    """The middle of each range, and the first of each choice."""
+    return {n: v.values[0] if isinstance(v, Choice) else v.from_unit(0.5) for n, v in spec.space.items()}
+
+
+def too_costly(spec: StudySpec, trials: Sequence[LedgerTrial], best: LedgerTrial) -> str | None:
+    """Why the defaults are not trained, or None: it may not take longer than the search, nor more than its budget.
+
+    Args:
+        spec: of the study.
+        trials: all of it.
+        best: the one chosen; the defaults take as much, times the number of initialisations.
+    """
+    names = {spec.of_kind.compute.report: "work", "seconds": "seconds"}
+    spent = {name: sum(t.result.get(name, 0.0) for t in trials) for name in names}
+    needed = {name: spec.initializations * best.result.get(name, 0.0) for name in names}
+    for name, limit in names.items() if spec.budget is not None else ():
+        most = getattr(spec.budget, limit)
+        if most is not None and spent[name] + needed[name] > most:
+            return "the budget of the study does not allow it"
+    work = spec.of_kind.compute.report
+    return "it would take longer than the search" if needed[work] > spent[work] else None
+
+
+def lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:
+    """What a study says of its defaults, for people.
+
+    Args:
+        spec: of the study.
+        found: ``Conclusion.defaults``.
+    """
+    if found is None:
+        return []
+    if "left_out" in found:
+        return [f"the defaults without a search were not trained: {found['left_out']}"]
+    about = f"without a search, the defaults ({found['network']}), trained and judged in the same way:"
+    return [about, *spec.of_kind.accuracy(found["accuracy"]).lines()]
