@@ -10,8 +10,8 @@ from pydantic import Field, create_model
 from ..surrogate import Answer
 from .prediction import LEFT_OUT, UNITS, Prediction
 
-# Arrays by their names: a list of numbers each but those of vectors.
-VECTORS = {"forces", "forces_std"}
+# Arrays of these names are lists of lists; all others are lists of numbers.
+MATRICES = {"forces", "forces_std", "stress", "stress_std"}
 
 
 def _plain(name: str, hint: Any) -> Any:
@@ -19,7 +19,7 @@ def _plain(name: str, hint: Any) -> Any:
     if hint == NDArray[np.float64]:
         return list[float]
     if hint == NDArray[np.float64] | None:
-        return list[list[float]] | None if name in VECTORS else list[float] | None
+        return list[list[float]] | None if name in MATRICES else list[float] | None
     return hint
 
 
