@@ -6,13 +6,13 @@ Optuna is imported where it is used: every command reads the list of methods, an
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ..trainables.errors import did_you_mean, one_line
+from ..trainables.errors import InputError, did_you_mean, one_line
+from ..trainables.registry import class_of
 from .searcher import SearchError
 
 if TYPE_CHECKING:
@@ -84,33 +84,6 @@ class OptunaOptions(BaseModel):
 SamplerFactory = Callable[[int], "BaseSampler"]
 
 
-def sampler_class(name: str) -> "type[BaseSampler]":
-    """The class of a sampler given as "package:Class".
-
-    Raises:
-        SearchError: no such package or class, or it is no sampler for Optuna.
-    """
-    from optuna.samplers import BaseSampler
-
-    package, _, class_name = name.partition(":")
-    try:
-        module = import_module(package)
-    except Exception as error:  # whatever the code of somebody else raises when it is imported
-        top = package.split(".")[0]
-        if isinstance(error, ModuleNotFoundError) and error.name in (top, package):
-            remedy = f"install the package that has it, for example by `pip install {top}`"
-            raise SearchError(f"sampler '{name}': there is no module '{error.name}'; {remedy}") from error
-        raise SearchError(f"sampler '{name}': '{package}' cannot be imported: {_said(error)}") from error
-    if not hasattr(module, class_name):
-        classes = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, BaseSampler)]
-        remedy = did_you_mean(class_name, classes)
-        raise SearchError(f"sampler '{name}': '{package}' has no class '{class_name}'; {remedy}")
-    found = getattr(module, class_name)
-    if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
-        raise SearchError(f"sampler '{name}' is no sampler for Optuna: it needs to be a subclass of BaseSampler")
-    return found
-
-
 def sampler_of(options: OptunaOptions, *, group: bool) -> SamplerFactory:
     """What makes the sampler of these options from a seed.
 
@@ -154,7 +127,12 @@ def _named(options: OptunaOptions, seed: int, *, group: bool) -> "BaseSampler":
 
 
 def _foreign(name: str, options: Mapping[str, Any]) -> SamplerFactory:
-    found = sampler_class(name)
+    from optuna.samplers import BaseSampler
+
+    try:
+        found: type[BaseSampler] = class_of(name, BaseSampler)
+    except InputError as error:
+        raise SearchError(f"sampler '{name}': {error}") from error
     seeded = "seed" in inspect.signature(found).parameters and "seed" not in options
 
     def make(seed: int) -> "BaseSampler":
@@ -162,8 +140,9 @@ def _foreign(name: str, options: Mapping[str, Any]) -> SamplerFactory:
 
     try:
         _quiet(make)(0)
-    except Exception as error:  # as above
-        raise SearchError(f"sampler '{name}' refuses its options {dict(options)}: {_said(error)}") from error
+    except Exception as error:  # whatever the code of somebody else raises
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise SearchError(f"sampler '{name}' refuses its options {dict(options)}: {cause}") from error
     return _quiet(make)
 
 
@@ -178,7 +157,3 @@ def _quiet(make: SamplerFactory) -> SamplerFactory:
             return make(seed)
 
     return quiet
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"

@@ -1,6 +1,8 @@
 """Named things of dftune that scripts and installed packages can add to.  It imports nothing of dftune but errors."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import InputError, did_you_mean, one_line
@@ -98,6 +100,38 @@ class Registry(Mapping[str, T]):
                 found.setdefault(point.name, []).append(point)
             self._found = found
         return self._found
+
+
+def class_of(name: str, base: type[Any]) -> type[Any]:
+    """The class of an installed package given as "package:Class".
+
+    Args:
+        name: package, or a module of it, and class.
+        base: what the class must be derived from.
+
+    Raises:
+        InputError: no such package or class, or it is not derived from ``base``.
+    """
+    package, _, class_name = name.partition(":")
+    try:
+        module = import_module(package)
+    except Exception as error:  # whatever the code of somebody else raises when it is imported
+        top = package.split(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name in (top, package):
+            remedy = f"install the package that has it, for example by `pip install {top}`"
+            raise InputError(f"there is no module '{error.name}'; {remedy}") from error
+        raise InputError(f"'{package}' cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+
+    def fits(thing: object) -> bool:
+        return inspect.isclass(thing) and issubclass(thing, base)
+
+    if not hasattr(module, class_name):
+        remedy = did_you_mean(class_name, [name for name, thing in vars(module).items() if fits(thing)])
+        raise InputError(f"'{package}' has no class '{class_name}'; {remedy}")
+    found: type[Any] = getattr(module, class_name)
+    if not fits(found):
+        raise InputError(f"'{class_name}' of '{package}' is no subclass of {base.__name__}")
+    return found
 
 
 def _package(point: "EntryPoint") -> str:

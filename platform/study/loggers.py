@@ -1,6 +1,5 @@
 """Where trials are logged besides the ledger: callbacks of Ray Tune, by the table [loggers] of a study file."""
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from ray import tune
 
-from ...trainables.errors import did_you_mean, one_line
+from ...trainables.errors import InputError, did_you_mean, one_line
+from ...trainables.registry import class_of
 from .errors import StudyError
 
 
@@ -75,21 +75,17 @@ def callbacks_of(loggers: Mapping[str, Mapping[str, Any]], folder: Path, study: 
 
 
 def _made(name: str, options: dict[str, Any]) -> tune.Callback:
-    where = f"[loggers] {name}"
-    module, _, attribute = NAMED.get(name, name).partition(":")
-    if not attribute:
+    where, full = f"[loggers] {name}", NAMED.get(name, name)
+    if ":" not in full:
         raise StudyError(f"{where}: is unknown; {did_you_mean(name, NAMED)}, or package:Class of a Ray Tune callback")
     try:
-        made_of = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise StudyError(f"{where}: cannot be imported ({one_line(error)})") from error
+        made_of: type[tune.Callback] = class_of(full, tune.Callback)
+    except InputError as error:
+        raise StudyError(f"{where}: {error}") from error
     try:
-        made = made_of(**options)
+        return made_of(**options)
     except (ImportError, RuntimeError) as error:  # Ray's own say so where the package they need is missing
         raise StudyError(f"{where}: cannot be used; `pip install {name}`? ({one_line(error)})") from error
     except (TypeError, ValueError) as error:
         known = ", ".join(inspect.signature(made_of).parameters)
         raise StudyError(f"{where}: {one_line(error)}; it takes {known or 'no options'}") from error
-    if not isinstance(made, tune.Callback):
-        raise StudyError(f"{where}: is no ray.tune.Callback")
-    return made

@@ -33,10 +33,10 @@ def events(folder):
     "loggers, says",
     [
         ({"tensorbord": {}}, "[loggers] tensorbord: is unknown; did you mean 'tensorboard'?"),
-        ({"nowhere:Logger": {}}, "[loggers] nowhere:Logger: cannot be imported (No module named 'nowhere')"),
-        ({"json:Logger": {}}, "[loggers] json:Logger: cannot be imported"),
+        ({"nowhere:Logger": {}}, "[loggers] nowhere:Logger: there is no module 'nowhere'; install the package"),
+        ({"json:Logger": {}}, "[loggers] json:Logger: 'json' has no class 'Logger'; there are none"),
         ({"tensorboard": {"flder": "x"}}, "it takes folder"),
-        ({"pathlib:Path": {}}, "[loggers] pathlib:Path: is no ray.tune.Callback"),
+        ({"pathlib:Path": {}}, "[loggers] pathlib:Path: 'Path' of 'pathlib' is no subclass of Callback"),
     ],
 )
 def test_a_logger_that_cannot_be_used_is_refused(tmp_path, loggers, says):
