@@ -1,10 +1,12 @@
 """The search of a study: trials asked for, trained by Ray Tune and written down, until the method has no more."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...cluster.trials.trial_watch import TrialWatch
 from ...searchers.searcher import SearchError
+from ...searchers.space import Config
 from ...searchers.tune_searcher import COMPLETE, FAILURE, TuneSearcher
 from ...trainables.errors import InputError
 from ...trainables.kind import StudyData
@@ -53,9 +55,8 @@ def search(
         SearchStopped: the method cannot go on.
         InputError: the ledger or the scores cannot be read or written.
     """
-    training_data = data.training_data()
     scores = StudyScores(
-        spec, ledger, training_data, folder / "scores.json", own=own, interrupted=interrupted, progress=progress
+        spec, ledger, data.training_data(), folder / "scores.json", own=own, interrupted=interrupted, progress=progress
     )
     scheduler, pauses = scheduler_of(spec, concurrent)
     watch = TrialWatch(spec.resources.time_limit)
@@ -70,16 +71,7 @@ def search(
         interrupted=interrupted,
         death=watch.death,
         hold=lambda: record.hopeless or record.budget_used_up,
-        package=lambda trial, config: {
-            "trial": trial,
-            "config": {**spec.config, **config},
-            "seed": spec.trial_seed(trial),
-            "cpus": spec.resources.cpus,
-            "sizes": dict(sizes),
-            "failure_key": FAILURE,
-            "complete_key": COMPLETE,
-            "pauses": pauses,
-        },
+        package=lambda trial, config: _task(spec, trial, config, sizes, pauses),
     )
     try:
         tune_trials(
@@ -93,6 +85,22 @@ def search(
     if searcher.error is not None:
         raise _stopped_by(searcher.error, spec.method, folder) from searcher.error
     return scores.seconds
+
+
+def _task(
+    spec: StudySpec, trial: int, config: Config, sizes: Mapping[str, int], pauses: Sequence[int]
+) -> dict[str, Any]:
+    """The task of a trial, for ``train_trial``."""
+    return {
+        "trial": trial,
+        "config": {**spec.config, **config},
+        "seed": spec.trial_seed(trial),
+        "cpus": spec.resources.cpus,
+        "sizes": dict(sizes),
+        "failure_key": FAILURE,
+        "complete_key": COMPLETE,
+        "pauses": pauses,
+    }
 
 
 def _stopped_by(error: Exception, method: str, folder: Path) -> Exception:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...searchers.method import SearchTask
-from ...searchers.searcher import Explains, Searcher
+from ...searchers.searcher import Searcher
 from ...trainables.data.location import absolute
 from ...trainables.kind import Data, Score
 from ..ledger.ledger import Ledger
@@ -20,7 +20,7 @@ from . import folder as folders
 from .conclusion import Conclusion
 from .defaults import lines
 from .errors import StudyError
-from .words import failures
+from .words import explained, failures
 
 if TYPE_CHECKING:
     import pandas
@@ -301,15 +301,7 @@ class Study:
         """What the method says about its trials, in lines for people.  Errors as ``open``."""
         with self._opened() as ledger:
             trials, history = ledger.trials(), ledger.history()
-        if not self.spec.has_method(self.own):
-            return []
-        score = self.spec.score(self.own)
-        known = {tuple(t.config.items()): t.scores.get(score or "") for t in trials}
-        searcher = self.spec.searcher(lambda configs: [known.get(tuple(c.items())) for c in configs], self.own)
-        if not isinstance(searcher, Explains):
-            return []
-        searcher.replay(history)
-        return searcher.explanation()
+        return explained(self.spec, self.own, trials, history)
 
     @property
     def best_trial(self) -> LedgerTrial | None:

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...searchers.searcher import Explains, PastTrial
 from ..ledger.trial import LedgerTrial
+from ..methods import Own
 from ..spec import StudySpec
 
 
@@ -14,6 +16,19 @@ def failures(trials: Sequence[LedgerTrial]) -> str:
     states = ", ".join(f"{n} {state}" for state, n in Counter(t.state for t in trials).items())
     cause = next((f"; trial {t.number}: {t.failure}" for t in trials if t.failure), "")
     return f"({states or 'no trials'}){cause}"
+
+
+def explained(spec: StudySpec, own: Own, trials: Sequence[LedgerTrial], history: Sequence[PastTrial]) -> list[str]:
+    """What the method says about its trials, in lines; none if it says nothing, or is not here."""
+    if not spec.has_method(own):
+        return []
+    score = spec.score(own)
+    known = {tuple(t.config.items()): t.scores.get(score or "") for t in trials}
+    searcher = spec.searcher(lambda configs: [known.get(tuple(c.items())) for c in configs], own)
+    if not isinstance(searcher, Explains):
+        return []
+    searcher.replay(history)
+    return searcher.explanation()
 
 
 def describe(config: Mapping[str, Any]) -> str:
