@@ -45,7 +45,7 @@ $(READY): requirements.lock pyproject.toml
 lock: ## the newest versions that pyproject.toml admits, pinned
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet torch==2.13.0 "setuptools>=77" ".[dev]"
-	$(VENV)/lock/bin/python -m pip freeze --all --exclude dftune --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	$(VENV)/lock/bin/python -m pip freeze --all --exclude dftune --exclude pip | sed 's/+cpu$$//; s/^pgserver==.*/&; python_version < "3.13"/' > requirements.lock
 	rm -rf $(VENV)/lock
 
 clean:  ## everything that was made here
