@@ -11,26 +11,19 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import ray
 
-from dftune import BispectrumSettings, Model
-from dftune.cluster.connection import connected
-from dftune.cluster.descriptors.descriptors import compute_descriptors
-from dftune.platform.serve.proxy import ENVIRONMENT
 from dftune.tests.places import ROOT, SHARED
 from dftune.tests.plugins import install
 from dftune.tests.postgresql_server import Server, programs
-from dftune.tests.toy_kind import ToyKind
-from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.descriptors.bispectrum import bispectrum
-from dftune.trainables.kinds import KINDS
-from dftune.trainables.ldos.card import card_for
-from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.judgement import judge
-from dftune.trainables.ldos.training import train
-from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
+
+# What else the fixtures need they import themselves: pytest-xdist's first process takes no test, and starts the others.
+if TYPE_CHECKING:
+    from dftune import Model
+    from dftune.tests.toy_kind import ToyKind
+    from dftune.trainables.data.dataset import Dataset
 
 # A shell that runs the tests in the background has Ctrl-C ignored, by every process that they start, too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -62,7 +55,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """A test without the mark ``ray`` fails if it, one of its fixtures or a process that it starts, starts Ray."""
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("ray") is None:
-            patch.setattr(ray, "init", start_no_ray)
+            patch.setattr("ray.init", start_no_ray)
             patch.setenv("RAY_ADDRESS", "a test without the mark ray")  # no HOST:PORT, so that connecting to it fails
         return (yield)
 
@@ -70,6 +63,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
 @pytest.fixture(scope="session")
 def local_ray():
     """The embedded Ray that a user gets, shared by the session; `dftune serve` tells it what its web server needs."""
+    from dftune.cluster.connection import connected
+    from dftune.platform.serve.proxy import ENVIRONMENT
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -94,16 +90,21 @@ def database(postgresql) -> str:
 
 
 @pytest.fixture(scope="session")
-def al4(tmp_path_factory) -> Dataset:
+def al4(tmp_path_factory) -> "Dataset":
     """A copy of the bundled aluminium dataset, without descriptors; tests must not change what is in it."""
+    from dftune.trainables.data.dataset import Dataset
+
     path = tmp_path_factory.mktemp("data") / "al4"
     shutil.copytree(ROOT / "examples" / "al4", path, ignore=shutil.ignore_patterns("descriptors"))
     return Dataset.open(path)
 
 
 @pytest.fixture(scope="session")
-def described(al4, local_ray) -> Dataset:
+def described(al4, local_ray) -> "Dataset":
     """The same, with cheap descriptors: a cutoff of 4 Å and 2J = 4."""
+    from dftune import BispectrumSettings
+    from dftune.cluster.descriptors.descriptors import compute_descriptors
+
     compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4)).close()
     return al4
 
@@ -123,8 +124,11 @@ def numbers(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def toy() -> Iterator[ToyKind]:
+def toy() -> "Iterator[ToyKind]":
     """The toy kind, which has its name for the tests of one file."""
+    from dftune.tests.toy_kind import ToyKind
+    from dftune.trainables.kinds import KINDS
+
     kind = ToyKind()
     KINDS.add("toy", kind)
     yield kind
@@ -153,27 +157,17 @@ def shared() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def fresh_al4(al4, tmp_path) -> Dataset:
+def fresh_al4(al4, tmp_path) -> "Dataset":
     """A copy that a test may damage."""
+    from dftune.trainables.data.dataset import Dataset
+
     shutil.copytree(al4.path, tmp_path / "al4", ignore=shutil.ignore_patterns("descriptors"))
     return Dataset.open(tmp_path / "al4")
 
 
 @pytest.fixture(scope="session")
-def model(al4) -> Model:
+def model(al4) -> "Model":
     """A surrogate of aluminium trained in five seconds: T = 2, some 15 meV/atom off; tests must not change it."""
-    settings = BispectrumSettings(cutoff=4.68, two_j_max=6)
+    from dftune.tests.small_model import small_model
 
-    def data_of(split) -> list[SnapshotData]:
-        return [
-            SnapshotData(s, [bispectrum(s.cell, s.positions, s.numbers, s.grid, settings)], list(al4.ldos(s).arrays()))
-            for s in al4.split(split)
-        ]
-
-    training, grid = data_of("train"), al4.info.energy_grid
-    data = TrainingData(training, data_of("validation")[:1], grid, Scaling.fit(training))
-    config = SurrogateConfig(n_layers=2, width=48, activation="silu", epochs=12, batch_size=128, learning_rate=2e-3)
-    trained = train(config, data, seeds=[1, 2])
-    accuracy = judge(trained.network, data.scaling, grid, data_of("test")).accuracy
-    card = card_for("by hand", config, [1, 2], al4, settings, accuracy)
-    return Model.assemble(card, trained.network.arrays() | data.scaling.tensors())
+    return small_model(al4)

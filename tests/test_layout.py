@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,10 @@ def imports_of(text: str, path: Path) -> Imports:
     return found
 
 
-IMPORTS = {path: imports_of((ROOT / path).read_text(encoding="utf-8"), path) for path in SOURCES}
+@cache
+def imports_at(path: Path) -> Imports:
+    """What a source file imports; each is read when a test asks for it."""
+    return imports_of((ROOT / path).read_text(encoding="utf-8"), path)
 
 
 def room_of(module: Module) -> int:
@@ -220,7 +224,7 @@ def words_of_a_kind(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_a_file_imports_only_what_its_place_allows(path):
-    imports = IMPORTS[path]
+    imports = imports_at(path)
     place = max((key for key in ALLOWED if str(path).startswith(key)), key=len)
     assert imports.packages & HEAVY <= ALLOWED[place]
     ours = imports.ours | imports.for_types
@@ -235,7 +239,7 @@ def test_a_file_imports_only_what_its_place_allows(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_no_import_leads_up(path):
-    assert arrows_up(path, IMPORTS[path]) == []
+    assert arrows_up(path, imports_at(path)) == []
 
 
 def test_every_file_has_a_room():
@@ -245,7 +249,7 @@ def test_every_file_has_a_room():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    arrows = {module_of(path): (found.ours & MODULES) - {module_of(path)} for path, found in IMPORTS.items()}
+    arrows = {module_of(path): (imports_at(path).ours & MODULES) - {module_of(path)} for path in SOURCES}
     assert circles(arrows) == []
 
 
