@@ -36,6 +36,7 @@ ROOMS = [
     "trainables/kinds",
     "searchers",
     "cluster/processes",
+    "cluster/temporary",
     "cluster/ray_private",
     "cluster/agent_stand_in",
     "cluster/embedded",

@@ -1,8 +1,6 @@
 """Training on the cluster: the function every trial runs."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -10,6 +8,7 @@ from ray import tune
 from ...trainables.errors import one_line
 from ...trainables.kind import Kind, StudyData, TrainingFailed
 from ..resources import MemoryShare, device_of_worker, use_cpus
+from ..temporary import temporary_folder
 
 
 def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: MemoryShare) -> None:
@@ -30,7 +29,7 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     try:
         config, training_data = kind.config.of(task["config"]), data.worker_data()
         costs = kind.costs_of(config, task["sizes"], device)
-        with tempfile.TemporaryDirectory(prefix="dftune-trial-") as folder:
+        with temporary_folder("trial") as folder:
             if (paused := tune.get_checkpoint()) is not None:
                 paused.to_directory(folder)
 
@@ -46,7 +45,7 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
                 device=device,
                 memory=memory.bytes(device, kind.memory(config, task["sizes"]).network),
                 report=report,
-                checkpoint=Path(folder) / "training.safetensors",
+                checkpoint=folder / "training.safetensors",
                 checkpoint_epochs=task["pauses"],
                 for_ranking=True,
             )

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from ...cluster.ray_private import deaths_by_memory
 from ...cluster.resources import GB, MemoryShare
+from ...cluster.temporary import temporary_folder
 from ...cluster.trials.schedulers import InOrder, asha, hyperband, median, pause_epochs
 from ...cluster.trials.training import train_trial
 from ...cluster.trials.trial_watch import TrialWatch
@@ -131,13 +132,15 @@ def _scratch(folder: Path, *, shared: bool) -> Any:
     """
     for left in folder.glob(".tune-*"):
         shutil.rmtree(left, ignore_errors=True)
-    try:
-        path = tempfile.mkdtemp(prefix=".tune-", dir=folder) if shared else tempfile.mkdtemp(prefix="dftune-")
-    except OSError as error:
-        raise SearchStopped(
-            f"no folder for Ray Tune can be made ({error.strerror}); make room, or set TMPDIR"
-        ) from error
-    try:
-        yield Path(path)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            if shared:
+                made = tempfile.TemporaryDirectory(prefix=".tune-", dir=folder, ignore_cleanup_errors=True)
+                path = Path(stack.enter_context(made))
+            else:
+                path = stack.enter_context(temporary_folder("tune"))
+        except OSError as error:
+            raise SearchStopped(
+                f"no folder for Ray Tune can be made ({error.strerror}); make room, or set TMPDIR"
+            ) from error
+        yield path

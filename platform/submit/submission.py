@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ...cluster.connection import SETTINGS
 from ...cluster.ray_private import quiet_job_client
+from ...cluster.temporary import temporary_folder
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.location import is_url
 from ...trainables.errors import InputError, one_line
@@ -118,8 +118,8 @@ class Cluster:
         environment = {**SETTINGS, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
         if ledger is not None:
             environment["DFTUNE_LEDGER"] = ledger
-        with tempfile.TemporaryDirectory(prefix="dftune-submit-") as folder, self._asking():
-            work = Path(folder) / "work"
+        with temporary_folder("submit") as folder, self._asking():
+            work = folder / "work"
             work.mkdir()
             (work / "order.json").write_text(order.to_json(), encoding="utf-8")
             try:
@@ -128,7 +128,7 @@ class Cluster:
                     submission_id=job,
                     runtime_env={
                         "working_dir": str(work),
-                        "py_modules": [str(staged_package(Path(folder)))],
+                        "py_modules": [str(staged_package(folder))],
                         "env_vars": environment,
                     },
                     metadata={"dftune_study": study, "dftune_order": digest},
