@@ -66,8 +66,8 @@ def test_a_calculator_says_what_it_is_and_what_it_predicted(displaced):
 
 
 def test_a_wish_that_the_model_does_not_take_is_refused_at_once(model):
-    with pytest.raises(ModelError, match="this model takes no stress"):
-        dftune.Calculator(model, stress=True)
+    with pytest.raises(ModelError, match="this model takes no pressure"):
+        dftune.Calculator(model, pressure=True)
 
 
 def test_a_model_without_free_energy_is_no_calculator(model):
