@@ -223,6 +223,7 @@ class Kind(Protocol):
     judged: what surrogates are compared by, the most important first.
     scores: training-free scores, the default one first.
     baselines: what comes without a search: name -> (what it is, function of training data, test data and seed).
+    json_units: units of what else the JSON of its cards and accuracies holds, by name or "name above it.name".
     packages: distributions whose versions a model card names.
     """
 
@@ -238,8 +239,21 @@ class Kind(Protocol):
     kept: tuple[str, ...] = ()
     scores: Mapping[str, Score] = {}
     baselines: Mapping[str, tuple[str, Callable[[Any, Any, int], Any]]] = {}
+    json_units: Mapping[str, str] = {}
     packages: tuple[str, ...] = ()
     card_model: type[Card] = Card
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Name of each number that trials, judgements and cards of the kind report -> its unit, where it has one."""
+        measures = [
+            *self.values.items(),
+            *self.costs.items(),
+            *self.judged.items(),
+            (self.compute.report, self.compute),
+        ]
+        of_measures = {n: m.unit for name, m in measures for n in (name, m.report, f"{m.report}_std") if m.unit}
+        return {**of_measures, **self.json_units}
 
     def open(self, location: str) -> Any:
         """The ``Data`` at a folder or URL.  Raises DatasetError."""

@@ -238,6 +238,11 @@ class Check(Protocol):
     @property
     def accuracy(self) -> Any: ...
 
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Name in ``to_dict`` -> its unit, besides those of the accuracy."""
+        return {}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; ``accuracy`` is among them."""
         return {"accuracy": self.accuracy.to_dict()}

@@ -38,9 +38,11 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
     from ..progress import for_terminal
     from ..spec import StudySpec
 
-    compared = Comparison(StudySpec.read(spec), output).run(address=address, progress=for_terminal())
+    study = StudySpec.read(spec)
+    compared = Comparison(study, output).run(address=address, progress=for_terminal())
     if as_json:
-        return print_json(json.loads((compared.folder / "comparison.json").read_text(encoding="utf-8")))
+        written = json.loads((compared.folder / "comparison.json").read_text(encoding="utf-8"))
+        return print_json(written, study.of_kind.units)
     for heading, rows in (
         ("methods", method_rows(compared)),
         ("without a search", baseline_rows(compared)),

@@ -10,7 +10,7 @@ from .options import dataset_argument, dataset_type, folder_argument, json_optio
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
-    from ...trainables.kind import Data
+    from ...trainables.kind import Data, Kind
 
 
 @click.group()
@@ -83,9 +83,14 @@ def data_import(
 
 def _open(dataset: str) -> "Data":
     """A dataset, whatever kind of surrogates learns from it."""
+    return _kind(dataset).open(dataset)
+
+
+def _kind(dataset: str) -> "Kind":
+    """The kind of surrogates that learns from a dataset."""
     from ...trainables.kinds import KINDS, kind_of
 
-    return KINDS[kind_of(dataset)].open(dataset)
+    return KINDS[kind_of(dataset)]
 
 
 def _ids(text: str | None) -> list[str] | None:
@@ -123,7 +128,7 @@ def data_show(dataset: str, as_json: bool) -> None:
     """
     opened = _open(dataset)
     if as_json:
-        return print_json(opened.to_dict())
+        return print_json(opened.to_dict(), {**_kind(dataset).units, **opened.units})
     for line in opened.lines():
         echo(line)
     print_table(opened.rows(), units=opened.units)
@@ -142,7 +147,7 @@ def data_check(dataset: str, as_json: bool) -> None:
     opened = _open(dataset)
     rows = [asdict(found) for found in opened.check()]
     if as_json:
-        return print_json(rows)
+        return print_json({"snapshots": rows}, {**_kind(dataset).units, **opened.units})
     if rows:
         print_table(rows, units=opened.units)
     for line in opened.checked_lines():

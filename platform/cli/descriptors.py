@@ -112,10 +112,10 @@ def descriptors_check(dataset: str, snapshot: str | None, cutoff: float, two_j_m
     atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
     found = compare_engines(atoms.cell, atoms.positions, atoms.numbers, atoms.grid, settings)
     if as_json:
-        print_json({"snapshot": atoms.id, **asdict(found), "agrees": found.agrees})
+        print_json({"snapshot": atoms.id, **asdict(found), "agrees": found.agrees}, {"microseconds": "µs a grid point"})
     else:
         native, lammps = found.microseconds["native"], found.microseconds["lammps"]
-        click.echo(
+        echo(
             f"snapshot {atoms.id}, {settings}, {found.n_points:,} grid points: native {native:.1f} µs a point, LAMMPS "
             f"{lammps:.1f} µs ({lammps / native:.1f} times); they differ by {found.difference:.1e} of the largest value"
         )

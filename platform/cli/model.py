@@ -71,9 +71,10 @@ def model_show(model: Path, as_json: bool) -> None:
     """
     from ..model.model import Model
 
-    card = Model.open(model).card
+    opened = Model.open(model)
+    card = opened.card
     if as_json:
-        return print_json(card.model_dump(mode="json"))
+        return print_json(card.model_dump(mode="json"), opened.kind.units)
     echo("\n".join(card.lines()))
 
 
@@ -173,7 +174,7 @@ def model_predict(
                 failed = click.Abort()
                 break
             found.append(_Found.of(one.name, prediction, files))
-    _print_found(found, as_json)
+    _print_found(found, opened.kind.units if as_json else None)
     for note in opened.surrogate.notes:
         echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
@@ -209,10 +210,11 @@ def _prepared(
     return asked
 
 
-def _print_found(found: list[_Found], as_json: bool) -> None:
-    """Predictions for people, or for programs."""
-    if as_json:
-        return print_json([one.values for one in found])
+def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None) -> None:
+    """Predictions for people, or for programs with the units of their kind."""
+    if of_kind is not None:
+        units = {**of_kind, **{name: unit for one in found for name, unit in one.units.items()}}
+        return print_json({"predictions": [one.values for one in found]}, units)
     if len(found) == 1:
         echo("\n".join(found[0].lines))
     elif found:
@@ -253,7 +255,8 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
     same = opened.is_trained_on(reference)
     differences = opened.differences(check.accuracy) if same else []
     if as_json:
-        print_json({"same_dataset": same, "differences": differences, **check.to_dict()})
+        values = {"same_dataset": same, "differences": differences, **check.to_dict()}
+        print_json(values, {**opened.kind.units, **check.units})
     else:
         echo("mean |prediction - reference|:\n")
         print_table(check.rows())

@@ -17,7 +17,7 @@ def show_conclusion(found: "Study", conclusion: "Conclusion", as_json: bool) -> 
     from dataclasses import asdict
 
     if as_json:
-        return print_json(asdict(conclusion))
+        return print_json(asdict(conclusion), found.spec.of_kind.units)
     show_study(found, conclusion)
 
 

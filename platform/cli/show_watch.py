@@ -66,6 +66,7 @@ def as_values(event: "Event") -> dict[str, Any]:
         "event": event.kind,
         "state": view.state,
         "holder": view.holder,
+        "held_by": view.held_by,
         "heartbeat_age": view.age,
         "stop": view.stop,
         "trials": view.counts,

@@ -10,7 +10,7 @@ from .show_study import show_conclusion, show_study, show_trials
 from .show_watch import as_values, left, say
 from .study_file import study_check, study_delete, study_new
 from .submit import study_submit
-from .tables import echo, json_text, print_json, print_table
+from .tables import echo, enveloped, json_text, print_json, print_table
 
 
 @click.group()
@@ -94,10 +94,10 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
 
     found = listed(studies, ledger)
     if as_json:
-        return print_json([asdict(one) for one in found])
+        return print_json({"studies": [asdict(one) for one in found]})
     if found:
         rows = [asdict(one) | {"last_sign": _ago(one.last_sign)} for one in found]
-        print_table([{key: value for key, value in row.items() if key != "problem"} for row in rows])
+        print_table([{key: value for key, value in row.items() if key not in ("problem", "held_by")} for row in rows])
         for one in found:
             if one.problem is not None:
                 echo(f"study {one.name}: {one.problem}", err=True)
@@ -131,7 +131,7 @@ def study_watch(name: str, interval: float, studies: Path, ledger: str | None, a
     try:
         for event in found.watch(interval):
             if as_json:
-                echo(json_text(as_values(event)))
+                echo(json_text(enveloped(as_values(event), found.spec.of_kind.units)))
             else:
                 say(event, found, progress)
             end = event
@@ -203,7 +203,8 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
                     "trials": [asdict(t) for t in trials],
                     "scores": [asdict(q) for q in found.score_qualities()],
                     "conclusion": None if conclusion is None else asdict(conclusion),
-                }
+                },
+                found.spec.of_kind.units,
             )
         show_trials(trials, found.spec)
         show_study(found, conclusion)

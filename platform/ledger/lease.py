@@ -67,6 +67,12 @@ class Holder:
         """Whether this machine can tell that the process has ended."""
         return bool(self.machine) and self.machine == machine() and started(self.process) != self.started
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """For programs: its number and host, and since when it holds the lease, in ISO format."""
+        since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
+        return {"process": self.process, "host": self.host, "since": since}
+
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
         return f"process {self.process} on {self.host} since {since}"

@@ -12,6 +12,14 @@ from ...trainables.ldos.acsd import Variant
 from ..ledger.score_quality import ScoreQuality
 
 Score = Literal["kernel-ridge", "acsd"]
+UNITS = {
+    "cutoff": "Å",
+    "kernel_ridge": "1 - R²",
+    "descriptor_cost": "µs a grid point",
+    "descriptor_seconds": "s",
+    "kernel_ridge_seconds": "s",
+    "acsd_seconds": "s",
+}
 TOLERANCE = 1.5  # a score this many times the best is as good as the best
 
 
@@ -89,6 +97,7 @@ class Screen:
             "regret": self.regret,
             "qualities": [asdict(q) for q in self.qualities],
             "folder": str(self.folder),
+            "units": UNITS,
         }
 
 

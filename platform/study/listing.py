@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ...trainables.data.location import name_of
 from ...trainables.errors import InputError, one_line
@@ -16,7 +17,7 @@ class Listed:
 
     ``state`` is that of ``Study.look``, or ``unreadable``; then ``problem`` says why, and there is nothing else.
     ``best`` is the lowest value of a finished trial, of what the study ``minimizes``.  ``holder`` runs it, or ran it
-    when it died; ``last_sign`` is when it gave its last sign of life, in ISO format.
+    when it died; ``held_by`` is the same in fields; ``last_sign`` is when it gave its last sign of life, in ISO format.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Listed:
     holder: str | None = None
     last_sign: str | None = None
     problem: str | None = None
+    held_by: dict[str, Any] | None = None
 
 
 def listed(studies: str | Path = folders.STUDIES, ledger: str | None = None) -> list[Listed]:
@@ -58,5 +60,6 @@ def _listed(name: str, studies: str | Path, ledger: str | None) -> Listed:
         best=None if view.best is None else view.best.value,
         minimizes=study.spec.minimize,
         holder=view.holder if view.state in ("running", "died") else None,
+        held_by=view.held_by if view.state in ("running", "died") else None,
         last_sign=None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
     )

@@ -23,7 +23,8 @@ class View:
     """How a study stands at one moment.
 
     ``state`` is ``running`` if a process holds it, ``stopped`` if nobody does, ``died`` if its process was killed or
-    has given no sign of life for long, and ``ended`` if it has a conclusion.  ``holder`` has it, or had it last.
+    has given no sign of life for long, and ``ended`` if it has a conclusion.  ``holder`` has it, or had it last;
+    ``held_by`` is the same in fields.
     ``age`` is the age of the holder's last heartbeat [s], None if the holder let it go.  ``stop`` is who asked it to
     stop.
     """
@@ -35,6 +36,7 @@ class View:
     trials: list[LedgerTrial]
     conclusion: dict[str, Any] | None
     seconds_left: float | None
+    held_by: dict[str, Any] | None = None
 
     @property
     def best(self) -> LedgerTrial | None:
@@ -103,6 +105,7 @@ class Viewer:
             trials=trials,
             conclusion=conclusion,
             seconds_left=self._seconds_left(trials, sign) if running else None,
+            held_by=None if sign is None or sign.holder is None else sign.holder.fields,
         )
 
     def _seconds_left(self, trials: list[LedgerTrial], sign: Sign | None) -> float | None:

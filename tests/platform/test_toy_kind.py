@@ -80,7 +80,7 @@ def test_the_commands_show_predict_and_check_a_model(by_hand, numbers, tmp_path)
     shown = run("model", "show", by_hand)
     assert shown.startswith("surrogate from study by-hand, dataset numbers\n")
     assert "rate 0.5, epochs 9" in shown
-    (found,) = json.loads(run("model", "predict", by_hand, tmp_path / "three", "--json"))
+    (found,) = json.loads(run("model", "predict", by_hand, tmp_path / "three", "--json"))["predictions"]
     assert found["y"] == Model.open(by_hand).predict(3.0).to_dict()["y"]
     table = run("model", "predict", by_hand, tmp_path / "three", tmp_path / "four")
     assert [name in table for name in ("three", "four", f"{found['y']:.5g}")] == [True] * 3, table

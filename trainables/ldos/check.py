@@ -186,6 +186,12 @@ class LdosCheck:
         """As it is stated in a card."""
         return self.judgement.accuracy
 
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the errors of each snapshot; each row of ``terms`` has its unit beside it."""
+        errors = {"energies": "meV/atom", "spread": "meV/atom", "fermi_level": "meV", "density": "electrons/electron"}
+        return {**errors, "forces": "eV/Å", "dft_forces": "eV/Å"}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {

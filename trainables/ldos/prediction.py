@@ -47,7 +47,9 @@ LABELS = {
 UNITS = {
     "energy": "eV",
     "dos": "1/eV",
+    "dos_std": "1/eV",
     "forces": "eV/Å",
+    "forces_std": "eV/Å",
     "largest_force": "eV/Å",
     "stress": "eV/Å³",
     "temperature": "K",

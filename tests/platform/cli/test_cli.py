@@ -128,7 +128,7 @@ def test_a_study_from_the_command_line_says_what_it_found(workplace):
 def test_study_show_list_and_resume_agree(workplace):
     options = ("--studies", workplace / "studies")
     shown = json.loads(run("study", "show", "quick", "--json", *options).stdout)
-    (listed,) = json.loads(run("study", "list", "--json", *options).stdout)
+    (listed,) = json.loads(run("study", "list", "--json", *options).stdout)["studies"]
     resumed = json.loads(run("study", "resume", "quick", "--json", *options).stdout)
     assert shown["conclusion"] == resumed
     assert listed["best"] == resumed["value"] == min(t["value"] for t in shown["trials"])
@@ -166,7 +166,7 @@ def poscar(workplace):
 
 def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
     model = workplace / "quick.model"
-    (found,) = json.loads(run("model", "predict", model, poscar, "--json").stdout)
+    (found,) = json.loads(run("model", "predict", model, poscar, "--json").stdout)["predictions"]
     assert found["n_electrons"] == 12
     assert len(found["dos"]) == 37
     assert found["fermi_level"] == pytest.approx(7.7, abs=0.5)
@@ -207,7 +207,7 @@ def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar
     ase.io.write(tmp_path / "md.traj", frames)
     model = workplace / "quick.model"
     result = run("model", "predict", model, tmp_path / "md.traj", "--frames", "::2", "--forces", "--json")
-    first, second = json.loads(result.stdout)
+    first, second = json.loads(result.stdout)["predictions"]
     assert [first["structure"], second["structure"]] == [f"{tmp_path / 'md.traj'} {n}/2" for n in (1, 2)]
     assert np.shape(first["forces"]) == np.shape(first["forces_std"]) == (4, 3)
     assert first["free_energy"] != second["free_energy"]
@@ -228,7 +228,10 @@ def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, p
     both = (poscar, tmp_path / "b" / "POSCAR")
     line = refused("model", "predict", model, *both, "--save", "dos.png", "--output", tmp_path)
     assert "two structures are named POSCAR: predict them apart" in line
-    names = [found["structure"] for found in json.loads(run("model", "predict", model, *both, "--json").stdout)]
+    names = [
+        found["structure"]
+        for found in json.loads(run("model", "predict", model, *both, "--json").stdout)["predictions"]
+    ]
     assert names == list(map(str, both))
 
 
@@ -237,7 +240,7 @@ def test_model_predict_keeps_what_was_finished_before_a_failure(workplace, posca
     (tmp_path / "second.xyz.dos.png").mkdir()  # in the way
     options = ("--save", "dos.png", "--output", tmp_path, "--json")
     result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "second.xyz", *options, code=1)
-    (found,) = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)["predictions"]
     assert found["structure"] == str(poscar)
     assert found["files"] == [str(tmp_path / "POSCAR.dos.png")]
     assert "second.xyz.dos.png: cannot be written (Is a directory)" in result.stderr
@@ -291,7 +294,7 @@ def test_data_show_and_check(workplace):
     shown = run("data", "show", workplace / "al4").stdout
     assert "37 energies from -6 to 12 eV, gaussian kernel of 0.5 eV" in shown
     assert len(json.loads(run("data", "show", workplace / "al4", "--json").stdout)["snapshots"]) == 12
-    rows = json.loads(run("data", "check", workplace / "al4", "--json").stdout)
+    rows = json.loads(run("data", "check", workplace / "al4", "--json").stdout)["snapshots"]
     assert max(abs(r["band_energy_error"]) for r in rows) < 1.0
     checked = run("data", "check", workplace / "al4").stdout
     assert "are whole and agree with the DFT" in checked

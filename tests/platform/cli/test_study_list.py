@@ -74,7 +74,7 @@ def test_a_copy_under_another_name_is_not_shown_with_the_values_of_the_first(stu
     shutil.copytree(studies / "kept", studies / "aged")
     change("UPDATE trial_values SET value = 100")(studies / "aged" / "ledger.db")
     result = CliRunner().invoke(cli, ["study", "list", "--json", "--studies", str(studies)])
-    copied, kept = json.loads(result.stdout)
+    copied, kept = json.loads(result.stdout)["studies"]
     assert (copied["name"], copied["state"], copied["best"]) == ("aged", "unreadable", None)
     assert "aged: holds study 'kept'; give the folder that name" in copied["problem"]
     assert kept["best"] == 1 / 64
@@ -88,7 +88,7 @@ def test_a_damaged_or_foreign_ledger_hides_no_other_study(damage, studies):
 
     result = CliRunner().invoke(cli, ["study", "list", "--json", *options])
     assert result.exit_code == 0, result.output
-    broken, kept = json.loads(result.stdout)
+    broken, kept = json.loads(result.stdout)["studies"]
     assert (broken["name"], broken["state"], broken["trials"]) == ("aged", "unreadable", None)
     assert broken["problem"]
     assert "\n" not in broken["problem"]

@@ -131,7 +131,7 @@ def test_who_may_only_read_lists_and_shows_but_does_not_hold(database, postgresq
         connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
         connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest"))
     guest = re.sub(r"//.*@", "//guest:guest@", database)
-    (row,) = json.loads(run("study", "list", "--json", url=guest).stdout)
+    (row,) = json.loads(run("study", "list", "--json", url=guest).stdout)["studies"]
     assert (row["state"], row["trials"]) == ("ended", 3)
     found = Study.open("kept", tmp_path, guest)
     with pytest.raises(Held, match=r"cannot be written .permission denied for table dftune_leases"):

@@ -28,7 +28,7 @@ def test_a_list_says_who_runs_what_and_since_when_nothing_was_heard(where, quick
     with Runner(where) as runner:
         while len(runner.study.trials()) < 3:
             time.sleep(0.05)
-        (row,) = json.loads(run("study", "list", "--json", *options(where), url=where[1]).stdout)
+        (row,) = json.loads(run("study", "list", "--json", *options(where), url=where[1]).stdout)["studies"]
         assert (row["name"], row["state"], row["method"], row["minimizes"]) == (
             "kept",
             "running",
@@ -42,7 +42,7 @@ def test_a_list_says_who_runs_what_and_since_when_nothing_was_heard(where, quick
         assert re.search(
             r"^kept +running +random +nowhere +\d+ +0\.\d+ +validation_loss +process \d+ on .* s ago$", table, re.M
         )
-    (row,) = json.loads(run("study", "list", "--json", *options(where), url=where[1]).stdout)
+    (row,) = json.loads(run("study", "list", "--json", *options(where), url=where[1]).stdout)["studies"]
     assert (row["state"], row["holder"]) == ("stopped", None)
     assert row["last_sign"] is not None
 

@@ -23,5 +23,5 @@ SCORES: dict[str, Score] = {
     "rfr": Score(_from("rfr"), 900, "random-feature readout, -log E", about="random-feature readout"),
     "naswot": Score(_from("naswot"), 256, "NASWOT, S'", direction="learnt", about="NASWOT"),
     "first_width": Score(_from("first_width"), 1, "width of the first layer", trivial=True),
-    "n_parameters": Score(_from("n_parameters"), 1, "log(number of parameters)", trivial=True),
+    "n_parameters": Score(_from("n_parameters"), 1, "number of parameters", trivial=True),
 }

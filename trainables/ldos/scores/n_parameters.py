@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..config import SurrogateConfig
 from ..network import n_parameters as count
 from ..training_data import MiniBatch
 
 
 def n_parameters(configs: Sequence[SurrogateConfig], batch: MiniBatch, seed: int) -> list[float]:
-    """Logarithm of the number of weights and biases of each config."""
+    """Number of weights and biases of each config."""
     sizes = batch.descriptors.shape[1], batch.ldos.shape[1]
-    return [float(np.log(count(config, *sizes))) for config in configs]
+    return [float(count(config, *sizes)) for config in configs]
