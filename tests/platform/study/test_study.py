@@ -269,10 +269,10 @@ def test_studies_of_other_descriptors_in_one_process_do_not_share_their_data(end
 
 
 def test_a_healthy_trial_is_waited_for_however_many_others_failed(local_ray, toy, numbers, tmp_path):
-    # Three fail in their first epochs while the fourth, in the other slot, still learns: for six seconds.
+    # Three fail in their second epochs while the fourth, in the other slot, still learns: for six seconds.
     study = Study(
-        "slow", numbers, studies=tmp_path, method="grid", initializations=1, seed=3, config={"pause": 1.0, "epochs": 6},
-        space={"rate": {"type": "choice", "values": [1e200, 2e200, 3e200, 0.5]}},
+        "slow", numbers, studies=tmp_path, method="grid", initializations=1, seed=3,
+        config={"pause": 0.4, "epochs": 16}, space={"rate": {"type": "choice", "values": [1e200, 2e200, 3e200, 0.5]}},
     )  # fmt: skip
     study.run()
     assert study.trials()[study.conclusion().trial].config == {"rate": 0.5}
