@@ -34,12 +34,21 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 MARKS = {"local_ray": "ray", "head": "ray", "shared": "slow"}
 
 # The longest files on Ray, begun first so that the processes of pytest end at about the same time.
-LONG = ("test_study.py", "test_driver.py", "test_comparison.py", "test_methods.py", "test_remote_ledger.py")
+LONG = (
+    "test_study.py",
+    "test_schedulers.py",
+    "test_cluster.py",
+    "test_comparison.py",
+    "test_driver.py",
+    "test_endpoint.py",
+    "test_toy_kind.py",
+    "test_submission.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     for item in items:
         for name in MARKS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKS[name])
@@ -105,7 +114,7 @@ def described(al4, local_ray) -> "Dataset":
     from dftune import BispectrumSettings
     from dftune.cluster.descriptors.descriptors import compute_descriptors
 
-    compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4)).close()
+    compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4), actors=1).close()
     return al4
 
 

@@ -55,13 +55,13 @@ def test_actors_compute_what_lammps_gives_in_the_object_store_and_in_the_dataset
 
 
 def test_finished_snapshots_are_not_computed_again_and_damaged_ones_are(fresh_al4):
-    compute_descriptors(fresh_al4, CHEAP).close()
+    compute_descriptors(fresh_al4, CHEAP, actors=1).close()
     before = {s.id: descriptor_path(fresh_al4.path, CHEAP, s.id).stat().st_mtime_ns for s in fresh_al4.snapshots}
     descriptor_path(fresh_al4.path, CHEAP, "003").unlink()
     cut = descriptor_path(fresh_al4.path, CHEAP, "007")
     cut.write_bytes(cut.read_bytes()[:1000])
     assert [s.id for s in fresh_al4.without_descriptors(CHEAP)] == ["003", "007"]
-    compute_descriptors(fresh_al4, CHEAP).close()
+    compute_descriptors(fresh_al4, CHEAP, actors=1).close()
     after = {s.id: descriptor_path(fresh_al4.path, CHEAP, s.id).stat().st_mtime_ns for s in fresh_al4.snapshots}
     assert {i for i in before if before[i] != after[i]} == {"003", "007"}
     assert fresh_al4.without_descriptors(CHEAP) == []
@@ -96,7 +96,7 @@ def test_a_computation_that_is_stopped_gives_its_cpus_back_and_can_be_repeated(f
             raise Stopped
 
     with pytest.raises(Stopped):
-        compute_descriptors(fresh_al4, CHEAP, progress=stop)
+        compute_descriptors(fresh_al4, CHEAP, actors=1, progress=stop)
     assert len(fresh_al4.without_descriptors(CHEAP)) in range(1, 11)
     compute_descriptors(fresh_al4, CHEAP).close()
     assert fresh_al4.without_descriptors(CHEAP) == []
@@ -105,7 +105,7 @@ def test_a_computation_that_is_stopped_gives_its_cpus_back_and_can_be_repeated(f
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(fresh_al4):
     (fresh_al4.path / "descriptors").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written") as error:
-        compute_descriptors(fresh_al4, CHEAP)
+        compute_descriptors(fresh_al4, CHEAP, actors=1)
     assert "\n" not in str(error.value)
     assert str(fresh_al4.path) in str(error.value)
 
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(fresh_al4):
 @pytest.fixture(scope="module")
 def published(al4, local_ray):
     """The dataset with cheap descriptors, in the object store."""
-    shards = compute_descriptors(al4, CHEAP, keep=True)
+    shards = compute_descriptors(al4, CHEAP, actors=1, keep=True)
     yield publish(al4, CHEAP, shards)
     shards.close()
 

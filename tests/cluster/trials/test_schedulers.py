@@ -143,6 +143,7 @@ DIRECTIONS = {"naswot": "learnt", "rfr": "published"}
 METHODS = {**SEARCHERS, **scored_methods(DIRECTIONS)}
 # Median stopping asks of a method no more than ASHA does, and HyperBand the same of many: those pairs are slow tests.
 QUICK = {"asha": METHODS, "median": ("random", "oat"), "hyperband": ("random", "oat", "direct", "optuna+rfr")}
+AT_ONCE = ("random", "oat", "direct")  # two trials at once with ASHA, as all with HyperBand; a process takes 2 s
 PAIRS = [
     pytest.param(name, scheduler, marks=[] if name in QUICK[scheduler] else pytest.mark.slow)
     for name in METHODS
@@ -156,7 +157,10 @@ def test_every_scheduler_combines_with_every_method(name, scheduler, tmp_path):
     method = METHODS[name]
     more = {"direction": DIRECTIONS[method.score], "scorer": scorer, "seen": seen} if method.score else {}
     method = method.build(SearchTask(SPACE, 0, **more), method.options(**OPTIONS.get(name, {})))
-    found = fit(method, SCHEDULERS[scheduler](), tmp_path, pauses=PAUSES.get(scheduler, ()), max_trials=10)
+    found = fit(
+        method, SCHEDULERS[scheduler](), tmp_path, pauses=PAUSES.get(scheduler, ()), max_trials=10,
+        concurrent=2 if scheduler == "hyperband" or (scheduler == "asha" and name in AT_ONCE) else 1,
+    )  # fmt: skip
     assert len(found.ends) >= 8
     if scheduler != "median":  # which stops none before three have gone further
         assert found.stopped
@@ -175,7 +179,7 @@ def test_trials_that_fail_are_not_stopped_and_stop_nothing(scheduler, tmp_path):
     endings = {0: "failure", 1: "error", 5: "failure"}
     found = fit(
         RandomSearch(SPACE, 0), SCHEDULERS[scheduler](), tmp_path, pauses=PAUSES.get(scheduler, ()), max_trials=8,
-        ending=lambda trial: endings.get(trial, ""),
+        ending=lambda trial: endings.get(trial, ""), concurrent=2 if scheduler == "hyperband" else 1,
     )  # fmt: skip
     for trial, end in found.ends.items():
         assert (end.failure is not None) == (trial in endings and trial not in found.stopped)
