@@ -19,12 +19,14 @@ from ..trainables.errors import one_line
 from .processes import KEEP_ENVIRONMENT, MARK, end_left_over, mark, mark_folder
 
 PATIENCE = 300  # seconds for each process of Ray to start: on a busy machine a minute is common
-# In the environment while Ray starts, so that its processes have it, and nothing that is started later.
-ENVIRONMENT = {
-    KEEP_ENVIRONMENT: "1",
+PATIENT = {  # limits of Ray's that a busy machine passes, in the environment of its processes
     "RAY_gcs_server_port_wait_time_s": str(PATIENCE),
     "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
     "RAY_worker_register_timeout_seconds": str(PATIENCE),
+}
+# In the environment while Ray starts, so that its processes have it, and nothing that is started later.
+ENVIRONMENT = PATIENT | {
+    KEEP_ENVIRONMENT: "1",
     "RAY_raylet_start_wait_time_s": "1",  # each time that we ask for it
     "RAY_gcs_rpc_server_connect_timeout_s": str(PATIENCE),
     "RAY_py_gcs_connect_timeout_s": str(PATIENCE),

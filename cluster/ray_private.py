@@ -4,7 +4,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def small_node(patience: float) -> Iterator[None]:
     """
     from ray._private import node, ray_constants, services
 
-    start, find, raylets = services.start_ray_process, services.get_node, []
+    start, raylets = services.start_ray_process, []
 
     def start_process(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         if kind != ray_constants.PROCESS_TYPE_RAYLET:
@@ -49,6 +49,25 @@ def small_node(patience: float) -> Iterator[None]:
         info = start(_with_stand_ins(command), kind, *arguments, **options)
         raylets.append(info.process)
         return info
+
+    def start_no_dashboard(self: Any, **options: Any) -> None:
+        self._webui_url = ""
+
+    with ExitStack() as inside:
+        for owner, name, value in (
+            (ray_constants, "ENABLE_RAY_CLUSTER", False),  # as on macOS: the address of the node is 127.0.0.1
+            (services, "start_ray_process", start_process),
+            (services, "get_node", _patient(services.get_node, patience, raylets)),
+            (node.Node, "start_api_server", start_no_dashboard),
+            (node.Node, "start_monitor", lambda self: None),
+            (node.Node, "start_log_monitor", lambda self: None),
+        ):
+            inside.enter_context(_in_place_of(owner, name, value))
+        yield
+
+
+def _patient(find: Callable[[str, str], Any], patience: float, raylets: Sequence[Any] = ()) -> Any:
+    """Ray's search for its own node, which waits so long [s], as long as its raylets run."""
 
     def find_node(address: str, identity: str) -> Any:
         end = time.monotonic() + patience
@@ -62,20 +81,24 @@ def small_node(patience: float) -> Iterator[None]:
                     raise OSError(f"its raylet was not ready within {patience:g} s") from error
             time.sleep(0.1)
 
-    def start_no_dashboard(self: Any, **options: Any) -> None:
-        self._webui_url = ""
+    return find_node
 
-    with ExitStack() as inside:
-        for owner, name, value in (
-            (ray_constants, "ENABLE_RAY_CLUSTER", False),  # as on macOS: the address of the node is 127.0.0.1
-            (services, "start_ray_process", start_process),
-            (services, "get_node", find_node),
-            (node.Node, "start_api_server", start_no_dashboard),
-            (node.Node, "start_monitor", lambda self: None),
-            (node.Node, "start_log_monitor", lambda self: None),
-        ):
-            inside.enter_context(_in_place_of(owner, name, value))
-        yield
+
+def ray_command(patience: float) -> None:
+    """The command ``ray``, as which this process was called; but for ``ray start`` on a busy machine.
+
+    Without the server of Ray's client: nobody asks it, no option switches it off, and where it does not start within
+    30 s it takes the head with it.
+
+    Args:
+        patience: how long to wait for the raylet [s]; Ray itself gives up after 30.
+    """
+    from ray._private import node, services
+    from ray.scripts.scripts import main
+
+    node.Node.start_ray_client_server = lambda self: None
+    services.get_node = _patient(services.get_node, patience)
+    main()
 
 
 def _with_stand_ins(command: list[str]) -> list[str]:

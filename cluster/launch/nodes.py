@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from ..connection import SETTINGS
+from ..embedded import PATIENT
 
 
 def matching(pattern: str, meaning: str) -> AfterValidator:
@@ -49,7 +50,7 @@ class Nodes(BaseModel):
 
 def settings() -> dict[str, str]:
     """Environment that every node of Ray must have been started with, as an embedded Ray is."""
-    return dict(SETTINGS)
+    return SETTINGS | PATIENT
 
 
 def assignments(values: dict[str, str]) -> str:

@@ -23,7 +23,7 @@ class SlurmJob(Nodes):
     # Ray's sockets lie below it, and the name of a socket ends after 107 bytes.
     scratch: Annotated[AbsolutePath, Field(max_length=30)] = Field(default="/tmp", description="node-local folder")
     port: int | None = Field(
-        default=None, ge=1024, le=65533, description="first of three ports on the head; default of the job's number"
+        default=None, ge=1024, le=65533, description="first of two ports on the head; default of the job's number"
     )
     wait: int = Field(default=300, ge=10, le=7200, description="time for all nodes to join [s]")
 
@@ -94,7 +94,7 @@ shift 2
 trap : TERM
 trap 'over=1; [ -z "$ray" ] || kill -TERM "$ray"' USR1
 mkdir -m 700 -- "$temp" || exit 1
-"${bin}ray" start --block --temp-dir="$temp" "$@" &
+"${bin}python" -P -m dftune.cluster.launch.ray_node start --block --temp-dir="$temp" "$@" &
 ray=$!
 [ -z "$over" ] || kill -TERM "$ray"
 while wait "$ray"; code=$?; kill -0 "$ray" 2>/dev/null; do :; done
@@ -163,7 +163,7 @@ ip=$("${bin}python" -c 'import ray; print(ray.util.get_node_ip_address())') || g
 address="$ip:$port"
 
 say "starting Ray at $address: $n_nodes nodes, the head on $head"
-start_node "$head" --head --node-ip-address="$ip" --port="$port" --ray-client-server-port=$((port + 2)) \
+start_node "$head" --head --node-ip-address="$ip" --port="$port" \
     --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1))
 deadline=$((SECONDS + patience))
 until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
+import pytest
 import ray
+from ray._private import node, ray_constants, services, worker
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
@@ -44,6 +46,63 @@ def test_a_token_that_was_read_is_read_anew(tmp_path):
         [sys.executable, "-c", TOKENS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert out.stdout.split() == ["a", "a", "a", "b"]  # Ray keeps the first until it is told to forget it
+
+
+def test_what_a_small_node_leaves_out_ray_still_starts_by_these_names():
+    starting = inspect.getsource(node.Node.start_head_processes) + inspect.getsource(node.Node.start_ray_processes)
+    for name in ("start_api_server", "start_monitor", "start_log_monitor", "start_ray_client_server"):
+        assert f"self.{name}(" in starting
+    raylet = inspect.getsource(services.start_raylet)
+    for part in ("start_ray_process(", '"--session_dir={', '"--node_id={', '"--dashboard_agent_command={}"'):
+        assert part in raylet
+    assert '"--runtime_env_agent_command={}"' in raylet
+    assert "services.get_node(" in inspect.getsource(node.Node.__init__)
+    assert "if not ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
+
+
+def test_inside_a_small_node_the_address_is_loopback_and_after_it_all_is_as_before():
+    before = services.start_ray_process, services.get_node, node.Node.start_monitor
+    with ray_private.small_node(patience=1):
+        assert services.start_ray_process is not before[0]
+        assert ray_constants.ENABLE_RAY_CLUSTER is False
+    assert (services.start_ray_process, services.get_node, node.Node.start_monitor) == before
+    assert ray_constants.ENABLE_RAY_CLUSTER is True
+
+
+def test_a_node_that_is_slow_to_come_is_waited_for():
+    answers = iter([RuntimeError("not there yet"), RuntimeError("not there yet"), {"node_manager_port": 1}])
+
+    def find(address, identity):
+        if isinstance(answer := next(answers), RuntimeError):
+            raise answer
+        return answer
+
+    assert ray_private._patient(find, patience=60)("address", "node") == {"node_manager_port": 1}
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    answers = iter([RuntimeError("not there yet")])
+    with pytest.raises(OSError, match="its raylet ended"):
+        ray_private._patient(find, patience=60, raylets=[ended])("address", "node")
+
+
+def test_words_of_ray_are_given_to_whoever_asks_for_them():
+    said = []
+    with ray_private.words_to(said.append):
+        worker.print_to_stdstream({"lines": ["a", "b"], "pid": "raylet"}, ignore_prefix=False)
+    assert said == ["a\nb"]
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
+
+
+@pytest.mark.ray  # it imports Ray Serve, and that takes seconds
+def test_a_replica_of_ray_serve_listens_on_loopback(monkeypatch):
+    from ray.serve._private import replica
+
+    asked = []
+    monkeypatch.setattr(replica, "add_port_to_grpc_server", lambda server, address: asked.append(address))
+    ray_private.replica_on_loopback()
+    replica.add_port_to_grpc_server(None, "[::]:0")
+    assert asked == ["127.0.0.1:0"]
+    assert 'add_port_to_grpc_server(self._server, "[::]:0")' in inspect.getsource(replica)
 
 
 def test_inside_deaths_by_memory_ray_tune_catches_what_its_memory_monitor_raises():

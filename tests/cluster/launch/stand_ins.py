@@ -17,6 +17,7 @@ SCONTROL = """#!/bin/bash
 PYTHON = f"""#!/bin/bash
 case "$1 $2" in
     "-c import ray"*) echo 127.0.0.1 ;;
+    "-P -m") shift 3; exec "${{0%python}}ray" "$@" ;;
     "-P -") until (($(wc -l <"$HOME/ray") >= $4)); do sleep 0.05; done ;;
     *) exec {sys.executable} "$@" ;;
 esac

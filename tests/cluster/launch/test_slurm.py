@@ -176,6 +176,15 @@ def test_slurm_scripts_are_sound_bash(name, tmp_path):
         assert found.returncode == 0, found.stdout
 
 
+def test_a_head_on_slurm_starts_no_server_for_rays_client(stand_ins):
+    code, _ = ended(submit(stand_ins, job(stand_ins, nodes=1)))
+    (head,) = log(stand_ins / "ray")
+    assert code == 0
+    assert head["argv"][1:3] == ["start", "--block"]
+    assert [word for word in head["argv"] if "client" in word] == []
+    assert head["RAY_agent_register_timeout_ms"] == "300000"
+
+
 def test_slurm_is_asked_for_what_was_chosen():
     def asked(launch):
         lines = slurm_script(launch).splitlines()
@@ -253,7 +262,7 @@ def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it
         urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=600)
     running.send_signal(signal.SIGTERM)
     code, output = ended(running)
-    assert code == 1, (said, output)
+    assert code == 130, (said, output)
     assert "finished trials are kept" in output
     assert left_behind(home) == []
 
