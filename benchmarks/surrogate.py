@@ -25,10 +25,12 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.ldos.accuracy import spread_factor
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.check import check_terms, summary
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
+from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 
@@ -45,10 +47,12 @@ def trained_on(dataset: Dataset, settings: BispectrumSettings, config: Surrogate
     torch.set_num_threads(os.cpu_count() or 1)
     data = read_training_data(dataset, settings)
     found = train(config, data, seeds=range(5))
-    test = read_split(dataset, settings, "test")
-    accuracy = judge(found.network, data.scaling, data.energy_grid, test).accuracy
+    surrogate = found.network, data.scaling, data.energy_grid
+    factor = spread_factor(judge(*surrogate, data.validation).errors)
+    accuracy = judge(*surrogate, read_split(dataset, settings, "test"), factor=factor).accuracy
     card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
-    return Model.assemble(card, found.network.arrays() | data.scaling.tensors())
+    near = Neighbours.fit(data).tensors()
+    return Model.assemble(card, found.network.arrays() | data.scaling.tensors() | near)
 
 
 def egg_box(model: Model, dataset: Dataset) -> dict[str, float]:

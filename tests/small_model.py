@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 from dftune import BispectrumSettings, Model
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
+from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
@@ -21,9 +24,11 @@ def small_model(dataset: Dataset) -> Model:
         ]
 
     training, grid = data_of("train"), dataset.info.energy_grid
-    data = TrainingData(training, data_of("validation")[:1], grid, Scaling.fit(training))
+    validation = data_of("validation")
+    data = TrainingData(training, validation[:1], grid, Scaling.fit(training))
     config = SurrogateConfig(n_layers=2, width=48, activation="silu", epochs=12, batch_size=128, learning_rate=2e-3)
     trained = train(config, data, seeds=[1, 2])
     accuracy = judge(trained.network, data.scaling, grid, data_of("test")).accuracy
     card = card_for("by hand", config, [1, 2], dataset, settings, accuracy)
-    return Model.assemble(card, trained.network.arrays() | data.scaling.tensors())
+    near = Neighbours.fit(replace(data, validation=validation))
+    return Model.assemble(card, trained.network.arrays() | data.scaling.tensors() | near.tensors())

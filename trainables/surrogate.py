@@ -64,6 +64,11 @@ class Prediction(Protocol):
         """Reasons to trust the numbers less, a sentence each."""
         return []
 
+    @property
+    def outside_training(self) -> list[str]:
+        """Those of the warnings that say that the structure is unlike those of the training."""
+        return []
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         ...
@@ -152,6 +157,11 @@ class Surrogate(Protocol):
         return ()
 
     @property
+    def of_tables(self) -> tuple[str, ...]:
+        """What its users should know of a table of its predictions, a line each."""
+        return ()
+
+    @property
     def refuses_energies(self) -> str | None:
         """Why it is no ASE calculator.
 
@@ -178,6 +188,13 @@ class Surrogate(Protocol):
             InputError: a structure that cannot be predicted, or an impossible wish.
         """
         ...
+
+    def held(self, job: Any, structure: Any) -> dict[str, Any] | None:
+        """What to ask of a structure so that its energy has no step against that of a job on the same atoms.
+
+        A grid, for instance, that would else follow the cell.  None: it cannot be held for this structure.
+        """
+        return {}
 
     def read(self, path: Path, frames: str = "-1") -> list[Any]:
         """The structures of a file.

@@ -98,6 +98,14 @@ def model_show(model: Path, as_json: bool) -> None:
     help="Also predict forces and their spread, which takes as long as four energies for each network.",
 )
 @click.option(
+    "--grid",
+    type=click.IntRange(min=1),
+    nargs=3,
+    metavar="NX NY NZ",
+    help="Points along the cell vectors; give it to compare cells, as for an equation of state.  "
+    "[default: no coarser than in the training]",
+)
+@click.option(
     "--save",
     "names",
     multiple=True,
@@ -121,6 +129,7 @@ def model_predict(
     form: str | None,
     types: str | None,
     forces: bool,
+    grid: tuple[int, int, int] | None,
     names: tuple[str, ...],
     output: Path,
     as_json: bool,
@@ -146,11 +155,12 @@ def model_predict(
         if name not in opened.surrogate.files:
             offered = ", ".join(opened.surrogate.files) or "nothing"
             raise ModelError(f"this model writes no '{name}'; it writes {offered}")
-    wishes = {"temperature": temperature} if temperature is not None else {}
+    given = {"temperature": temperature, "forces": forces or None, "grid": grid}
+    wishes = {name: wish for name, wish in given.items() if wish is not None}
     how: dict[str, Any] = {} if form is None else {"format": form}
     if types is not None:
         how["types"] = [part.strip() for part in types.split(",")]
-    asked = _prepared(opened, structures, frames, wishes | ({"forces": True} if forces else {}), how)
+    asked = _prepared(opened, structures, frames, wishes, how)
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
         raise InputError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
@@ -175,7 +185,7 @@ def model_predict(
                 break
             found.append(_Found.of(one.name, prediction, files))
     _print_found(found, opened.kind.units if as_json else None)
-    for note in opened.surrogate.notes:
+    for note in (*opened.surrogate.notes, *(opened.surrogate.of_tables if len(found) > 1 else ())):
         echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
         raise failed

@@ -30,6 +30,7 @@ def _answer() -> type[Answer]:
         for f in fields(Prediction)
         if f.name not in LEFT_OUT
     }
+    found["expected_errors"] = (str, Field(description="what the distance from the training says of the errors"))
     found["warnings"] = (list[str], Field(description="reasons to trust the numbers less"))
     return create_model("PredictAnswer", __base__=Answer, __doc__="What is predicted of a structure.", **found)
 

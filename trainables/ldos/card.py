@@ -13,6 +13,7 @@ from ..descriptors.settings import BispectrumSettings
 from ..kind import Card
 from .accuracy import Accuracy
 from .config import SurrogateConfig
+from .ranges import TrainingRanges
 
 
 class LdosCard(Card):
@@ -25,6 +26,9 @@ class LdosCard(Card):
     grid_spacing: float = Field(gt=0, description="largest distance of grid points in training [Å]")
     temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
     accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
+    ranges: TrainingRanges | None = Field(
+        default=None, description="of the training; None: not known, of early versions"
+    )
 
     @property
     def subject(self) -> str:
@@ -40,6 +44,7 @@ class LdosCard(Card):
                 f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV; {grid.rule} rule"
             ),
             "temperature": f"{self.temperature:.1f} K",
+            "cells": "ranges of the training are not known" if self.ranges is None else str(self.ranges),
         }
 
 
@@ -68,4 +73,5 @@ def card_for(
         grid_spacing=max(float((np.linalg.norm(s.cell, axis=1) / s.grid).max()) for s in train),
         temperature=float(np.mean([s.temperature for s in train])),
         accuracy=accuracy,
+        ranges=TrainingRanges.of(train),
     )

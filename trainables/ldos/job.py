@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -15,6 +15,7 @@ from ..errors import InputError, ModelError
 from ..kind import Tell, quiet
 from .card import LdosCard
 from .files import ldos_of, write_files
+from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces, predict
 from .prediction import Prediction, density_batches, ldos_batches
@@ -25,7 +26,8 @@ from .training_data import Scaling
 class LdosJob:
     """A structure that ``LdosSurrogate.prepare`` has checked, and what is asked of it.
 
-    card, network, scaling: of the surrogate.  grid: numbers of points along the cell vectors.  temperature: τ [K].
+    card, network, scaling, neighbours: of the surrogate.  grid: numbers of points along the cell vectors.
+    temperature: τ [K].
     forces: ``none``; ``mean``, those of the mean free energy; ``spread``, with their standard deviations.
     stress: also the stress.
     """
@@ -33,6 +35,7 @@ class LdosJob:
     card: LdosCard
     network: Network
     scaling: Scaling
+    neighbours: Neighbours | None
     atoms: ase.Atoms
     grid: tuple[int, int, int]
     temperature: float
@@ -62,9 +65,10 @@ class LdosJob:
             ModelError: too coarse a grid, too hot, or a predicted DOS that cannot hold the electrons.
         """
         try:
-            return predict(
+            found = predict(
                 self.network,
                 self.scaling,
+                neighbours=self.neighbours,
                 descriptors=self.card.descriptors,
                 energy_grid=self.card.energy_grid,
                 dft=self.card.dft,
@@ -84,6 +88,7 @@ class LdosJob:
             raise
         except ValueError as error:  # what the physics says of a DOS or a grid that will not do
             raise ModelError(str(error)) from error
+        return replace(found, accuracy=self.card.accuracy, unlike=self._unlike(found.ewald_energy))
 
     def save(
         self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet
@@ -111,6 +116,12 @@ class LdosJob:
         ldos = self.empty_ldos()
         self.run(ldos=ldos, cpus=cpus, progress=progress)
         return ldos_batches(ldos)
+
+    def _unlike(self, ewald: float | None) -> tuple[str, ...]:
+        """In which respects the cell is unlike those of the training."""
+        if self.card.ranges is None:
+            return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
+        return tuple(self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald))
 
     @property
     def _ldos_shape(self) -> tuple[int, ...]:

@@ -45,8 +45,22 @@ class Judgement:
         return [folder / "dos.png"]
 
 
-def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Iterable[SnapshotData]) -> Judgement:
-    """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk."""
+def judge(
+    network: Network,
+    scaling: Scaling,
+    grid: EnergyGrid,
+    snapshots: Iterable[SnapshotData],
+    *,
+    factor: float | None = None,
+) -> Judgement:
+    """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk.
+
+    Args:
+        network, scaling: as trained.
+        grid: energies of the LDOS.
+        snapshots: with the reference.
+        factor: ``spread_factor`` of the validation snapshots, where it is known.
+    """
     errors, curves, seen = [], [], list[Shard]()
     for data in snapshots:
         snapshot, count = data.snapshot, sum(map(len, data.ldos))
@@ -64,4 +78,4 @@ def judge(network: Network, scaling: Scaling, grid: EnergyGrid, snapshots: Itera
         errors.append(
             snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
         )
-    return Judgement(summarize(errors, total_variance(seen)), errors, curves, grid.energy)
+    return Judgement(summarize(errors, total_variance(seen), factor), errors, curves, grid.energy)

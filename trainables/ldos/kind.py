@@ -1,7 +1,7 @@
 """The LDOS kind of surrogates: descriptors of a grid point to its local density of states (Fiedler et al. 2022)."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,10 @@ class LdosKind(Kind):
         "energy_grid.spacing": "eV",
         "energy_grid.width": "eV",
         "density_cutoff": "eV",
+        "volume_per_atom": "Å³",
+        "number_density": "1/Å³",
+        "edges": "Å",
+        "angles": "°",
         "core_charges": "radius in Å, density in 1/Å³",
         "by_group": "meV/atom",
         "species": "valence electrons",
@@ -162,9 +166,10 @@ class LdosKind(Kind):
         for_ranking: bool = False,
     ) -> "Trained":
         """As ``training.train``; reports are those of ``EpochReport``."""
+        from .neighbours import Neighbours
         from .training import train
 
-        return train(
+        found = train(
             config,
             data,
             seeds=seeds,
@@ -175,12 +180,16 @@ class LdosKind(Kind):
             checkpoint=checkpoint,
             checkpoint_epochs=checkpoint_epochs,
         )
+        return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
-        """As ``judgement.judge``."""
+        """As ``judgement.judge``; the validation snapshots say how much smaller the spread is than the error."""
+        from .accuracy import spread_factor
         from .judgement import judge
 
-        return judge(trained.network, trained.scaling, data.energy_grid, test)
+        surrogate = trained.network, trained.scaling, data.energy_grid
+        factor = spread_factor(judge(*surrogate, data.validation).errors)
+        return judge(*surrogate, test, factor=factor)
 
     def card(
         self,
@@ -197,8 +206,9 @@ class LdosKind(Kind):
         return card_for(study, config, seeds, data, settings, accuracy)
 
     def tensors(self, trained: "Trained") -> dict[str, NDArray[Any]]:
-        """Weights of the networks, and the scaling under ``scaling.NAME``."""
-        return trained.network.arrays() | trained.scaling.tensors()
+        """Weights of the networks, the scaling under ``scaling.NAME``, and ``neighbours.NAME``."""
+        near = {} if trained.neighbours is None else trained.neighbours.tensors()
+        return trained.network.arrays() | trained.scaling.tensors() | near
 
     def surrogate(self, card: Any, tensors: dict[str, NDArray[Any]]) -> "LdosSurrogate":
         """As ``LdosSurrogate.assemble``."""

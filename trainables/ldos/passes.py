@@ -41,6 +41,7 @@ from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere, fractional
 from ..physics.smearing import fermi_dirac
 from .inference import predict_ldos, pull_back
+from .neighbours import Neighbours
 from .network import Network
 from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
 from .training_data import Scaling
@@ -56,6 +57,7 @@ def predict(
     network: Network,
     scaling: Scaling,
     *,
+    neighbours: Neighbours | None = None,
     descriptors: BispectrumSettings,
     energy_grid: EnergyGrid,
     dft: KohnSham | None,
@@ -75,6 +77,7 @@ def predict(
 
     Args:
         network, scaling: as trained, T initialisations.
+        neighbours: points of the training; None where they are not known.
         descriptors: of the grid points.
         energy_grid: of the LDOS.
         dft: what the free energy needs besides the LDOS; None where it is not known, and then there are no forces.
@@ -100,6 +103,7 @@ def predict(
     with _Run(
         network,
         scaling,
+        neighbours,
         descriptors,
         energy_grid,
         dft,
@@ -130,6 +134,8 @@ def predict(
         gap=gap(run.dos.mean(axis=0), run.quadrature.energy, fermi_level=means["fermi_level"]),
         outside=run.n_outside / run.n_points,
         furthest=run.furthest,
+        distance=None if neighbours is None else math.sqrt(run.squares / run.n_points) / neighbours.usual,
+        usual_distance=None if neighbours is None else neighbours.largest,
         top_occupation=run.top_occupation,
         energy=run.quadrature.energy,
         dos=run.dos.mean(axis=0),
@@ -149,6 +155,7 @@ class _Run:
 
     network: Network
     scaling: Scaling
+    neighbours: Neighbours | None
     settings: BispectrumSettings
     energy_grid: EnergyGrid
     dft: KohnSham | None
@@ -170,7 +177,7 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.dos = np.zeros((n_initializations, self.energy_grid.n_energy))
         self.density = np.empty((n_initializations, *self.grid))
-        self.n_outside, self.furthest = 0, 0.0
+        self.n_outside, self.furthest, self.squares = 0, 0.0, 0.0
         self.energies: list[Energies] = []
         self._kept: dict[tuple[float, float, float], Float32] = {}  # by the slab's origin
         self._pool = ThreadPoolExecutor(self.cpus)
@@ -234,6 +241,8 @@ class _Run:
                 beyond = self.scaling.beyond(values)
                 self.n_outside += int(np.count_nonzero(beyond))
                 self.furthest = max(self.furthest, float(beyond.max()))
+                if self.neighbours is not None:
+                    self.squares += float(self.neighbours.squares(self.scaling.descriptors(values)).sum())
                 self.dos += self._ldos(slab, values).sum(axis=1, dtype=np.float64) * (self.volume / self.n_points)
             done += len(values)
             self.progress("descriptors", done, self.n_points)

@@ -10,6 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.shards import to_batches
+from .accuracy import Accuracy
+from .prediction_grid import spacing_of
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -21,6 +23,8 @@ NO_STATES = 0.01  # of the largest DOS: less than this around the Fermi level is
 # Standard deviations beyond the range of the training from where on a prediction carries a warning.  Trained on 18
 # cells of 4 aluminium atoms: beyond, errors were 29 meV/atom and more in six cells of six; within, at most 13 in nine.
 FAR = 0.4
+NEAR = 1.25  # times the median distance of the validation snapshots: up to it errors are like those of the test set
+UNKNOWN = 2.0  # times as far as the furthest validation snapshot: beyond, nothing is known of the errors
 
 # Terms by their name in ``FreeEnergy`` and in ``Prediction``.
 TERMS = {
@@ -58,12 +62,15 @@ UNITS = {
     "gap": "eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
-LEFT_OUT = ("density", "symbols", "cell")  # of JSON
+LEFT_OUT = ("density", "symbols", "cell", "unlike")  # of JSON
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the surrogate says of a structure: means over T initialisations, ``std`` their standard deviations.
+
+    The standard deviation, printed after ±, is the spread of T trainings and no error bar: what all of them miss is not
+    in it.  ``accuracy`` has the error on test snapshots, and by how much the spread was smaller.
 
     Energies in eV per cell: band_energy E_b, entropy_term -τS, hartree_energy E_H[n], xc_energy E_xc[n + n_core],
     xc_potential_energy ∫ v_xc[n + n_core] n dr, ewald_energy, and
@@ -76,6 +83,9 @@ class Prediction:
     under pressure, stress, stress_std (3, 3) [eV/Å³].  outside: share of grid points whose descriptors lie outside the
     range of the training; furthest: by how many standard deviations the furthest of them does.  top_occupation: f at
     the top of the energy grid.  seconds: where the time went.
+
+    distance: from the training (``Neighbours``), in units of the median of the validation snapshots; usual_distance:
+    the largest of them; None for models of early versions.  unlike: in which respects the cell is outside the training.
     """
 
     units: ClassVar[Mapping[str, str]] = UNITS
@@ -108,16 +118,42 @@ class Prediction:
     stress: Float64 | None
     stress_std: Float64 | None
     seconds: dict[str, float]
+    distance: float | None = None
+    usual_distance: float | None = None
+    accuracy: Accuracy | None = None
+    unlike: tuple[str, ...] = ()
 
     @property
-    def warnings(self) -> list[str]:
-        """Reasons to trust the numbers less, a sentence each."""
-        found = []
+    def expected_errors(self) -> str:
+        """What the place of the structure beside the training says of its errors."""
+        if self.unlike or self.furthest > FAR or self.distance is None or self.usual_distance is None:
+            return "unknown"
+        if self.distance <= NEAR:
+            return "like those of the test set"
+        if self.distance <= UNKNOWN * self.usual_distance:
+            return f"about {self.distance**2:.1f} times those of the test set"
+        return "unknown"
+
+    @property
+    def outside_training(self) -> list[str]:
+        """Why the structure is unlike those of the training, a sentence each."""
+        found = list(self.unlike)
+        if self.distance is not None and self.distance > NEAR:
+            found.append(
+                f"the descriptors are {self.distance:.2f} times as far from those of the training as is usual for "
+                f"validation snapshots: errors are {self.expected_errors}"
+            )
         if self.furthest > FAR:
             found.append(
                 f"{100 * self.outside:.3g} % of the grid points have descriptors outside the range of the training, "
                 f"by up to {self.furthest:.1f} standard deviations: the network extrapolates"
             )
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons to trust the numbers less, a sentence each."""
+        found = self.outside_training
         if self.top_occupation > OCCUPIED:
             found.append(
                 f"the energy grid of the model ends where the occupation is {self.top_occupation:.2g}: energies miss "
@@ -130,22 +166,47 @@ class Prediction:
             )
         return found
 
+    @property
+    def spread_of(self) -> str:
+        """What ± stands for."""
+        return "spread of the trainings" if self.accuracy is None else self.accuracy.spread_of
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; all but the density and the structure."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LEFT_OUT}
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        return plain | {"warnings": self.warnings}
+        return plain | {
+            "expected_errors": self.expected_errors,
+            "warnings": self.warnings,
+            "accuracy": self.accuracy and self.accuracy.to_dict(),
+        }
+
+    @property
+    def _plus_minus(self) -> list[str]:
+        """What ± stands for, and how large errors are."""
+        accuracy = self.accuracy
+        if accuracy is None:
+            return []
+        found = [f"± is the {accuracy.spread_of}, no error bar", f"test error: {accuracy.stated_error}"]
+        if accuracy.spread_factor is not None and accuracy.coverage is not None:
+            estimate = 1e3 * accuracy.spread_factor * self.std["band_energy"] / self.n_atoms
+            found.append(
+                f"estimated error of the band energy: {estimate:.1f} meV/atom, {accuracy.spread_factor:.1f} times the "
+                f"spread (held for {100 * accuracy.coverage:.0f} % of {accuracy.n_snapshots} test snapshots)"
+            )
+        return found
 
     def lines(self) -> list[str]:
         """For people, without the structure's name."""
-        spacing = max(np.linalg.norm(self.cell, axis=1) / self.grid)
+        spacing = spacing_of(self.grid, self.cell)
         found = [
             f"{self.n_atoms} atoms, {self.n_electrons:g} electrons at {self.temperature:.1f} K",
-            f"  grid {' x '.join(map(str, self.grid))}: {spacing:.4f} Å apart, no more than in the training",
+            f"  grid {' x '.join(map(str, self.grid))}: {spacing:.4f} Å apart",
         ]
         for name, label, value, std in self._energies():
             more = f"   {value / self.n_atoms:.5f} eV/atom" if name == "free_energy" else ""
             found.append(f"  {label:32s}{value:14.4f} ± {std:.4f} eV{more}")
+        found += [f"  {text}" for text in self._plus_minus]
         if self.forces is not None and self.forces_std is not None:
             found.append("  forces [eV/Å]")
             for symbol, force, std in zip(self.symbols, self.forces, self.forces_std, strict=True):
@@ -157,6 +218,7 @@ class Prediction:
             found.append(f"  stress xx, yy, zz, yz, xz, xy: {tensor} GPa (a pressure of {pressure:.3f} GPa)")
         share = f"{100 * self.outside:.2g} % of the grid points, by up to {self.furthest:.2g} standard deviations"
         found.append(f"  outside the training range: {share if self.outside else 'none'}")
+        found.append(f"  errors to expect: {self.expected_errors}")
         found.append("  time: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items()))
         return found
 
@@ -182,7 +244,8 @@ class Prediction:
         name = "band_energy" if self.free_energy is None else "free_energy"
         return (
             f"<Prediction of {self.n_atoms} atoms at {self.temperature:.0f} K: {LABELS[name].strip()} "
-            f"{getattr(self, name):.4f} ± {self.std[name]:.4f} eV, Fermi level {self.fermi_level:.2f} eV>"
+            f"{getattr(self, name):.4f} ± {self.std[name]:.4f} eV, Fermi level {self.fermi_level:.2f} eV"
+            f"{''.join(f'; {text}' for text in self._plus_minus[:2])}>"
         )
 
     def _repr_html_(self) -> str:
@@ -191,7 +254,7 @@ class Prediction:
             f"<tr><td>{escape(label)}</td><td>{value:.4f} ± {std:.4f} eV</td></tr>"
             for _, label, value, std in self._energies()
         )
-        notes = "".join(f"<p>{escape(text)}</p>" for text in self.warnings)
+        notes = "".join(f"<p>{escape(text)}</p>" for text in (*self._plus_minus, *self.warnings))
         return f"<table><caption>{escape(self.lines()[0])}</caption>{rows}</table>{notes}"
 
 

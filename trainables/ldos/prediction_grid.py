@@ -1,6 +1,8 @@
 """The grid that a structure is predicted on.  Å, eV."""
 
 import math
+import operator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,20 +31,50 @@ def grid_of(cell: NDArray[np.float64], *, spacing: float, density_cutoff: float 
     if density_cutoff is not None:
         least = np.maximum(least, smallest_grid(cell, density_cutoff))
     nx, ny, nz = (_fft_friendly(int(n)) for n in least)
-    return checked_grid((nx, ny, nz), cell)
-
-
-def checked_grid(grid: Grid, cell: NDArray[np.float64]) -> Grid:
-    """The grid of a cell.  Raises ModelError: it is none, or too large."""
-    if len(grid) != 3 or min(grid) < 1:
-        raise ModelError(f"a grid is three numbers of points, not {grid}")
-    if math.prod(grid) > LARGEST:
+    if nx * ny * nz > LARGEST:
         cell_text = " x ".join(f"{x:.1f}" for x in np.linalg.norm(cell, axis=1))
         raise TooLarge(
-            f"a cell of {cell_text} Å needs a grid of {' x '.join(map(str, grid))} points, "
+            f"a cell of {cell_text} Å needs a grid of {_text((nx, ny, nz))} points, "
             f"more than {LARGEST:,}; use a smaller cell"
         )
-    return grid
+    return nx, ny, nz
+
+
+def grid_points(grid: Any) -> Grid:
+    """A grid that is asked for.  Raises ModelError: it is not three numbers of points."""
+    try:
+        nx, ny, nz = (operator.index(n) for n in grid)
+    except (TypeError, ValueError):
+        nx = ny = nz = 0
+    if min(nx, ny, nz) < 1:
+        raise ModelError(f"a grid is three numbers of points, not {grid!r}")
+    return nx, ny, nz
+
+
+def check_grid(grid: Grid, cell: NDArray[np.float64], *, density_cutoff: float | None) -> None:
+    """Refuse a grid that a cell cannot be predicted on; arguments as in ``grid_of``.
+
+    Raises:
+        ModelError: it cannot hold the plane waves of the density.
+        TooLarge: it is.
+    """
+    if math.prod(grid) > LARGEST:
+        raise TooLarge(f"a grid of {_text(grid)} points has more than {LARGEST:,}; ask for a coarser one")
+    least = grid if density_cutoff is None else smallest_grid(cell, density_cutoff)
+    if any(n < m for n, m in zip(grid, least, strict=True)):
+        raise ModelError(
+            f"a grid of {_text(grid)} points cannot hold the plane waves of the density in this cell; "
+            f"it takes {_text(least)} or more"
+        )
+
+
+def spacing_of(grid: Grid, cell: NDArray[np.float64]) -> float:
+    """The largest distance of neighbouring grid points along a cell vector [Å]."""
+    return float((np.linalg.norm(cell, axis=1) / grid).max())
+
+
+def _text(grid: Grid) -> str:
+    return " x ".join(map(str, grid))
 
 
 def _fft_friendly(n: int) -> int:

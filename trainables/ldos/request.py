@@ -6,7 +6,7 @@ from typing import Any, Literal
 import ase
 import ase.build
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import InputError, Malformed, UnknownFormat, one_line
@@ -75,9 +75,20 @@ class Wishes(BaseModel):
         default="none", description="of the mean free energy, or with their spread (slower); true: spread"
     )
 
+    grid: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description="numbers of points along the cell vectors, in a query 20,20,20; default: no coarser than in the "
+        "training",
+    )
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
     def asked(self) -> dict[str, Any]:
         """As keywords of ``LdosSurrogate.prepare``."""
-        return {"temperature": self.temperature, "forces": self.forces}
+        return {"temperature": self.temperature, "forces": self.forces, "grid": self.grid}
 
 
 class PredictRequest(Wishes):

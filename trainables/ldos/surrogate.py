@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from ..data.dataset import Dataset, Snapshot
 from ..descriptors.bispectrum import bispectrum
-from ..errors import DatasetError, ModelError
+from ..errors import DatasetError, InputError, ModelError
 from ..kind import Surrogate
 from ..structures import as_atoms, check_distances, check_structure, read_structures
 from ..surrogate import Answer
@@ -24,9 +24,10 @@ from .config import SurrogateConfig
 from .files import FILES
 from .job import LdosJob
 from .judgement import judge
+from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces
-from .prediction_grid import Grid, checked_grid, grid_of
+from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .request import FORMATS, PredictRequest, example, parse
 from .training_data import Scaling, SnapshotData
 
@@ -43,6 +44,7 @@ class LdosSurrogate(Surrogate):
         card: what it is.
         network: T networks.
         scaling: of descriptors and LDOS.
+        neighbours: what says how far a structure is from the training; models of early versions have none.
     """
 
     files: ClassVar[tuple[str, ...]] = FILES
@@ -52,8 +54,10 @@ class LdosSurrogate(Surrogate):
     formats: ClassVar[Mapping[str, str]] = FORMATS
     answer: ClassVar[type[Answer]] = PredictAnswer
 
-    def __init__(self, card: LdosCard, network: Network, scaling: Scaling) -> None:
-        self.card, self.network, self.scaling = card, network, scaling
+    def __init__(
+        self, card: LdosCard, network: Network, scaling: Scaling, neighbours: Neighbours | None = None
+    ) -> None:
+        self.card, self.network, self.scaling, self.neighbours = card, network, scaling, neighbours
 
     @classmethod
     def assemble(cls, card: LdosCard, tensors: Mapping[str, NDArray[Any]]) -> "LdosSurrogate":
@@ -72,18 +76,20 @@ class LdosSurrogate(Surrogate):
         if not all(np.isfinite(n).all() for n in tensors.values()) or not (scaling.descriptor_std > 0).all():
             raise ModelError("weights or scaling that are not finite")
         network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
-        weights = {name: values for name, values in tensors.items() if not name.startswith("scaling.")}
+        weights = {name: values for name, values in tensors.items() if not name.startswith(("scaling.", "neighbours."))}
         try:
             network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ModelError(
                 f"weights do not fit the network of model.json: {str(error).splitlines()[-1].strip()}"
             ) from error
-        return cls(card, network.to("cuda" if torch.cuda.is_available() else "cpu"), scaling)
+        neighbours = Neighbours.of(tensors, n_in)
+        return cls(card, network.to("cuda" if torch.cuda.is_available() else "cpu"), scaling, neighbours)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Weights of the networks, and the scaling under ``scaling.NAME``."""
-        return self.network.arrays() | self.scaling.tensors()
+        """Weights of the networks, the scaling under ``scaling.NAME``, and ``neighbours.NAME``."""
+        near = {} if self.neighbours is None else self.neighbours.tensors()
+        return self.network.arrays() | self.scaling.tensors() | near
 
     def __repr__(self) -> str:
         return f"<LdosSurrogate for {', '.join(self.card.species)}, {self.card.n_initializations} initialisations>"
@@ -94,14 +100,35 @@ class LdosSurrogate(Surrogate):
         return () if self.card.dft is not None else (f"no free energy: {NO_FREE_ENERGY}",)
 
     @property
+    def of_tables(self) -> tuple[str, ...]:
+        """What ± stands for, and the test error."""
+        accuracy = self.card.accuracy
+        return (f"± is the {accuracy.spread_of}, no error bar; test error: {accuracy.stated_error}",)
+
+    @property
     def refuses_energies(self) -> str | None:
         """Why there is no free energy and so no forces; None if there are."""
         return None if self.card.dft is not None else f"no calculator without the free energy: {NO_FREE_ENERGY}"
 
     def grid(self, cell: NDArray[np.float64]) -> Grid:
         """The grid of a cell, as ``grid_of``.  Raises TooLarge: it would be too large."""
-        cutoff = None if self.card.dft is None else self.card.dft.density_cutoff
-        return grid_of(cell, spacing=self.card.grid_spacing, density_cutoff=cutoff)
+        return grid_of(cell, spacing=self.card.grid_spacing, density_cutoff=self._density_cutoff)
+
+    @property
+    def _density_cutoff(self) -> float | None:
+        """Of the plane waves of the density [eV]; None where it is not known."""
+        return None if self.card.dft is None else self.card.dft.density_cutoff
+
+    def held(self, job: LdosJob, structure: ase.Atoms) -> dict[str, Any] | None:
+        """The grid of a job, for its atoms in another cell; None: the cell needs more points.
+
+        Two grids give energies that differ by up to some meV a cell (docs/physics.md, section 14).
+        """
+        try:
+            check_grid(job.grid, np.array(structure.cell), density_cutoff=self._density_cutoff)
+        except InputError:
+            return None
+        return {"grid": job.grid}
 
     def options(
         self,
@@ -116,13 +143,14 @@ class LdosSurrogate(Surrogate):
         Args:
             temperature: electronic temperature τ [K]; by default that of the training data.  Not below ``coldest`` of
                 the energy grid, nor so high that states at its top are occupied.
-            grid: numbers of points along the cell vectors; by default as ``grid`` says.
+            grid: numbers of points along the cell vectors; by default as ``grid`` says.  Energies of one grid have no
+                steps between them, so give it where a cell is strained.
             forces: ``none``; ``mean``, those of the mean free energy; ``spread`` or True, with their standard
                 deviations, at T times the cost.
             stress: also the stress, with the forces.
 
         Raises:
-            ModelError: too cold, not finite, or forces without a free energy.
+            ModelError: too cold, not finite, forces without a free energy, or a grid that is none.
         """
         if isinstance(forces, bool):
             forces = "spread" if forces else "none"
@@ -130,7 +158,12 @@ class LdosSurrogate(Surrogate):
             forces = "mean"
         if forces != "none" and self.card.dft is None:
             raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
-        return {"temperature": self._temperature(temperature), "grid": grid, "forces": forces, "stress": stress}
+        return {
+            "temperature": self._temperature(temperature),
+            "grid": None if grid is None else grid_points(grid),
+            "forces": forces,
+            "stress": stress,
+        }
 
     def prepare(self, structure: ase.Atoms | Mapping[str, Any], **asked: Any) -> LdosJob:
         """Check a structure, once, and lay its grid.
@@ -141,19 +174,22 @@ class LdosSurrogate(Surrogate):
 
         Raises:
             StructureError: not periodic, of other species, or with atoms on top of each other.
-            ModelError: as ``options``, or a grid that is none.
+            ModelError: as ``options``, or a grid that is too coarse for the cell.
             TooLarge: a grid that is too large, or too many atoms.
         """
         structure = as_atoms(structure)
         check_structure(structure, self.card.species)
         options, cell = self.options(**asked), np.array(structure.cell)
         grid = options["grid"]
+        if grid is not None:
+            check_grid(grid, cell, density_cutoff=self._density_cutoff)
         job = LdosJob(
             self.card,
             self.network,
             self.scaling,
+            self.neighbours,
             structure,
-            grid=self.grid(cell) if grid is None else checked_grid(grid, cell),
+            grid=self.grid(cell) if grid is None else grid,
             temperature=options["temperature"],
             forces=options["forces"],
             stress=options["stress"],
@@ -234,7 +270,8 @@ class LdosSurrogate(Surrogate):
         snapshots = self.unseen(data)
         terms = check_terms(self.prepare, data, snapshots, forces=forces, progress=progress)
         described = (self._described(data, s) for s in snapshots)  # one in memory at a time
-        return LdosCheck(judge(self.network, self.scaling, self.card.energy_grid, described), terms)
+        factor = self.card.accuracy.spread_factor
+        return LdosCheck(judge(self.network, self.scaling, self.card.energy_grid, described, factor=factor), terms)
 
     def _described(self, dataset: Dataset, snapshot: Snapshot) -> SnapshotData:
         """A snapshot with its descriptors, computed where the dataset does not have them."""

@@ -21,6 +21,7 @@ from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .config import SurrogateConfig
 from .grid_points import Batch, Points, place
 from .inference import CHUNK
+from .neighbours import Neighbours
 from .network import Network
 from .training_data import Scaling, SnapshotData, TrainingData
 
@@ -62,6 +63,7 @@ class Trained:
     best_loss: tuple[float, ...]
     best_epoch: tuple[int, ...]
     last: EpochReport
+    neighbours: Neighbours | None = None
 
     @property
     def last_report(self) -> dict[str, Any]:

@@ -255,13 +255,28 @@ def test_a_temperature_that_the_energy_grid_cannot_do_is_refused(model, al4, tem
     [
         ((20, 20), "three numbers of points"),
         ((0, 20, 20), "three numbers of points"),
+        (20, "three numbers of points"),
+        ((20.0, 20, 20), "three numbers of points"),
+        ("202020", "three numbers of points"),
         ((4000, 4000, 4000), r"more than 2,000,000"),
         ((10, 20, 20), "cannot hold the plane waves"),
     ],
 )
 def test_a_grid_that_will_not_do_is_refused(model, al4, grid, text):
     with pytest.raises(ModelError, match=text):
-        model.predict(atoms_of(al4["009"]), grid=grid)
+        model.prepare(atoms_of(al4["009"]), grid=grid)
+
+
+@pytest.mark.parametrize("body, query", [({"grid": [24, 20, 20]}, {}), (None, {"grid": "24,20,20"})])
+def test_a_request_can_ask_for_a_grid(model, body, query):
+    xyz = b'1\nLattice="4.05 0 0 0 4.05 0 0 0 4.05" Properties=species:S:1:pos:R:3\nAl 0 0 0\n'
+    content = xyz if body is None else json.dumps(model.surrogate.example() | body).encode()
+    kind = "chemical/x-xyz" if body is None else "application/json"
+    structure, asked = model.surrogate.parse(content, kind, query)
+    assert model.prepare(structure, **asked).grid == (24, 20, 20)
+    for wrong in ("24,20", "0,20,20", "24,20,x"):
+        with pytest.raises(InputError, match="grid"):
+            model.surrogate.parse(xyz, "chemical/x-xyz", {"grid": wrong})
 
 
 @pytest.mark.parametrize(
@@ -293,3 +308,33 @@ def test_weights_of_another_shape_do_not_make_a_model(model):
     network = Network(SurrogateConfig(width=9), 3, 4, [0])
     with pytest.raises(ModelError, match="do not fit the network"):
         Model.assemble(model.card, network.arrays() | model.surrogate.scaling.tensors())
+
+
+def test_a_model_of_an_earlier_version_opens_and_says_that_it_cannot_warn(model, folder, al4):
+    card = json.loads((folder / "model.json").read_text())
+    del card["ranges"], card["accuracy"]["spread_factor"], card["accuracy"]["coverage"]
+    (folder / "model.json").write_text(json.dumps(card))
+    tensors = {name: t for name, t in model.surrogate.tensors().items() if not name.startswith("neighbours.")}
+    safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
+    old = Model.open(folder).predict(atoms_of(al4["009"]))
+    assert old.free_energy == pytest.approx(model.predict(atoms_of(al4["009"])).free_energy, abs=1e-6)
+    assert (old.expected_errors, old.distance) == ("unknown", None)
+    assert any("does not know the ranges of its training" in text for text in old.warnings)
+
+
+def test_a_model_folder_keeps_how_far_structures_are(model, folder, al4):
+    atoms = atoms_of(al4["009"])
+    found, again = model.predict(atoms), Model.open(folder).predict(atoms)
+    assert (again.distance, again.usual_distance) == (found.distance, found.usual_distance)
+    assert found.expected_errors == "like those of the test set"
+    assert found.outside_training == []
+
+
+def test_atoms_displaced_much_more_are_far_away(model, al4):
+    """Volume and cell are those of the training; what is unlike it is where the atoms are."""
+    atoms = atoms_of(al4["009"])
+    atoms.positions[0, 0] += 0.9
+    found = model.predict(atoms)
+    assert found.distance > found.usual_distance
+    assert found.expected_errors != "like those of the test set"
+    assert any("times as far from those of the training" in text for text in found.warnings)

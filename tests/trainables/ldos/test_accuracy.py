@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, summarize, total_variance
+from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factor, summarize, total_variance
 
 
 def judged(al4, snapshot, predicted):
@@ -97,3 +97,32 @@ def test_the_variance_over_shards_is_that_of_all_points(al4):
     ldos = al4.ldos(al4["000"]).array()
     expected = (ldos.astype(float).var(axis=0) * 8000).sum()
     assert total_variance([ldos[:100], ldos[100:5000], ldos[5000:]]) == pytest.approx(expected, rel=1e-12)
+
+
+def with_spread(snapshot, n, factor, rng):
+    """``n`` snapshots whose mean band energy over T = 2 is off by ``factor`` times the spread, normally distributed."""
+    spreads = rng.uniform(0.5, 3.0, n)
+    means = factor * spreads * rng.normal(size=n)
+    return [error(snapshot, (m - s, m + s)) for m, s in zip(means, spreads, strict=True)]
+
+
+def test_the_spread_times_its_factor_covers_68_percent(al4):
+    rng = np.random.default_rng(0)
+    factor = spread_factor(with_spread(al4["000"], 4000, 12.0, rng))
+    assert factor == pytest.approx(12.0, rel=0.05)
+    judged = summarize(with_spread(al4["000"], 4000, 12.0, rng), 1.0, factor)
+    assert judged.coverage == pytest.approx(0.683, abs=0.03)
+    about = f"{factor:.1f} times the spread"
+    assert any(about in line and "of 4000 test snapshots" in line for line in judged.lines())
+    worse = summarize(with_spread(al4["000"], 400, 60.0, rng), 1.0, factor)
+    assert any("not the 68 ± 2 % of a right estimate" in line for line in worse.lines())
+
+
+def test_without_a_spread_there_is_no_factor(al4):
+    one = [error(al4["000"], (3.0,), squares=(0.0,), rmse=(0.0,))]
+    assert spread_factor(one) is None
+    assert spread_factor([]) is None
+    assert spread_factor([error(al4["000"], (1.0, np.nan))]) is None
+    found = summarize(one, 1.0)
+    assert (found.spread_factor, found.coverage) == (None, None)
+    assert not any("estimated" in line for line in found.lines())

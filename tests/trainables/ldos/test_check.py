@@ -44,6 +44,8 @@ def exact(al4, snapshot) -> Prediction:
         density=al4.density(s).array().reshape(s.grid).astype(float),
         forces=s.forces,
         forces_std=None,
+        stress=None,
+        stress_std=None,
         seconds={},
     )
 

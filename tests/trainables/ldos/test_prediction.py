@@ -182,7 +182,7 @@ def test_a_structure_unlike_the_training_is_warned_of(model, atoms):
     squeezed.set_cell(0.95 * np.array(atoms.cell), scale_atoms=True)
     found = model.predict(squeezed)
     assert found.furthest > 1
-    (warning,) = found.warnings
+    (warning,) = [text for text in found.warnings if "the network extrapolates" in text]
     assert re.match(r"\d\d(\.\d)?|100 % of the grid points have descriptors outside the range", warning)
     assert f"by up to {found.furthest:.1f} standard deviations" in warning
 
@@ -247,11 +247,17 @@ def test_a_prediction_is_told_in_lines_a_row_and_a_notebook(model, atoms):
     found = model.predict(atoms, forces="spread")
     title, grid, total, *rest = found.lines()
     assert title == f"4 atoms, 12 electrons at {found.temperature:.1f} K"
-    assert grid == f"  grid 20 x 20 x 20: {atoms.cell.lengths().max() / 20:.4f} Å apart, no more than in the training"
+    assert grid == f"  grid 20 x 20 x 20: {atoms.cell.lengths().max() / 20:.4f} Å apart"
     assert total.split() == [
         *f"free energy {found.free_energy:.4f} ± {found.std['free_energy']:.4f} eV".split(),
         *f"{found.free_energy / 4:.5f} eV/atom".split(),
     ]
+    stated = f"test error: {model.card.accuracy.stated_error}"
+    assert stated.startswith("test error: band energy of 3 test snapshots off by")
+    for told in ("\n".join(rest), found._repr_html_(), repr(found)):
+        assert "± is the spread of 2 trainings, no error bar" in told
+        assert stated in told
+    assert found.to_dict()["accuracy"] == model.card.accuracy.to_dict()
     assert sum(line.strip().startswith("Al ") for line in rest) == 4, "the force of each atom"
     row = found.row()
     assert row["grid"] == "20x20x20"

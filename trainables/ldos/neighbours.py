@@ -1,0 +1,109 @@
+"""How far grid points are from those of the training, all components of their descriptors taken together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.shards import Shard
+from ..errors import ModelError
+from .training_data import Scaling, TrainingData
+
+Float32 = NDArray[np.float32]
+N_POINTS = 2000  # of the training that are kept, and of each validation snapshot that are measured
+# Variance that every direction has at least, where a component has 1: a bispectrum of 55 components varies in about ten
+# directions, and noise in the others would drown them.
+FLOOR = 0.01
+CHUNK = 1024  # grid points at once: 8 MB of distances
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Points of the training in whitened descriptors, and how far validation snapshots are from them.
+
+    With standardised descriptors x of covariance C = V λ Vᵀ, the distance of a grid point is that of its nearest
+    training point t,
+
+        d² = min_t |(x - t) V (λ + FLOOR)^(-1/2)|²,
+
+    and that of a snapshot is the root mean square over its grid points.
+
+    directions: V (λ + FLOOR)^(-1/2), (n_components, n_components).  points: t V (λ + FLOOR)^(-1/2), (n_points,
+    n_components).  validation: distances of the validation snapshots, (n_snapshots,).
+    """
+
+    directions: Float32
+    points: Float32
+    validation: Float32
+
+    @classmethod
+    def fit(cls, data: TrainingData, seed: int = 0) -> "Neighbours":
+        """Random points of the training snapshots, and the validation snapshots' distance from them."""
+        rng = np.random.default_rng(seed)
+        x = _sample([shard for s in data.train for shard in s.descriptors], data.scaling, rng).astype(np.float64)
+        variances, axes = np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(x.shape[1], -1))
+        directions = (axes / np.sqrt(np.maximum(variances, 0) + FLOOR)).astype(np.float32)
+        found = cls(directions, x.astype(np.float32) @ directions, np.zeros(0, dtype=np.float32))
+        away = [found.squares(_sample(s.descriptors, data.scaling, rng)).mean() ** 0.5 for s in data.validation]
+        return cls(found.directions, found.points, np.array(away, dtype=np.float32))
+
+    def squares(self, standardised: Float32) -> NDArray[np.float64]:
+        """d² of grid points.
+
+        Args:
+            standardised: descriptors, as ``Scaling.descriptors`` gives them, (n_points, n_components).
+
+        Returns:
+            (n_points,).
+        """
+        own, found = (self.points**2).sum(axis=1), []
+        for start in range(0, len(standardised), CHUNK):
+            y = standardised[start : start + CHUNK] @ self.directions
+            found.append((y**2).sum(axis=1) + (own - 2 * y @ self.points.T).min(axis=1))
+        return np.maximum(np.concatenate(found), 0).astype(np.float64)
+
+    @property
+    def usual(self) -> float:
+        """The median distance of the validation snapshots."""
+        return float(np.median(self.validation))
+
+    @property
+    def largest(self) -> float:
+        """The largest distance of a validation snapshot, in units of ``usual``."""
+        return float(self.validation.max()) / self.usual
+
+    def tensors(self) -> dict[str, Float32]:
+        """All of it by name, for a file: ``neighbours.points`` and so on."""
+        return {f"neighbours.{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]], n_components: int) -> "Neighbours | None":
+        """From tensors by name; None where they are not among them.
+
+        Raises:
+            ModelError: they are damaged.
+        """
+        parts = {name: tensors.get(f"neighbours.{name}") for name in cls.__annotations__}
+        if all(part is None for part in parts.values()):
+            return None
+        shapes = {name: None if part is None else part.shape for name, part in parts.items()}
+        directions, points, validation = shapes.values()
+        square = directions == (n_components, n_components)
+        if not square or points is None or points[1:] != (n_components,) or validation is None or min(validation) < 1:
+            raise ModelError(f"neighbours of the shapes {shapes}, the model has {n_components} components")
+        if not (np.array(parts["validation"]) > 0).all():
+            raise ModelError("validation snapshots without a distance from the training")
+        return cls(**{name: np.asarray(part, dtype=np.float32) for name, part in parts.items()})
+
+
+def _sample(shards: Sequence[Shard], scaling: Scaling, rng: np.random.Generator) -> Float32:
+    """Standardised descriptors of up to ``N_POINTS`` random points of some shards."""
+    starts = np.cumsum([0, *map(len, shards)])
+    chosen = np.sort(rng.choice(starts[-1], size=min(N_POINTS, starts[-1]), replace=False))
+    parts = []
+    for shard, first in zip(shards, starts, strict=False):
+        rows = chosen[(chosen >= first) & (chosen < first + len(shard))] - first
+        parts.append(scaling.descriptors(shard[rows]))
+    return np.concatenate(parts)
