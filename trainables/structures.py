@@ -11,7 +11,7 @@ import ase
 import ase.io
 import ase.io.formats
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from .cells import StructureError as StructureError
 from .cells import check_cell
@@ -197,6 +197,8 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
     if len(atoms) > MOST_ATOMS:
         raise TooLarge(f"the structure has {len(atoms):,} atoms, more than {MOST_ATOMS:,}; use a smaller one")
     check_cell(np.array(atoms.cell), atoms.positions)
+    if not ((atoms.numbers >= 0) & (atoms.numbers < len(chemical_symbols))).all():
+        raise StructureError(f"atomic numbers are 1 to {len(chemical_symbols) - 1}; the file is damaged")
     _refuse_partly_occupied(atoms)
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")

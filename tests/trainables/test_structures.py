@@ -110,6 +110,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
         (lambda a: a.__delitem__(slice(None)), "has no atoms"),
         (lambda a: a.set_cell([100, 100, 1e-3]), r"the cell is only 0\.001 Å thick"),
         (lambda a: a.positions.__setitem__((0, 0), 1e12), r"an atom is at 1e\+12 Å, farther than"),
+        (lambda a: a.set_atomic_numbers([13, 13, 13, 999]), "atomic numbers are 1 to 118"),
+        (lambda a: a.set_atomic_numbers([13, 13, 13, -7]), "atomic numbers are 1 to 118"),
         (lambda a: a.set_pbc([True, True, False]), "not periodic in three dimensions"),
         (lambda a: a.info.update(occupancy={"0": {"Al": 0.5}}), r"site 1 is partly occupied: Al 0\.5; give a cell"),
         (lambda a: a.info.update(occupancy={1: {"Al": 0.75, "Cu": 0.25}}), r"site 2 .*: Al 0\.75, Cu 0\.25"),

@@ -20,11 +20,11 @@ class EnergyGrid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    minimum: float = Field(description="lowest energy ε_0 [eV]")
-    spacing: float = Field(gt=0, description="distance of neighbouring energies [eV]")
+    minimum: float = Field(ge=-1e6, le=1e6, description="lowest energy ε_0 [eV]")
+    spacing: float = Field(ge=1e-6, le=1e3, description="distance of neighbouring energies [eV]")
     n_energy: int = Field(ge=2, le=100_000, description="number of energies")
     kernel: Kernel = Field(description="shape of the broadening")
-    width: float = Field(gt=0, description="width of the broadening [eV]")
+    width: float = Field(ge=1e-6, le=1e3, description="width of the broadening [eV]")
     rule: Rule = Field(default="least-squares", description="of integration; older datasets and models do not say it")
 
     @property

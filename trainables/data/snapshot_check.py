@@ -12,6 +12,7 @@ from ..errors import DatasetError
 from .snapshot import ENERGIES, SPLITS, Snapshot
 
 FORBIDDEN = set("/\\,")  # in ids: they name files, and commas part them on the command line
+HOTTEST = 1e9  # [K]
 LONGEST_ID = 230  # bytes; a file name has 255, and one that is being written some 20 more than the id
 
 
@@ -53,7 +54,7 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
         raise DatasetError(f"{where}: the cell vectors are left-handed or coplanar; reorder them to a positive volume")
     if len(s.grid) != 3 or not all(0 < n < 2**31 for n in s.grid):
         raise DatasetError(f"{where}: a grid of {s.grid} points is none; three numbers of 1 or more are needed")
-    if not (math.isfinite(s.temperature) and s.temperature >= 0):
+    if not 0 <= s.temperature <= HOTTEST:
         raise DatasetError(f"{where}: a temperature of {s.temperature:g} K is none")
     for name in ENERGIES:
         if (value := getattr(s, name)) is not None and not math.isfinite(value):

@@ -24,7 +24,7 @@ class LdosCard(Card):
     species: Species = Field(description="chemical symbol -> valence electrons")
     dft: KohnSham | None = Field(description="what the total free energy needs besides the LDOS; None: not known")
     grid_spacing: float = Field(gt=0, description="largest distance of grid points in training [Å]")
-    temperature: float = Field(ge=0, description="electronic temperature of the training data [K]")
+    temperature: float = Field(ge=0, le=1e9, description="electronic temperature of the training data [K]")
     accuracy: Accuracy = Field(description="on the test snapshots of that dataset")
     ranges: TrainingRanges | None = Field(
         default=None, description="of the training; None: not known, of early versions"

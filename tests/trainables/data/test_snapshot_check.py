@@ -63,6 +63,7 @@ def heads(al4, tmp_path):
         ({"grid": [20, 20, 0]}, "a grid of"),
         ({"grid": [20, 20, -20]}, "a grid of"),
         ({"temperature": NAN}, "temperature of nan K"),
+        ({"temperature": 1e30}, r"temperature of 1e\+30 K"),
         ({"temperature": -1.0}, "temperature of -1 K"),
         ({"n_electrons": NAN}, "are not the nan electrons"),
         ({"n_electrons": 13.0}, "are not the 13 electrons"),
@@ -100,6 +101,14 @@ def test_names_that_people_give_are_ids(name):
         (
             {"energy_grid": {"minimum": "nan", "spacing": 0.5, "n_energy": 37, "kernel": "gaussian", "width": 0.5}},
             "mini",
+        ),
+        (
+            {"energy_grid": {"minimum": 1e30, "spacing": 0.5, "n_energy": 37, "kernel": "gaussian", "width": 0.5}},
+            "mini",
+        ),
+        (
+            {"energy_grid": {"minimum": -6, "spacing": 0.5, "n_energy": 37, "kernel": "gaussian", "width": 1e30}},
+            "width",
         ),
     ],
 )
