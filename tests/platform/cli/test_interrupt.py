@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
+from dftune.platform.compare.comparison import Comparison
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -45,3 +46,12 @@ def test_ctrl_c_is_said_once_and_the_exit_code_is_130(command, stage, spec, numb
         "Error: stopped by Ctrl-C; the same command begins again"
     ]
     assert [*tmp_path.rglob("ledger.db"), *tmp_path.rglob("*.part")] == []
+
+
+def test_ctrl_c_in_a_comparison_that_has_begun_says_how_to_go_on(spec, toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(Comparison, "_refuse_another", strike)
+    result = CliRunner().invoke(cli, ["compare", str(spec), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 130
+    assert [line for line in result.stderr.splitlines() if not line.startswith("[")] == [
+        f"Error: stopped; finished trials are kept, the same command goes on with {tmp_path / 'out' / 'line'}"
+    ]
