@@ -138,7 +138,9 @@ class Soak:
 
 
 def finished(trials: list[LedgerTrial]) -> dict[int, tuple]:
-    return {t.number: (t.config, t.value, t.seed, t.ended_at) for t in trials if t.state == "finished"}
+    """What the ledger has of the trials that have ended, those that a scheduler stopped among them."""
+    ended = ("finished", "stopped")
+    return {t.number: (t.state, t.config, t.value, t.seed, t.ended_at) for t in trials if t.state in ended}
 
 
 def end_sessions(sessions: list[int]) -> int:
@@ -233,9 +235,9 @@ def one(
     assert ends[1] is not None
     again = {n for n in killed.said if killed.said.count(n) > 1} | {t.number for t in found[len(expected) :]}
     if "scheduler" in more:
-        both = finished(expected).keys() & finished(found).keys()
+        both = [pair for pair in zip(expected, found, strict=False) if {t.state for t in pair} == {"finished"}]
         equal = [t.config for t in expected] == [t.config for t in found]
-        equal &= {n: expected[n].value for n in both} == {n: found[n].value for n in both}
+        equal &= all(one.value == other.value for one, other in both)
     else:
         equal = [(t.config, t.state, t.value) for t in expected] == [(t.config, t.state, t.value) for t in found]
     return {
