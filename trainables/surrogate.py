@@ -29,6 +29,7 @@ class Card(BaseModel):
     dataset: str = Field(description="name of the dataset it was trained on")
     dataset_sha256: str = Field(description="fingerprint of that dataset")
     accuracy: Any = Field(description="on the test data of that dataset")
+    weights_sha256: str | None = Field(default=None, description="checksum of the weights; models of before have none")
     versions: dict[str, str] = Field(default={}, description="what made it")
     license: str = Field(default="as the data it was trained on", description="terms of use")
 

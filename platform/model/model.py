@@ -6,6 +6,7 @@
 Loading runs no code from the folder.
 """
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -73,11 +74,18 @@ class Model:
         kind, card = read_card(path, kind)
         weights_file = path / "weights.safetensors"
         try:
-            tensors = safetensors.numpy.load_file(weights_file)
+            content = weights_file.read_bytes()
+            tensors = safetensors.numpy.load(content)
         except FileNotFoundError as error:
             raise ModelError(f"{weights_file}: missing; export the model again") from error
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{weights_file}: damaged ({error}); export the model again") from error
+        if card.weights_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise ModelError(
+                f"{weights_file}: not the weights that model.json was written for (another SHA-256); bring back both "
+                "files of one model, or export it again"
+            )
+        card = card.model_copy(update={"weights_sha256": None})  # of the file; ``save`` writes that of another
         try:
             return cls(kind.surrogate(card, tensors), kind)
         except InputError as error:
@@ -95,9 +103,11 @@ class Model:
             raise ModelError(f"{path}: exists already; choose another name or remove it first")
         with atomic(path) as folder:
             folder.mkdir()
-            (folder / "model.json").write_text(self.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            content = safetensors.numpy.save(self.surrogate.tensors())
+            card = self.card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+            (folder / "model.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
             # Written by Python: an error of safetensors' own, on a full disk, is no OSError.
-            (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(self.surrogate.tensors()))
+            (folder / "weights.safetensors").write_bytes(content)
 
     @property
     def card(self) -> Any:

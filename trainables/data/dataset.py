@@ -214,6 +214,7 @@ class Dataset:
             n_points=snapshot.n_points,
             n=self.info.energy_grid.n_energy,
             remedy=self._remedy,
+            sha256=snapshot.ldos_sha256,
         )
 
     def density(self, snapshot: Snapshot) -> ShardFile:
@@ -224,6 +225,7 @@ class Dataset:
             n_points=snapshot.n_points,
             n=0,
             remedy=self._remedy,
+            sha256=snapshot.density_sha256,
         )
 
     def descriptors(self, snapshot: Snapshot, settings: BispectrumSettings) -> ShardFile:
@@ -274,7 +276,7 @@ class Dataset:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
         metadata = _descriptor_metadata(snapshot, settings)
         path = self._to_write(descriptor_path(self.path, settings, snapshot.id))
-        write(path, to_batches(values, "descriptor", metadata))
+        write(path, to_batches(values, "descriptor", metadata), checksums=True)
         self._finished(_descriptor_name(snapshot, settings))
 
     def not_stored(self, settings: BispectrumSettings) -> str | None:
@@ -316,7 +318,8 @@ class Dataset:
     ) -> None:
         """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
         metadata = _descriptor_metadata(snapshot, settings)
-        write(self._to_write(self._piece(snapshot, settings, points)), to_batches(values, "descriptor", metadata))
+        path = self._to_write(self._piece(snapshot, settings, points))
+        write(path, to_batches(values, "descriptor", metadata), checksums=True)
 
     def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
         """Join pieces, given in grid order, to the descriptors of a snapshot, and remove them.
@@ -326,7 +329,7 @@ class Dataset:
         metadata = _descriptor_metadata(snapshot, settings)
         arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
         shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
-        write(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards)
+        write(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards, checksums=True)
         self._finished(_descriptor_name(snapshot, settings))
         shutil.rmtree(self._piece(snapshot, settings, pieces[0]).parent, ignore_errors=True)
 

@@ -4,9 +4,11 @@ Axes: (grid point in C order of [nx, ny, nz], energy or component).  A batch hol
 batch k of two files of one snapshot is the same grid points.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..files import atomic
+from ..files import atomic, is_known, remember
+from ..files import sha256 as file_sha256
 
 POINTS_A_SHARD = 65_536
+CHECKSUM = "sha256"  # of the values of a shard, in the metadata of its batch
 
 
 def to_batches(values: NDArray[np.floating], column: str, metadata: Mapping[str, str]) -> list[pa.RecordBatch]:
@@ -59,14 +63,23 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
         yield shard[:filled]
 
 
-def write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all."""
+def write(path: Path, batches: Iterable[pa.RecordBatch], *, checksums: bool = False) -> None:
+    """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all.
+
+    Args:
+        path: the file.
+        batches: as ``to_batches`` makes them.
+        checksums: write a SHA-256 beside each shard, for a file that no table has the checksum of.
+    """
     batches = iter(batches)
     first = next(batches)
     with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
-        writer.write_batch(first)
-        for batch in batches:
-            writer.write_batch(batch)
+        for batch in chain([first], batches):
+            writer.write_batch(batch, custom_metadata={CHECKSUM: _digest(batch)} if checksums else None)
+
+
+def _digest(batch: pa.RecordBatch) -> str:
+    return hashlib.sha256(np.ascontiguousarray(to_numpy(batch)).data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -121,17 +134,21 @@ class ShardFile:
         column: the name its one column must have.
         n_points, n: the shape it must have; ``n = 0`` for one number a grid point.
         remedy: what to do when it is damaged.
+        sha256: checksum of the file, compared when this process first reads it, as are those beside its shards.
 
     Raises:
-        DatasetError: missing, truncated, or of another column, type or shape.
+        DatasetError: missing, truncated, changed, or of another column, type or shape.
     """
 
-    def __init__(self, path: Path, column: str, *, n_points: int, n: int, remedy: str) -> None:
+    def __init__(
+        self, path: Path, column: str, *, n_points: int, n: int, remedy: str, sha256: str | None = None
+    ) -> None:
         self.path = path
         try:
             self._map = pa.memory_map(str(path))
             self._reader = pa.ipc.open_file(self._map)
-            batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+            read = [self._reader.get_batch_with_custom_metadata(i) for i in range(self._reader.num_record_batches)]
+            batches = [one.batch for one in read]
             for batch in batches:
                 batch.validate()  # lengths and buffers: a flipped bit in them aborts the process further on
             schema = self._reader.schema
@@ -153,6 +170,14 @@ class ShardFile:
                 f"expected {n_points} grid points of {n or 1} numbers; {remedy}"
             )
         self.batches: list[pa.RecordBatch] = batches
+        if not is_known(path):
+            expected = [(one.custom_metadata or {}).get(CHECKSUM.encode()) for one in read]
+            given = zip(batches, expected, strict=True)
+            if any(digest is not None and _digest(batch).encode() != digest for batch, digest in given):
+                raise DatasetError(f"{path}: has changed since it was written (another SHA-256); {remedy}")
+            if sha256 is not None and file_sha256(path) != sha256:
+                raise DatasetError(f"{path}: its SHA-256 differs from the table's; {remedy}")
+            remember(path)
 
     def arrays(self) -> Iterator[NDArray[np.floating]]:
         """The shards in grid order, each (n_points_in_shard, n), read-only views of the mapped file."""

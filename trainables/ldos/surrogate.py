@@ -75,6 +75,8 @@ class LdosSurrogate(Surrogate):
                 raise ModelError(f"scaling of {found} {name}, the model has {expected}")
         if not all(np.isfinite(n).all() for n in tensors.values()) or not (scaling.descriptor_std > 0).all():
             raise ModelError("weights or scaling that are not finite")
+        if not scaling.ldos_scale > 0:
+            raise ModelError(f"a scale of the LDOS of {scaling.ldos_scale:g}; it must be positive")
         network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
         weights = {name: values for name, values in tensors.items() if not name.startswith(("scaling.", "neighbours."))}
         try:

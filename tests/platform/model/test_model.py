@@ -198,8 +198,15 @@ def test_a_model_folder_is_never_overwritten(model, folder):
         (lambda f: (f / "weights.safetensors").unlink(), "missing"),
         (lambda f: truncate(f / "weights.safetensors"), "damaged"),
         (lambda f: (f / "weights.safetensors").write_bytes(b"\x80\x04\x95pickle"), "damaged"),
-        (lambda f: poison(f / "weights.safetensors"), "not finite"),
+        (lambda f: poison(f), "not finite"),
         (lambda f: rescale(f, "ldos_scale", np.ones(3)), "damaged"),
+        (lambda f: rescale(f, "ldos_scale", np.zeros(())), "a scale of the LDOS of 0; it must be positive"),
+        (lambda f: rescale(f, "ldos_scale", np.array(-1.0)), "a scale of the LDOS of -1; it must be positive"),
+        (lambda f: rescale(f, "ldos_scale", np.array(np.nan)), "not finite"),
+        (
+            lambda f: rescale(f, "ldos_mean", np.zeros(37), signed=False),
+            "not the weights that model.json was written for",
+        ),
         (lambda f: rescale(f, "descriptor_min", np.zeros(3)), r"scaling of \(3,\) descriptor_min, the model has 30"),
         (lambda f: rescale(f, "descriptor_max", np.full(30, np.nan)), "not finite"),
         (lambda f: rescale(f, "descriptor_std", np.zeros(30)), "not finite"),
@@ -224,16 +231,20 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def poison(path):
-    tensors = safetensors.numpy.load_file(path)
+def poison(folder):
+    tensors = safetensors.numpy.load_file(folder / "weights.safetensors")
     tensors["weights.0"][0, 0, 0] = np.nan
-    safetensors.numpy.save_file(tensors, path)
+    safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
+    edit(folder, weights_sha256=None)
 
 
-def rescale(folder, name, values):
+def rescale(folder, name, values, *, signed=True):
+    """Change a part of the scaling, and leave out the checksum as models of before do, or keep that of before."""
     tensors = safetensors.numpy.load_file(folder / "weights.safetensors")
     tensors[f"scaling.{name}"] = values.astype(np.float32)
     safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
+    if signed:
+        edit(folder, weights_sha256=None)
 
 
 @pytest.mark.parametrize(
