@@ -167,7 +167,8 @@ class Surrogate(Protocol):
         """Why it is no ASE calculator.
 
         None if it is one.  Predictions then have ``free_energy`` [eV], its standard deviation in ``std`` and, asked
-        for with ``forces="mean"``, ``forces`` [eV/Å]; structures are ASE atoms.
+        for with ``forces="mean"``, ``forces`` [eV/Å], with ``stress=True`` ``stress``, (3, 3) [eV/Å³]; structures are
+        ASE atoms.
         """
         return "this model predicts no free energy"
 

@@ -97,6 +97,7 @@ def model_show(model: Path, as_json: bool) -> None:
     is_flag=True,
     help="Also predict forces and their spread, which takes as long as four energies for each network.",
 )
+@click.option("--stress", is_flag=True, help="Also predict the stress, and the forces with it.")
 @click.option(
     "--grid",
     type=click.IntRange(min=1),
@@ -129,6 +130,7 @@ def model_predict(
     form: str | None,
     types: str | None,
     forces: bool,
+    stress: bool,
     grid: tuple[int, int, int] | None,
     names: tuple[str, ...],
     output: Path,
@@ -155,7 +157,7 @@ def model_predict(
         if name not in opened.surrogate.files:
             offered = ", ".join(opened.surrogate.files) or "nothing"
             raise ModelError(f"this model writes no '{name}'; it writes {offered}")
-    given = {"temperature": temperature, "forces": forces or None, "grid": grid}
+    given = {"temperature": temperature, "forces": forces or None, "stress": stress or None, "grid": grid}
     wishes = {name: wish for name, wish in given.items() if wish is not None}
     how: dict[str, Any] = {} if form is None else {"format": form}
     if types is not None:

@@ -9,12 +9,13 @@ import ase
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from .model import Model, ModelError
 
 
 class Calculator(AseCalculator):
-    """Free energy and forces of a surrogate, for ``atoms.calc``.
+    """Free energy, forces and stress of a surrogate, for ``atoms.calc``.
 
     ``energy`` and ``free_energy`` are both the free energy A = E - τS, of which the forces are the derivative: what
     a relaxation or molecular dynamics at electronic temperature τ needs.  ``energy_std`` is its standard deviation over
@@ -38,7 +39,7 @@ class Calculator(AseCalculator):
         InputError: something is asked that it does not take or cannot do.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, model: Model | str | Path, *, strict: bool = False, hold: bool = True, **asked: Any) -> None:
         super().__init__()
@@ -63,8 +64,9 @@ class Calculator(AseCalculator):
     ) -> None:
         """Called by ASE when a property is asked for; errors as ``Model.predict``, or what ``strict`` refuses."""
         super().calculate(atoms, properties, system_changes)
-        forces = {"forces": "mean"} if "forces" in properties else {}
-        job = self.model.prepare(self.atoms, **self._held(self.atoms) | self._wishes | forces)
+        wishes: dict[str, Any] = {"forces": "mean"} if "forces" in properties else {}
+        wishes |= {"stress": True} if "stress" in properties else {}
+        job = self.model.prepare(self.atoms, **self._held(self.atoms) | self._wishes | wishes)
         if self._first is None:
             self._first = job, self.atoms
         self.prediction = found = job.run()
@@ -76,6 +78,8 @@ class Calculator(AseCalculator):
         self.results: dict[str, Any] = {"energy": total, "free_energy": total, "energy_std": std}
         if found.forces is not None:
             self.results["forces"] = found.forces
+        if found.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
 
     def _held(self, atoms: ase.Atoms) -> dict[str, Any]:
         """What is held of the first structure of the same atoms, as keywords of ``Model.prepare``."""

@@ -121,7 +121,10 @@ class LdosJob:
         """In which respects the cell is unlike those of the training."""
         if self.card.ranges is None:
             return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
-        return tuple(self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald))
+        found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
+        if self.stress and self.card.ranges.one_volume:
+            found.append("the training held one volume an atom, so the stress means nothing: train over volumes")
+        return tuple(found)
 
     @property
     def _ldos_shape(self) -> tuple[int, ...]:

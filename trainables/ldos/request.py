@@ -74,7 +74,7 @@ class Wishes(BaseModel):
     forces: Literal["none", "mean", "spread"] | bool = Field(
         default="none", description="of the mean free energy, or with their spread (slower); true: spread"
     )
-
+    stress: bool = Field(default=False, description="also the stress, with the forces")
     grid: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         default=None,
         description="numbers of points along the cell vectors, in a query 20,20,20; default: no coarser than in the "
@@ -88,7 +88,7 @@ class Wishes(BaseModel):
 
     def asked(self) -> dict[str, Any]:
         """As keywords of ``LdosSurrogate.prepare``."""
-        return {"temperature": self.temperature, "forces": self.forces, "grid": self.grid}
+        return {"temperature": self.temperature, "forces": self.forces, "stress": self.stress, "grid": self.grid}
 
 
 class PredictRequest(Wishes):

@@ -33,9 +33,17 @@ def test_the_calculator_gives_what_the_model_predicts(model, displaced):
     assert displaced.calc.prediction.fermi_level == expected.fermi_level
 
 
-def test_forces_are_computed_only_when_asked_for(displaced):
+def test_forces_and_stress_are_computed_only_when_asked_for(displaced):
     displaced.get_potential_energy()
     assert "forces" not in displaced.calc.results
+    displaced.get_forces()
+    assert "stress" not in displaced.calc.results
+
+
+def test_a_stress_of_a_model_of_one_volume_comes_with_a_warning(model, displaced):
+    with pytest.warns(UserWarning, match="the training held one volume an atom, so the stress means nothing"):
+        found = displaced.get_stress(voigt=False)
+    np.testing.assert_allclose(found, model.predict(displaced, stress=True).stress, atol=1e-9)
 
 
 def test_a_calculator_reads_a_model_folder_and_keeps_a_temperature(model, displaced, tmp_path):
