@@ -136,6 +136,7 @@ def _others(density: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.floa
     for axis, name in enumerate("xyz"):
         for step in (-1, 1):
             yield f"the LDOS moved by {step:+d} point along {name}", np.roll(density, step, axis)
+        yield f"the LDOS mirrored along {name}", np.flip(density, axis)
     for order in list(permutations(range(3)))[1:]:
         turned = density.transpose(order)
         if turned.shape == density.shape:
