@@ -195,7 +195,7 @@ def test_a_maximised_metric_reaches_the_method_with_its_sign_turned():
 
 
 @pytest.mark.parametrize("said", ["by TuneConfig", "by TuneSearcher"])
-def test_metric_and_mode_are_those_of_ray_tune_or_ours(said, tmp_path):
+def test_metric_and_mode_are_those_of_ray_tune_or_ours(local_ray, said, tmp_path):
     """Ray Tune itself tells a searcher neither, as long as the Tuner has no param_space."""
     seen = []
 
@@ -211,7 +211,7 @@ def test_metric_and_mode_are_those_of_ray_tune_or_ours(said, tmp_path):
 
 
 @pytest.mark.parametrize("theirs", [{"metric": "loss", "mode": "max"}, {"metric": "other", "mode": "min"}])
-def test_a_tune_config_that_asks_for_something_else_is_refused_before_a_trial_runs(theirs, tmp_path):
+def test_a_tune_config_that_asks_for_something_else_is_refused_before_a_trial_runs(local_ray, theirs, tmp_path):
     notebook = Notebook()
     searcher = TuneSearcher(RandomSearch(SPACE, 0), metric="loss", mode="min", record=notebook)
     with pytest.raises(TuneDiffers, match=r"TuneConfig has (mode 'max', but|metric 'other', but)"):
