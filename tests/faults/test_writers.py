@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -161,6 +162,12 @@ def is_whole(writer: Writer, folder: Path) -> bool:
             return bool(writer.whole(folder))
     except (InputError, FileNotFoundError):
         return False
+
+
+@pytest.fixture(autouse=True)
+def no_bytecode(monkeypatch):
+    """Python 3.11 takes a file of bytecode that was cut short for whole, and puts it into the source's folder."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 WRITERS = [name.removeprefix("writer_of_") for name in dir() if name.startswith("writer_of_")]

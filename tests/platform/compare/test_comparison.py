@@ -116,10 +116,10 @@ def test_the_report_stands_as_text_page_and_figures(compared):
     for name in ("random", "rfr", "untuned", "largest", "kernel ridge", "first_width"):
         assert re.search(rf"^\| {name} \|", text, re.MULTILINE), name
         assert f"<td>{name}</td>" in page
-    for name in ("compute", "wall", "score", "networks"):
+    for name in ("methods", "compute", "wall", "score", "networks"):
         assert (compared.folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"(figures/{name}.png)" in text
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert "http" not in page, "the page needs no network"
     stored = json.loads((compared.folder / "comparison.json").read_text())
     assert [o["study"] for o in stored["outcomes"]] == [o.study for o in compared.outcomes]

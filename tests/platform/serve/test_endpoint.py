@@ -151,7 +151,7 @@ def test_the_endpoint_says_what_it_serves(endpoint, model):
     assert api["info"]["description"] == "Surrogate for Al from study by hand, dataset al4."
     paths = api["paths"]
     asked = paths["/v1/predict"]["post"]["parameters"]
-    assert [p["name"] for p in asked] == ["quantity", "temperature", "forces"]
+    assert [p["name"] for p in asked] == ["quantity", "temperature", "forces", "stress", "grid"]
     assert asked[0]["schema"]["enum"] == ["density", "ldos"]
     assert set(paths) == {"/", "/healthz", "/v1/model", "/v1/predict"}
     assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
@@ -278,13 +278,13 @@ def test_a_request_that_takes_too_long_is_ended_and_so_is_its_prediction(endpoin
     assert {a[0] for a in answers} == {503, 504}, "17 have a place"
     (late, *_) = (json.loads(a[2])["detail"] for a in answers if a[0] == 504)
     assert "not done within 1.5 s; ask later, for a smaller cell" in late
-    # Computed to their ends, one would take a minute, and all 17 of them a quarter of an hour.
-    assert time.monotonic() - started < 60
+    # Computed to their ends, all 17 of them would take many minutes.
+    assert time.monotonic() - started < 120
     until_answered(endpoint, path, atoms, None, seconds=120)
 
 
 def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
-    large = as_json(atoms.repeat((2, 2, 2)))  # with its forces half a minute
+    large = as_json(atoms.repeat((4, 4, 3)))  # with its forces half a minute
     content = json.dumps({"structure": large, "forces": "spread"}).encode()
     head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"

@@ -144,6 +144,7 @@ def test_a_file_that_vanishes_is_an_error_of_the_one_who_reads(stored):
 
 CHILD = """
 import resource, sys
+from pathlib import Path
 import numpy as np, torch
 from dftune.trainables.ldos.grid_points import place
 from dftune.trainables.data.shards import ShardFile
@@ -153,7 +154,7 @@ def high_water():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 folder, copies = sys.argv[1], int(sys.argv[2])
-shards = [ShardFile(f"{folder}/{name}.arrow", name, n_points=70_000, n=n, remedy="").stored()
+shards = [ShardFile(Path(folder, f"{name}.arrow"), name, n_points=70_000, n=n, remedy="").stored()
           for name, n in (("descriptor", 91), ("ldos", 37))]
 one = SnapshotData(None, *shards)
 scaling = Scaling.fit([one])
