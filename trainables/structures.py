@@ -21,6 +21,7 @@ from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 MOST_ATOMS = 100_000  # of one structure
+XYZ = {"xyz", "extxyz"}  # names of ASE's formats
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
 
@@ -77,6 +78,8 @@ def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequenc
             elif types:
                 raise StructureError(f"types are for LAMMPS' files, and this is one of {form}; leave them out")
             else:
+                if form in XYZ:
+                    _check_xyz(file)
                 found = ase.io.read(file, wanted, form, do_not_split_by_at_sign=True)
             return list(found)[index] if single else list(found)
     except StructureError as error:
@@ -88,6 +91,20 @@ def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequenc
             "format, name it with --format"
         ) from error
     raise StructureError(f"{path}: {form} is not read, for safety; convert it to extended XYZ or CIF")
+
+
+def _check_xyz(file: Path) -> None:
+    """Raise StructureError if a frame says more atoms than lines follow, over which ASE would read for ever."""
+    header, n_atoms, number = 0, 0, -1
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream):
+            if number == header:
+                if not line.strip().isdigit():
+                    return  # the end, or an error that ASE finds
+                n_atoms = int(line)
+                header = number + n_atoms + 2
+    if header > number + 1:
+        raise StructureError(f"its last frame says {n_atoms} atoms, but the file ends before them")
 
 
 @contextmanager

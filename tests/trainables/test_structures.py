@@ -230,3 +230,14 @@ def test_what_ase_makes_of_atoms_is_atoms():
 def test_what_is_no_structure_is_refused(other):
     with pytest.raises(StructureError, match=r"a structure is a file|not what Atoms|has no atoms"):
         check_structure(as_atoms(other), ["Al"])
+
+
+@pytest.mark.parametrize("n_atoms", ["99999999999999", "2"])
+def test_an_xyz_that_says_more_atoms_than_it_has_is_refused_at_once(tmp_path, n_atoms):
+    """ASE reads on behind the end of the file, once for each atom."""
+    frame = '1\nLattice="4 0 0 0 4 0 0 0 4"\nAl 0 0 0\n'
+    (tmp_path / "a.xyz").write_text(frame + frame.replace("1", n_atoms, 1))
+    with pytest.raises(StructureError, match=rf"a.xyz: its last frame says {n_atoms} atoms, but the file ends before"):
+        read_structures(tmp_path / "a.xyz", ":")
+    (tmp_path / "a.xyz").write_text(frame * 3)
+    assert len(read_structures(tmp_path / "a.xyz", ":")) == 3

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,8 +78,12 @@ class LdosSurrogate(Surrogate):
             raise ModelError("weights or scaling that are not finite")
         if not scaling.ldos_scale > 0:
             raise ModelError(f"a scale of the LDOS of {scaling.ldos_scale:g}; it must be positive")
-        network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
         weights = {name: values for name, values in tensors.items() if not name.startswith(("scaling.", "neighbours."))}
+        stored = sum(values.size for values in weights.values())
+        needed = card.n_initializations * sum((a + 1) * b for a, b in pairwise((n_in, *config.hidden, n_out)))
+        if stored != needed:  # asked before a network is made, which may not fit into memory
+            raise ModelError(f"weights do not fit the network of model.json: {stored:,} numbers, and it has {needed:,}")
+        network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
         try:
             network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:

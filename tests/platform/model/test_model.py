@@ -321,6 +321,12 @@ def test_weights_of_another_shape_do_not_make_a_model(model):
         Model.assemble(model.card, network.arrays() | model.surrogate.scaling.tensors())
 
 
+def test_a_card_that_asks_for_a_network_larger_than_its_weights_is_refused_before_one_is_made(model):
+    config = {**model.card.config, "n_layers": 16, "width": 16_384}  # 17 GB an initialisation
+    with pytest.raises(ModelError, match=r"weights do not fit the network of model.json: [\d,]+ numbers, and it has"):
+        Model.assemble(model.card.model_copy(update={"config": config}), model.surrogate.tensors())
+
+
 def test_a_model_of_an_earlier_version_opens_and_says_that_it_cannot_warn(model, folder, al4):
     card = json.loads((folder / "model.json").read_text())
     del card["ranges"], card["accuracy"]["spread_factor"], card["accuracy"]["coverage"], card["weights_sha256"]

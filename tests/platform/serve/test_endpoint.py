@@ -56,7 +56,7 @@ def endpoint(local_ray, folder):
     from dftune.platform.serve.endpoint import application
 
     settings = EndpointSettings(
-        model=str(folder), queue=3, size=70_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
+        model=str(folder), queue=3, size=400_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
     )
     port = free_port()
     with served(settings, port=port):
@@ -185,7 +185,7 @@ def test_without_the_token_nothing_is_told(endpoint, token, path, body):
         ({"structure": ONE, "temperature": 1.0}, 422, "below the"),
         ({"structure": ONE, "temperature": -1.0}, 422, "temperature"),
         ({"structure": ONE, "forces": "all"}, 422, "forces"),
-        ({"structure": {**ONE, "cell": (20 * np.eye(3)).tolist()}}, 413, "this endpoint takes 70,000"),
+        ({"structure": {**ONE, "cell": (20 * np.eye(3)).tolist()}}, 413, "this endpoint takes 400,000"),
         ({"structure": {**ONE, "cell": (900 * np.eye(3)).tolist()}}, 413, "more than 2,000,000"),
     ],
 )
