@@ -52,6 +52,7 @@ class Retrainer:
             with self._lock:
                 self._last = dict(epoch)
 
+        report({"epoch": 0})  # not the last of the training before
         use_cpus(cpus)
         device = device_of_worker()
         chosen, training_data = kind.config.of(config), data.training_data()
