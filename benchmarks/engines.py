@@ -1,5 +1,5 @@
-"""Claims: the native engine gives what LAMMPS gives to 1e-12 in a twelfth of the time at 2J_max = 6 and a fifteenth at
-8 and 10, and forces in an eighteenth; a free energy of 4 atoms takes a quarter of a second.
+"""Claims: the native engine gives what LAMMPS gives to 1e-12, in an eleventh to a fifteenth of the time for 2J_max = 6
+to 10, and forces in a twentieth to a thirty-sixth; from 4 atoms to a free energy takes half a second.
 
 Both sides in turn in one process, one thread each, CPU seconds; the ratio is that of the shortest runs, as other work
 on the machine only ever adds.
@@ -91,7 +91,7 @@ def free_energy(path: Path) -> None:
     """CPU seconds from a structure to its free energy, without and with forces, of a model that is warm."""
     from dftune import Model
 
-    model, atoms = Model.load(path), bulk("Al", cubic=True)
+    model, atoms = Model.open(path), bulk("Al", cubic=True)
     for forces in ("none", "mean"):
         runs = [cpu(model.predict, atoms, forces=forces) for _ in range(1 + REPEATS)][1:]
         print(

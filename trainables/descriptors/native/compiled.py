@@ -67,12 +67,17 @@ class ByContent(UserProvidedCacheLocator):
         return cls(py_func, py_file)
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Decorator: the function is compiled when it is first called, and kept in ``folder``."""
+def compiled(function: Callable[..., Any], *, inside: bool = False) -> Any:
+    """Decorator: the function is compiled when it is first called, and kept in ``folder``.
+
+    Args:
+        function: to compile.
+        inside: whether it becomes a part of the functions that call it.
+    """
     before = numba.config.CACHE_LOCATOR_CLASSES
     numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.ByContent"
     try:
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**OPTIONS, forceinline=inside)(function)
     finally:
         numba.config.CACHE_LOCATOR_CLASSES = before  # other packages' functions are kept where they were
 

@@ -13,6 +13,7 @@ Complex numbers lie as two vectors, real and imaginary.  Names: ``_r`` and ``_i`
 Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 5, 9 to 11; Bartók et al., PRB 87, 184115 (2013).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,7 @@ def wigner(sums: Any, rows: Any, coefficients: Any, u: Any) -> None:
         store(u, here + WIDTH, u_i)
 
 
-@compiled
+@partial(compiled, inside=True)
 def fold(cg: Any, begin: Any, u: Any, u_p: Any, n_p: Any, n_q: Any, low: Any, n: Any, folded: Any) -> None:
     """C^{o,ma}_{p ma1 q ma2} u^p_{mb1,ma1} for one ma of u^o: the operand that all products of that ma share."""
     d = 0
