@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PROCESSES := $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 
 .PHONY: demo figures check test test-without-ray test-with-ray test-slow lint lock clean
 
@@ -17,9 +18,9 @@ check: lint test-without-ray  ## style, types, and the tests that need no Ray
 
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
-# A process of pytest a core, each with one thread: torch's threads wait for each other busily.
+# One process of pytest more than cores, as some tests wait; each with one thread: torch's wait for each other busily.
 test-without-ray: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not slow" -n auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal
 
 # Two processes, each with a Ray of its own; the longest files first (tests/conftest.py).
 test-with-ray: $(READY)
