@@ -267,7 +267,7 @@ def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
     options = ("--save", "ldos.npy", "--output", tmp_path / "in-the-way" / "new")
     assert "cannot be written" in refused("model", "predict", model, poscar, *options)
     (tmp_path / "damaged.xyz").write_text("4\n\nAl 0 0 nowhere\n")
-    assert "damaged.xyz: ASE cannot read it" in refused("model", "predict", model, tmp_path / "damaged.xyz")
+    assert "damaged.xyz: its last frame says 4 atoms" in refused("model", "predict", model, tmp_path / "damaged.xyz")
 
 
 def test_model_check_compares_term_by_term(workplace, tmp_path):
