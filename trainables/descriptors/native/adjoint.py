@@ -8,6 +8,7 @@ Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16; the adjoi
 148, 241721 (2018), and the SNAP implementation notes of LAMMPS.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,23 @@ def wigner_back(y: Any, rows: Any, y_rows: Any, coefficients: Any, n_monomials: 
             begin += 2 * WIDTH
 
 
+@partial(compiled, inside=True)
+def horner(slopes: Any, begin: Any, xi: Any, count: Any) -> tuple[Any, Any, Any, Any]:
+    """The polynomial in ξ of ``count`` complex coefficients from ``begin`` on, and its derivative."""
+    i = begin + 2 * (count - 1) * WIDTH
+    x_r = load(slopes, i)
+    x_i = load(slopes, i + WIDTH)
+    y_r = splat(0.0)
+    y_i = splat(0.0)
+    for _ in range(count - 1):
+        i -= 2 * WIDTH
+        y_r = fma(y_r, xi, x_r)
+        y_i = fma(y_i, xi, x_i)
+        x_r = fma(x_r, xi, load(slopes, i))
+        x_i = fma(x_i, xi, load(slopes, i + WIDTH))
+    return x_r, x_i, y_r, y_i
+
+
 @compiled
 def pull(
     two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
@@ -210,17 +228,7 @@ def pull(
                 q_i = load(powers, (2 * q + 1) * WIDTH)
                 d_r = load(powers, (second + 2 * q) * WIDTH)
                 d_i = load(powers, (second + 2 * q + 1) * WIDTH)
-                i += 2 * (count - 1) * WIDTH
-                x_r = load(slopes, i)
-                x_i = load(slopes, i + WIDTH)
-                y_r = splat(0.0)
-                y_i = splat(0.0)
-                for _ in range(count - 1):
-                    i -= 2 * WIDTH
-                    y_r = fma(y_r, xi, x_r)
-                    y_i = fma(y_i, xi, x_i)
-                    x_r = fma(x_r, xi, load(slopes, i))
-                    x_i = fma(x_i, xi, load(slopes, i + WIDTH))
+                x_r, x_i, y_r, y_i = horner(slopes, i, xi, count)
                 v_r = fma(q_r, x_r, fma(q_i, x_i, v_r))
                 v_i = fma(q_i, x_r, fnma(q_r, x_i, v_i))
                 vx_r = fma(q_r, y_r, fma(q_i, y_i, vx_r))
@@ -229,17 +237,7 @@ def pull(
                 vb_i = fma(d_i, x_r, fnma(d_r, x_i, vb_i))
                 i += 2 * count * WIDTH
                 if q > 0 and p > 0:
-                    i += 2 * (count - 1) * WIDTH
-                    x_r = load(slopes, i)
-                    x_i = load(slopes, i + WIDTH)
-                    y_r = splat(0.0)
-                    y_i = splat(0.0)
-                    for _ in range(count - 1):
-                        i -= 2 * WIDTH
-                        y_r = fma(y_r, xi, x_r)
-                        y_i = fma(y_i, xi, x_i)
-                        x_r = fma(x_r, xi, load(slopes, i))
-                        x_i = fma(x_i, xi, load(slopes, i + WIDTH))
+                    x_r, x_i, y_r, y_i = horner(slopes, i, xi, count)
                     v_r = fma(q_r, x_r, fnma(q_i, x_i, v_r))
                     v_i = fnma(q_i, x_r, fnma(q_r, x_i, v_i))
                     vx_r = fma(q_r, y_r, fnma(q_i, y_i, vx_r))

@@ -30,12 +30,13 @@ def bispectrum(
     """As ``descriptors.bispectrum.bispectrum``, of checked input."""
     kernel = _describe_kernel()
     images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
+    around, about = _neighbours(images, settings), _wigner(table)
     values = np.empty((len(points), settings.n_components), dtype)
 
     def compute(part: range) -> None:
         found = np.empty((len(part), settings.n_components))
         kernel(
-            _coordinates(cell, grid, part), *_neighbours(images, settings), *_wigner(table),
+            _coordinates(cell, grid, part), *around, *about,
             table.products, table.cg, table.scale, found,
         )  # fmt: skip
         values[part.start - points.start : part.stop - points.start] = found
@@ -56,12 +57,13 @@ def forces(
     """As ``descriptors.bispectrum.bispectrum_forces``, of checked input."""
     kernel = _forces_kernel()
     images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
+    around, about = _neighbours(images, settings), _wigner(table)
 
     def compute(part: range) -> tuple[Float64, Float64]:
         found, by_strain = np.zeros(images.positions.shape), np.zeros((3, 3))
         g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
         kernel(
-            _coordinates(cell, grid, part), g, *_neighbours(images, settings), *_wigner(table),
+            _coordinates(cell, grid, part), g, *around, *about,
             table.y_products, table.y_cg, table.y_scale, table.y_rows, found, by_strain,
         )  # fmt: skip
         return found, by_strain
