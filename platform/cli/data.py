@@ -35,6 +35,12 @@ def data() -> None:
     metavar="NAME",
     help="Rule of integration over the energies, least-squares or linear.  [default: the better one on their grid]",
 )
+@click.option(
+    "--kernel",
+    type=click.Choice(["gaussian", "fermi-dirac"]),
+    help="Shape of the broadening of the LDOS, where no file says it.",
+)
+@click.option("--width", type=float, metavar="EV", help="Width of the broadening [eV], where no file says it.")
 @click.option("--source", help="Note on the origin of the data.")
 @click.option(
     "--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that recognises them]"
@@ -45,6 +51,8 @@ def data_import(
     validation: str | None,
     test: str | None,
     pseudopotentials: Path | None,
+    kernel: str | None,
+    width: float | None,
     rule: str | None,
     source: str | None,
     importer: str | None,
@@ -75,6 +83,8 @@ def data_import(
         test=_ids(test),
         source=source,
         pseudopotentials=pseudopotentials,
+        kernel=kernel,  # type: ignore[arg-type]  # one of the choices
+        width=width,
         rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
         report=lambda line: echo(line, err=True),
     )

@@ -49,7 +49,7 @@ class Planes:
     def recognises(self, path):
         return (path / "plane-0.npy").exists()
 
-    def read(self, sources, *, pseudopotentials, report):
+    def read(self, sources, *, told, report):
         report(f"{len(sources)} folders of planes")
         return Found(snapshots=[self.found(path) for path in sources], source="planes of a test")
 

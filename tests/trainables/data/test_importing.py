@@ -91,6 +91,22 @@ def test_a_broadening_by_the_scf_smearing_is_known_by_its_names_and_refused_wher
     assert f"the kernel ({kernel}, 0.5 eV) is not the one it had" in message
 
 
+def test_the_user_tells_the_broadening_that_no_file_says(raw, tmp_path):
+    for key in ("kernel", "width"):
+        edit(raw / "000.json", key=f"config.energy_grid_ev.{key}", value=None)
+    sources, where = [raw / "000.json"], raw / "000.json"
+    nothing = "nothing says the {0} of the broadening of the LDOS; give --{0}"
+    assert refused(sources, tmp_path / "al4") == f"{where}: {nothing.format('kernel')}"
+    assert refused(sources, tmp_path / "al4", kernel="gaussian") == f"{where}: {nothing.format('width')}"
+    made = import_dataset(sources, tmp_path / "al4", kernel="gaussian", width=0.5)
+    assert (made.info.energy_grid.kernel, made.info.energy_grid.width) == ("gaussian", 0.5)
+
+
+def test_what_the_user_tells_does_not_contradict_the_files(raw, tmp_path):
+    message = refused([raw / "000.json"], tmp_path / "al4", width=0.4)
+    assert message == f"{raw / '000.json'}: the width of the broadening is 0.5, but --width says 0.4"
+
+
 def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp_path):
     # From -3 eV on, the electron count is right to 1 %, the band energy off by 55 meV/atom.
     edit_array(raw / "000.ldos.npy", lambda values: values[..., 6:])

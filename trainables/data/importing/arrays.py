@@ -23,7 +23,7 @@ from ...physics.units import BOHR, K_B, RYDBERG
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot
-from .importer import Found, FoundSnapshot, GridValues, Report
+from .importer import Found, FoundSnapshot, GridValues, Report, Told
 from .pseudopotentials import Calculation, Keys, kohn_sham
 
 KEYS = Keys(cutoff="config.ecutrho_ry", pseudopotential="config.pseudo", unit=RYDBERG)
@@ -51,8 +51,8 @@ class _Energies(_Part):
     emin: float
     spacing: PositiveFloat
     count: PositiveInt
-    kernel: str
-    width: PositiveFloat
+    kernel: str | None = None
+    width: PositiveFloat | None = None
 
 
 class _Terms(BaseModel):
@@ -104,11 +104,12 @@ class Arrays:
         """Whether a snapshot lies there: a JSON file with an LDOS beside it."""
         return any(_ldos_file(file).exists() for file in (path.glob("*.json") if path.is_dir() else [path]))
 
-    def read(self, sources: Sequence[Path], *, pseudopotentials: Path | None, report: Report) -> Found:
+    def read(self, sources: Sequence[Path], *, told: Told, report: Report) -> Found:
         """Find the snapshots of all sources; arguments and errors as ``Importer.read``."""
         files = _find(sources, report)
         records = [_read(file) for file in files]
-        snapshots = [_found(file, record) for file, record in zip(files, records, strict=True)]
+        grids = [_energy_grid(file, record, told) for file, record in zip(files, records, strict=True)]
+        snapshots = [_found(file, record, grid) for file, record, grid in zip(files, records, grids, strict=True)]
         by_file = zip(files, records, strict=True)
         calculations = [
             Calculation(file, record.config.ecutrho_ry, {record.config.symbol: record.config.pseudo})
@@ -116,7 +117,7 @@ class Arrays:
         ]
 
         def dft(species: Mapping[str, float]) -> KohnSham | None:
-            return kohn_sham(calculations, KEYS, species=species, folder=pseudopotentials, report=report)
+            return kohn_sham(calculations, KEYS, species=species, folder=told.pseudopotentials, report=report)
 
         source = "imported from " + ", ".join(sorted({file.parent.name for file in files}))
         return Found(snapshots=snapshots, dft=dft, source=source)
@@ -173,7 +174,6 @@ def _read(file: Path) -> _Record:
     """The JSON of a snapshot, consistent in itself."""
     try:
         record = _Record.model_validate_json(read_text(file))
-        _energy_grid(record)
     except FileNotFoundError as error:
         raise DatasetError(f"{file}: missing") from error
     except (ValueError, OSError) as error:
@@ -185,21 +185,24 @@ def _read(file: Path) -> _Record:
     return record
 
 
-def _energy_grid(record: _Record) -> EnergyGrid:
+def _energy_grid(file: Path, record: _Record, told: Told) -> EnergyGrid:
     sampled = record.config.energy_grid_ev
-    return EnergyGrid(
-        minimum=sampled.emin,
-        spacing=sampled.spacing,
-        n_energy=sampled.count,
-        kernel=_kernel(sampled.kernel),
-        width=sampled.width,
-    )
+    try:
+        said = None if sampled.kernel is None else _kernel(sampled.kernel)
+        kernel, width = told.broadening(said, sampled.width, where=file)
+        return EnergyGrid(
+            minimum=sampled.emin, spacing=sampled.spacing, n_energy=sampled.count, kernel=kernel, width=width
+        )
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
 
 
-def _found(file: Path, record: _Record) -> FoundSnapshot:
+def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
     config, terms, forces = record.config, record.qe_terms_ev, record.forces_ev_per_angstrom
     nx, ny, nz = record.fft
-    sigma, grid = config.displacement_sigma_angstrom, _energy_grid(record)
+    sigma = config.displacement_sigma_angstrom
     snapshot = Snapshot(
         id=file.stem,
         group="all" if sigma is None else f"displacement {sigma:.2f} Å",

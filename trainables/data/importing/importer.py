@@ -7,15 +7,18 @@ checksums, the folder.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import DatasetError
+from ...physics.smearing import Kernel
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot
 
+T = TypeVar("T")
 Report = Callable[[str], None]  # called with one line for people
 
 
@@ -73,6 +76,41 @@ class Found:
     source: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the user says, because files do not always say it.
+
+    Attributes:
+        pseudopotentials: folder of the UPF files that the snapshots name; None: look beside the snapshots.
+        kernel, width: how the LDOS was broadened [eV]; None: the files say it.
+    """
+
+    pseudopotentials: Path | None = None
+    kernel: Kernel | None = None
+    width: float | None = None
+
+    def broadening(self, kernel: Kernel | None, width: float | None, *, where: object) -> tuple[Kernel, float]:
+        """Kernel and width [eV] of an LDOS, from what its files say and what the user does.
+
+        Args:
+            kernel, width: as the files say; None where they do not.
+            where: file to name in an error.
+
+        Raises:
+            DatasetError: nobody says it, or the two contradict each other.
+        """
+        return _agreed("kernel", kernel, self.kernel, where), _agreed("width", width, self.width, where)
+
+
+def _agreed(name: str, said: T | None, told: T | None, where: object) -> T:
+    """What a file says or the user tells.  Raises DatasetError: neither does, or they contradict each other."""
+    if said is None and told is None:
+        raise DatasetError(f"{where}: nothing says the {name} of the broadening of the LDOS; give --{name}")
+    if said is not None and told is not None and said != told:
+        raise DatasetError(f"{where}: the {name} of the broadening is {said}, but --{name} says {told}")
+    return said if told is None else told  # type: ignore[return-value]  # not both are None
+
+
 class Importer(Protocol):
     """A reader of one layout of files."""
 
@@ -87,12 +125,12 @@ class Importer(Protocol):
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder looks like one of its own; looks at names and first lines only."""
 
-    def read(self, sources: Sequence[Path], *, pseudopotentials: Path | None, report: Report) -> Found:
+    def read(self, sources: Sequence[Path], *, told: Told, report: Report) -> Found:
         """Find the snapshots of all sources.  Arrays stay in their files until the writer asks for blocks.
 
         Args:
             sources: files and folders.
-            pseudopotentials: folder of the UPF files that the snapshots name; None: look beside the snapshots.
+            told: what the user says besides.
             report: for what the user should know, such as files left out.
 
         Raises:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ...errors import DatasetError, InputError
 from ...physics.quadrature import Rule
+from ...physics.smearing import Kernel
 from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
-from .importer import Importer, Report
+from .importer import Importer, Report, Told
 from .writing import refuse_existing, write_dataset
 
 OURS: tuple[Importer, ...] = (ARRAYS,)
@@ -33,6 +34,8 @@ def import_dataset(
     test: Sequence[str] | None = None,
     source: str | None = None,
     pseudopotentials: Path | None = None,
+    kernel: Kernel | None = None,
+    width: float | None = None,
     rule: Rule | None = None,
     report: Report = lambda line: None,
 ) -> Dataset:
@@ -47,6 +50,7 @@ def import_dataset(
         source: a note on the origin of the data for dataset.json; by default the importer's.
         pseudopotentials: folder of the UPF files that the snapshots name; by default they are looked for beside the
             snapshots.  Without them, or where they are PAW or of another functional, the dataset has no ``dft``.
+        kernel, width: how the LDOS was broadened [eV], where the files do not say it.
         rule: of integration over the energies; by default the better one on their grid.
         report: called with one line a snapshot, one for the rule, and one that says why there is no ``dft``.
 
@@ -59,7 +63,8 @@ def import_dataset(
         importer = recognised(places, report)
     elif isinstance(importer, str):
         importer = IMPORTERS[importer]
-    found = importer.read(places, pseudopotentials=pseudopotentials, report=report)
+    told = Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width)
+    found = importer.read(places, told=told, report=report)
     return write_dataset(found, destination, validation=validation, test=test, source=source, rule=rule, report=report)
 
 
