@@ -18,6 +18,84 @@ from .kernel import fold, near, sum_monomials, wigner
 from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
 
 
+@partial(compiled, inside=True)
+def y_row(products: Any, t: Any, cg: Any, first: Any, u: Any, folded: Any, ma: Any, row: Any) -> None:
+    """Of the way ``products[t]``, (p, q) -> o, and one ma: Σ C C u^p u^q of each mb into ``row``."""
+    p = products[t, 0]
+    q = products[t, 1]
+    o = products[t, 2]
+    g = products[t, 3]
+    n_p = p + 1
+    n_q = q + 1
+    shift = (p + q - o) // 2
+    low = max(0, ma + shift - q)
+    n = min(p, ma + shift) - low + 1
+    fold(cg, g + low * n_q + ma + shift - low, u, first[p] * WIDTH, n_p, n_q, low, n, folded)
+    for k in range(2 * (o + 1)):
+        store(row, k * WIDTH, splat(0.0))
+    step = 2 * n_q * WIDTH
+    for mb1 in range(n_p):
+        mb2 = max(0, shift - mb1)
+        last = min(q, o + shift - mb1)
+        weight = 1.0
+        if p == q:
+            mb2 = max(mb2, mb1)
+            weight = 2.0
+        while mb2 <= last:
+            s = (first[q] + 2 * (mb2 * n_q + ma + shift - low)) * WIDTH
+            k = 2 * (mb1 + mb2 - shift) * WIDTH
+            d = 2 * mb1 * n * WIDTH
+            w = splat((1.0 if p == q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
+            rr = splat(0.0)
+            ii = splat(0.0)
+            ri = splat(0.0)
+            ir = splat(0.0)
+            if mb2 < last:
+                rr2 = splat(0.0)
+                ii2 = splat(0.0)
+                ri2 = splat(0.0)
+                ir2 = splat(0.0)
+                for _ in range(n):
+                    a_r = load(folded, d)
+                    a_i = load(folded, d + WIDTH)
+                    b_r = load(u, s)
+                    b_i = load(u, s + WIDTH)
+                    rr = fma(a_r, b_r, rr)
+                    ii = fma(a_i, b_i, ii)
+                    ri = fma(a_r, b_i, ri)
+                    ir = fma(a_i, b_r, ir)
+                    b_r = load(u, s + step)
+                    b_i = load(u, s + step + WIDTH)
+                    rr2 = fma(a_r, b_r, rr2)
+                    ii2 = fma(a_i, b_i, ii2)
+                    ri2 = fma(a_r, b_i, ri2)
+                    ir2 = fma(a_i, b_r, ir2)
+                    d += 2 * WIDTH
+                    s -= 2 * WIDTH
+                store(row, k, fma(w, sub(rr, ii), load(row, k)))
+                store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
+                w = splat(weight * cg[g + mb1 * n_q + mb2 + 1])
+                k += 2 * WIDTH
+                store(row, k, fma(w, sub(rr2, ii2), load(row, k)))
+                store(row, k + WIDTH, fma(w, add(ri2, ir2), load(row, k + WIDTH)))
+                mb2 += 2
+            else:
+                for _ in range(n):
+                    a_r = load(folded, d)
+                    a_i = load(folded, d + WIDTH)
+                    b_r = load(u, s)
+                    b_i = load(u, s + WIDTH)
+                    rr = fma(a_r, b_r, rr)
+                    ii = fma(a_i, b_i, ii)
+                    ri = fma(a_r, b_i, ri)
+                    ir = fma(a_i, b_r, ir)
+                    d += 2 * WIDTH
+                    s -= 2 * WIDTH
+                store(row, k, fma(w, sub(rr, ii), load(row, k)))
+                store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
+                mb2 += 1
+
+
 @compiled
 def y_of(
     products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any, gradient: Any, y: Any, row: Any
@@ -26,86 +104,12 @@ def y_of(
     for i in range(0, len(u), WIDTH):
         store(y, i, splat(0.0))
     for t in range(len(products)):
-        p = products[t, 0]
-        q = products[t, 1]
         o = products[t, 2]
-        g = products[t, 3]
-        u_q = first[q] * WIDTH
-        u_o = first[o] * WIDTH
-        n_p = p + 1
-        n_q = q + 1
-        n_o = o + 1
-        shift = (p + q - o) // 2
         beta = mul(load(gradient, products[t, 4] * WIDTH), splat(scale[t]))
         for ma in range(o // 2 + 1):
-            low = max(0, ma + shift - q)
-            n = min(p, ma + shift) - low + 1
-            fold(cg, g + low * n_q + ma + shift - low, u, first[p] * WIDTH, n_p, n_q, low, n, folded)
-            for k in range(2 * n_o):
-                store(row, k * WIDTH, splat(0.0))
-            step = 2 * n_q * WIDTH
-            for mb1 in range(n_p):
-                mb2 = max(0, shift - mb1)
-                last = min(q, o + shift - mb1)
-                weight = 1.0
-                if p == q:
-                    mb2 = max(mb2, mb1)
-                    weight = 2.0
-                while mb2 <= last:
-                    s = u_q + (2 * (mb2 * n_q + ma + shift - low)) * WIDTH
-                    k = 2 * (mb1 + mb2 - shift) * WIDTH
-                    d = 2 * mb1 * n * WIDTH
-                    w = splat((1.0 if p == q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
-                    rr = splat(0.0)
-                    ii = splat(0.0)
-                    ri = splat(0.0)
-                    ir = splat(0.0)
-                    if mb2 < last:
-                        rr2 = splat(0.0)
-                        ii2 = splat(0.0)
-                        ri2 = splat(0.0)
-                        ir2 = splat(0.0)
-                        for _ in range(n):
-                            a_r = load(folded, d)
-                            a_i = load(folded, d + WIDTH)
-                            b_r = load(u, s)
-                            b_i = load(u, s + WIDTH)
-                            rr = fma(a_r, b_r, rr)
-                            ii = fma(a_i, b_i, ii)
-                            ri = fma(a_r, b_i, ri)
-                            ir = fma(a_i, b_r, ir)
-                            b_r = load(u, s + step)
-                            b_i = load(u, s + step + WIDTH)
-                            rr2 = fma(a_r, b_r, rr2)
-                            ii2 = fma(a_i, b_i, ii2)
-                            ri2 = fma(a_r, b_i, ri2)
-                            ir2 = fma(a_i, b_r, ir2)
-                            d += 2 * WIDTH
-                            s -= 2 * WIDTH
-                        store(row, k, fma(w, sub(rr, ii), load(row, k)))
-                        store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
-                        w = splat(weight * cg[g + mb1 * n_q + mb2 + 1])
-                        k += 2 * WIDTH
-                        store(row, k, fma(w, sub(rr2, ii2), load(row, k)))
-                        store(row, k + WIDTH, fma(w, add(ri2, ir2), load(row, k + WIDTH)))
-                        mb2 += 2
-                    else:
-                        for _ in range(n):
-                            a_r = load(folded, d)
-                            a_i = load(folded, d + WIDTH)
-                            b_r = load(u, s)
-                            b_i = load(u, s + WIDTH)
-                            rr = fma(a_r, b_r, rr)
-                            ii = fma(a_i, b_i, ii)
-                            ri = fma(a_r, b_i, ri)
-                            ir = fma(a_i, b_r, ir)
-                            d += 2 * WIDTH
-                            s -= 2 * WIDTH
-                        store(row, k, fma(w, sub(rr, ii), load(row, k)))
-                        store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
-                        mb2 += 1
-            for mb in range(n_o):
-                k = u_o + 2 * (mb * n_o + ma) * WIDTH
+            y_row(products, t, cg, first, u, folded, ma, row)
+            for mb in range(o + 1):
+                k = (first[o] + 2 * (mb * (o + 1) + ma)) * WIDTH
                 store(y, k, fma(beta, load(row, 2 * mb * WIDTH), load(y, k)))
                 store(y, k + WIDTH, fma(beta, load(row, (2 * mb + 1) * WIDTH), load(y, k + WIDTH)))
 
@@ -143,6 +147,26 @@ def horner(slopes: Any, begin: Any, xi: Any, count: Any) -> tuple[Any, Any, Any,
     return x_r, x_i, y_r, y_i
 
 
+@partial(compiled, inside=True)
+def series(radial: Any, s: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """The three functions of ``radial_series`` at s, and their derivatives by s."""
+    n = radial.shape[1]
+    cosine = splat(radial[0, n - 1])
+    sine = splat(radial[1, n - 1])
+    switch = splat(radial[2, n - 1])
+    d_cosine = splat(0.0)
+    d_sine = splat(0.0)
+    d_switch = splat(0.0)
+    for m in range(n - 2, -1, -1):
+        d_cosine = fma(d_cosine, s, cosine)
+        d_sine = fma(d_sine, s, sine)
+        d_switch = fma(d_switch, s, switch)
+        cosine = fma(cosine, s, splat(radial[0, m]))
+        sine = fma(sine, s, splat(radial[1, m]))
+        switch = fma(switch, s, splat(radial[2, m]))
+    return cosine, sine, switch, d_cosine, d_sine, d_switch
+
+
 @compiled
 def pull(
     two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
@@ -156,7 +180,6 @@ def pull(
     px = load(x, 0)
     py = load(y, 0)
     pz = load(z, 0)
-    n_radial = radial.shape[1]
     second = 2 * (two_j_max + 1)  # where the derivatives q b^(q-1) begin among the powers
     for f in range(n):
         image = found[f]
@@ -165,19 +188,7 @@ def pull(
         dz = sub(splat(images[image, 2]), pz)
         r2 = fma(dz, dz, fma(dy, dy, mul(dx, dx)))
         s = mul(r2, splat(1.0 / (cutoff * cutoff)))
-        cosine = splat(radial[0, n_radial - 1])
-        sine = splat(radial[1, n_radial - 1])
-        switch = splat(radial[2, n_radial - 1])
-        d_cosine = splat(0.0)
-        d_sine = splat(0.0)
-        d_switch = splat(0.0)
-        for m in range(n_radial - 2, -1, -1):
-            d_cosine = fma(d_cosine, s, cosine)
-            d_sine = fma(d_sine, s, sine)
-            d_switch = fma(d_switch, s, switch)
-            cosine = fma(cosine, s, splat(radial[0, m]))
-            sine = fma(sine, s, splat(radial[1, m]))
-            switch = fma(switch, s, splat(radial[2, m]))
+        cosine, sine, switch, d_cosine, d_sine, d_switch = series(radial, s)
         inside = splat(cutoff * cutoff)
         w = splat(weights[image])
         switch = mul(below(r2, inside, switch), w)
