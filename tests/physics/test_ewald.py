@@ -102,6 +102,27 @@ def test_the_pressure_of_point_charges_is_a_third_of_their_energy():
     assert np.trace(strain) == pytest.approx(-energy, rel=1e-11)
 
 
+@pytest.mark.parametrize("charges", [NEUTRAL, IONS])
+@pytest.mark.parametrize("splitting", [0.6, 1.4])
+def test_a_mesh_gives_what_the_direct_sums_give(monkeypatch, splitting, charges):
+    direct = ewald(TRICLINIC, POSITIONS - 7.3, charges, splitting=splitting)
+    monkeypatch.setattr("dftune.trainables.physics.phases.MANY", 1)
+    mesh = ewald(TRICLINIC, POSITIONS - 7.3, charges, splitting=splitting)
+    for found, expected in zip(mesh, direct, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-10)
+
+
+def test_a_large_supercell_has_as_many_times_the_energy():
+    energy, forces, strain = ewald(TRICLINIC, POSITIONS, IONS)
+    times = np.array([6, 4, 6])  # 576 atoms: over a mesh
+    shifts = np.stack(np.meshgrid(*map(range, times), indexing="ij"), axis=-1).reshape(-1, 3) @ TRICLINIC
+    many = np.diag(times) @ TRICLINIC, (shifts[:, None] + POSITIONS).reshape(-1, 3), np.tile(IONS, 144)
+    total, all_forces, all_strain = ewald(*many)
+    assert total == pytest.approx(144 * energy, rel=1e-12)
+    np.testing.assert_allclose(all_forces, np.tile(forces, (144, 1)), atol=1e-9)
+    np.testing.assert_allclose(all_strain, 144 * strain, rtol=1e-9, atol=1e-7)
+
+
 def test_translations_lattice_vectors_and_the_choice_of_the_cell_do_not_matter():
     energy, forces, _ = ewald(TRICLINIC, POSITIONS, IONS)
     shifts = np.array([[1, 0, -2], [0, 3, 0], [-1, -1, 1], [5, 0, 0]]) @ TRICLINIC

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dftune.trainables.physics.reciprocal import DensitySphere, phase_forces, reciprocal, structure_factor
+from dftune.trainables.physics.reciprocal import DensitySphere, reciprocal
 from dftune.trainables.physics.units import KINETIC, RYDBERG
 
 TRICLINIC = np.array([[4.1, 0.3, -0.2], [1.1, 3.7, 0.5], [-0.6, 0.9, 4.4]])
@@ -118,18 +118,3 @@ def test_what_is_no_sphere_is_refused():
         DensitySphere(np.eye(3), (9, 9, 9), 0.0)
     with pytest.raises(ValueError, match=r"shape \(15, 16, 11\) does not lie on the grid \(15, 16, 20\)"):
         sphere_of(TRICLINIC).to_reciprocal(np.zeros((15, 16, 11)))
-
-
-def test_structure_factors_are_the_sums_of_phases_they_say_they_are(monkeypatch):
-    rng = np.random.default_rng(0)
-    fractional, charges = rng.uniform(size=(7, 3)), rng.normal(size=7)
-    orders = np.arange(-2.0, 3.0), np.arange(-3.0, 4.0), np.arange(4.0)
-    m = np.stack(np.meshgrid(*orders, indexing="ij"), axis=-1)
-    phases = np.exp(-2j * np.pi * np.einsum("xyzc,ac->axyz", m, fractional))
-    c = rng.normal(size=(5, 7, 4)) + 1j * rng.normal(size=(5, 7, 4))
-    forces = -np.einsum("xyzc,axyz->ac", m @ reciprocal(TRICLINIC), (c.conj() * phases).imag)
-    for chunk in (2**20, 100):  # all atoms at once, and a few at a time
-        monkeypatch.setattr("dftune.trainables.physics.reciprocal.CHUNK", chunk)
-        found = structure_factor(fractional, orders, charges)
-        np.testing.assert_allclose(found, np.einsum("a,axyz->xyz", charges, phases), atol=1e-12)
-        np.testing.assert_allclose(phase_forces(fractional, orders, c, TRICLINIC), forces, atol=1e-10)

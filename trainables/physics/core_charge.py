@@ -6,7 +6,8 @@ Lengths in Å, densities in 1/Å³, energies in eV.  For several species, add th
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from .reciprocal import DensitySphere, fractional, phase_forces, structure_factor
+from .phases import phase_forces, structure_factor
+from .reciprocal import DensitySphere, fractional
 from .smearing import Array
 from .units import BOHR
 
