@@ -7,13 +7,12 @@ and for total free energies config.pseudo (name of the UPF file of the pseudopot
 ldos_unit says another unit of the LDOS than 1/(eV Å³), as 1/(Ry bohr³), in which pp.x writes it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from ase.data import atomic_numbers
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ...errors import DatasetError, one_line
@@ -23,7 +22,8 @@ from ...physics.units import BOHR, K_B, RYDBERG
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot
-from .importer import Found, FoundSnapshot, GridValues, Report, Told
+from .importer import Found, FoundSnapshot, Report, Told
+from .npy import npy_values
 from .pseudopotentials import Calculation, Keys, kohn_sham
 
 KEYS = Keys(cutoff="config.ecutrho_ry", pseudopotential="config.pseudo", unit=RYDBERG)
@@ -156,20 +156,6 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
     return files
 
 
-def _load(path: Path, shape: tuple[int, ...], *, what: str) -> NDArray[np.floating]:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: missing; every snapshot needs its {what}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path}: not a whole .npy file; copy it again") from error
-    if values.shape != shape:
-        raise DatasetError(f"{path}: has shape {values.shape}, but the JSON beside it says {shape}")
-    if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        raise DatasetError(f"{path}: holds {values.dtype}, not real floating-point numbers; save float32 or float64")
-    return values
-
-
 def _read(file: Path) -> _Record:
     """The JSON of a snapshot, consistent in itself."""
     try:
@@ -227,8 +213,8 @@ def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
         snapshot=snapshot,
         species={config.symbol: config.zval},
         energy_grid=grid,
-        ldos=_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record)),
-        density=_values(density, (nx, ny, nz), what="density") if density.exists() else None,
+        ldos=npy_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record)),
+        density=npy_values(density, (nx, ny, nz), what="density") if density.exists() else None,
         terms_error=_terms_error(record),
     )
 
@@ -252,17 +238,6 @@ def _factor(file: Path, record: _Record) -> float:
             f"beside it, or say ldos_unit, one of {', '.join(LDOS_UNITS)}"
         )
     return 1.0
-
-
-def _values(path: Path, shape: tuple[int, ...], *, what: str, factor: float = 1.0) -> GridValues:
-    """Values of a .npy file whose axes are [nx, ny, nz, ...], times a factor."""
-
-    def blocks() -> Iterator[NDArray[np.floating]]:
-        for plane in _load(path, shape, what=what):  # of x, shape (ny, nz, ...)
-            block = plane.reshape(-1, *shape[3:])
-            yield block if factor == 1 else block.astype(np.float32) * np.float32(factor)
-
-    return GridValues(path, blocks)
 
 
 def _kernel(text: str) -> Kernel:
