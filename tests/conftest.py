@@ -109,12 +109,14 @@ def al4(tmp_path_factory) -> "Dataset":
 
 
 @pytest.fixture(scope="session")
-def described(al4, local_ray) -> "Dataset":
+def described(al4) -> "Dataset":
     """The same, with cheap descriptors: a cutoff of 4 Å and 2J = 4."""
     from dftune import BispectrumSettings
-    from dftune.cluster.descriptors.descriptors import compute_descriptors
+    from dftune.trainables.descriptors.bispectrum import bispectrum
 
-    compute_descriptors(al4, BispectrumSettings(cutoff=4.0, two_j_max=4), actors=1).close()
+    settings = BispectrumSettings(cutoff=4.0, two_j_max=4)
+    for s in al4.snapshots:
+        al4.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
     return al4
 
 

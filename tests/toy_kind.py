@@ -123,12 +123,19 @@ def rate(configs: Any, batch: Any, seed: int) -> list[float]:
     return [config.rate for config in configs]
 
 
+def exact(data: Points, test: Any, seed: int) -> ToyError:
+    """The line of least squares."""
+    x, y = data.train.T
+    return ToyError(error=_error(x @ y / (x @ x), test))
+
+
 class ToyKind(Kind):
     name, table, settings, config, card_model = "toy", "toys", ToySettings, ToyConfig, ToyCard
     values, judged = {"error": Measure("best_error", "error", "cm")}, {"error": Measure("error", "error", "cm")}
     costs = {"price": Measure("price", "price")}
     space = {"rate": {"type": "float", "low": 0.1, "high": 0.9}}
     scores = {"rate": Score(rate, 1, "rate", kind="toy")}
+    baselines = {"exact": ("closed form", exact)}
 
     def open(self, location: str) -> Numbers:
         return Numbers(location)
@@ -146,7 +153,7 @@ class ToyKind(Kind):
         for epoch in range(1, config.epochs + 1):
             time.sleep(config.pause)
             slopes += config.rate * ((y * x).mean() - slopes * (x * x).mean()) / (x * x).mean()
-            last = {"epoch": epoch, "seconds": 0.0, "points": epoch * len(x)}
+            last = {"epoch": epoch, "seconds": epoch * config.pause, "points": epoch * len(x)}
             last["best_error"] = _error(slopes, data.validation)
             report(last)
             if not np.isfinite(slopes).all():

@@ -1,6 +1,6 @@
 """A trial as the ledger has it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -25,15 +25,15 @@ class LedgerTrial:
     number: int
     config: Config
     state: State
-    value: float | None
-    cost: float | None
-    scores: dict[str, float]
-    seed: int | None
-    seconds: float | None
-    failure: str | None
-    result: dict[str, Any]
-    started_at: float
-    ended_at: float | None
+    value: float | None = None
+    cost: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    seed: int | None = None
+    seconds: float | None = None
+    failure: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    started_at: float = 0.0
+    ended_at: float | None = None
     lost: tuple[str, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
 

@@ -199,6 +199,7 @@ def command(*arguments, folder):
     )  # fmt: skip
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method, more",

@@ -57,6 +57,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_node_lost_in_the_search_costs_only_the_trial_that_ran_there(described, tmp_path):
     ran = subprocess.run(

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dftune import Model, Study, StudySpec
+from dftune import Model, Study
 from dftune.platform.cli.main import cli
-from dftune.platform.compare.comparison import Comparison
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.web import web_app
@@ -181,21 +180,6 @@ def test_the_commands_show_and_plot_a_study(study, tmp_path):
     assert (tmp_path / "plots.html").is_file(), drawn
     assert (tmp_path / "history.png").is_file(), drawn
     assert "error [cm]" in (tmp_path / "plots.html").read_text(encoding="utf-8")
-
-
-def test_two_methods_are_compared(local_ray, numbers, tmp_path):
-    values = {"methods": ["random", "rate"], "options": {"rate": FEW}, "budget": {"points": 30}}
-    spec = StudySpec.of(
-        {"name": "both", "dataset": str(numbers), "initializations": 1, "resources": ONE, "compare": values}
-    )
-    compared = Comparison(spec, tmp_path).run()
-    random, scored = compared.outcomes
-    assert (random.method, scored.method) == ("random", "rate")
-    assert random.work >= 30
-    assert (scored.trained, scored.work) == (3, 36)
-    assert all(outcome.tested["error"][0] > 0 for outcome in (random, scored))
-    assert (tmp_path / "both" / "comparison.json").is_file()
-    assert "error [cm]" in next((tmp_path / "both").glob("*.md")).read_text(encoding="utf-8")
 
 
 def test_an_endpoint_serves_a_kind_that_its_replicas_have_not_registered(local_ray, by_hand):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,63 +13,67 @@ from dftune.platform.cli.main import cli
 from dftune.platform.compare.comparison import Comparison
 from dftune.platform.compare.outcome import BASELINES, busy_seconds
 from dftune.platform.compare.report import method_rows
-from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.methods import method_names
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.platform.study import session
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
-from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 
-CHEAP = {"cutoff": 4.0, "two_j_max": 4}
-EPOCH = 6 * 20**3  # training grid points
-SETTINGS = {
-    "descriptors": CHEAP,
-    "space": {
-        "width": {"type": "int", "low": 4, "high": 32, "log": True, "n_levels": 2},
-        "activation": {"type": "choice", "values": ["relu", "tanh"]},
-    },
-    "config": {"n_layers": 1, "epochs": 2, "batch_size": 512, "learning_rate": 3e-3},
-    "initializations": 2,
-    "resources": {"concurrent": 1},
-    "compare": {
-        "methods": ["random", "rfr", "optuna+rfr"],
-        "budget": {"grid_points": 6 * EPOCH},
-        "options": {
-            "rfr": {"candidates": 4, "top": 2, "calibration": 0},
-            "optuna+rfr": {"threshold": 1e9, "most_pruned": 3},  # nothing passes
-        },
-    },
+LDOS_SPACE = {
+    "width": {"type": "int", "low": 4, "high": 32, "log": True, "n_levels": 2},
+    "activation": {"type": "choice", "values": ["relu", "tanh"]},
+}
+EPOCH = 6 * 20**3  # training grid points of the example
+POINTS = 4 * 3  # training points x epochs of a trial of the toy kind
+OPTIONS = {
+    "rate": {"candidates": 4, "top": 2, "calibration": 0},
+    "optuna+rate": {"threshold": 1e9, "most_pruned": 3},  # nothing passes
 }
 
 
-def spec_of(dataset, **changes) -> StudySpec:
-    return StudySpec.of({"name": "small", "dataset": dataset.path, **SETTINGS, **changes})
+def toy_spec(numbers, **changes) -> StudySpec:
+    values = {
+        "name": "small", "dataset": numbers, "initializations": 2, "resources": {"concurrent": 1},
+        "config": {"pause": 0.01},
+        "compare": {
+            "methods": ["random", "rate", "optuna+rate"], "budget": {"points": 2.5 * POINTS}, "options": OPTIONS,
+        },
+    }  # fmt: skip
+    return StudySpec.of(values | changes)
+
+
+def ldos_spec(dataset, **changes) -> StudySpec:
+    """Of a comparison that trains nothing."""
+    values = {
+        "name": "small", "dataset": dataset.path, "descriptors": {"cutoff": 4.0, "two_j_max": 4}, "space": LDOS_SPACE,
+        "config": {"n_layers": 1, "epochs": 2}, "compare": {"methods": ["random"]},
+    }  # fmt: skip
+    return StudySpec.of(values | changes)
 
 
 @pytest.fixture(scope="module")
-def compared(described, tmp_path_factory):
+def compared(local_ray, toy, numbers, tmp_path_factory):
     """A comparison that has run to its report."""
-    return Comparison(spec_of(described), tmp_path_factory.mktemp("comparisons")).run()
+    return Comparison(toy_spec(numbers), tmp_path_factory.mktemp("comparisons")).run()
 
 
 def test_every_method_ends_at_its_budget_or_by_itself(compared):
-    random, rfr, pruned = compared.outcomes
-    assert (random.trained, random.work) == (3, 6 * EPOCH), "a trial costs 2 epochs"
-    assert (rfr.trained, rfr.work) == (2, 4 * EPOCH)
+    random, scored, pruned = compared.outcomes
+    assert (random.method, scored.method, pruned.method) == ("random", "rate", "optuna+rate")
+    assert (random.trained, random.work) == (3, 3 * POINTS), "the third began within the budget"
+    assert (scored.trained, scored.work) == (2, 2 * POINTS)
     assert (pruned.trained, pruned.pruned, pruned.work) == (0, 3, 0)
 
 
 def test_a_winner_is_judged_as_its_study_judged_it(compared):
     for outcome in compared.outcomes[:2]:
         study = Study.open(outcome.study, compared.folder)
-        accuracy = study.conclusion().accuracy
-        assert outcome.tested == {
-            "test_loss": (1 - accuracy["ldos_r2"], accuracy["ldos_r2_std"]),
-            "band_energy_mae": (accuracy["band_energy_mae"], accuracy["band_energy_mae_std"]),
-        }
+        accuracy = study.spec.of_kind.accuracy(study.conclusion().accuracy)
+        assert outcome.tested == accuracy.numbers()
+        assert outcome.error("error") > 0
         assert outcome.value == min(t.value for t in study.trials() if t.value is not None)
         assert outcome.trace[-1][2] == outcome.value
         assert outcome.trace[-1][0] == outcome.work
@@ -82,19 +85,25 @@ def test_a_method_that_fails_is_in_the_report_with_its_reason(compared):
     text = r"threshold 1e\+09 pruned all of 3 candidates, whose scores lie between"
     assert re.search(text, compared.outcomes[2].failure)
     report = (compared.folder / "report.md").read_text()
-    assert f"optuna.rfr-0: {compared.outcomes[2].failure}" in report
+    assert f"optuna.rate-0: {compared.outcomes[2].failure}" in report
 
 
-def test_the_baselines_are_a_default_and_the_largest_network_and_kernel_ridge(compared, al4):
-    untuned, largest, ridge = compared.baselines
-    assert (untuned.config, largest.config) == (
-        {"width": 128, "activation": "gelu"},
-        {"width": 32, "activation": "relu"},
-    )
-    assert (untuned.network, largest.network) == ("1 x 128 gelu", "1 x 32 relu")
-    assert largest.trained == 1
-    settings = BispectrumSettings(**CHEAP)
-    data, test = read_training_data(al4, settings), read_split(al4, settings, "test")
+def test_the_baselines_are_a_default_and_the_largest_network_and_those_of_the_kind(compared, toy, numbers):
+    untuned, largest, exact = compared.baselines
+    assert (untuned.config, largest.config) == ({"rate": 0.5}, {"rate": 0.5}), "all are of one size"
+    assert largest.trained == untuned.trained == 1
+    x, y = np.array(toy.open(str(numbers)).split("train")).T
+    test_x, test_y = np.array(toy.open(str(numbers)).split("test")).T
+    (slope,) = np.linalg.lstsq(x[:, None], y, rcond=None)[0]
+    assert exact.error("error") == pytest.approx(np.mean((slope * test_x - test_y) ** 2), rel=1e-9)
+    assert (exact.method, exact.spread("error"), exact.costs) == ("exact", None, {})
+
+
+def test_the_baseline_of_the_ldos_is_kernel_ridge(described, tmp_path):
+    found = Comparison(ldos_spec(described), tmp_path)
+    settings = found.spec.settings
+    data, test = read_training_data(described, settings), read_split(described, settings, "test")
+    (ridge,) = found._kind_baselines(data, test)
     judged = judge_kernel_ridge(fit_kernel_ridge(data, seed=0), data, test)
     assert ridge.error("test_loss") == pytest.approx(1 - judged.ldos_r2, rel=1e-9)
     assert ridge.error("band_energy_mae") == pytest.approx(judged.band_energy_mae, rel=1e-9)
@@ -102,20 +111,31 @@ def test_the_baselines_are_a_default_and_the_largest_network_and_kernel_ridge(co
     assert 0.5 < judged.ldos_r2 < 1
 
 
-def test_all_trained_trials_are_scored_by_every_score(compared):
-    n_trained = sum(o.trained for o in compared.outcomes)
-    assert set(compared.scores) == {"rfr", "naswot", "first_width", "n_parameters"}
-    for scored in compared.scores.values():
-        assert len(scored.scores) == len(scored.values) == n_trained
-    widths = [t.config["width"] for o in compared.outcomes for t in Study.open(o.study, compared.folder).trials()]
-    assert compared.scores["first_width"].scores == [float(w) for w in widths[:n_trained]]
+def test_all_trained_trials_are_scored(compared):
+    trials = [t for o in compared.outcomes for t in Study.open(o.study, compared.folder).trials() if t.value]
+    assert len(trials) == sum(o.trained for o in compared.outcomes) == 5
+    assert set(compared.scores) == {"rate"}
+    assert compared.scores["rate"].scores == [t.config["rate"] for t in trials]
+    assert compared.scores["rate"].values == [t.value for t in trials]
+
+
+def test_the_trials_of_a_comparison_are_scored_by_every_score_of_the_ldos(local_ray, described, tmp_path):
+    found = Comparison(ldos_spec(described), tmp_path)
+    configs = [{"width": width, "activation": "tanh"} for width in (8, 32)]
+    trials = [LedgerTrial(n, "finished", config, value=0.1 + n) for n, config in enumerate(configs)]
+    scores = found._scores(trials, read_training_data(described, found.spec.settings))
+    assert set(scores) == {"rfr", "naswot", "first_width", "n_parameters"}
+    for scored in scores.values():
+        assert len(scored.scores) == len(scored.values) == 2
+    assert scores["first_width"].scores == [8.0, 32.0]
 
 
 def test_the_report_stands_as_text_page_and_figures(compared):
     text, page = ((compared.folder / name).read_text() for name in ("report.md", "report.html"))
-    for name in ("random", "rfr", "untuned", "largest", "kernel ridge", "first_width"):
+    for name in ("random", "rate", "untuned", "largest", "exact"):
         assert re.search(rf"^\| {name} \|", text, re.MULTILINE), name
         assert f"<td>{name}</td>" in page
+    assert "error [cm]" in text
     for name in ("methods", "compute", "wall", "score", "networks"):
         assert (compared.folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"(figures/{name}.png)" in text
@@ -126,38 +146,38 @@ def test_the_report_stands_as_text_page_and_figures(compared):
 
 
 def test_rows_are_ordered_by_test_error_and_average_over_seeds(compared):
-    best, other = sorted(compared.outcomes[:2], key=lambda o: o.error("test_loss"))
-    assert [row["method"] for row in method_rows(compared)] == [best.method, other.method, "optuna+rfr"]
-    mean, spread = best.tested["test_loss"]
-    twin = dataclasses.replace(best, seed=1, tested=best.tested | {"test_loss": (3 * mean, spread)})
+    best, other = sorted(compared.outcomes[:2], key=lambda o: o.error("error"))
+    assert [row["method"] for row in method_rows(compared)] == [best.method, other.method, "optuna+rate"]
+    mean, spread = best.tested["error"]
+    twin = dataclasses.replace(best, seed=1, tested=best.tested | {"error": (3 * mean, spread)})
     row = method_rows(dataclasses.replace(compared, outcomes=[best, twin]))[0]
-    assert row["test LDOS error, 1 - R²"] == f"{2 * mean:.4g} ± {spread:.2g}"
-    assert row["parameters of the network"] == f"{best.costs['n_parameters']:,.0f}"
+    assert row["error [cm]"] == f"{2 * mean:.4g} ± {spread:.2g}"
+    assert row["price"] == f"{best.costs['price']:,.3g}"
 
 
-def test_a_comparison_whose_studies_cannot_begin_says_so(al4, compared, tmp_path, monkeypatch):
+def test_a_comparison_whose_studies_cannot_begin_says_so(compared, numbers, tmp_path, monkeypatch):
     def refuse(spec, own):
         raise StudyError(f"{spec.method} may not")
 
     monkeypatch.setattr(session, "_checked", refuse)
-    found = Comparison(spec_of(al4), tmp_path).run()
-    assert [o.failure for o in found.outcomes] == ["random may not", "rfr may not", "optuna+rfr may not"]
+    found = Comparison(toy_spec(numbers), tmp_path).run()
+    assert [o.failure for o in found.outcomes] == ["random may not", "rate may not", "optuna+rate may not"]
     assert found.scores == {}
-    assert "- rfr-0: rfr may not" in (found.folder / "report.md").read_text()
+    assert "- rate-0: rate may not" in (found.folder / "report.md").read_text()
 
 
-def test_a_folder_of_another_comparison_is_refused(compared, al4):
+def test_a_folder_of_another_comparison_is_refused(compared, numbers):
     with pytest.raises(StudyError, match="holds a comparison of other settings; choose another name"):
-        Comparison(spec_of(al4, initializations=1), compared.folder.parent).run()
+        Comparison(toy_spec(numbers, initializations=1), compared.folder.parent).run()
 
 
 def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tmp_path):
     compare = {"budget": {"grid_points": 1e6}}
-    found = Comparison(spec_of(al4, compare=compare), tmp_path)
+    found = Comparison(ldos_spec(al4, compare=compare), tmp_path)
     assert {m for m, _, _ in found.studies} == set(method_names(found.spec.of_kind)) - {"rfr>optuna", "naswot>optuna"}
     assert "Optuna has nothing to choose" in found.left_out["rfr>optuna"]
     with pytest.raises(SpecError, match="rfr>optuna: Optuna has nothing to choose"):
-        Comparison(spec_of(al4, compare={**compare, "methods": ["rfr>optuna"]}), tmp_path)
+        Comparison(ldos_spec(al4, compare={**compare, "methods": ["rfr>optuna"]}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,11 +195,11 @@ def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tm
 )
 def test_a_wrong_comparison_is_refused_with_the_remedy(al4, tmp_path, compare, message):
     with pytest.raises(SpecError, match=message):
-        Comparison(spec_of(al4, compare=compare), tmp_path)
+        Comparison(ldos_spec(al4, compare=compare), tmp_path)
 
 
 def test_the_default_budget_is_twenty_trainings(al4, tmp_path):
-    budget = Comparison(spec_of(al4, compare={"methods": ["random"]}), tmp_path).budget
+    budget = Comparison(ldos_spec(al4, compare={"methods": ["random"]}), tmp_path).budget
     assert budget.grid_points == budget.work == 20 * 2 * EPOCH
 
 
@@ -193,14 +213,14 @@ def test_baselines_follow_the_space(al4, tmp_path):
         "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
     }
     changes = {"space": space, "config": {"epochs": 2}, "compare": {"methods": ["random"]}}
-    found = Comparison(spec_of(al4, **changes), tmp_path)
+    found = Comparison(ldos_spec(al4, **changes), tmp_path)
     untuned, largest = ({n: v.values[0] for n, v in found._baseline_spec(b).space.items()} for b in BASELINES)
     assert untuned == {"n_layers": 2, "activation": "gelu", "learning_rate": 1e-3}
     assert largest.pop("learning_rate") == pytest.approx(1e-3)
     assert largest == {"n_layers": 3, "width_1": 64, "width_2": 48, "activation": "tanh"}
     changes["space"] = {"width_1": space["width_1"]}
     changes["config"] |= {"n_layers": 1}
-    (middle,) = Comparison(spec_of(al4, **changes), tmp_path)._baseline_spec("untuned").space["width_1"].values
+    (middle,) = Comparison(ldos_spec(al4, **changes), tmp_path)._baseline_spec("untuned").space["width_1"].values
     assert middle == 36, "without any default"
 
 
@@ -214,28 +234,23 @@ def test_busy_time_is_the_length_of_the_union_up_to_each_moment():
         assert busy_seconds(intervals, moments) == [sum(t < moment for t in seconds) for moment in moments]
 
 
-def test_the_command_prints_tables_and_trains_nothing_again_where_all_has_ended(compared, al4, tmp_path):
+def test_the_command_prints_tables_and_trains_nothing_again_where_all_has_ended(compared, numbers, tmp_path):
     def trials():
-        for outcome in compared.outcomes:
-            with closing(Ledger.open(compared.folder / outcome.study / "ledger.db")) as ledger:
-                yield ledger.trials()
+        return [Study.open(outcome.study, compared.folder).trials() for outcome in compared.outcomes]
 
-    before = list(trials())
+    before = trials()
     toml = tmp_path / "small.toml"
     toml.write_text(
-        f'name = "small"\ndataset = "{al4.path}"\ninitializations = 2\n'
-        "[resources]\nconcurrent = 1\n[descriptors]\ncutoff = 4.0\ntwo_j_max = 4\n"
-        '[space]\nwidth = { type = "int", low = 4, high = 32, log = true, n_levels = 2 }\n'
-        'activation = { type = "choice", values = ["relu", "tanh"] }\n'
-        "[config]\nn_layers = 1\nepochs = 2\nbatch_size = 512\nlearning_rate = 3e-3\n"
-        f'[compare]\nmethods = ["random", "rfr", "optuna+rfr"]\nbudget = {{ grid_points = {6 * EPOCH} }}\n'
-        "[compare.options.rfr]\ncandidates = 4\ntop = 2\ncalibration = 0\n"
-        '[compare.options."optuna+rfr"]\nthreshold = 1e9\nmost_pruned = 3\n'
+        f'name = "small"\ndataset = "{numbers}"\ninitializations = 2\n'
+        "[resources]\nconcurrent = 1\n[config]\npause = 0.01\n"
+        f'[compare]\nmethods = ["random", "rate", "optuna+rate"]\nbudget = {{ points = {2.5 * POINTS} }}\n'
+        "[compare.options.rate]\ncandidates = 4\ntop = 2\ncalibration = 0\n"
+        '[compare.options."optuna+rate"]\nthreshold = 1e9\nmost_pruned = 3\n'
     )
     result = CliRunner().invoke(cli, ["compare", str(toml), "--output", str(compared.folder.parent)])
     assert result.exit_code == 0, result.output
-    assert "kernel ridge" in result.stdout
+    assert "exact" in result.stdout
     assert str(Path(compared.folder) / "report.html") in result.stdout
-    assert list(trials()) == before
+    assert trials() == before
     again = json.loads((compared.folder / "comparison.json").read_text())["outcomes"]
     assert [o["value"] for o in again] == [o.value for o in compared.outcomes]

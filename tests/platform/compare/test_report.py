@@ -28,10 +28,10 @@ def spec(monkeypatch, tmp_path) -> StudySpec:
 
 def trial(number: int, rate: float) -> LedgerTrial:
     result = {"points": 10.0, "best_error": 1 - rate, "seconds": 2.0, "epoch": 3, "size": 1e4 * rate}
-    scores = {"rate": rate}
-    times = {"started_at": float(number), "ended_at": number + 1.0}
-    known = {"value": 1 - rate, "cost": None, "scores": scores, "seed": number, "seconds": 2.0, "failure": None}
-    return LedgerTrial(number=number, config={"rate": rate}, state="finished", result=result, **known, **times)
+    return LedgerTrial(
+        number, {"rate": rate}, "finished", value=1 - rate, scores={"rate": rate}, seconds=2.0, result=result,
+        started_at=float(number), ended_at=number + 1.0,
+    )  # fmt: skip
 
 
 def compared_of(spec: StudySpec, folder) -> Compared:

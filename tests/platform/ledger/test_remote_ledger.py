@@ -200,6 +200,7 @@ class Lines(Silent):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_a_study_in_a_database_whose_server_is_killed_is_the_study_in_a_file(described, database, postgresql, tmp_path):
     killed = []
 
@@ -295,6 +296,7 @@ def test_a_study_stopped_from_elsewhere_says_what_ctrl_c_says_and_goes_on(
     assert study.look().state == "ended"
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_of_two_processes_that_run_one_study_one_gets_it(described, database_only, quick):
     spec = database_only[0] / "small.toml"

@@ -222,11 +222,9 @@ def trials_of(n, *, noise=0.0, start=4.0, reset=0.25, slots=2, scores=False, see
                 config=config,
                 state="finished",
                 value=1 / sum(hidden) + config["learning_rate"],
-                cost=None,
                 scores={"rfr": float(sum(hidden)), "naswot": float(-sum(hidden))} if scores else {},
                 seed=number,
                 seconds=seconds,
-                failure=None,
                 result={
                     "seconds": seconds,
                     "epoch": EPOCHS,
@@ -294,9 +292,10 @@ def test_a_kind_that_says_nothing_of_its_costs_is_planned_by_its_work(monkeypatc
 
     def trial(number, rate):
         result = {"points": 40.0 * 3, "best_error": rate, "epoch": 3, "seconds": 6.0}
-        known = {"value": rate, "cost": None, "scores": {"rate": rate}, "seed": 0, "seconds": 6.0, "failure": None}
-        times = {"started_at": 7.0 * number, "ended_at": 7.0 * number + 6.5}
-        return LedgerTrial(number=number, config={"rate": rate}, state="finished", result=result, **known, **times)
+        return LedgerTrial(
+            number, {"rate": rate}, "finished", value=rate, scores={"rate": rate}, seconds=6.0, result=result,
+            started_at=7.0 * number, ended_at=7.0 * number + 6.5,
+        )  # fmt: skip
 
     trials = [trial(n, rate) for n, rate in enumerate((0.2, 0.4, 0.6, 0.8))]
     scores = {spec.full(t.config).seen_by_scores: t.scores["rate"] for t in trials}

@@ -51,15 +51,15 @@ def test_a_structure_too_large_for_the_grid_is_refused_before_its_atoms_are_comp
 
 def test_a_body_has_so_much_time(model):
     app = web_app(model, settings_of(body_time=0.2))
-    parts = [b" "] * 100
+    parts = [b" "] * 2000  # 100 s of them
     started = time.monotonic()
     answer = ask(app, "/v1/predict", parts, pause=0.05)
     assert (answer.status, answer.json()["detail"]) == (408, "the body did not come within 0.2 s; send it at once")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 60
 
 
 def test_slow_bodies_hold_neither_health_nor_anything_else_for_long(model):
-    app, n = web_app(model, settings_of(queue=0, body_time=1.0)), web.SPARE + 1
+    app, n = web_app(model, settings_of(queue=0, body_time=3.0)), web.SPARE + 1
 
     async def all_at_once():
         slow = [asyncio.ensure_future(request(app, "/v1/predict", [b" "] * 1000, pause=0.1)) for _ in range(n)]

@@ -20,7 +20,7 @@ WORK = spec_of().of_kind.compute.report
 
 def trial(number: int, work: float) -> LedgerTrial:
     result = {WORK: work, "seconds": 1.0, "epoch": 3}
-    return LedgerTrial(number, {}, "finished", 1.0, None, {}, 0, 1.0, None, result, 0.0, 1.0)
+    return LedgerTrial(number, {}, "finished", 1.0, seconds=1.0, result=result, ended_at=1.0)
 
 
 def test_the_defaults_are_those_of_the_network_in_the_space_of_the_study():

@@ -39,7 +39,7 @@ QUICK = {
 
 
 @pytest.fixture(scope="session")
-def ended(described, tmp_path_factory) -> Study:
+def ended(described, local_ray, tmp_path_factory) -> Study:
     """A study that has run to its end."""
     study = Study(
         "quick", described, studies=tmp_path_factory.mktemp("studies"), method="rfr",
@@ -71,7 +71,9 @@ def test_a_trials_value_is_what_training_it_alone_gives(ended, described):
     assert train(config, data, seeds=[trial.seed]).best_loss[0] == pytest.approx(trial.value, rel=1e-3)
 
 
-def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_says_so(described, tmp_path, monkeypatch):
+def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_says_so(
+    described, local_ray, tmp_path, monkeypatch
+):
     class Lines(Silent):
         def __init__(self):
             self.said = []
@@ -166,7 +168,7 @@ def test_a_model_that_is_gone_is_said_and_made_again_by_resume(ended, tmp_path):
 
 
 @pytest.mark.parametrize("scheduler", [pytest.param("asha", marks=pytest.mark.slow), "hyperband"])
-def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, described, tmp_path):
+def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, described, local_ray, tmp_path):
     # Half of the learning rates are a thousand times too small, which shows after one epoch.
     study = Study(
         "early", described, studies=tmp_path, method="random", trials=8, seed=1,
