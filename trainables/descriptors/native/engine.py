@@ -1,6 +1,6 @@
 """Descriptors and forces of a cell by the compiled kernels, shared by threads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -30,18 +30,18 @@ def bispectrum(
     """As ``descriptors.bispectrum.bispectrum``, of checked input."""
     kernel = _describe_kernel()
     images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
-    around, about = _neighbours(images, settings), _wigner(table)
+    around, about = neighbours(images, settings), wigner(table)
     values = np.empty((len(points), settings.n_components), dtype)
 
     def compute(part: range) -> None:
         found = np.empty((len(part), settings.n_components))
         kernel(
-            _coordinates(cell, grid, part), *around, *about,
+            coordinates(cell, grid, part), *around, *about,
             table.products, table.cg, table.scale, found,
         )  # fmt: skip
         values[part.start - points.start : part.stop - points.start] = found
 
-    for _ in _in_threads(compute, _chunks(points), threads):
+    for _ in in_threads(compute, _chunks(points), threads):
         pass
     return values
 
@@ -57,19 +57,19 @@ def forces(
     """As ``descriptors.bispectrum.bispectrum_forces``, of checked input."""
     kernel = _forces_kernel()
     images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
-    around, about = _neighbours(images, settings), _wigner(table)
+    around, about = neighbours(images, settings), wigner(table)
 
     def compute(part: range) -> tuple[Float64, Float64]:
         found, by_strain = np.zeros(images.positions.shape), np.zeros((3, 3))
         g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
         kernel(
-            _coordinates(cell, grid, part), g, *around, *about,
+            coordinates(cell, grid, part), g, *around, *about,
             table.y_products, table.y_cg, table.y_scale, table.y_rows, found, by_strain,
         )  # fmt: skip
         return found, by_strain
 
     total, strain = np.zeros(images.positions.shape), np.zeros((3, 3))
-    for found, by_strain in _in_threads(compute, _chunks(range(len(gradient))), threads):
+    for found, by_strain in in_threads(compute, _chunks(range(len(gradient))), threads):
         total += found
         strain += by_strain
     by_atom = np.zeros(positions.shape)
@@ -77,14 +77,14 @@ def forces(
     return by_atom, strain
 
 
-def _neighbours(images: Images, settings: BispectrumSettings) -> tuple[Any, ...]:
+def neighbours(images: Images, settings: BispectrumSettings) -> tuple[Any, ...]:
     weights = np.ones(len(images.positions))
     return (
         images.positions, weights, images.first, images.n_boxes, images.origin, images.width, float(settings.cutoff)
     )  # fmt: skip
 
 
-def _wigner(table: Tables) -> tuple[Any, ...]:
+def wigner(table: Tables) -> tuple[Any, ...]:
     return table.two_j_max, table.n_monomials, table.first, table.rows, table.coefficients, table.radial
 
 
@@ -93,13 +93,13 @@ def _chunks(points: range) -> Iterator[range]:
         yield range(start, min(start + CHUNK, points.stop))
 
 
-def _coordinates(cell: Float64, grid: Grid, points: range) -> Float64:
+def coordinates(cell: Float64, grid: Grid, points: range) -> Float64:
     """(n_points, 3) [Å]."""
     index = np.unravel_index(np.arange(points.start, points.stop), grid)
     return np.stack([i / n for i, n in zip(index, grid, strict=True)], axis=1) @ cell
 
 
-def _in_threads(function: Any, parts: Iterator[range], threads: int) -> Iterator[Any]:
+def in_threads(function: Any, parts: Iterable[Any], threads: int) -> Iterator[Any]:
     """Results in the order of the parts.  The kernels run outside of Python's lock."""
     if threads == 1:
         yield from map(function, parts)
@@ -135,6 +135,6 @@ def _call(kernel: Any, *names: str, gradient: bool = False) -> None:
     results = (np.zeros(images.positions.shape), np.zeros((3, 3))) if gradient else (out,)
     known = (np.zeros((1, settings.n_components)),) if gradient else ()
     kernel(
-        np.zeros((1, 3)), *known, *_neighbours(images, settings), *_wigner(table),
+        np.zeros((1, 3)), *known, *neighbours(images, settings), *wigner(table),
         *(getattr(table, name) for name in names), *results,
     )  # fmt: skip
