@@ -58,9 +58,10 @@ class ByContent(UserProvidedCacheLocator):
     def __init__(self, function: Any, file: str) -> None:
         super().__init__(function, file)
         self._cache_path = str(folder())
+        self._stamp = hashlib.sha256(Path(file).read_bytes()).hexdigest()  # kernels may lie in other folders, too
 
     def get_source_stamp(self) -> str:
-        return folder().name
+        return self._stamp
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> "ByContent":
