@@ -59,17 +59,24 @@ def data_import(
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
-    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has "arrays".  It
-    reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å), NNN.ldos.npy
-    (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in 1/Å³).  The
-    import checks that LDOS, density, atoms, temperature and energies of a snapshot belong together, and says what it
-    could not check.
+    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has two.
+
+    "quantum-espresso" reads folders, and the folders in them, as pw.x and pp.x leave them: the log or
+    data-file-schema.xml, and cubes or xsf files of plot_num = 3, a file an energy, and of plot_num = 0.
+
+    "arrays" reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å),
+    NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in
+    1/Å³).
+
+    The import checks that LDOS, density, atoms, temperature and energies of a snapshot belong together, and says what
+    it could not check.
 
     Total free energies also need the functional and the core charges, from the UPF files of the pseudopotentials.
     Without these files everything else works, and the import says so.
 
     \b
     Example:
+      dftune data import qe-runs/ al4
       dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
       dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
     """

@@ -43,7 +43,12 @@ class KohnSham(BaseModel):
 
     @classmethod
     def from_pseudopotentials(
-        cls, pseudopotentials: Mapping[str, Pseudopotential], *, species: Mapping[str, float], density_cutoff: float
+        cls,
+        pseudopotentials: Mapping[str, Pseudopotential],
+        *,
+        species: Mapping[str, float],
+        density_cutoff: float,
+        functional: Functional | None = None,
     ) -> "KohnSham":
         """Read it off the pseudopotentials of a DFT calculation.
 
@@ -51,6 +56,7 @@ class KohnSham(BaseModel):
             pseudopotentials: chemical symbol -> pseudopotential, for each of ``species``.
             species: chemical symbol -> valence electrons that the DFT had.
             density_cutoff: kinetic-energy cutoff of the density [eV].
+            functional: of the DFT; by default that of its pseudopotentials.
 
         Raises:
             InputError: one is of another element, valence or functional, or there is none for a species.
@@ -69,7 +75,7 @@ class KohnSham(BaseModel):
                     f"{one.file}: has {one.valence:g} valence electrons, but {symbol} had {species[symbol]:g} in the "
                     "DFT; give the one that it used"
                 )
-            if one.functional != first.functional:
+            if functional is None and one.functional != first.functional:
                 raise InputError(
                     f"{one.file}: made for {one.functional}, but {first.file} for {first.functional}; "
                     "all pseudopotentials of a dataset need one functional"
@@ -79,4 +85,4 @@ class KohnSham(BaseModel):
             for symbol, one in used.items()
             if one.core_radius is not None and one.core_density is not None
         }
-        return cls(functional=first.functional, density_cutoff=density_cutoff, core_charges=core_charges)
+        return cls(functional=functional or first.functional, density_cutoff=density_cutoff, core_charges=core_charges)

@@ -199,14 +199,19 @@ def _kind(path: Path, header: dict[str, str]) -> Kind:
     return "ultrasoft" if _flag(header, "is_ultrasoft") else _KINDS[name]
 
 
-def _functional(path: Path, name: str) -> Functional:
+def functional_of(name: str) -> Functional | None:
+    """A functional by what Quantum ESPRESSO calls it, as SLA PW PBX PBC; None: not one that we know."""
     words = tuple(word for word in re.split(r"[\s+-]+", name.strip().upper()) if word not in _NO_GRADIENT)
-    if words not in _FUNCTIONALS:
+    return _FUNCTIONALS.get(words)
+
+
+def _functional(path: Path, name: str) -> Functional:
+    if (known := functional_of(name)) is None:
         raise UnsupportedPseudopotential(
             f"{path}: made for the functional {' '.join(name.split())[:60]!r}; total free energies are known for LDA "
             "in the form of Perdew and Zunger (SLA PZ NOGX NOGC) and for PBE (SLA PW PBX PBC)"
         )
-    return _FUNCTIONALS[words]
+    return known
 
 
 def _core_charge(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -170,7 +170,7 @@ def test_sources_that_no_importer_recognises_are_refused_with_those_there_are(pl
         import_dataset([tmp_path / "nowhere"], tmp_path / "made")
     with pytest.raises(InputError, match="there is no importer 'array'; did you mean 'arrays'"):
         import_dataset(planes, tmp_path / "made", importer="array")
-    assert list(IMPORTERS) == ["arrays"]
+    assert list(IMPORTERS)[:2] == ["arrays", "quantum-espresso"]
 
 
 def test_the_importer_of_an_installed_package_is_found_by_its_files(al4, planes, tmp_path):
@@ -189,4 +189,5 @@ def test_the_importer_of_an_installed_package_is_found_by_its_files(al4, planes,
         f"Error: {planes[0]}: arrays and planes recognise the sources; choose one with --format, or import apart"
     )
     assert named == f"3 snapshots in {tmp_path / 'named'}"
-    assert unknown == "Error: there is no importer 'cubes'; there are arrays, planes"
+    assert unknown.startswith("Error: there is no importer 'cubes'; there are arrays, ")
+    assert unknown.endswith(", planes")

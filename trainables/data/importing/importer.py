@@ -49,6 +49,8 @@ class FoundSnapshot:
         ldos: [1/(eV Å³)], both spins summed.
         density: [1/Å³]; None where the DFT gave none.
         terms_error: sum of the DFT's own terms of the energy minus its total energy [eV]; None where it gave not all.
+        k_mesh: of the DFT; None where it is not known.
+        files: what was found, in words.
     """
 
     where: Path
@@ -58,6 +60,8 @@ class FoundSnapshot:
     ldos: GridValues
     density: GridValues | None = None
     terms_error: float | None = None
+    k_mesh: tuple[int, int, int] | None = None
+    files: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

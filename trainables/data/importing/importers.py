@@ -14,9 +14,10 @@ from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
 from .importer import Importer, Report, Told
+from .quantum_espresso.importer import QUANTUM_ESPRESSO
 from .writing import refuse_existing, write_dataset
 
-OURS: tuple[Importer, ...] = (ARRAYS,)
+OURS: tuple[Importer, ...] = (ARRAYS, QUANTUM_ESPRESSO)
 IMPORTERS: Registry[Importer] = Registry(
     "importer",
     "dftune.importers",

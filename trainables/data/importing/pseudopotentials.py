@@ -1,14 +1,16 @@
 """What total free energies need of the DFT, from the pseudopotential files that its snapshots name."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from ...errors import DatasetError, InputError
 from ...files import sha256
+from ...physics.exchange_correlation import Functional
 from ..kohn_sham import KohnSham
-from ..pseudopotential import Pseudopotential, UnsupportedPseudopotential, read_upf
+from ..pseudopotential import Pseudopotential, UnsupportedPseudopotential, functional_of, read_upf
 from .importer import Report
 
 T = TypeVar("T")
@@ -26,11 +28,24 @@ class Calculation:
         where: the file to name in an error; pseudopotentials are looked for beside it.
         cutoff: kinetic-energy cutoff of the density, in the unit of the file.
         pseudopotentials: chemical symbol -> name of a UPF file.
+        folders: to look for these files in; none: beside the snapshot.
+        checksums: chemical symbol -> MD5 of the file that the DFT read, where it says it.
+        functional: as the DFT calls it, where it says it; its input may overrule the pseudopotentials (input_dft).
+        beyond: what else is in its total energy than the terms that we know, in words.
     """
 
     where: Path
     cutoff: float | None
     pseudopotentials: Mapping[str, str | None]
+    folders: Sequence[Path] = ()
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    functional: str | None = None
+    beyond: Sequence[str] = ()
+
+    @property
+    def places(self) -> Sequence[Path]:
+        """Folders to look for pseudopotentials in."""
+        return self.folders or (self.where.parent,)
 
 
 @dataclass(frozen=True)
@@ -63,13 +78,21 @@ def kohn_sham(
         InputError: the snapshots contradict each other or a file, a file is damaged, or ``folder`` does not do.
     """
     try:
+        for one in calculations:
+            if one.beyond:
+                raise _Unknown(f"{one.where}: the total energy of the DFT has {', '.join(one.beyond)}")
         cutoff = _one_value([(c.where, c.cutoff) for c in calculations], keys.cutoff)
         used = {}
         for symbol in species:
-            named = [(c.where, c.pseudopotentials[symbol]) for c in calculations if symbol in c.pseudopotentials]
+            having = [one for one in calculations if symbol in one.pseudopotentials]
+            named = [(c.where, c.pseudopotentials[symbol]) for c in having]
             name = Path(_one_value(named, keys.pseudopotential)).name
-            used[symbol] = _pseudopotential(name, [folder] if folder else [where.parent for where, _ in named])
-        return KohnSham.from_pseudopotentials(used, species=species, density_cutoff=cutoff * keys.unit)
+            folders = [folder] if folder else [place for one in having for place in one.places]
+            used[symbol] = _pseudopotential(name, folders, symbol, having)
+        functional = _functional(calculations)
+        return KohnSham.from_pseudopotentials(
+            used, species=species, density_cutoff=cutoff * keys.unit, functional=functional
+        )
     except (_Unknown, UnsupportedPseudopotential) as error:
         if folder is not None:
             remedy = "or import without --pseudopotentials, for the LDOS and the band energy alone"
@@ -88,14 +111,35 @@ def _one_value(given: Sequence[tuple[Path, T | None]], key: str) -> T:
     return known[0][1]
 
 
-def _pseudopotential(name: str, folders: Sequence[Path]) -> Pseudopotential:
-    """The file of that name in the folders; all that have it must have the same."""
+def _functional(calculations: Sequence[Calculation]) -> Functional | None:
+    """The functional that the DFT says it used; None where it says none, and used that of its pseudopotentials."""
+    said = [(one.where, one.functional) for one in calculations if one.functional is not None]
+    if not said:
+        return None
+    name = _one_value([(where, functional_of(words) or words) for where, words in said], "the functional")
+    if (known := functional_of(said[0][1])) is None:
+        raise _Unknown(f"{said[0][0]}: the DFT used the functional {name!r}; LDA-PZ and PBE are known")
+    return known
+
+
+def _pseudopotential(
+    name: str, folders: Sequence[Path], symbol: str, calculations: Sequence[Calculation]
+) -> Pseudopotential:
+    """The file of that name in the folders; all that have it must have the same, and it must be that of the DFT."""
     places = list(dict.fromkeys(folder / name for folder in folders))
     found = [place for place in places if place.is_file()]
     if not found:
         where = ", ".join(str(place.parent) for place in places)
         raise _Unknown(f"{name} is not in {where}; give its folder with --pseudopotentials")
-    read = [read_upf(place) for place in found]
-    if different := [place for place in found[1:] if sha256(place) != sha256(found[0])]:
+    read = read_upf(found[0])
+    first = sha256(found[0])
+    if different := [place for place in found[1:] if sha256(place) != first]:
         raise DatasetError(f"{different[0]}: differs from {found[0]}; a dataset needs one pseudopotential an element")
-    return read[0]
+    md5 = hashlib.md5(found[0].read_bytes(), usedforsecurity=False).hexdigest()
+    for one in calculations:
+        if one.checksums.get(symbol, md5) != md5:
+            raise DatasetError(
+                f"{found[0]}: has the MD5 sum {md5}, but {one.where} was computed with another file of this name "
+                f"({one.checksums[symbol]}); give the one that the DFT used"
+            )
+    return read

@@ -1,0 +1,1 @@
+"""Calculations of Quantum ESPRESSO: logs, XML, cubes, and what they say together."""

@@ -1,0 +1,153 @@
+"""Which files of Quantum ESPRESSO belong together: those of one structure, and of these the nearest.  Lengths in Å."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....errors import DatasetError
+from ....physics.reciprocal import fractional
+from ..grid_files import SUFFIXES, GridFile, read_head
+from ..importer import Report
+from .inputs import PpInput, PwInput, read_inputs
+from .pw_log import is_log, read_log
+from .pw_run import PwRun
+from .pw_xml import NAME, read_xml
+
+SAME = 1e-3  # [Å]; a cube rounds a vector of its cell by up to 1e-4, and folds the atoms into the cell
+LOGS = ("", ".out", ".log", ".txt", ".pwo", ".scf", ".nscf")
+INPUTS = (".in", ".inp", ".pwi", ".ppi", ".nml")
+
+
+@dataclass(frozen=True, eq=False)
+class Calculated:
+    """The files of one snapshot: its calculations, and the quantities on its grid."""
+
+    runs: Sequence[PwRun]
+    grids: list[GridFile]
+
+
+@dataclass(eq=False)
+class Files:
+    """All files of Quantum ESPRESSO below some folders.  ``failed``: calculations that cannot be used, and why."""
+
+    runs: list[PwRun] = field(default_factory=list)
+    failed: list[tuple[Path, DatasetError]] = field(default_factory=list)
+    grids: list[GridFile] = field(default_factory=list)
+    pp_inputs: list[PpInput] = field(default_factory=list)
+    pw_inputs: list[PwInput] = field(default_factory=list)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and of the folders in it, in the order of their names."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place) / name for name in sorted(names))
+
+
+def may_be_log(path: Path) -> bool:
+    """Whether a file has a name that people give to logs, and begins as one of pw.x."""
+    return (path.suffix.lower() in LOGS or ".out" in path.name) and is_log(path)
+
+
+def look(sources: Sequence[Path]) -> Files:
+    """Read the heads of all files below the sources.
+
+    Raises:
+        DatasetError: a cube is damaged in its head, or an input has a word where a number belongs.
+    """
+    found, inputs, seen = Files(), list[Path](), set[Path]()
+    for path in (path for source in sources for path in files_below(source)):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        if path.suffix.lower() in SUFFIXES:
+            found.grids.append(read_head(path))
+        elif path.suffix.lower() in INPUTS or ".in." in path.name:
+            inputs.append(path)
+        elif path.name == NAME or may_be_log(path):
+            try:
+                found.runs.append((read_xml if path.name == NAME else read_log)(path))
+            except DatasetError as error:
+                found.failed.append((path, error))
+    found.pp_inputs, found.pw_inputs = read_inputs(inputs)
+    return found
+
+
+def together(found: Files, report: Report) -> list[Calculated]:
+    """The snapshots among files.  Each quantity on a grid goes to the nearest calculation of its structure.
+
+    Raises:
+        DatasetError: there is no calculation of the structure of a cube, or the nearest one cannot be used.
+    """
+    snapshots: dict[tuple[Path, ...], Calculated] = {}
+    for grids in _alike(found.grids):
+        runs = _nearest(grids[0], found)
+        one = snapshots.setdefault(tuple(run.where for run in runs), Calculated(runs, []))
+        one.grids.extend(grids)
+    used = {run.where for one in snapshots.values() for run in one.runs}
+    for run in found.runs:
+        if run.where not in used:
+            report(f"left out {run.where}: there are no cubes of its structure")
+    return list(snapshots.values())
+
+
+def _alike(grids: Sequence[GridFile]) -> list[list[GridFile]]:
+    """Files of one folder and one structure."""
+    found: list[list[GridFile]] = []
+    for grid in grids:
+        for group in reversed(found):
+            if group[0].path.parent == grid.path.parent and not _difference(group[0], grid):
+                group.append(grid)
+                break
+        else:
+            found.append([grid])
+    return found
+
+
+def _nearest(grid: GridFile, found: Files) -> list[PwRun]:
+    """The calculations of the structure of a file with which it shares the longest path."""
+    runs = sorted(found.runs, key=lambda run: -_shared(grid.path, run.where))
+    first = next((run for run in runs if not _difference(grid, run)), None)
+    depth = -1 if first is None else _shared(grid.path, first.where)
+    for path, error in found.failed:
+        if _shared(grid.path, path) >= depth:
+            raise error
+    if first is not None:
+        return [run for run in runs if _shared(grid.path, run.where) == depth and not _difference(grid, run)]
+    if not found.runs:
+        raise DatasetError(
+            f"{grid.path}: no log of pw.x and no {NAME} is there; keep the log beside the cubes, as it has the Fermi "
+            "level, the temperature and the energies"
+        )
+    raise DatasetError(f"{grid.path}: of another structure than {runs[0].where}: {_difference(grid, runs[0])}")
+
+
+def _shared(a: Path, b: Path) -> int:
+    """Number of folders that two paths share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(_folders(a), _folders(b), strict=False)))
+
+
+@lru_cache(maxsize=100_000)
+def _folders(path: Path) -> tuple[str, ...]:
+    return path.resolve().parent.parts
+
+
+def _difference(a: GridFile, b: GridFile | PwRun) -> str:
+    """How two structures differ, in words; empty if they do not."""
+    if len(a.numbers) != len(b.numbers):
+        return f"{len(a.numbers)} atoms, not {len(b.numbers)}"
+    if (a.numbers != b.numbers).any():
+        return "other elements, or in another order"
+    if (off := np.abs(a.cell - b.cell).max()) > SAME:
+        return f"cell vectors differ by {off:.4f} Å"
+    moved = fractional(a.positions - b.positions, b.cell)
+    distance: NDArray[np.float64] = np.linalg.norm((moved - np.round(moved)) @ b.cell, axis=1)
+    if distance.max() > SAME:
+        return f"atom {int(distance.argmax()) + 1} is {distance.max():.4f} Å away"
+    return ""

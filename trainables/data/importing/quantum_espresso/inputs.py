@@ -1,0 +1,132 @@
+"""Inputs of pw.x and pp.x: what logs round or leave out.  eV, as pp.x itself has it.
+
+Source: the input descriptions of Quantum ESPRESSO (INPUT_PW, INPUT_PP).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....errors import DatasetError
+from ....files import read_text
+from ....physics.units import RYDBERG
+
+LARGEST = 1_000_000  # bytes
+_BLOCK = re.compile(r"&(\w+)((?:'[^'\n]*'|\"[^\"\n]*\"|[^'\"/&])*)/", re.DOTALL)
+_ENTRY = re.compile(r"(\w+)(?:\s*\(\s*1\s*\))?\s*=\s*('[^'\n]*'|\"[^\"\n]*\"|[^\s,]+)")
+_COMMENT = re.compile(r"^((?:'[^'\n]*'|\"[^\"\n]*\"|[^'\"!\n])*)!.*$", re.MULTILINE)
+_MESH = re.compile(
+    r"^\s*K_POINTS\s*[({]?\s*automatic\s*[)}]?\s*\n\s*(\d+)\s+(\d+)\s+(\d+)", re.IGNORECASE | re.MULTILINE
+)
+MOST_ENERGIES = 100_000
+
+
+def namelists(text: str) -> dict[str, dict[str, str]]:
+    """Namelists of Fortran, by their names in small letters; values without their quotes."""
+    found: dict[str, dict[str, str]] = {}
+    for name, block in _BLOCK.findall(_COMMENT.sub(r"\1", text)):
+        found[name.lower()] = {key.lower(): value.strip("'\"").strip() for key, value in _ENTRY.findall(block)}
+    return found
+
+
+@dataclass(frozen=True)
+class PpInput:
+    """An input of pp.x.
+
+    Attributes:
+        where: the file.
+        quantity: plot_num.
+        begin, end: of the names of the files that it has pp.x write, without their numbers.
+        minimum, maximum, spacing: of the energies, for plot_num = 3 [eV].
+        width: of the broadening [eV].
+        gaussian: whether it asks for a Gaussian broadening whatever the smearing was (use_gauss_ldos).
+        spin: spin_component; 0 is both.
+    """
+
+    where: Path
+    quantity: int
+    begin: str
+    end: str
+    minimum: float | None
+    maximum: float | None
+    spacing: float | None
+    width: float | None
+    gaussian: bool
+    spin: int
+
+    def number(self, name: str) -> int | None:
+        """The number of a file that it wrote, from 1; None if it did not write it.  The only one of a run has none."""
+        if not (name.startswith(self.begin) and name.endswith(self.end)):
+            return None
+        digits = name[len(self.begin) : len(name) - len(self.end)]
+        return int(digits) if digits.isdecimal() else None
+
+    @property
+    def n_energy(self) -> int | None:
+        """Number of energies of the window; None where there is none.  pp.x 6.7 may write one less, by its rounding."""
+        if self.minimum is None or self.maximum is None or self.spacing is None or not self.spacing > 0:
+            return None
+        return min(round((self.maximum - self.minimum) / self.spacing), MOST_ENERGIES) + 1
+
+
+@dataclass(frozen=True)
+class PwInput:
+    """What an input of pw.x says more exactly than the log: width of the smearing [eV], mesh of k-points."""
+
+    where: Path
+    degauss: float | None
+    k_mesh: tuple[int, int, int] | None
+
+
+def read_inputs(files: Iterable[Path]) -> tuple[list[PpInput], list[PwInput]]:
+    """The inputs of pp.x and pw.x among files; other files are passed over.
+
+    Raises:
+        DatasetError: an input has a word where a number belongs.
+    """
+    pp, pw = list[PpInput](), list[PwInput]()
+    for file in files:
+        if file.stat().st_size > LARGEST:
+            continue
+        try:
+            text = read_text(file)
+        except (OSError, ValueError):
+            continue
+        found = namelists(text)
+        if "inputpp" in found:
+            pp.append(_pp_input(file, found["inputpp"], found.get("plot", {})))
+        elif "system" in found:
+            mesh, width = _MESH.search(text), _number(file, found["system"], "degauss")
+            pw.append(
+                PwInput(
+                    file,
+                    None if width is None else width * RYDBERG,
+                    None if mesh is None else (int(mesh[1]), int(mesh[2]), int(mesh[3])),
+                )
+            )
+    return pp, pw
+
+
+def _pp_input(file: Path, values: dict[str, str], plot: dict[str, str]) -> PpInput:
+    return PpInput(
+        where=file,
+        quantity=int(_number(file, values, "plot_num") or 0),
+        begin=Path(values.get("filplot", "tmp.pp")).name,
+        end=Path(plot.get("fileout", "")).name,
+        minimum=_number(file, values, "emin"),
+        maximum=_number(file, values, "emax"),
+        spacing=_number(file, values, "delta_e"),
+        width=_number(file, values, "degauss_ldos"),
+        gaussian=values.get("use_gauss_ldos", "").lower().startswith((".t", "t")),
+        spin=int(_number(file, values, "spin_component") or 0),
+    )
+
+
+def _number(file: Path, values: dict[str, str], name: str) -> float | None:
+    if name not in values:
+        return None
+    try:
+        return float(values[name].lower().replace("d", "e"))
+    except ValueError:
+        raise DatasetError(f"{file}: {name} = {values[name][:20]!r} is no number") from None
