@@ -1,6 +1,6 @@
 """Grid points of a study in the object store, read by every worker of a node without a copy, or else in its files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -9,6 +9,7 @@ import ray
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
+from ...trainables.data.kohn_sham import KohnSham
 from ...trainables.data.shards import to_numpy
 from ...trainables.data.snapshot import SPLITS, Snapshot, Split
 from ...trainables.descriptors.settings import BispectrumSettings
@@ -64,11 +65,15 @@ class GridPoints:
     splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles]
     energy_grid: EnergyGrid
     scaling: Scaling
+    settings: BispectrumSettings
+    species: Mapping[str, float]
+    dft: KohnSham | None
 
     def training_data(self) -> TrainingData:
         """Training and validation snapshots."""
         train, validation = _fetched(self.splits["train"]), _fetched(self.splits["validation"])
-        return TrainingData(train, validation, self.energy_grid, self.scaling)
+        about = (self.settings, self.species, self.dft)
+        return TrainingData(train, validation, self.energy_grid, self.scaling, *about)
 
     def worker_data(self) -> TrainingData:
         """As ``training_data``, fetched once for all the trials of a study that follow each other in a worker."""
@@ -119,7 +124,8 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
             ]
         else:
             splits[name] = SplitFiles(dataset.location, settings, name)
-    return GridPoints(uuid4().hex, splits, dataset.info.energy_grid, Scaling.fit(_fetched(splits["train"])))
+    scaling, info = Scaling.fit(_fetched(splits["train"])), dataset.info
+    return GridPoints(uuid4().hex, splits, info.energy_grid, scaling, settings, info.species, info.dft)
 
 
 def _fetched(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError, did_you_mean
 
@@ -42,6 +42,31 @@ class SurrogateConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = Field(default="cosine", description="learning rate over the epochs")
     epochs: _Whole = Field(default=40, ge=1, le=100_000, description="largest number of epochs")
     patience: _Whole = Field(default=8, ge=1, description="epochs without a better validation loss before stopping")
+    training: Literal["adam", "none"] = Field(
+        default="adam", description="of the hidden layers: by the optimizer, or none, they stay as they are drawn"
+    )
+    readout: Literal["never", "final", "always"] = Field(
+        default="final",
+        description="when the last layer is solved in closed form: in the final training, or in trials too",
+    )
+    weight_scale: _Number = Field(
+        default=1.0, gt=0, le=100, description="factor of the hidden layers' random weights, without training"
+    )
+    penalty: _Number = Field(default=1e-2, gt=0, le=1e12, description="ridge penalty of the readout")
+    energy_weight: _Number = Field(
+        default=1e8,
+        ge=0,
+        le=1e15,
+        description="of the training snapshots' energies in the readout [(eV/atom)^-2]; 0: none",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_training(cls, values: Any) -> Any:
+        """What is not said of a network that is not trained: one wide layer, one pass over the data."""
+        if not isinstance(values, Mapping) or values.get("training") != "none":
+            return values
+        return {"n_layers": 1, "width": 1024, "activation": "silu", **values, "epochs": 1, "readout": "always"}
 
     @property
     def hidden(self) -> tuple[int, ...]:

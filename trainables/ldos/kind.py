@@ -48,6 +48,7 @@ class LdosKind(Kind):
     values = {
         "validation_loss": Measure("best_loss", "validation LDOS loss, 1 - R²"),
         "band_energy_mae": Measure("best_band_energy_mae", "validation band-energy error", "meV/atom"),
+        "free_energy_mae": Measure("best_free_energy_mae", "validation free-energy error", "meV/atom"),
     }
     costs = {
         "n_parameters": Measure("n_parameters", "parameters of the network"),
@@ -105,6 +106,16 @@ class LdosKind(Kind):
             raise DatasetError(
                 f"{data.location}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
+        if minimize == "free_energy_mae":
+            if data.info.dft is None:
+                raise DatasetError(
+                    f"{data.location}: does not say what the free energy needs; import it again with "
+                    "--pseudopotentials, or use minimize = 'band_energy_mae'"
+                )
+            if any(s.total_energy is None for s in data.split("validation")):
+                raise DatasetError(
+                    f"{data.location}: has no reference free energies to minimize; use minimize = 'band_energy_mae'"
+                )
 
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """With the widths of all layers given, there is no number of layers and no width to vary."""
@@ -165,21 +176,40 @@ class LdosKind(Kind):
         checkpoint_epochs: Collection[int] | None = None,
         for_ranking: bool = False,
     ) -> "Trained":
-        """As ``training.train``; reports are those of ``EpochReport``."""
-        from .neighbours import Neighbours
-        from .training import train
+        """As ``training.train`` and then ``readout.fit``; reports are those of ``EpochReport``.
 
-        found = train(
-            config,
-            data,
-            seeds=seeds,
-            device=device,
-            memory=memory,
-            tf32=for_ranking,  # it ranks configs as float32 does: benchmarks/precision.py
-            report=lambda epoch: report(asdict(epoch)),
-            checkpoint=checkpoint,
-            checkpoint_epochs=checkpoint_epochs,
-        )
+        The last report is that of the networks as they are returned, so each waits for the next one.
+        """
+        from .neighbours import Neighbours
+        from .readout.fit import fit, with_free_energy
+        from .training import EpochReport, train
+
+        waiting: list[EpochReport] = []
+
+        def hold(epoch: EpochReport) -> None:
+            for before in waiting:
+                report(asdict(before))
+            waiting[:] = [epoch]
+
+        if config.training == "none":
+            found = fit(config, data, seeds=seeds, device=device)
+        else:
+            found = train(
+                config,
+                data,
+                seeds=seeds,
+                device=device,
+                memory=memory,
+                tf32=for_ranking,  # it ranks configs as float32 does: benchmarks/precision.py
+                report=hold,
+                checkpoint=checkpoint,
+                checkpoint_epochs=checkpoint_epochs,
+            )
+            if config.readout == "always" or (config.readout == "final" and not for_ranking):
+                found = fit(config, data, seeds=found.seeds, device=device, trained=found)
+            else:
+                found = with_free_energy(found, data)
+        report(found.last_report)
         return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":

@@ -51,6 +51,7 @@ class EpochReport:
     points_per_second: float
     memory_mb: float
     share_in_memory: float
+    best_free_energy_mae: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ def train(
             grid_points=epoch * n,
             seconds=now - started,
             points_per_second=n / (now - epoch_started),
-            memory_mb=_memory_mb(device),
+            memory_mb=memory_mb(device),
             share_in_memory=points.share,
         )
         if checkpoint is not None and (checkpoint_epochs is None or epoch in checkpoint_epochs):
@@ -392,7 +393,8 @@ def _select(network: Network, config: SurrogateConfig, keep: list[int]) -> Netwo
     return chosen
 
 
-def _memory_mb(device: str) -> float:
+def memory_mb(device: str) -> float:
+    """The most memory that this process has used so far [MB], on its GPU if that is the device."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,13 +1,14 @@
 """Grid points to train and judge a surrogate with, and their scaling.  LDOS in 1/(eV Å³), energies in eV."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
 from ..data.energy_grid import EnergyGrid
+from ..data.kohn_sham import KohnSham
 from ..data.shards import Shard
 from ..data.snapshot import Snapshot, Split
 from ..descriptors.settings import BispectrumSettings
@@ -106,12 +107,19 @@ def _moments(shards: Sequence[Shard]) -> tuple[NDArray[np.floating], ...]:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """The snapshots a trial trains on and those it is validated on, one energy grid, one scaling."""
+    """The snapshots a trial trains on and those it is validated on, one energy grid, one scaling.
+
+    descriptors: their settings, which forces need.  species: chemical symbol -> valence electrons.  dft: what the free
+    energy needs besides the LDOS; None where it is not known.
+    """
 
     train: Sequence[SnapshotData]
     validation: Sequence[SnapshotData]
     energy_grid: EnergyGrid
     scaling: Scaling
+    descriptors: BispectrumSettings | None = None
+    species: Mapping[str, float] = field(default_factory=dict)
+    dft: KohnSham | None = None
 
     def sample(self, n_points: int, rng: np.random.Generator) -> "MiniBatch":
         """``n_points`` random grid points of the training snapshots, scaled, without repetition where possible."""
@@ -151,7 +159,9 @@ def read_split(dataset: Dataset, settings: BispectrumSettings, split: Split) -> 
 
 def read_training_data(dataset: Dataset, settings: BispectrumSettings) -> TrainingData:
     """Training and validation snapshots, the scaling fitted on the training split only.  Errors as ``read_split``."""
-    train = read_split(dataset, settings, "train")
-    return TrainingData(
-        train, read_split(dataset, settings, "validation"), dataset.info.energy_grid, Scaling.fit(train)
+    train, validation, info = (
+        read_split(dataset, settings, "train"),
+        read_split(dataset, settings, "validation"),
+        dataset.info,
     )
+    return TrainingData(train, validation, info.energy_grid, Scaling.fit(train), settings, info.species, info.dft)

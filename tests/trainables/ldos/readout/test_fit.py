@@ -1,0 +1,106 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from dftune.trainables.errors import InputError
+from dftune.trainables.kinds import KINDS
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.readout import fit as fitting
+from dftune.trainables.ldos.readout.electrons import Ions
+from dftune.trainables.ldos.readout.evaluate import evaluate
+from dftune.trainables.ldos.readout.fit import fit
+
+
+def config(**values):
+    return SurrogateConfig.of({"training": "none", "width": 32} | values)
+
+
+def free_energies(trained, data, snapshots):
+    """|Errors| of A [meV/atom], (n_snapshots, T)."""
+    found = [
+        evaluate(trained.network, data.scaling, d, Ions(d.snapshot, data.energy_grid, data.dft, data.species))
+        for d in snapshots
+    ]
+    return 1e3 * np.abs([e.free_energy for e in found])
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return fit(config(), data, seeds=[1, 2])
+
+
+def test_the_training_snapshots_free_energies_are_right_with_rows_and_not_without(fitted, data):
+    without = fit(config(energy_weight=0), data, seeds=[1])
+    assert free_energies(without, data, data.train).max() > 2
+    assert free_energies(fitted, data, data.train).max() < 0.05
+    assert fitted.last.train_loss < 1.05 * without.last.train_loss  # and the LDOS hardly worse
+
+
+def test_moving_the_targets_removes_the_error_of_the_linear_rows(data, monkeypatch, fitted):
+    monkeypatch.setattr(fitting, "CHORDS", 0)
+    linear = fit(config(), data, seeds=[1, 2])
+    assert free_energies(linear, data, data.train).max() > 20 * free_energies(fitted, data, data.train).max()
+
+
+def test_each_initialisation_is_what_it_is_alone(fitted, data):
+    alone = fit(config(), data, seeds=[2])
+    for name, values in alone.network.arrays().items():
+        np.testing.assert_allclose(
+            fitted.network.arrays()[name][1:], values, rtol=2e-4, atol=2e-4 * np.abs(values).max()
+        )
+
+
+def test_a_report_has_the_errors_of_the_validation_snapshots(fitted, data):
+    last = fitted.last
+    assert (last.epoch, last.grid_points, fitted.seeds) == (1, 24_000, (1, 2))
+    assert last.best_free_energy_mae == pytest.approx(free_energies(fitted, data, data.validation).mean())
+    judged = KINDS["ldos"].judge(fitted, data, data.validation).accuracy
+    assert last.best_band_energy_mae == pytest.approx(judged.band_energy_mae, rel=1e-6)
+    assert last.train_loss < last.best_loss < 0.2
+    assert all(math.isfinite(v) for v in fitted.last_report.values())
+
+
+def test_without_the_dft_band_energies_are_right(data):
+    blind = dataclasses.replace(data, dft=None)
+    errors = []
+    for weight in (0, 1e8):
+        trained = fit(config(energy_weight=weight), blind, seeds=[1])
+        errors.append(KINDS["ldos"].judge(trained, blind, data.train).accuracy.band_energy_mae)
+        assert math.isnan(trained.last.best_free_energy_mae)
+    assert errors[0] > 2 > 0.05 > errors[1]
+
+
+def test_training_by_the_kind_reports_once(data):
+    reports = []
+    trained = KINDS["ldos"].train(
+        config(), data, seeds=[1], device="cpu", memory=1e9, report=reports.append, for_ranking=True
+    )
+    assert reports == [trained.last_report]
+    assert trained.neighbours is None
+
+
+def test_fewer_grid_points_than_features_are_refused(data):
+    few = dataclasses.replace(
+        data,
+        train=[
+            dataclasses.replace(
+                data.train[0],
+                snapshot=dataclasses.replace(data.train[0].snapshot, grid=(2, 2, 2)),
+                descriptors=[data.train[0].descriptors[0][:8]],
+                ldos=[data.train[0].ldos[0][:8]],
+            )
+        ],
+    )
+    with pytest.raises(InputError, match="has 33 features and the training 8 grid points, fewer; lower width"):
+        fit(config(), few, seeds=[1])
+
+
+def test_a_config_without_training_has_one_wide_layer_and_one_epoch():
+    plain = SurrogateConfig.of({"training": "none", "epochs": 30})
+    assert (plain.hidden, plain.activation, plain.epochs, plain.readout) == ((1024,), "silu", 1, "always")
+    assert SurrogateConfig.of(plain.model_dump()) == plain
+    assert SurrogateConfig.of({}).training == "adam"
+    with pytest.raises(InputError, match="training"):
+        SurrogateConfig.of({"training": "some"})

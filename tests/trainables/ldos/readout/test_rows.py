@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dftune.trainables.errors import DatasetError
+from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.inference import predict_ldos
+from dftune.trainables.ldos.readout.electrons import Ions, electrons_of
+from dftune.trainables.ldos.readout.evaluate import evaluate
+from dftune.trainables.ldos.readout.features import random_network, set_readout
+from dftune.trainables.ldos.readout.gram import gram
+from dftune.trainables.ldos.readout.rows import Rows, energy_rows, reference
+from dftune.trainables.ldos.readout.solve import Solver
+from dftune.trainables.physics.energies import n_electrons
+
+CONFIG = SurrogateConfig.of({"training": "none", "width": 24})
+
+
+@pytest.fixture(scope="module")
+def predicted(data):
+    """A network, its weights, and a snapshot whose LDOS is what the network predicts: a row is exact there."""
+    first = data.train[0]
+    network = random_network(CONFIG, 14, 37, [3])
+    none = Rows.none(network)
+    weights = Solver(gram(network, data.scaling, first), none, 1.0).solve({})
+    set_readout(network, weights)
+    ldos = [chunk[0] for chunk in predict_ldos(network, data.scaling, first.descriptors)]
+    return network, weights, dataclasses.replace(first, ldos=ldos)
+
+
+def ions_of(data, snapshot, dft=True):
+    return Ions(snapshot.snapshot, data.energy_grid, data.dft if dft else None, data.species)
+
+
+def slope(data, predicted, ions, direction, value):
+    """Central difference of a value of the electrons as the last layer moves along a direction."""
+    network, weights, snapshot = predicted
+    found = []
+    for step in (-1e-2, 1e-2):
+        set_readout(network, weights + step * direction)
+        ldos = [chunk[0] for chunk in predict_ldos(network, data.scaling, snapshot.descriptors)]
+        found.append(value(electrons_of(lambda ldos=ldos: ldos, ions, slopes=False)))
+    set_readout(network, weights)
+    return (found[1] - found[0]) / 2e-2
+
+
+@pytest.mark.parametrize("dft", [True, False], ids=["free energy", "band energy"])
+def test_a_row_of_an_energy_is_its_derivative(data, predicted, rng, dft):
+    network, weights, snapshot = predicted
+    s, ions = snapshot.snapshot, ions_of(data, snapshot, dft)
+    known = electrons_of(lambda: snapshot.ldos, ions, slopes=dft)
+    rows = energy_rows(network, data.scaling, snapshot, ions, known)
+    assert rows.kinds == (("free_energy",) if dft else ("band_energy", "electrons"))
+    direction = rng.normal(size=weights.shape) * 5e-2
+    value = (lambda e: e.free_energy) if dft else (lambda e: e.levels.band)
+    expected = slope(data, predicted, ions, direction, value) / s.n_atoms
+    assert abs(expected) > 1e-2  # eV/atom: something to be right about
+    assert rows.of(direction)[0, 0] == pytest.approx(expected, rel=2e-4)
+    # At the weights whose LDOS it is, the row is as far from its target as the energy from the DFT's.
+    true, reference = (known.free_energy, s.total_energy) if dft else (known.levels.band, s.band_energy)
+    assert (rows.of(weights) - rows.target)[0, 0] == pytest.approx((true - reference) / s.n_atoms, abs=1e-5)
+
+
+def test_a_row_of_the_electrons_counts_them_at_the_fermi_level_of_the_data(data, predicted, rng):
+    network, weights, snapshot = predicted
+    ions = ions_of(data, snapshot, dft=False)
+    known = electrons_of(lambda: snapshot.ldos, ions, slopes=False)
+    rows = energy_rows(network, data.scaling, snapshot, ions, known)
+    direction = rng.normal(size=weights.shape) * 1e-2
+    moved = weights + direction
+    set_readout(network, moved)
+    dos = evaluate(network, data.scaling, snapshot, ions).dos[0]
+    set_readout(network, weights)
+
+    at = {"fermi_level": known.levels.fermi_level, "temperature": snapshot.snapshot.temperature}
+    counted = n_electrons(dos, data.energy_grid.quadrature(), **at) - snapshot.snapshot.n_electrons
+    assert abs(counted) > 1e-3
+    found = (rows.of(moved) - rows.target)[0, 1] * snapshot.snapshot.n_atoms
+    assert found == pytest.approx(counted, rel=1e-3)
+
+
+def test_energies_that_are_not_those_of_the_ldos_are_refused_with_the_snapshots_name(data):
+    first = data.train[1]
+    for energy, dft in (("total_energy", True), ("band_energy", False)):
+        wrong = dataclasses.replace(first.snapshot, **{energy: getattr(first.snapshot, energy) + 0.08})
+        snapshot = dataclasses.replace(first, snapshot=wrong)
+        with pytest.raises(
+            DatasetError, match=r"snapshot 001: its .* meV/atom from that of its own LDOS.*energy_weight"
+        ):
+            reference(snapshot, ions_of(data, snapshot, dft))
+    reference(first, ions_of(data, first))
+
+
+def test_an_ldos_that_cannot_hold_the_electrons_is_refused_with_the_snapshots_name(data):
+    first = data.train[0]
+    empty = dataclasses.replace(first, ldos=[np.zeros_like(shard) for shard in first.ldos])
+    with pytest.raises(DatasetError, match="snapshot 000: its LDOS gives no energies"):
+        reference(empty, ions_of(data, empty))
+
+
+def test_a_snapshot_without_a_reference_has_no_row(data):
+    first = data.train[0]
+    for dft, energies in ((True, {"total_energy": None}), (False, {"band_energy": None})):
+        snapshot = dataclasses.replace(first, snapshot=dataclasses.replace(first.snapshot, **energies))
+        ions = ions_of(data, snapshot, dft)
+        network = random_network(CONFIG, 14, 37, [3])
+        assert energy_rows(network, data.scaling, snapshot, ions, reference(snapshot, ions)).kinds == ()

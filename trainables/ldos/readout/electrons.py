@@ -1,0 +1,120 @@
+"""What an LDOS on the grid of a snapshot says of its electrons: energies, and their derivatives.  eV, Å, K."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from ...data.energy_grid import EnergyGrid
+from ...data.kohn_sham import KohnSham
+from ...data.snapshot import Snapshot
+from ...physics.core_charge import core_density, core_forces
+from ...physics.energies import Energies, energies
+from ...physics.ewald import ewald
+from ...physics.free_energy import LdosGradient, density_energies, density_gradient, free_energy, ldos_gradient
+from ...physics.reciprocal import DensitySphere
+from ...physics.smearing import fermi_dirac, fermi_dirac_slope
+
+Float64 = NDArray[np.float64]
+Chunks = Callable[[], Iterable[NDArray[np.floating]]]  # an LDOS in grid order, from its first point at each call
+
+
+@dataclass(frozen=True, eq=False)
+class Ions:
+    """What a snapshot's energy has besides its LDOS, computed once.
+
+    Args:
+        snapshot: its atoms and grid.
+        energy_grid: of the LDOS.
+        dft: what the free energy needs; None where it is not known.
+        species: chemical symbol -> valence electrons.
+    """
+
+    snapshot: Snapshot
+    energy_grid: EnergyGrid
+    dft: KohnSham | None
+    species: Mapping[str, float]
+
+    @cached_property
+    def sphere(self) -> DensitySphere:
+        """The plane waves of the density."""
+        assert self.dft is not None
+        return DensitySphere(self.snapshot.cell, self.snapshot.grid, self.dft.density_cutoff)
+
+    @cached_property
+    def ewald(self) -> tuple[float, Float64, Float64]:
+        """Energy of the ions [eV per cell], forces on them (n_atoms, 3) [eV/Å], derivative by strain (3, 3) [eV]."""
+        s = self.snapshot
+        return ewald(s.cell, s.positions, s.valences(self.species))
+
+    def _cores(self) -> Iterable[tuple[NDArray[np.bool_], Float64, Float64]]:
+        assert self.dft is not None
+        for symbol, charge in self.dft.core_charges.items():
+            yield self.snapshot.numbers == atomic_numbers[symbol], np.array(charge.radius), np.array(charge.density)
+
+    @cached_property
+    def core(self) -> Float64 | None:
+        """Core charge on the grid, None without one [1/Å³]."""
+        found = [core_density(self.sphere, self.snapshot.positions[atoms], *c) for atoms, *c in self._cores()]
+        return np.sum(found, axis=0) if found else None
+
+    def core_forces(self, by_core: Float64) -> Float64:
+        """Forces on the atoms from their core charges, (n_atoms, 3) [eV/Å], of δU/δn_core (nx, ny, nz) [eV]."""
+        forces = np.zeros_like(self.snapshot.positions)
+        for atoms, *charge in self._cores():
+            forces[atoms] = core_forces(by_core, self.sphere, self.snapshot.positions[atoms], *charge)
+        return forces
+
+
+@dataclass(frozen=True, eq=False)
+class Electrons:
+    """What an LDOS says of a snapshot.
+
+    levels: Fermi level, band energy and entropy term [eV per cell].  dos: D, (n_energy,) [1/eV].
+    free_energy: A [eV per cell], None where the DFT is not known.
+    gradient: δA/δd where the DFT is known and slopes were asked for.
+    still: forces that stay where the LDOS does, of ions and core charges, (n_atoms, 3) [eV/Å]; with ``gradient``.
+    """
+
+    levels: Energies
+    dos: Float64
+    free_energy: float | None = None
+    gradient: LdosGradient | None = None
+    still: Float64 | None = None
+
+
+def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
+    """Energies of an LDOS, in two passes over it: the DOS first, then the density.
+
+    Args:
+        ldos: chunks (n_points_in_chunk, n_energy) [1/(eV Å³)].
+        ions: of the snapshot.
+        slopes: also the derivative of A.
+
+    Raises:
+        ValueError: the DOS cannot hold the electrons, or no state answers to a change of the Fermi level.
+    """
+    s, rule = ions.snapshot, ions.energy_grid.quadrature()
+    total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in ldos())
+    dos = np.asarray(total) * (s.volume / s.n_points)
+    levels = energies(dos, rule, electrons=s.n_electrons, temperature=s.temperature)
+    if ions.dft is None:
+        return Electrons(levels, dos)
+    at = {"fermi_level": levels.fermi_level, "temperature": s.temperature}
+    weights = [rule.weights(lambda e: fermi_dirac(e, **at))]
+    if slopes:
+        weights.append(rule.weights(lambda e: fermi_dirac_slope(e, **at)))
+    by_weight = np.stack(weights, axis=1)
+    # n and ∂n/∂ε_F, as ``local.density`` and ``local.density_response`` have them, in one product a chunk
+    fields = np.concatenate([np.asarray(chunk, dtype=np.float64) @ by_weight for chunk in ldos()])
+    density = fields[:, 0].reshape(s.grid)
+    parts = density_energies(density, ions.sphere, ions.dft.functional, ions.core)
+    energy = free_energy(levels, parts, ewald=ions.ewald[0]).total
+    if not slopes:
+        return Electrons(levels, dos, energy)
+    by_density, by_core = density_gradient(density, ions.sphere, ions.dft.functional, ions.core)
+    gradient = ldos_gradient(by_density, fields[:, 1].reshape(s.grid), dos, rule, volume=s.volume, **at)
+    return Electrons(levels, dos, energy, gradient, ions.ewald[1] + ions.core_forces(by_core))

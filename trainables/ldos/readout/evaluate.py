@@ -1,0 +1,140 @@
+"""Networks on a snapshot: their LDOS, energies and forces beside those of the DFT.  eV, Å, K."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...descriptors.bispectrum import bispectrum_forces
+from ...descriptors.settings import BispectrumSettings
+from ..inference import predict_ldos, pull_back
+from ..network import Network
+from ..training_data import Scaling, SnapshotData
+from .electrons import Electrons, Ions, electrons_of
+
+Float64 = NDArray[np.float64]
+PULLED = 4096  # grid points of one pass back through the network
+IN_MEMORY = 256 * 2**20  # bytes of a predicted LDOS that is kept for the second pass over it
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """T networks on one snapshot.
+
+    squared_error: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².  dos: (T, n_energy) [1/eV].
+    band_energy, free_energy: predicted minus DFT, (T,) [eV/atom]; NaN where the predicted DOS cannot hold the
+    electrons, or the DFT gave none.  forces: predicted minus DFT, (T, n_atoms, 3) [eV/Å], where they were asked for
+    and the DFT gave them.
+    """
+
+    squared_error: Float64
+    dos: Float64
+    band_energy: Float64
+    free_energy: Float64
+    forces: Float64 | None
+
+
+def evaluate(
+    network: Network,
+    scaling: Scaling,
+    data: SnapshotData,
+    ions: Ions,
+    *,
+    settings: BispectrumSettings | None = None,
+    forces: bool = False,
+) -> Evaluation:
+    """Predict a snapshot on its own grid from its stored descriptors, and compare.
+
+    Args:
+        network, scaling: with their last layer.
+        data: the snapshot.
+        ions: of the snapshot.
+        settings: of the descriptors; needed for forces.
+        forces: also forces, where the DFT is known and gave them.
+    """
+    s, n = data.snapshot, network.n_initializations
+    predicted = _Predicted(network, scaling, data)
+    band, free = np.full(n, np.nan), np.full(n, np.nan)
+    dos, found = np.zeros((n, ions.energy_grid.n_energy)), list[Electrons | None]()
+    wanted = forces and ions.dft is not None and s.forces is not None
+    for t in range(n):
+        dos[t] = sum(c.sum(axis=0, dtype=np.float64) for c in predicted.of(t)) * (s.volume / s.n_points)
+        try:
+            one = electrons_of(partial(predicted.of, t), ions, slopes=wanted)
+        except ValueError:
+            found.append(None)  # the DOS may hold too few states: what follows from it stays NaN
+            continue
+        found.append(one)
+        if s.band_energy is not None:
+            band[t] = (one.levels.band - s.band_energy) / s.n_atoms
+        if s.total_energy is not None and one.free_energy is not None:
+            free[t] = (one.free_energy - s.total_energy) / s.n_atoms
+    off = None
+    if wanted and s.forces is not None:
+        assert settings is not None
+        off = _forces(network, scaling, data, settings, found) - s.forces
+    return Evaluation(predicted.squared_error(), dos, band, free, off)
+
+
+@dataclass(eq=False)
+class _Predicted:
+    """The LDOS of T networks on a snapshot, kept where memory allows and else predicted whenever it is asked for."""
+
+    network: Network
+    scaling: Scaling
+    data: SnapshotData
+
+    def __post_init__(self) -> None:
+        size = 4 * self.network.n_initializations * self.data.snapshot.n_points * self.network.sizes[-1]
+        self._kept = list(self._predict()) if size <= IN_MEMORY else None
+
+    def _predict(self) -> Iterable[NDArray[np.float32]]:
+        return predict_ldos(self.network, self.scaling, self.data.descriptors)
+
+    def of(self, t: int) -> Iterable[NDArray[np.float32]]:
+        """That of one network, (n_points_in_chunk, n_energy) [1/(eV Å³)]."""
+        return (chunk[t] for chunk in self._kept or self._predict())
+
+    def squared_error(self) -> Float64:
+        """(T,) [1/(eV Å³)]²."""
+        total = np.zeros(self.network.n_initializations)
+        chunks = iter(self._kept or self._predict())
+        for ldos in self.data.ldos:
+            done = 0
+            while done < len(ldos):
+                chunk = next(chunks)
+                true = ldos[done : done + chunk.shape[1]].astype(np.float32)
+                total += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
+                done += chunk.shape[1]
+        return total
+
+
+def _forces(
+    network: Network,
+    scaling: Scaling,
+    data: SnapshotData,
+    settings: BispectrumSettings,
+    found: Sequence[Electrons | None],
+) -> Float64:
+    """Minus the derivative of A of each network, (T, n_atoms, 3) [eV/Å]; NaN where there is no A."""
+    s, done = data.snapshot, 0
+    pulled = np.empty((len(found), s.n_points, settings.n_components), dtype=np.float32)
+    by_ldos = np.zeros((len(found), PULLED, network.sizes[-1]))
+    for shard in data.descriptors:
+        for start in range(0, len(shard), PULLED):
+            values = shard[start : start + PULLED]
+            part = slice(done, done + len(values))
+            for t, one in enumerate(found):
+                if one is not None and one.gradient is not None:
+                    g = one.gradient
+                    by_ldos[t, : len(values)] = g.constant + g.potential.reshape(-1, 1)[part] * g.weights
+            at = (s.volume / s.n_points) * by_ldos[:, : len(values)]
+            pulled[:, part] = pull_back(network, scaling, values, at)
+            done = part.stop
+    forces = np.full((len(found), s.n_atoms, 3), np.nan)
+    for t, one in enumerate(found):
+        if one is not None and one.still is not None:
+            forces[t] = one.still + bispectrum_forces(s.cell, s.positions, s.numbers, s.grid, settings, pulled[t])[0]
+    return forces

@@ -1,0 +1,55 @@
+"""The last hidden layer of a network, and what it is at each grid point: features φ of which the LDOS is linear."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config import SurrogateConfig
+from ..network import Network
+from ..training_data import Scaling, SnapshotData
+
+CHUNK = 4096  # grid points at once: 1,024 features of them are 34 MB in float64
+
+
+def random_network(config: SurrogateConfig, n_in: int, n_out: int, seeds: list[int]) -> Network:
+    """Networks as they are drawn, one a seed, their hidden weights and biases times ``config.weight_scale``."""
+    network = Network(config, n_in, n_out, seeds)
+    with torch.no_grad():
+        for part in (network.weights, network.biases):
+            for hidden in part[:-1]:
+                hidden *= config.weight_scale
+    return network
+
+
+def features(network: Network, x: Tensor) -> Tensor:
+    """φ: the last hidden layer and a 1, (T, n_points, width + 1), of standardised descriptors (n_points, n_in)."""
+    last = network.hidden_layers(x)[-1]
+    return torch.cat([last, last.new_ones(*last.shape[:-1], 1)], dim=-1)
+
+
+def chunks(
+    network: Network, scaling: Scaling, data: SnapshotData
+) -> Iterator[tuple[range, Tensor, NDArray[np.floating]]]:
+    """Chunk by chunk in grid order: which points, φ (T, n_points, width + 1), and the LDOS (n_points, n_energy).
+
+    φ is on the network's device, the LDOS as the shards hold it [1/(eV Å³)].
+    """
+    done = 0
+    with torch.no_grad():
+        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
+            for start in range(0, len(ldos), CHUNK):
+                rows = slice(start, start + CHUNK)
+                values = ldos[rows]
+                x = torch.from_numpy(scaling.descriptors(descriptors[rows])).to(network.weights[0].device)
+                yield range(done, done + len(values)), features(network, x), values
+                done += len(values)
+
+
+def set_readout(network: Network, weights: NDArray[np.float64]) -> None:
+    """Give networks another last layer, (T, width + 1, n_energy), the bias last."""
+    with torch.no_grad():
+        for mine, values in ((network.weights[-1], weights[:, :-1]), (network.biases[-1], weights[:, -1:])):
+            mine.copy_(torch.from_numpy(values))

@@ -1,0 +1,164 @@
+"""A surrogate in closed form: features of networks, sums and rows of the training's snapshots, and the last layer."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...kind import TrainingFailed
+from ..accuracy import snapshot_error
+from ..config import SurrogateConfig
+from ..network import Network
+from ..training import EpochReport, Trained, memory_mb
+from ..training_data import SnapshotData, TrainingData
+from .electrons import Ions
+from .evaluate import Evaluation, evaluate
+from .features import random_network, set_readout
+from .gram import gram
+from .rows import Rows, energy_rows, reference
+from .solve import Solver
+
+Float64 = NDArray[np.float64]
+CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
+
+
+def fit(
+    config: SurrogateConfig,
+    data: TrainingData,
+    *,
+    seeds: Sequence[int],
+    device: str = "cpu",
+    trained: Trained | None = None,
+) -> Trained:
+    """Networks whose last layer is solved, one a seed.
+
+    Args:
+        config: network, penalty and weights of the rows.
+        data: with its scaling, and with ``dft`` and ``species`` for rows of the free energy.
+        seeds: of the random hidden layers.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        trained: take its hidden layers and seeds in place of random ones.
+
+    Raises:
+        InputError: fewer grid points than features, singular equations, or numbers that are not finite.
+        DatasetError: energies of a snapshot that are not those of its LDOS.
+    """
+    started = time.perf_counter()
+    scaling = data.scaling
+    if trained is None:
+        network = random_network(config, len(scaling.descriptor_mean), len(scaling.ldos_mean), list(seeds)).to(device)
+    else:
+        network, seeds = trained.network.to(device), trained.seeds
+    n_points = sum(d.snapshot.n_points for d in data.train)
+    if n_points < network.sizes[-2] + 1:
+        raise InputError(
+            f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
+            "lower width or take more snapshots"
+        )
+    sums, rows = None, list[Rows]()
+    for d in data.train:
+        one = gram(network, scaling, d)
+        sums = one if sums is None else sums + one
+        rows.append(_rows(network, data, d, config))
+    assert sums is not None
+    solver = Solver(sums, Rows.join(rows), config.penalty)
+    solution = _solved(solver, rows, network, data, config)
+    if not np.isfinite(solution).all():
+        raise TrainingFailed("the readout's weights are not finite")
+    set_readout(network, solution)
+    loss, last = _judged(network, data, sums.loss(solution), time.perf_counter() - started)
+    if trained is not None:
+        before = trained.last
+        points, seconds = before.grid_points + last.grid_points, before.seconds + last.seconds
+        last = replace(last, epoch=before.epoch, grid_points=points, seconds=seconds)
+    epochs = (1,) * len(seeds) if trained is None else trained.best_epoch
+    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last)
+
+
+def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
+    """Trained networks whose last report has the error of the free energy, too."""
+    if data.dft is None:
+        return trained
+    found = [evaluate(trained.network, data.scaling, d, _ions(data, d)) for d in data.validation]
+    return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
+
+
+def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
+    return Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
+
+
+def _rows(network: Network, data: TrainingData, snapshot: SnapshotData, config: SurrogateConfig) -> Rows:
+    """All rows of a snapshot that have a weight."""
+    ions = _ions(data, snapshot)
+    if config.energy_weight == 0:
+        return Rows.none(network)
+    return energy_rows(network, data.scaling, snapshot, ions, reference(snapshot, ions))
+
+
+def _solved(
+    solver: Solver, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig
+) -> Float64:
+    """W with the rows, which are right to first order in the error of the LDOS, and then moved until they are right.
+
+    Each time the targets move by what the rows' actual errors are off from the linear ones, and the same factors serve.
+    """
+    weights = dict.fromkeys(("free_energy", "band_energy", "electrons"), config.energy_weight)
+    solution = solver.solve(weights)
+    for _ in range(CHORDS if solver.rows.kinds else 0):
+        set_readout(network, solution)
+        moved = [_moved(some, solution, network, data, d) for some, d in zip(rows, data.train, strict=True)]
+        shift = np.concatenate(moved, axis=1)
+        if not np.isfinite(shift).all():
+            break  # a DOS that cannot hold the electrons has no energies: the first solution stays
+        solution = solver.solve(weights, shift)
+    return solution
+
+
+def _moved(rows: Rows, solution: Float64, network: Network, data: TrainingData, snapshot: SnapshotData) -> Float64:
+    """The linear errors of a snapshot's rows minus the actual ones of the networks as they are, (T, n_rows)."""
+    linear = rows.of(solution) - rows.target
+    if not rows.kinds:
+        return linear
+    found, actual = evaluate(network, data.scaling, snapshot, _ions(data, snapshot)), linear.copy()
+    for k, kind in enumerate(rows.kinds):  # the number of electrons at a fixed Fermi level is linear
+        if kind in ("free_energy", "band_energy"):
+            actual[:, k] = found.free_energy if kind == "free_energy" else found.band_energy
+    return linear - actual
+
+
+def _judged(network: Network, data: TrainingData, train_loss: Float64, seconds: float) -> tuple[Float64, EpochReport]:
+    """Validation loss of each initialisation, and the report."""
+    scaling, found = data.scaling, [evaluate(network, data.scaling, d, _ions(data, d)) for d in data.validation]
+    n_values = sum(d.snapshot.n_points for d in data.validation) * len(scaling.ldos_mean)
+    loss = sum(e.squared_error for e in found) / (n_values * scaling.ldos_scale**2)
+    errors = [
+        snapshot_error(
+            d.snapshot, data.energy_grid, predicted_dos=e.dos, true_dos=d.dos(), squared_error=e.squared_error
+        )
+        for d, e in zip(data.validation, found, strict=True)
+    ]
+    band = float(np.mean([np.abs(e.band_energy) for e in errors]))
+    n_points = sum(d.snapshot.n_points for d in data.train)
+    return np.asarray(loss), EpochReport(
+        epoch=1,
+        train_loss=float(train_loss.mean()),
+        validation_loss=float(np.mean(loss)),
+        band_energy_mae=band,
+        dos_rmse=float(np.mean([e.dos_rmse for e in errors])),
+        best_loss=float(np.mean(loss)),
+        best_band_energy_mae=band,
+        grid_points=n_points,
+        seconds=seconds,
+        points_per_second=n_points / seconds,
+        memory_mb=memory_mb(network.weights[0].device.type),
+        share_in_memory=1.0,
+        best_free_energy_mae=_free_energy_mae(found),
+    )
+
+
+def _free_energy_mae(found: Sequence[Evaluation]) -> float:
+    """Mean |error| of A over snapshots and initialisations [meV/atom]."""
+    return 1e3 * float(np.mean([np.abs(e.free_energy) for e in found]))
