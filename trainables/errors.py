@@ -61,7 +61,7 @@ def one_line(error: "ValidationError | BaseException | str", most: int | None = 
     if not isinstance(error, ValidationError):
         return printable(" ".join(str(error).split())[:most])
     first = error.errors()[0]
-    place, said = key_of(first["loc"]), printable(first["msg"])
+    place, said = key_of(first["loc"]), printable(first["msg"].removeprefix("Value error, "))
     return f"{place}: {said[0].lower()}{said[1:]}" if place else said
 
 

@@ -209,12 +209,14 @@ def _rank(silence: float) -> None:
         request, numbers = json.loads(data[: lengths[0]].tobytes()), data[lengths[0] :].tobytes()
         n_atoms = (len(numbers) - 72) // 32  # a cell is 72 bytes, an atom 24 of position and 8 of number
         cell, grid = np.frombuffer(numbers, "<f8", 9).reshape(3, 3), tuple(request["grid"])
-        check(cell, np.frombuffer(numbers, "<i8", n_atoms, offset=72 + 24 * n_atoms), grid)
+        settings = BispectrumSettings(**request["settings"])
+        species = check(cell, np.frombuffer(numbers, "<i8", n_atoms, offset=72 + 24 * n_atoms), grid, settings)
         values = bispectrum(
             cell,
             np.frombuffer(numbers, "<f8", 3 * n_atoms, offset=72).reshape(n_atoms, 3),
+            species,
             grid,
-            BispectrumSettings(**request["settings"]),
+            settings,
             points=range(*request["points"]),
             communicator=world,
         )

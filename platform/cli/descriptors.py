@@ -1,6 +1,6 @@
 """`dftune descriptors`: compute them, and find good settings for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,67 @@ two_j_max_option = click.option(
 )
 
 
+class _Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Callable[[str], float]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return [self._kind(part) for part in value.split(",")]
+        except ValueError:
+            what = "whole numbers such as 4,6,8" if self._kind is int else "numbers such as 3.0,3.5,4.0"
+            self.fail(f"'{value}' is not a list of {what}", param, ctx)
+
+
+class _OfSpecies(click.ParamType):
+    """Numbers of species, with commas between them."""
+
+    name = "numbers of species"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            pairs = [part.split("=") for part in value.split(",")]
+            return {symbol.strip(): float(number) for symbol, number in pairs}
+        except ValueError:
+            self.fail(f"'{value}' does not give numbers of species, such as Al=1,Mg=0.7", param, ctx)
+
+
+def species_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that tell species apart."""
+    for option in (
+        click.option(
+            "--chem",
+            metavar="X,X,...",
+            default="",
+            help="Species that each get a density: n³ times the numbers for n species.",
+        ),
+        click.option(
+            "--radii",
+            type=_OfSpecies(),
+            metavar="X=R,...",
+            default={},
+            help="Radius of each species: it counts within 2 R R_cut.  [default: 0.5]",
+        ),
+        click.option(
+            "--weights",
+            type=_OfSpecies(),
+            metavar="X=W,...",
+            default={},
+            help="How much an atom of each species counts.  [default: 1]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def descriptors() -> None:
     """Descriptors of the atomic environment of every grid point."""
@@ -32,6 +93,7 @@ def descriptors() -> None:
 @dataset_argument
 @cutoff_option
 @two_j_max_option
+@species_options
 @click.option(
     "--engine",
     type=click.Choice(["native", "lammps"]),
@@ -48,7 +110,7 @@ def descriptors() -> None:
 )
 @address_option
 def descriptors_compute(
-    dataset: str, cutoff: float, two_j_max: int, engine: Engine, cpus: int, address: str | None
+    dataset: str, cutoff: float, two_j_max: int, engine: Engine, cpus: int, address: str | None, **of_species: Any
 ) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
@@ -61,11 +123,14 @@ def descriptors_compute(
     Example:
       dftune descriptors compute examples/al4 --cutoff 4.68 --two-j-max 10
       dftune descriptors compute al256 --cpus 16
+      dftune descriptors compute almg --weights Al=1,Mg=0.7
     """
     from ...trainables.data.dataset import Dataset
+    from ...trainables.data.describable import check_settings
 
-    settings = _settings(cutoff, two_j_max, engine)
+    settings = _settings(cutoff, two_j_max, engine, of_species)
     opened = Dataset.open(dataset)
+    check_settings(opened, settings)
     missing = opened.without_descriptors(settings)
     place = f"{opened.location}/descriptors/{settings.key}"
     if missing:
@@ -92,8 +157,11 @@ def descriptors_compute(
 @click.option("--snapshot", metavar="ID", help="Snapshot to compute; the first one by default.")
 @cutoff_option
 @two_j_max_option
+@species_options
 @json_option
-def descriptors_check(dataset: str, snapshot: str | None, cutoff: float, two_j_max: int, as_json: bool) -> None:
+def descriptors_check(
+    dataset: str, snapshot: str | None, cutoff: float, two_j_max: int, as_json: bool, **of_species: Any
+) -> None:
     """Compare the engines that compute descriptors, on some 2,000 grid points of a snapshot of DATASET.
 
     The native engine and LAMMPS must agree to 1e-6 of the largest value of each number. They differ at all because
@@ -107,7 +175,7 @@ def descriptors_check(dataset: str, snapshot: str | None, cutoff: float, two_j_m
     from ...trainables.data.dataset import Dataset
     from ...trainables.descriptors.check import compare_engines
 
-    settings = _settings(cutoff, two_j_max, "native")
+    settings = _settings(cutoff, two_j_max, "native", of_species)
     opened = Dataset.open(dataset)
     atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
     found = compare_engines(atoms.cell, atoms.positions, atoms.numbers, atoms.grid, settings)
@@ -123,7 +191,7 @@ def descriptors_check(dataset: str, snapshot: str | None, cutoff: float, two_j_m
         raise click.ClickException("the engines do not agree; please report this with the snapshot")
 
 
-def _settings(cutoff: float, two_j_max: int, engine: Engine) -> "BispectrumSettings":
+def _settings(cutoff: float, two_j_max: int, engine: Engine, of_species: Mapping[str, Any]) -> "BispectrumSettings":
     """Checked settings; an error that names the option."""
     from pydantic import ValidationError
 
@@ -131,27 +199,14 @@ def _settings(cutoff: float, two_j_max: int, engine: Engine) -> "BispectrumSetti
     from ...trainables.errors import one_line
 
     try:
-        return BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max, engine=engine)
+        return BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max, engine=engine, **_given(of_species))
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
 
 
-class _Numbers(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "numbers"
-
-    def __init__(self, kind: Callable[[str], float]) -> None:
-        self._kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return [self._kind(part) for part in value.split(",")]
-        except ValueError:
-            what = "whole numbers such as 4,6,8" if self._kind is int else "numbers such as 3.0,3.5,4.0"
-            self.fail(f"'{value}' is not a list of {what}", param, ctx)
+def _given(of_species: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``species_options`` gave, for ``BispectrumSettings``."""
+    return {**of_species, "chem": [part.strip() for part in of_species["chem"].split(",") if part.strip()]}
 
 
 @descriptors.command("screen")
@@ -201,6 +256,7 @@ class _Numbers(click.ParamType):
 @click.option(
     "--train", is_flag=True, help="Also train a small network with each setting, and compare the scores with its error."
 )
+@species_options
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -221,6 +277,7 @@ def descriptors_screen(
     output: Path | None,
     address: str | None,
     as_json: bool,
+    **of_species: Any,
 ) -> None:
     """Find out without training which cutoff and 2J_max the descriptors of DATASET should have.
 
@@ -252,6 +309,7 @@ def descriptors_screen(
             output=output,
             address=address,
             progress=progress,
+            **_given(of_species),
         )
     if as_json:
         return print_json(found.as_dict())

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.ldos.acsd import Variant
 from ..ledger.score_quality import ScoreQuality
 
@@ -47,10 +46,6 @@ class ScreenRow(BaseModel):
     acsd_seconds: float
     trained_error: float | None = None
     trained_std: float | None = None
-
-    @property
-    def settings(self) -> BispectrumSettings:
-        return BispectrumSettings(cutoff=self.cutoff, two_j_max=self.two_j_max)
 
     def error(self, score: Score, variant: Variant = "paper") -> float:
         """The number the recommendation goes by."""

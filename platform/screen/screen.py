@@ -1,10 +1,11 @@
 """A screen of descriptor settings: it scores cutoffs and 2J_max without training, and recommends one of each."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...cluster.connection import connected
 from ...trainables.data.dataset import Dataset
 from ...trainables.descriptors.settings import BispectrumSettings
+from ...trainables.descriptors.species import check_species
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import read_text, write_text
 from ...trainables.ldos.acsd import Variant
@@ -26,6 +28,7 @@ from .result import Score, Screen, ScreenRow, recommend
 # What --train trains: small, the same for every setting.  T initialisations at once.
 NETWORK = SurrogateConfig(n_layers=2, width=128, activation="gelu", epochs=25)
 INITIALIZATIONS = (0, 1, 2)
+Place = tuple[int, float]  # 2J_max, cutoff [Å]
 
 
 class ScreenError(InputError):
@@ -43,6 +46,9 @@ class _Conditions(BaseModel):
     snapshots: tuple[str, ...]
     network: SurrogateConfig
     initializations: tuple[int, ...]
+    weights: dict[str, float] = {}  # this and the next two as in BispectrumSettings
+    radii: dict[str, float] = {}
+    chem: tuple[str, ...] = ()
 
 
 class _File(BaseModel):
@@ -66,6 +72,9 @@ def screen(
     points: int = 1000,
     seed: int = 0,
     train: bool = False,
+    weights: Mapping[str, float] = MappingProxyType({}),
+    radii: Mapping[str, float] = MappingProxyType({}),
+    chem: Sequence[str] = (),
     output: str | Path | None = None,
     address: str | None = None,
     progress: Progress | None = None,
@@ -83,6 +92,7 @@ def screen(
         seed: of the choice of snapshots and points.
         train: also train one small network with each setting on the whole training split; the descriptors of training
             and validation snapshots then stay in the dataset.
+        weights, radii, chem: of species, as in ``BispectrumSettings``, the same for all settings.
         output: folder of screen.json and the figures, ``screens/DATASETNAME`` by default.  Results in it are not
             computed again, so a screen that was stopped goes on.
         address: of a Ray cluster; an embedded local Ray by default.
@@ -92,7 +102,8 @@ def screen(
             folder has a screen under other conditions.
     """
     progress = progress or Silent()
-    grid = _grid(cutoffs, two_j_max)
+    grid = _grid(cutoffs, two_j_max, weights=weights, radii=radii, chem=chem)
+    check_species(dataset.info.species, grid[0])
     _check(score, variant, snapshots, points)
     folder = Path(output if output is not None else Path("screens") / dataset.name).expanduser().resolve()
 
@@ -105,6 +116,9 @@ def screen(
         snapshots=tuple(chosen),
         network=NETWORK,
         initializations=INITIALIZATIONS,
+        weights=grid[0].weights,
+        radii=grid[0].radii,
+        chem=grid[0].chem,
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,12 +126,12 @@ def screen(
         raise ScreenError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
     with held(folder, progress.say) as lease:
         done = _read(folder / "screen.json", conditions)
-        missing = [s for s in grid if s not in done]
-        untrained = [s for s in grid if train and (s not in done or done[s].trained_error is None)]
+        missing = [s for s in grid if _order(s) not in done]
+        untrained = [s for s in grid if train and (s in missing or done[_order(s)].trained_error is None)]
 
         def keep(row: ScreenRow) -> None:
             lease.check()
-            done[row.settings] = row
+            done[_order(row)] = row
             content = _File(conditions=conditions, rows=sorted(done.values(), key=_order))
             write_text(folder / "screen.json", content.model_dump_json(indent=1))
 
@@ -127,7 +141,7 @@ def screen(
                     _score(missing, sampled, keep, progress)
                 if untrained:
                     _train(dataset, untrained, done, keep, progress)
-        rows = sorted((done[s] for s in grid), key=_order)
+        rows = sorted((done[_order(s)] for s in grid), key=_order)
         found = Screen(rows, recommend(rows, score, variant), score, variant, chosen, _qualities(rows), folder)
         score_against_cutoff(found, folder / "screen.png")
         if any(q.tau is not None for q in found.qualities):
@@ -150,7 +164,7 @@ def _score(
 def _train(
     dataset: Dataset,
     settings: Sequence[BispectrumSettings],
-    rows: dict[BispectrumSettings, ScreenRow],
+    rows: dict[Place, ScreenRow],
     keep: Callable[[ScreenRow], None],
     progress: Progress,
 ) -> None:
@@ -177,7 +191,7 @@ def _train(
             progress.say(f"{setting}: {losses}; no trained error")
         else:
             update = {"trained_error": float(np.mean(losses)), "trained_std": float(np.std(losses))}
-            keep(rows[setting].model_copy(update=update))
+            keep(rows[_order(setting)].model_copy(update=update))
             progress.update("training", n, len(settings), f"{setting}: loss {np.mean(losses):.4g}")
     progress.end("training")
 
@@ -197,7 +211,7 @@ def _qualities(rows: Sequence[ScreenRow]) -> list[ScoreQuality]:
     return [score_quality(name, [-math.log(kind(row)) for row, _ in trained], values) for name, kind in kinds.items()]
 
 
-def _grid(cutoffs: Sequence[float], two_j_max: Sequence[int]) -> list[BispectrumSettings]:
+def _grid(cutoffs: Sequence[float], two_j_max: Sequence[int], **of_species: Any) -> list[BispectrumSettings]:
     """Every combination, once.  Errors name the value."""
     if not cutoffs or not two_j_max:
         raise ScreenError(f"no {'two_j_max' if cutoffs else 'cutoff'} to screen; give one or more")
@@ -205,9 +219,10 @@ def _grid(cutoffs: Sequence[float], two_j_max: Sequence[int]) -> list[Bispectrum
     for j in sorted(set(two_j_max)):
         for cutoff in sorted(set(cutoffs)):
             try:
-                grid.append(BispectrumSettings(cutoff=cutoff, two_j_max=j))
+                grid.append(BispectrumSettings(cutoff=cutoff, two_j_max=j, **of_species))
             except ValidationError as error:
-                raise ScreenError(f"{one_line(error)}, got {error.errors()[0]['input']}") from error
+                given = error.errors()[0]["input"]
+                raise ScreenError(f"{one_line(error)}{f', got {given}' * isinstance(given, int | float)}") from error
     return grid
 
 
@@ -221,7 +236,7 @@ def _check(score: str, variant: str, snapshots: int, points: int) -> None:
         raise ScreenError(f"points: {points} is outside 50 to 4000 grid points")
 
 
-def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, ScreenRow]:
+def _read(path: Path, conditions: _Conditions) -> dict[Place, ScreenRow]:
     """The rows of settings done before, under the same conditions."""
     if not path.exists():
         return {}
@@ -236,8 +251,8 @@ def _read(path: Path, conditions: _Conditions) -> dict[BispectrumSettings, Scree
                 f"{path}: holds a screen with other {name} ({old!s:.60}, now {new!s:.60}); "
                 "remove it or choose another --output"
             )
-    return {row.settings: row for row in content.rows}
+    return {_order(row): row for row in content.rows}
 
 
-def _order(row: ScreenRow) -> tuple[int, float]:
+def _order(row: ScreenRow | BispectrumSettings) -> Place:
     return row.two_j_max, row.cutoff

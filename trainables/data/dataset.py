@@ -240,8 +240,7 @@ class Dataset:
     def _descriptor_file(
         self, path: Path, snapshot: Snapshot, settings: BispectrumSettings, n_points: int | None = None
     ) -> ShardFile:
-        options = f"--cutoff {settings.cutoff:g} --two-j-max {settings.two_j_max}"
-        remedy = f"run `dftune descriptors compute {self.location} {options}`"
+        remedy = f"run `dftune descriptors compute {self.location} {settings.options}`"
         n_points = snapshot.n_points if n_points is None else n_points
         file = ShardFile(path, "descriptor", n_points=n_points, n=settings.n_components, remedy=remedy)
         if file.metadata.get("settings") != settings.model_dump_json():

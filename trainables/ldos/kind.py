@@ -99,7 +99,14 @@ class LdosKind(Kind):
         return Dataset.open(location)
 
     def refuse(self, data: "Dataset", settings: BispectrumSettings, minimize: str) -> None:
-        """Check what would make a study fail.  Raises DatasetError: an empty split, or no reference to minimise by."""
+        """Check what would make a study fail or its descriptors blind.
+
+        Raises:
+            InputError: an empty split, no reference to minimise by, or settings that ``check_settings`` refuses.
+        """
+        from ..data.describable import check_settings
+
+        check_settings(data, settings)
         for name in SPLITS:
             data.split(name)
         if minimize == "band_energy_mae" and any(s.band_energy is None for s in data.split("validation")):

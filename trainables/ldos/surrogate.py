@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import ase
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -291,7 +292,8 @@ class LdosSurrogate(Surrogate):
 
     def warm_up(self, cpus: int) -> None:
         """Load the kernel of descriptors, and let torch have a thread a CPU."""
-        bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), np.ones(1, dtype=int), (2, 2, 2), self.card.descriptors)
+        number = atomic_numbers[next(iter(self.card.species))]
+        bispectrum(4.0 * np.eye(3), np.zeros((1, 3)), np.array([number]), (2, 2, 2), self.card.descriptors)
         torch.set_num_threads(cpus)
 
 

@@ -413,6 +413,39 @@ def test_wrong_usage_has_exit_code_2(tmp_path, al4):
     assert "two_j_max" in refused("descriptors", "compute", al4.path, "--two-j-max", 5, code=2)
 
 
+def test_descriptors_that_would_be_blind_are_refused_before_anything_starts(al4):
+    assert "below the distance of the nearest atoms" in refused("descriptors", "compute", al4.path, "--cutoff", 2)
+    assert "Mg do not know Al" in refused("descriptors", "compute", al4.path, "--weights", "Mg=1")
+    assert "hide Al" in refused("descriptors", "compute", al4.path, "--weights", "Al=0", code=2)
+    assert "Al=1,Mg=0.7" in refused("descriptors", "check", al4.path, "--radii", "0.5", code=2)
+
+
+@pytest.mark.parametrize("options", [(), ("--weights", "Al=0.8", "--radii", "Al=0.45"), ("--chem", "Al")])
+def test_descriptors_check_compares_the_engines(al4, options):
+    options = ("--cutoff", 4.0, "--two-j-max", 4, *options)
+    out = run("descriptors", "check", al4.path, "--snapshot", "003", *options).stdout
+    assert re.fullmatch(
+        r"snapshot 003, cutoff 4 Å, 2J_max 4.*, 2,000 grid points: native [\d.]+ µs a point, LAMMPS [\d.]+ µs "
+        r"\([\d.]+ times\); they differ by \d\.\de-\d\d of the largest value\n",
+        out,
+    )
+    printed = json.loads(run("descriptors", "check", al4.path, "--json", *options).stdout)
+    assert printed["snapshot"] == "000"
+    assert printed["agrees"]
+    assert printed["difference"] < 1e-6
+    assert printed["n_points"] == 2000
+
+
+def test_descriptors_check_fails_where_the_engines_differ(al4, monkeypatch):
+    from dftune.trainables.descriptors import lammps_engine
+
+    right = lammps_engine.bispectrum
+    monkeypatch.setattr(lammps_engine, "bispectrum", lambda *a, **k: 1.00001 * right(*a, **k))
+    said = CliRunner().invoke(cli, ["descriptors", "check", str(al4.path), "--two-j-max", "2"])
+    assert said.exit_code == 1
+    assert "the engines do not agree; please report this with the snapshot" in said.output
+
+
 def test_study_names_complete(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     environment = {"_DFTUNE_COMPLETE": "bash_complete", "COMP_WORDS": "dftune study show q", "COMP_CWORD": "3"}

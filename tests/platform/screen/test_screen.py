@@ -158,7 +158,7 @@ def test_a_finished_screen_needs_no_cluster_and_can_be_judged_by_another_score(a
     assert (folder / "screen.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"points": 100}, {"snapshots": 1}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"points": 100}, {"snapshots": 1}, {"radii": {"Al": 0.4}}])
 def test_rows_made_under_other_conditions_are_not_mixed(al4, screened, change):
     with pytest.raises(ScreenError, match=f"holds a screen with other {next(iter(change))}.*choose another --output"):
         screen(al4, **QUICK | change, output=screened[1])
@@ -188,10 +188,11 @@ def test_training_adds_its_error_and_how_well_the_scores_rank_it(fresh_al4, loca
         fresh_al4.write_descriptors(s, ready, bispectrum(s.cell, s.positions, s.numbers, s.grid, ready))
     found = screen(fresh_al4, **options, train=True)
     for r in found.rows:
-        direct = train(small, read_training_data(fresh_al4, r.settings), seeds=[0, 1]).best_loss
+        settings = BispectrumSettings(cutoff=r.cutoff, two_j_max=r.two_j_max)
+        direct = train(small, read_training_data(fresh_al4, settings), seeds=[0, 1]).best_loss
         assert r.trained_error == pytest.approx(np.mean(direct), rel=1e-3)
         assert r.trained_std == pytest.approx(np.std(direct), rel=0.05)
-        assert fresh_al4.without_descriptors(r.settings) == []
+        assert fresh_al4.without_descriptors(settings) == []
     near, far = found.rows
     assert (near.kernel_ridge > far.kernel_ridge) == (near.trained_error > far.trained_error)
     assert {q.name: q.tau for q in found.qualities}["kernel-ridge"] == 1.0
@@ -205,7 +206,7 @@ def test_a_setting_that_cannot_be_computed_is_named_with_the_reason(al4, local_r
     sampled = sample(al4, snapshots=1, points=60, seed=0)
     alloy = dataclasses.replace(sampled.train[0].snapshot, numbers=np.array([13, 13, 13, 29]))
     broken = dataclasses.replace(sampled, train=[dataclasses.replace(sampled.train[0], snapshot=alloy)])
-    with pytest.raises(InputError, match="descriptors with cutoff 4 Å, 2J_max 4: bispectrum descriptors of several"):
+    with pytest.raises(InputError, match="descriptors with cutoff 4 Å, 2J_max 4: descriptors cannot tell Al, Cu apart"):
         list(score_settings([CHEAP], broken))
 
 
@@ -217,6 +218,8 @@ def test_a_setting_that_cannot_be_computed_is_named_with_the_reason(al4, local_r
         ({"cutoffs": []}, "no cutoff to screen; give one or more"),
         ({"two_j_max": []}, "no two_j_max to screen; give one or more"),
         ({"two_j_max": [4, 5]}, "two_j_max: input should be a multiple of 2, got 5"),
+        ({"weights": {"Al": 0.0}}, "weights of 0 hide Al; give another number"),
+        ({"weights": {"Mg": 1.0}}, "descriptors for Mg do not know Al; name all species in weights"),
         ({"score": "rfr"}, "unknown score 'rfr'; there are kernel-ridge, acsd"),
         ({"variant": "mala"}, "unknown variant 'mala'; there are paper, clipped"),
         ({"snapshots": 0}, "snapshots: 0 is too few; 1 or more of each split"),
@@ -224,7 +227,7 @@ def test_a_setting_that_cannot_be_computed_is_named_with_the_reason(al4, local_r
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_starts(al4, tmp_path, change, message):
-    with pytest.raises(ScreenError) as refusal:
+    with pytest.raises(InputError) as refusal:
         screen(al4, **QUICK | change, output=tmp_path / "made", address="127.0.0.1:1")
     assert str(refusal.value) == message
     assert not (tmp_path / "made").exists()
@@ -265,6 +268,9 @@ def test_the_command_prints_table_recommendation_and_json(al4, screened):
         ("--two-j-max", "4,6.5", "'4,6.5' is not a list of whole numbers such as 4,6,8"),
         ("--cutoffs", "-1", "cutoff: input should be greater than 0, got -1.0"),
         ("--two-j-max", "7", "two_j_max: input should be a multiple of 2, got 7"),
+        ("--weights", "Al:1", "'Al:1' does not give numbers of species, such as Al=1,Mg=0.7"),
+        ("--radii", "Al=wide", "'Al=wide' does not give numbers of species, such as Al=1,Mg=0.7"),
+        ("--chem", "Al,al", "chem.1: 'al' is no chemical symbol"),
     ],
 )
 def test_the_command_refuses_in_one_line(al4, tmp_path, option, text, message):

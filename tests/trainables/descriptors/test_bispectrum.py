@@ -13,6 +13,8 @@ from dftune.trainables.descriptors.slabs import slabs
 from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)
+WEIGHTED = BispectrumSettings(two_j_max=2, weights={"Al": 1, "Mg": 0.7})
+DENSITIES = BispectrumSettings(two_j_max=2, chem=["Al", "Mg"])
 TRICLINIC = np.array([[4.1, 0.1, -0.3], [1.3, 3.9, 0.2], [-0.7, 0.4, 4.4]])  # Å, no vector along an axis
 ALUMINIUM = np.array([13, 13, 13])
 POSITIONS = np.random.default_rng(0).uniform(size=(3, 3)) @ TRICLINIC  # Å
@@ -236,13 +238,15 @@ def test_an_atom_on_the_face_of_the_cell_is_not_lost(fractional):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"numbers": np.array([13, 13, 4])}, r"several species \[4, 13\] are not supported yet"),
+        ({"numbers": np.array([13, 13, 4])}, r"cannot tell Al, Be apart; give each a weight .*, or each a density"),
+        ({"numbers": np.array([13, 4, 4]), "settings": WEIGHTED}, "for Al, Mg do not know Be; name all .* in weights"),
+        ({"numbers": np.array([13, 4, 4]), "settings": DENSITIES}, "for Al, Mg do not know Be; name all .* in chem"),
         ({"cell": np.diag([4.0, 4.0, 0.0])}, "the cell vectors are coplanar; give the cell a volume"),
         ({"grid": (300, 300, 300)}, "a grid of 300 x 300 x 300 points is outside 1 to 20,000,000"),
         ({"grid": (20, 20, 0)}, "a grid of 20 x 20 x 0 points is outside 1 to 20,000,000"),
     ],
 )
 def test_what_has_no_descriptors_is_refused(changed, message):
-    given = {"cell": TRICLINIC, "positions": POSITIONS, "numbers": ALUMINIUM, "grid": GRID}
+    given = {"cell": TRICLINIC, "positions": POSITIONS, "numbers": ALUMINIUM, "grid": GRID, "settings": CHEAP}
     with pytest.raises(InputError, match=message):
-        bispectrum(**given | changed, settings=CHEAP)
+        bispectrum(**given | changed)

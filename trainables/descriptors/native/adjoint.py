@@ -19,18 +19,20 @@ from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
 
 
 @partial(compiled, inside=True)
-def y_row(products: Any, t: Any, cg: Any, first: Any, u: Any, folded: Any, ma: Any, row: Any) -> None:
+def y_row(products: Any, t: Any, cg: Any, u: Any, folded: Any, ma: Any, row: Any) -> None:
     """Of the way ``products[t]``, (p, q) -> o, and one ma: Σ C C u^p u^q of each mb into ``row``."""
     p = products[t, 0]
     q = products[t, 1]
     o = products[t, 2]
     g = products[t, 3]
+    u_p = products[t, 4] * WIDTH
+    u_q = products[t, 5] * WIDTH
     n_p = p + 1
     n_q = q + 1
     shift = (p + q - o) // 2
     low = max(0, ma + shift - q)
     n = min(p, ma + shift) - low + 1
-    fold(cg, g + low * n_q + ma + shift - low, u, first[p] * WIDTH, n_p, n_q, low, n, folded)
+    fold(cg, g + low * n_q + ma + shift - low, u, u_p, n_p, n_q, low, n, folded)
     for k in range(2 * (o + 1)):
         store(row, k * WIDTH, splat(0.0))
     step = 2 * n_q * WIDTH
@@ -38,14 +40,14 @@ def y_row(products: Any, t: Any, cg: Any, first: Any, u: Any, folded: Any, ma: A
         mb2 = max(0, shift - mb1)
         last = min(q, o + shift - mb1)
         weight = 1.0
-        if p == q:
+        if u_p == u_q:
             mb2 = max(mb2, mb1)
             weight = 2.0
         while mb2 <= last:
-            s = (first[q] + 2 * (mb2 * n_q + ma + shift - low)) * WIDTH
+            s = u_q + 2 * (mb2 * n_q + ma + shift - low) * WIDTH
             k = 2 * (mb1 + mb2 - shift) * WIDTH
             d = 2 * mb1 * n * WIDTH
-            w = splat((1.0 if p == q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
+            w = splat((1.0 if u_p == u_q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
             rr = splat(0.0)
             ii = splat(0.0)
             ri = splat(0.0)
@@ -97,37 +99,39 @@ def y_row(products: Any, t: Any, cg: Any, first: Any, u: Any, folded: Any, ma: A
 
 
 @compiled
-def y_of(
-    products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any, gradient: Any, y: Any, row: Any
-) -> None:  # fmt: skip
-    """∂E/∂u^o_{mb,ma} of the half 2 ma <= o, as the components' ``gradient`` has it."""
+def y_of(products: Any, cg: Any, scale: Any, u: Any, folded: Any, gradient: Any, y: Any, row: Any) -> None:
+    """∂E/∂u^o_{mb,ma} of the half 2 ma <= o, as the ``gradient`` with respect to the triple products has it."""
     for i in range(0, len(u), WIDTH):
         store(y, i, splat(0.0))
     for t in range(len(products)):
         o = products[t, 2]
-        beta = mul(load(gradient, products[t, 4] * WIDTH), splat(scale[t]))
+        beta = mul(load(gradient, products[t, 7] * WIDTH), splat(scale[t]))
         for ma in range(o // 2 + 1):
-            y_row(products, t, cg, first, u, folded, ma, row)
+            y_row(products, t, cg, u, folded, ma, row)
             for mb in range(o + 1):
-                k = (first[o] + 2 * (mb * (o + 1) + ma)) * WIDTH
+                k = (products[t, 6] + 2 * (mb * (o + 1) + ma)) * WIDTH
                 store(y, k, fma(beta, load(row, 2 * mb * WIDTH), load(y, k)))
                 store(y, k + WIDTH, fma(beta, load(row, (2 * mb + 1) * WIDTH), load(y, k + WIDTH)))
 
 
 @compiled
-def wigner_back(y: Any, rows: Any, y_rows: Any, coefficients: Any, n_monomials: Any, slopes: Any) -> None:
+def wigner_back(
+    y: Any, rows: Any, y_rows: Any, coefficients: Any, n_densities: Any, n_monomials: Any, n_u: Any, slopes: Any
+) -> None:
     """∂E/∂(sums over neighbours), from Y: ``wigner`` transposed."""
-    for i in range(n_monomials):
+    for i in range(n_densities * n_monomials):
         store(slopes, i * WIDTH, splat(0.0))
-    for r in range(len(rows)):
-        y_r = mul(splat(float(y_rows[r, 1])), load(y, y_rows[r, 0] * WIDTH))
-        y_i = mul(splat(float(y_rows[r, 2])), load(y, (y_rows[r, 0] + 1) * WIDTH))
-        begin = rows[r, 3] * WIDTH
-        for k in range(rows[r, 4]):
-            c = splat(coefficients[rows[r, 5] + k])
-            store(slopes, begin, fma(c, y_r, load(slopes, begin)))
-            store(slopes, begin + WIDTH, fma(c, y_i, load(slopes, begin + WIDTH)))
-            begin += 2 * WIDTH
+    for density in range(n_densities):
+        for r in range(len(rows)):
+            here = (density * n_u + y_rows[r, 0]) * WIDTH
+            y_r = mul(splat(float(y_rows[r, 1])), load(y, here))
+            y_i = mul(splat(float(y_rows[r, 2])), load(y, here + WIDTH))
+            begin = (density * n_monomials + rows[r, 3]) * WIDTH
+            for k in range(rows[r, 4]):
+                c = splat(coefficients[rows[r, 5] + k])
+                store(slopes, begin, fma(c, y_r, load(slopes, begin)))
+                store(slopes, begin + WIDTH, fma(c, y_i, load(slopes, begin + WIDTH)))
+                begin += 2 * WIDTH
 
 
 @partial(compiled, inside=True)
@@ -169,8 +173,8 @@ def series(radial: Any, s: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
 
 @compiled
 def pull(
-    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
-    slopes: Any, powers: Any, lanes: Any, strain: Any, forces: Any,
+    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, found: Any, n: Any,
+    radial: Any, n_monomials: Any, slopes: Any, powers: Any, lanes: Any, strain: Any, forces: Any,
 ) -> None:  # fmt: skip
     """Add -∂E/∂R of each neighbour, summed over the lanes, to ``forces``, and ∂E/∂ε, lane by lane, to ``strain``.
 
@@ -183,6 +187,7 @@ def pull(
     second = 2 * (two_j_max + 1)  # where the derivatives q b^(q-1) begin among the powers
     for f in range(n):
         image = found[f]
+        cutoff = cutoffs[image]
         dx = sub(splat(images[image, 0]), px)
         dy = sub(splat(images[image, 1]), py)
         dz = sub(splat(images[image, 2]), pz)
@@ -223,7 +228,7 @@ def pull(
         h_xi = splat(0.0)
         h_br = splat(0.0)  # ∂H/∂Re b and ∂H/∂Im b at fixed ξ
         h_bi = splat(0.0)
-        i = 0
+        i = densities[image] * n_monomials * WIDTH
         for p in range(two_j_max + 1):
             v_r = splat(0.0)
             v_i = splat(0.0)
@@ -296,44 +301,52 @@ def pull(
 
 @compiled
 def pull_back(
-    points: Any, gradient: Any, images: Any, weights: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any,
-    cutoff: Any, two_j_max: Any, n_monomials: Any, first: Any, rows: Any, coefficients: Any, radial: Any,
-    y_products: Any, y_cg: Any, y_scale: Any, y_rows: Any, forces: Any, by_strain: Any,
+    points: Any, gradient: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any, n_boxes: Any,
+    origin: Any, width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any, rows: Any,
+    coefficients: Any, radial: Any, products: Any, cg: Any, component: Any, scale: Any, y_products: Any, y_scale: Any,
+    y_rows: Any, forces: Any, by_strain: Any,
 ) -> None:  # fmt: skip
     """Add -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R to ``forces`` (n_images, 3) and Σ_r Σ_k g_k(r) ∂B_k(r)/∂ε to ``by_strain`` (3, 3).
 
-    For ``points`` (n, 3) and their ``gradient`` g (n, n_components); the other arguments as in Images and Tables.  A
+    For ``points`` (n, 3) and their ``gradient`` g (n, n_components); the other arguments as in ``describe``.  A
     strain ε takes a neighbour at d to (1 + ε) d.
     """
-    n_components = gradient.shape[1]
     x = np.empty(WIDTH)
     y = np.empty(WIDTH)
     z = np.empty(WIDTH)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_monomials * WIDTH)
-    slopes = np.empty(n_monomials * WIDTH)
+    sums = np.empty(n_densities * n_monomials * WIDTH)
+    slopes = np.empty(n_densities * n_monomials * WIDTH)
     powers = np.empty(4 * (two_j_max + 2) * WIDTH)
-    u = np.empty(first[-1] * WIDTH)
-    dual = np.empty(first[-1] * WIDTH)
+    u = np.empty(n_densities * n_u * WIDTH)
+    dual = np.empty(n_densities * n_u * WIDTH)
     folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
     row = np.empty(2 * (two_j_max + 1) * WIDTH)
-    beta = np.empty(n_components * WIDTH)
+    beta = np.empty(len(products) * WIDTH)
     lanes = np.empty(3 * WIDTH)
     strain = np.zeros(9 * WIDTH)
     for start in range(0, len(points), WIDTH):
+        beta[:] = 0.0
         for lane in range(WIDTH):
             k = min(start + lane, len(points) - 1)
             x[lane] = points[k, 0]
             y[lane] = points[k, 1]
             z[lane] = points[k, 2]
-            for t in range(n_components):
-                beta[t * WIDTH + lane] = gradient[k, t] if start + lane < len(points) else 0.0
-        n = near(x, y, z, images, first_image, n_boxes, origin, width, cutoff, found)
-        sum_monomials(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, n_monomials, powers, sums)
-        wigner(sums, rows, coefficients, u)
-        y_of(y_products, y_cg, y_scale, first, u, folded, beta, dual, row)
-        wigner_back(dual, rows, y_rows, coefficients, n_monomials, slopes)
-        pull(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, slopes, powers, lanes, strain, forces)
+            if start + lane < len(points):
+                for t in range(len(component)):
+                    beta[component[t] * WIDTH + lane] += scale[t] * gradient[k, t]
+        n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
+        sum_monomials(
+            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
+            powers, sums,
+        )  # fmt: skip
+        wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
+        y_of(y_products, cg, y_scale, u, folded, beta, dual, row)
+        wigner_back(dual, rows, y_rows, coefficients, n_densities, n_monomials, n_u, slopes)
+        pull(
+            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_monomials, slopes, powers,
+            lanes, strain, forces,
+        )  # fmt: skip
     for a in range(3):
         for b in range(3):
             for lane in range(WIDTH):

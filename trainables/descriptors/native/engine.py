@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..settings import BispectrumSettings
+from ..species import AtomSpecies, species_of
 from .images import Images, images_of
 from .tables import Tables, tables
 
@@ -20,6 +21,7 @@ Grid = tuple[int, int, int]
 def bispectrum(
     cell: Float64,
     positions: Float64,
+    species: AtomSpecies,
     grid: Grid,
     settings: BispectrumSettings,
     *,
@@ -29,16 +31,13 @@ def bispectrum(
 ) -> NDArray[Any]:
     """As ``descriptors.bispectrum.bispectrum``, of checked input."""
     kernel = _describe_kernel()
-    images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
-    around, about = neighbours(images, settings), wigner(table)
+    images, table = images_of(cell, positions, species.cutoffs.max()), tables(settings.two_j_max, species.n_densities)
+    around, about = neighbours(images, species), wigner(table)
     values = np.empty((len(points), settings.n_components), dtype)
 
     def compute(part: range) -> None:
         found = np.empty((len(part), settings.n_components))
-        kernel(
-            coordinates(cell, grid, part), *around, *about,
-            table.products, table.cg, table.scale, found,
-        )  # fmt: skip
+        kernel(coordinates(cell, grid, part), *around, *about, found)
         values[part.start - points.start : part.stop - points.start] = found
 
     for _ in in_threads(compute, _chunks(points), threads):
@@ -49,6 +48,7 @@ def bispectrum(
 def forces(
     cell: Float64,
     positions: Float64,
+    species: AtomSpecies,
     grid: Grid,
     settings: BispectrumSettings,
     gradient: NDArray[np.floating],
@@ -56,15 +56,15 @@ def forces(
 ) -> tuple[Float64, Float64]:
     """As ``descriptors.bispectrum.bispectrum_forces``, of checked input."""
     kernel = _forces_kernel()
-    images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
-    around, about = neighbours(images, settings), wigner(table)
+    images, table = images_of(cell, positions, species.cutoffs.max()), tables(settings.two_j_max, species.n_densities)
+    around, about = neighbours(images, species), wigner(table)
 
     def compute(part: range) -> tuple[Float64, Float64]:
         found, by_strain = np.zeros(images.positions.shape), np.zeros((3, 3))
         g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
         kernel(
             coordinates(cell, grid, part), g, *around, *about,
-            table.y_products, table.y_cg, table.y_scale, table.y_rows, found, by_strain,
+            table.y_products, table.y_scale, table.y_rows, found, by_strain,
         )  # fmt: skip
         return found, by_strain
 
@@ -77,15 +77,20 @@ def forces(
     return by_atom, strain
 
 
-def neighbours(images: Images, settings: BispectrumSettings) -> tuple[Any, ...]:
-    weights = np.ones(len(images.positions))
+def neighbours(images: Images, species: AtomSpecies) -> tuple[Any, ...]:
+    of_image = species.index[images.owner]
+    densities = of_image if species.n_densities > 1 else np.zeros_like(of_image)
     return (
-        images.positions, weights, images.first, images.n_boxes, images.origin, images.width, float(settings.cutoff)
+        images.positions, species.weights[of_image], species.cutoffs[of_image], densities,
+        images.first, images.n_boxes, images.origin, images.width, float(species.cutoffs.max()),
     )  # fmt: skip
 
 
 def wigner(table: Tables) -> tuple[Any, ...]:
-    return table.two_j_max, table.n_monomials, table.first, table.rows, table.coefficients, table.radial
+    return (
+        table.two_j_max, table.n_densities, table.n_monomials, int(table.first[-1]), table.rows, table.coefficients,
+        table.radial, table.products, table.cg, table.component, table.scale,
+    )  # fmt: skip
 
 
 def _chunks(points: range) -> Iterator[range]:
@@ -113,7 +118,7 @@ def _describe_kernel() -> Any:
     from .compiled import ready
     from .kernel import describe
 
-    ready("descriptors", lambda: _call(describe, "products", "cg", "scale"))
+    ready("descriptors", lambda: _call(describe))
     return describe
 
 
@@ -123,18 +128,18 @@ def _forces_kernel() -> Any:
     from .compiled import ready
 
     _describe_kernel()
-    ready("forces", lambda: _call(pull_back, "y_products", "y_cg", "y_scale", "y_rows", gradient=True))
+    ready("forces", lambda: _call(pull_back, gradient=True))
     return pull_back
 
 
-def _call(kernel: Any, *names: str, gradient: bool = False) -> None:
+def _call(kernel: Any, *, gradient: bool = False) -> None:
     """One grid point and one atom."""
     settings = BispectrumSettings(cutoff=1.0, two_j_max=2)
     images, table = images_of(4.0 * np.eye(3), np.full((1, 3), 0.5), 1.0), tables(2)
-    out = np.empty((1, settings.n_components))
-    results = (np.zeros(images.positions.shape), np.zeros((3, 3))) if gradient else (out,)
-    known = (np.zeros((1, settings.n_components)),) if gradient else ()
-    kernel(
-        np.zeros((1, 3)), *known, *neighbours(images, settings), *wigner(table),
-        *(getattr(table, name) for name in names), *results,
-    )  # fmt: skip
+    species = species_of(np.ones(1, dtype=int), settings)
+    around, out = (*neighbours(images, species), *wigner(table)), np.zeros((1, settings.n_components))
+    if gradient:
+        back = table.y_products, table.y_scale, table.y_rows
+        kernel(np.zeros((1, 3)), out, *around, *back, np.zeros(images.positions.shape), np.zeros((3, 3)))
+    else:
+        kernel(np.zeros((1, 3)), *around, out)

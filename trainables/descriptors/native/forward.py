@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ..bispectrum import check
 from ..settings import BispectrumSettings
+from ..species import species_of
 from . import engine
 from .images import images_of
 from .tables import Int64, Tables, tables
@@ -60,7 +61,7 @@ def pair_derivatives(
 
     Args:
         cell, positions, numbers, grid: as in ``bispectrum``.
-        settings: cutoff and 2 J_max; the native engine computes, whatever they name.
+        settings: as in ``bispectrum``; the native engine computes, whatever they name.
         start, stop: grid points, numbered in C order.
         dtype: of the values, which are computed in float64.
         threads: that share the work.
@@ -70,12 +71,12 @@ def pair_derivatives(
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
     """
-    check(cell, numbers, grid)
+    species = check(cell, numbers, grid, settings)
     if not 0 <= start <= stop <= prod(grid):
         raise InputError(f"grid points {start} to {stop} are not within a grid of {prod(grid)}; number them in C order")
     kernel = _kernel()
-    images, table = images_of(cell, positions, settings.cutoff), tables(settings.two_j_max)
-    around, about, ahead = engine.neighbours(images, settings), engine.wigner(table), _ahead(table)
+    images, table = images_of(cell, positions, species.cutoffs.max()), tables(settings.two_j_max, species.n_densities)
+    around, about, ahead = engine.neighbours(images, species), engine.wigner(table), _ahead(table)
     parts = [range(s, min(s + POINTS, stop)) for s in range(start, stop, POINTS)]
 
     def find(part: range) -> tuple[Int64, Int64]:
@@ -110,49 +111,60 @@ class PairTables:
     first_row: where the rows of each o begin in ``Tables.rows``, and their end, (2J_max + 2,).
     row_of: the row that each monomial is the highest power of ξ of, (n_monomials / 2,).
     places: where the dual of each way begins, counted in vectors, (n_ways,).
-    blocks: o, where the duals begin, and the components of its four ways, (n_blocks, 6).
+    blocks: o, where the duals begin, and the products of its four ways, (n_blocks, 6); density after density.
+    first_block: where those of each density begin, and their end, (n_densities + 1,).
     """
 
     first_row: Int64
     row_of: Int64
     places: Int64
     blocks: Int64
+    first_block: Int64
 
 
 @cache
-def pair_tables(two_j_max: int) -> PairTables:
-    """The tables of one 2J_max."""
-    table = tables(two_j_max)
+def pair_tables(two_j_max: int, n_densities: int) -> PairTables:
+    """The tables of one 2J_max and number of densities."""
+    table = tables(two_j_max, n_densities)
     o_of_row = np.searchsorted(table.first, table.rows[:, 0], side="right") - 1
     first_row = np.searchsorted(o_of_row, np.arange(two_j_max + 2))
     # A row's monomials begin at k = 0, and those of one (P, Q) belong to o = P + Q, P + Q + 2, ...
     row_of = np.lexsort((o_of_row, table.rows[:, 3]))
-    places, blocks, begin = np.empty(len(table.y_products), np.int64), [], 0
-    for o in range(two_j_max + 1):
-        ways = np.flatnonzero(table.y_products[:, 2] == o)
-        for some in (ways[k : k + 4] for k in range(0, len(ways), 4)):
-            places[some] = begin + np.arange(len(some))
-            components = [*table.y_products[some, 4], *[len(table.scale)] * (4 - len(some))]
-            blocks.append((o, begin, *components))
-            begin += 8 * int(first_row[o + 1] - first_row[o])
-    return PairTables(first_row.astype(np.int64), row_of.astype(np.int64), places, np.array(blocks, np.int64))
+    places, blocks, begin, first_block = np.empty(len(table.y_products), np.int64), [], 0, [0]
+    density_of = table.y_products[:, 6] // table.first[-1]
+    for density in range(n_densities):
+        for o in range(two_j_max + 1):
+            ways = np.flatnonzero((table.y_products[:, 2] == o) & (density_of == density))
+            for some in (ways[k : k + 4] for k in range(0, len(ways), 4)):
+                places[some] = begin + np.arange(len(some))
+                products = [*table.y_products[some, 7], *[len(table.products)] * (4 - len(some))]
+                blocks.append((o, begin, *products))
+                begin += 8 * int(first_row[o + 1] - first_row[o])
+        first_block.append(len(blocks))
+    return PairTables(
+        first_row.astype(np.int64),
+        row_of.astype(np.int64),
+        places,
+        np.array(blocks, np.int64),
+        np.array(first_block, np.int64),
+    )
 
 
 def _ahead(table: Tables) -> tuple[Any, ...]:
-    more = pair_tables(table.two_j_max)
-    ways = table.y_products, table.y_cg, table.y_scale, table.y_rows
-    return *ways, more.first_row, more.row_of, more.places, more.blocks
+    more = pair_tables(table.two_j_max, table.n_densities)
+    ways = table.y_products, table.y_scale, table.y_rows
+    return *ways, more.first_row, more.row_of, more.places, more.blocks, more.first_block
 
 
 def _pairs(points: Float64, around: tuple[Any, ...]) -> tuple[Int64, Int64]:
     """Where the pairs of each point begin, and the image of each pair."""
     from .forward_kernel import list_pairs
 
-    positions, _, *boxes = around
+    positions, _, cutoffs, _, *boxes = around
     first, nothing = np.empty(len(points) + 1, np.int64), np.empty(0, np.int64)
-    list_pairs(points, positions, *boxes, first, nothing)
+    list_pairs(points, positions, cutoffs, *boxes, first, nothing)
     pairs = np.empty(first[-1], np.int64)
-    list_pairs(points, positions, *boxes, first, pairs)
+    list_pairs(points, positions, cutoffs, *boxes, first, pairs)
     return first, pairs
 
 
@@ -164,7 +176,8 @@ def _kernel() -> Any:
     def call() -> None:
         """One grid point and one atom."""
         settings, point = BispectrumSettings(cutoff=1.0, two_j_max=2), np.zeros((1, 3))
-        around = engine.neighbours(images_of(4.0 * np.eye(3), np.full((1, 3), 0.5), 1.0), settings)
+        images = images_of(4.0 * np.eye(3), np.full((1, 3), 0.5), 1.0)
+        around = engine.neighbours(images, species_of(np.ones(1, dtype=int), settings))
         first, pairs = _pairs(point, around)
         values = np.empty((len(pairs), 3, settings.n_components))
         derive(point, first, pairs, *around, *engine.wigner(tables(2)), *_ahead(tables(2)), values)

@@ -21,8 +21,8 @@ from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
 
 @compiled
 def list_pairs(
-    points: Any, images: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any, cutoff: Any, first_pair: Any,
-    pairs: Any,
+    points: Any, images: Any, cutoffs: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any, cutoff: Any,
+    first_pair: Any, pairs: Any,
 ) -> None:  # fmt: skip
     """Count the images within the cutoff of each point, into ``first_pair`` (n + 1,); note them in ``pairs`` if it has
     room for them."""
@@ -37,14 +37,14 @@ def list_pairs(
             x[lane] = points[k, 0]
             y[lane] = points[k, 1]
             z[lane] = points[k, 2]
-        n = near(x, y, z, images, first_image, n_boxes, origin, width, cutoff, found)
+        n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
         for lane in range(min(WIDTH, len(points) - start)):
             pair = first_pair[start + lane]
             for f in range(n):
                 dx = images[found[f], 0] - x[lane]
                 dy = images[found[f], 1] - y[lane]
                 dz = images[found[f], 2] - z[lane]
-                if dx * dx + dy * dy + dz * dz < cutoff * cutoff:
+                if dx * dx + dy * dy + dz * dz < cutoffs[found[f]] * cutoffs[found[f]]:
                     if pair < len(pairs):
                         pairs[pair] = found[f]
                     pair += 1
@@ -53,7 +53,7 @@ def list_pairs(
 
 @compiled
 def duals_of(
-    ways: Any, cg: Any, scale: Any, places: Any, first: Any, first_row: Any, y_rows: Any, u: Any, folded: Any, row: Any,
+    ways: Any, cg: Any, scale: Any, places: Any, n_u: Any, first_row: Any, y_rows: Any, u: Any, folded: Any, row: Any,
     y: Any, duals: Any,
 ) -> None:  # fmt: skip
     """∂B_k/∂u_o of each way, in the order of ``rows`` and with their factors, four ways side by side."""
@@ -61,14 +61,14 @@ def duals_of(
         o = ways[t, 2]
         c = splat(scale[t])
         for ma in range(o // 2 + 1):
-            y_row(ways, t, cg, first, u, folded, ma, row)
+            y_row(ways, t, cg, u, folded, ma, row)
             for mb in range(o + 1):
                 k = 2 * (mb * (o + 1) + ma) * WIDTH
                 store(y, k, mul(c, load(row, 2 * mb * WIDTH)))
                 store(y, k + WIDTH, mul(c, load(row, (2 * mb + 1) * WIDTH)))
         i = places[t] * WIDTH
         for r in range(first_row[o], first_row[o + 1]):
-            k = (y_rows[r, 0] - first[o]) * WIDTH
+            k = (y_rows[r, 0] - ways[t, 6] % n_u) * WIDTH
             store(duals, i, mul(splat(float(y_rows[r, 1])), load(y, k)))
             store(duals, i + 4 * WIDTH, mul(splat(float(y_rows[r, 2])), load(y, k + WIDTH)))
             i += 8 * WIDTH
@@ -76,7 +76,7 @@ def duals_of(
 
 @compiled
 def slopes_of(
-    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, image: Any, radial: Any, cutoff: Any, rows: Any,
+    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, cutoffs: Any, image: Any, radial: Any, rows: Any,
     coefficients: Any, row_of: Any, powers: Any, slopes: Any,
 ) -> None:  # fmt: skip
     """∂(w f_c u)/∂R of one neighbour for each of ``rows``: x, y, z of the real part, then of the imaginary part.
@@ -84,6 +84,7 @@ def slopes_of(
     With s = (r/R_cut)²: the derivative by x is s_x ∂/∂s and what stays at fixed s, b_x = -i sine and
     ξ_x = 4 sine Im b; by y b_y = sine and ξ_y = -4 sine Re b; by z conj(a)_z = i sine.
     """
+    cutoff = cutoffs[image]
     dx = sub(splat(images[image, 0]), load(x, 0))
     dy = sub(splat(images[image, 1]), load(y, 0))
     dz = sub(splat(images[image, 2]), load(z, 0))
@@ -198,11 +199,14 @@ def _add(found: Any, component: Any, x: Any, y: Any, z: Any) -> None:
 
 
 @compiled
-def multiply(blocks: Any, first_row: Any, duals: Any, slopes: Any, found: Any) -> None:
-    """The components' derivatives by x, y, z into ``found``; a block is four ways to the same o."""
+def multiply(blocks: Any, begin: Any, end: Any, first_row: Any, duals: Any, slopes: Any, found: Any) -> None:
+    """The products' derivatives by x, y, z into ``found``; a block is four ways to the same o.
+
+    Those of the density of the neighbour are the blocks from ``begin`` to ``end``.
+    """
     for i in range(0, len(found), WIDTH):
         store(found, i, splat(0.0))
-    for block in range(len(blocks)):
+    for block in range(begin, end):
         o = blocks[block, 0]
         k = blocks[block, 1] * WIDTH
         d = 6 * first_row[o] * WIDTH
@@ -248,29 +252,30 @@ def multiply(blocks: Any, first_row: Any, duals: Any, slopes: Any, found: Any) -
 
 @compiled
 def derive(
-    points: Any, first_pair: Any, pairs: Any, images: Any, weights: Any, first_image: Any, n_boxes: Any, origin: Any,
-    width: Any, cutoff: Any, two_j_max: Any, n_monomials: Any, first: Any, rows: Any, coefficients: Any, radial: Any,
-    ways: Any, cg: Any, scale: Any, y_rows: Any, first_row: Any, row_of: Any, places: Any, blocks: Any, values: Any,
+    points: Any, first_pair: Any, pairs: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any,
+    n_boxes: Any, origin: Any, width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any,
+    rows: Any, coefficients: Any, radial: Any, products: Any, cg: Any, component: Any, scale: Any, ways: Any,
+    way_scale: Any, y_rows: Any, first_row: Any, row_of: Any, places: Any, blocks: Any, first_block: Any, values: Any,
 ) -> None:  # fmt: skip
     """∂B/∂R of the ``pairs`` that ``list_pairs`` found for ``points`` (n, 3), into ``values``.
 
-    Those are (n_pairs, 3, n_components).  The four before them as in PairTables, the others as in Images and Tables.
+    Those are (n_pairs, 3, n_components).  The five before them as in PairTables, the others as in Images and Tables.
     """
     n_components = values.shape[2]
     x = np.empty(WIDTH)
     y = np.empty(WIDTH)
     z = np.empty(WIDTH)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_monomials * WIDTH)
+    sums = np.empty(n_densities * n_monomials * WIDTH)
     powers = np.empty(6 * (two_j_max + 1) * WIDTH)
-    u = np.empty(first[-1] * WIDTH)
+    u = np.empty(n_densities * n_u * WIDTH)
     folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
     row = np.empty(2 * (two_j_max + 1) * WIDTH)
     dual = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
     last = blocks[len(blocks) - 1]
     duals = np.zeros((last[1] + 8 * (first_row[last[0] + 1] - first_row[last[0]])) * WIDTH)
     slopes = np.empty(6 * len(rows) * WIDTH)
-    components = np.empty(3 * (n_components + 1) * WIDTH)  # the last one is that of the ways that fill up a block
+    derived = np.empty(3 * (len(products) + 1) * WIDTH)  # the last one is that of the ways that fill up a block
     next_pair = np.empty(WIDTH, np.int64)
     end = np.empty(WIDTH, np.int64)
     for start in range(0, len(points), WIDTH):
@@ -281,10 +286,13 @@ def derive(
             z[lane] = points[k, 2]
             next_pair[lane] = first_pair[k]
             end[lane] = first_pair[k + 1] if start + lane < len(points) else 0
-        n = near(x, y, z, images, first_image, n_boxes, origin, width, cutoff, found)
-        sum_monomials(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, n_monomials, powers, sums)
-        wigner(sums, rows, coefficients, u)
-        duals_of(ways, cg, scale, places, first, first_row, y_rows, u, folded, row, dual, duals)
+        n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
+        sum_monomials(
+            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
+            powers, sums,
+        )  # fmt: skip
+        wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
+        duals_of(ways, cg, way_scale, places, n_u, first_row, y_rows, u, folded, row, dual, duals)
         for f in range(n):
             wanted = False
             for lane in range(WIDTH):
@@ -292,14 +300,16 @@ def derive(
             if not wanted:
                 continue
             slopes_of(
-                two_j_max, x, y, z, images, weights, found[f], radial, cutoff, rows, coefficients, row_of, powers,
+                two_j_max, x, y, z, images, weights, cutoffs, found[f], radial, rows, coefficients, row_of, powers,
                 slopes,
             )  # fmt: skip
-            multiply(blocks, first_row, duals, slopes, components)
+            density = densities[found[f]]
+            multiply(blocks, first_block[density], first_block[density + 1], first_row, duals, slopes, derived)
             for lane in range(WIDTH):
                 pair = next_pair[lane]
                 if pair < end[lane] and pairs[pair] == found[f]:
                     for axis in range(3):
                         for t in range(n_components):
-                            values[pair, axis, t] = components[(3 * t + axis) * WIDTH + lane]
+                            k = (3 * component[t] + axis) * WIDTH + lane
+                            values[pair, axis, t] = scale[t] * derived[k]
                     next_pair[lane] += 1

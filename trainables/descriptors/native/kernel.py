@@ -24,9 +24,10 @@ from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
 
 @compiled
 def near(
-    x: Any, y: Any, z: Any, images: Any, first: Any, n_boxes: Any, origin: Any, width: Any, r: Any, found: Any
-) -> int:
-    """Write the images within ``r`` of the box around the lanes' points into ``found``; how many there are."""
+    x: Any, y: Any, z: Any, images: Any, cutoffs: Any, first: Any, n_boxes: Any, origin: Any, width: Any, r: Any,
+    found: Any,
+) -> int:  # fmt: skip
+    """Write the images that the lanes' points may see into ``found``; how many there are.  ``r``: largest cutoff."""
     n = 0
     x0, x1, y0, y1, z0, z1 = x.min(), x.max(), y.min(), y.max(), z.min(), z.max()
     bx0 = max(0, int((x0 - r - origin[0]) / width))
@@ -44,7 +45,7 @@ def near(
                 dx = max(x0 - images[k, 0], 0.0, images[k, 0] - x1)
                 dy = max(y0 - images[k, 1], 0.0, images[k, 1] - y1)
                 dz = max(z0 - images[k, 2], 0.0, images[k, 2] - z1)
-                if dx * dx + dy * dy + dz * dz < r * r:
+                if dx * dx + dy * dy + dz * dz < cutoffs[k] * cutoffs[k]:
                     found[n] = k
                     n += 1
     return n
@@ -52,11 +53,11 @@ def near(
 
 @compiled
 def sum_monomials(
-    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, found: Any, n: Any, radial: Any, cutoff: Any,
-    n_monomials: Any, powers: Any, sums: Any,
+    two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, found: Any, n: Any,
+    radial: Any, n_densities: Any, n_monomials: Any, powers: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Sums over the neighbours of w f_c(r) conj(a)^P b^Q ξ^k, and of conj(b)^Q where P and Q are not 0."""
-    for i in range(n_monomials):
+    for i in range(n_densities * n_monomials):
         store(sums, i * WIDTH, splat(0.0))
     px = load(x, 0)
     py = load(y, 0)
@@ -64,6 +65,7 @@ def sum_monomials(
     n_radial = radial.shape[1]
     for f in range(n):
         k = found[f]
+        cutoff = cutoffs[k]
         dx = sub(splat(images[k, 0]), px)
         dy = sub(splat(images[k, 1]), py)
         dz = sub(splat(images[k, 2]), pz)
@@ -92,7 +94,7 @@ def sum_monomials(
             q_r = t
         p_r = switch
         p_i = splat(0.0)
-        i = 0
+        i = densities[k] * n_monomials * WIDTH
         for p in range(two_j_max + 1):
             for q in range(two_j_max - p + 1):
                 q_r = load(powers, 2 * q * WIDTH)
@@ -133,29 +135,30 @@ def sum_monomials(
 
 
 @compiled
-def wigner(sums: Any, rows: Any, coefficients: Any, u: Any) -> None:
-    """The density's u^j: those of the neighbours, and the identity for the grid point itself."""
-    for r in range(len(rows)):
-        u_r = splat(0.0)
-        u_i = splat(0.0)
-        begin = rows[r, 3] * WIDTH
-        for k in range(rows[r, 4]):
-            c = splat(coefficients[rows[r, 5] + k])
-            u_r = fma(c, load(sums, begin), u_r)
-            u_i = fma(c, load(sums, begin + WIDTH), u_i)
-            begin += 2 * WIDTH
-        if rows[r, 6]:
-            u_r = add(u_r, splat(1.0))
-        here = rows[r, 0] * WIDTH
-        mirror = rows[r, 1] * WIDTH
-        if rows[r, 2] > 0:
-            store(u, mirror, u_r)
-            store(u, mirror + WIDTH, sub(splat(0.0), u_i))
-        else:
-            store(u, mirror, sub(splat(0.0), u_r))
-            store(u, mirror + WIDTH, u_i)
-        store(u, here, u_r)
-        store(u, here + WIDTH, u_i)
+def wigner(sums: Any, rows: Any, coefficients: Any, n_densities: Any, n_monomials: Any, n_u: Any, u: Any) -> None:
+    """The u^j of each density: those of the neighbours, and the identity for the grid point itself."""
+    for density in range(n_densities):
+        for r in range(len(rows)):
+            u_r = splat(0.0)
+            u_i = splat(0.0)
+            begin = (density * n_monomials + rows[r, 3]) * WIDTH
+            for k in range(rows[r, 4]):
+                c = splat(coefficients[rows[r, 5] + k])
+                u_r = fma(c, load(sums, begin), u_r)
+                u_i = fma(c, load(sums, begin + WIDTH), u_i)
+                begin += 2 * WIDTH
+            if rows[r, 6]:
+                u_r = add(u_r, splat(1.0))
+            here = (density * n_u + rows[r, 0]) * WIDTH
+            mirror = (density * n_u + rows[r, 1]) * WIDTH
+            if rows[r, 2] > 0:
+                store(u, mirror, u_r)
+                store(u, mirror + WIDTH, sub(splat(0.0), u_i))
+            else:
+                store(u, mirror, sub(splat(0.0), u_r))
+                store(u, mirror + WIDTH, u_i)
+            store(u, here, u_r)
+            store(u, here + WIDTH, u_i)
 
 
 @partial(compiled, inside=True)
@@ -173,15 +176,16 @@ def fold(cg: Any, begin: Any, u: Any, u_p: Any, n_p: Any, n_q: Any, low: Any, n:
 
 
 @compiled
-def contract(products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any, out: Any) -> None:
-    """The components, each as the triple product (p, q) -> o of its row of ``products``."""
+def contract(products: Any, cg: Any, u: Any, folded: Any, out: Any) -> None:
+    """The triple products (p, q) -> o of the rows of ``products``."""
     for t in range(len(products)):
         p = products[t, 0]
         q = products[t, 1]
         o = products[t, 2]
         g = products[t, 3]
-        u_q = first[q] * WIDTH
-        u_o = first[o] * WIDTH
+        u_p = products[t, 4] * WIDTH
+        u_q = products[t, 5] * WIDTH
+        u_o = products[t, 6] * WIDTH
         n_p = p + 1
         n_q = q + 1
         n_o = o + 1
@@ -190,21 +194,21 @@ def contract(products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any
         for ma in range(o // 2 + 1):
             low = max(0, ma + shift - q)
             n = min(p, ma + shift) - low + 1
-            fold(cg, g + low * n_q + ma + shift - low, u, first[p] * WIDTH, n_p, n_q, low, n, folded)
+            fold(cg, g + low * n_q + ma + shift - low, u, u_p, n_p, n_q, low, n, folded)
             row = splat(0.0)
             step = 2 * n_q * WIDTH
             for mb1 in range(n_p):
                 mb2 = max(0, shift - mb1)
                 last = min(q, o + shift - mb1)
                 weight = 1.0
-                if p == q:  # symmetric: the upper triangle, counted twice
+                if u_p == u_q:  # symmetric: the upper triangle, counted twice
                     mb2 = max(mb2, mb1)
                     weight = 2.0
                 while mb2 <= last:
                     s = u_q + (2 * (mb2 * n_q + ma + shift - low)) * WIDTH
                     k = u_o + 2 * ((mb1 + mb2 - shift) * n_o + ma) * WIDTH
                     d = 2 * mb1 * n * WIDTH
-                    w = 1.0 if p == q and mb2 == mb1 else weight
+                    w = 1.0 if u_p == u_q and mb2 == mb1 else weight
                     rr = splat(0.0)
                     ii = splat(0.0)
                     ri = splat(0.0)
@@ -253,35 +257,42 @@ def contract(products: Any, cg: Any, scale: Any, first: Any, u: Any, folded: Any
                         row = fma(splat(w * cg[g + mb1 * n_q + mb2]), real, row)
                         mb2 += 1
             total = add(total, row) if 2 * ma == o else fma(splat(2.0), row, total)
-        store(out, t * WIDTH, mul(splat(scale[t]), total))
+        store(out, t * WIDTH, total)
 
 
 @compiled
 def describe(
-    points: Any, images: Any, weights: Any, first_image: Any, n_boxes: Any, origin: Any, width: Any, cutoff: Any,
-    two_j_max: Any, n_monomials: Any, first: Any, rows: Any, coefficients: Any, radial: Any, products: Any, cg: Any,
-    scale: Any, out: Any,
+    points: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any, n_boxes: Any, origin: Any,
+    width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any, rows: Any, coefficients: Any,
+    radial: Any, products: Any, cg: Any, component: Any, scale: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Bispectrum of ``points`` (n, 3) into ``out`` (n, n_components); the other arguments as in Images and Tables."""
+    """Bispectrum of ``points`` (n, 3) into ``out`` (n, n_components).
+
+    Of each image ``weights``, ``cutoffs`` and ``densities`` say how much it counts, within which distance, and in which
+    density; ``cutoff`` is the largest.  The other arguments are those of Images and Tables.
+    """
     x = np.empty(WIDTH)
     y = np.empty(WIDTH)
     z = np.empty(WIDTH)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_monomials * WIDTH)
+    sums = np.empty(n_densities * n_monomials * WIDTH)
     powers = np.empty(2 * (two_j_max + 1) * WIDTH)
-    u = np.empty(first[-1] * WIDTH)
+    u = np.empty(n_densities * n_u * WIDTH)
     folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
-    components = np.empty(len(products) * WIDTH)
+    values = np.empty(len(products) * WIDTH)
     for start in range(0, len(points), WIDTH):
         for lane in range(WIDTH):
             k = min(start + lane, len(points) - 1)
             x[lane] = points[k, 0]
             y[lane] = points[k, 1]
             z[lane] = points[k, 2]
-        n = near(x, y, z, images, first_image, n_boxes, origin, width, cutoff, found)
-        sum_monomials(two_j_max, x, y, z, images, weights, found, n, radial, cutoff, n_monomials, powers, sums)
-        wigner(sums, rows, coefficients, u)
-        contract(products, cg, scale, first, u, folded, components)
+        n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
+        sum_monomials(
+            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
+            powers, sums,
+        )  # fmt: skip
+        wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
+        contract(products, cg, u, folded, values)
         for lane in range(min(WIDTH, len(points) - start)):
-            for t in range(len(products)):
-                out[start + lane, t] = components[t * WIDTH + lane]
+            for t in range(len(component)):
+                out[start + lane, t] = scale[t] * values[component[t] * WIDTH + lane]

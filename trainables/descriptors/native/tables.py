@@ -15,6 +15,7 @@ Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 4 to 9; Varshalov
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import product
 from math import comb, factorial, pi, sqrt
 
 import numpy as np
@@ -63,10 +64,10 @@ def clebsch_gordan(j1: int, m1: int, j2: int, m2: int, j: int) -> float:
             (j - j1 - m2) // 2 + k,
         ]
         if min(below) >= 0:
-            product = 1
+            divisor = 1
             for n in below:
-                product *= factorial(n)
-            total += Fraction((-1) ** k, product)
+                divisor *= factorial(n)
+            total += Fraction((-1) ** k, divisor)
     return float(total) * sqrt(squared)
 
 
@@ -94,39 +95,41 @@ def radial_series() -> Float64:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What the kernels read, for one 2J_max.
+    """What the kernels read, for one 2J_max and number of densities.
 
     n_monomials: numbers, two (real, imaginary) a monomial.
-    first: where the (j+1)² complex u^j begin, counted in numbers, and their end, (2J_max + 2,).
+    n_densities: one, or one a species.  Each has its own sums over monomials, and its own u^j, one after another.
+    first: where the (j+1)² complex u^j of a density begin, counted in numbers, and their end, (2J_max + 2,).
     rows: of each u that is computed, (n_rows, 7): where it lies, where its mirror image lies, the sign of that, where
         its monomials begin, how many there are, where their ``coefficients`` begin, and whether ma = mb.
     radial: ``radial_series``.
-    products: of each component, (n_components, 4): its triple as (p, q) -> o, and where its ``cg`` begin.
+    products: triple products, (n_products, 7): (p, q) -> o, where the ``cg`` begin, and where u^p, u^q and u^o do.
     cg: Clebsch-Gordan coefficients of p and q to o, (p+1)(q+1) each.
-    scale: (j+1)/(o+1) of each component, (n_components,).
-    y_products, y_cg, y_scale: the same for the derivatives with respect to u^o; a row of ``y_products`` has the
-        component, too.
+    component, scale: of each component its product, and the factor (j+1)/(o+1), (n_components,).
+    y_products: (n, 8), and y_scale: the same for the derivative of each product with respect to each of its u^o; the
+        last column is the product.
     y_rows: of each row of ``rows`` the half of Y that it asks for, (n_rows, 3): where it lies, and the factors of its
         real and imaginary part.
     """
 
     two_j_max: int
     n_monomials: int
+    n_densities: int
     first: Int64
     rows: Int64
     coefficients: Float64
     radial: Float64
     products: Int64
     cg: Float64
+    component: Int64
     scale: Float64
     y_products: Int64
-    y_cg: Float64
     y_scale: Float64
     y_rows: Int64
 
 
 @cache
-def tables(two_j_max: int) -> Tables:
+def tables(two_j_max: int, n_densities: int = 1) -> Tables:
     """The tables of one 2J_max; a tenth to a third of a second, once a process."""
     monomials, n_monomials = _monomials(two_j_max)
     first = np.cumsum([0] + [2 * (j + 1) ** 2 for j in range(two_j_max + 1)]).astype(np.int64)
@@ -148,20 +151,23 @@ def tables(two_j_max: int) -> Tables:
                 y_rows.append(
                     (here, weight, weight) if 2 * ma <= j else (mirror, sign * weight, -sign * weight)
                 )  # Y is known for 2 ma <= j
-    products, cg, scale = _products(two_j_max)
-    y_products, y_cg, y_scale = _products_of_y(two_j_max)
+    products = _Products(first.tolist())
+    components = _components(two_j_max, n_densities)
+    index, scale = zip(*(products.of(three) for three in components), strict=True)
+    y_products, y_scale = products.derivatives()
     return Tables(
         two_j_max,
         n_monomials,
+        n_densities,
         first,
         np.array(rows, np.int64),
         np.array(coefficients),
         radial_series(),
-        products,
-        cg,
-        scale,
+        np.array(products.rows, np.int64),
+        np.array(products.cg),
+        np.array(index, np.int64),
+        np.array(scale),
         y_products,
-        y_cg,
         y_scale,
         np.array(y_rows, np.int64),
     )
@@ -178,37 +184,58 @@ def _monomials(two_j_max: int) -> tuple[dict[tuple[int, int], int], int]:
     return where, n
 
 
+U = tuple[int, int]  # u^j of a density: j, and the density
+
+
+def _components(two_j_max: int, n_densities: int) -> list[tuple[U, U, U]]:
+    """(j1, j2, j) of each component, each with its density, in LAMMPS' order."""
+    densities = product(range(n_densities), repeat=3)
+    of_one = triples(two_j_max)
+    return [((j1, a), (j2, b), (j, c)) for a, b, c in densities for j1, j2, j in of_one]
+
+
+class _Products:
+    """The triple products that the components ask for, each once.
+
+    B/(j+1) does not change when its three u are exchanged with each other: u^p = u^q where two are equal (half of the
+    sum is enough), else o the smallest (longer inner sums).
+    """
+
+    def __init__(self, first: list[int]) -> None:
+        self.rows, self.cg = list[tuple[int, ...]](), list[float]()
+        self._first = first
+        self._cg = dict[tuple[int, int, int], int]()
+        self._known = dict[tuple[U, ...], int]()
+
+    def of(self, three: tuple[U, U, U]) -> tuple[int, float]:
+        """The product that a component is, and its factor."""
+        u, v, w = key = tuple(sorted(three, reverse=True))
+        p, q, o = (u, v, w) if u == v or v != w else (v, w, u)
+        if key not in self._known:
+            self._known[key] = len(self.rows)
+            self.rows.append(self._row(p, q, o))
+        return self._known[key], (three[2][0] + 1) / (o[0] + 1)
+
+    def derivatives(self) -> tuple[Int64, Float64]:
+        """Of each product with respect to each of its u, equal ones once with their number."""
+        found = []
+        for three, index in self._known.items():
+            o = self.rows[index][2]
+            for u in dict.fromkeys(three):
+                others = list(three)
+                others.remove(u)
+                factor = three.count(u) * (o + 1) / (u[0] + 1)
+                found.append((u, (*self._row(others[0], others[1], u), index), factor))
+        found.sort(key=lambda way: way[0])
+        return np.array([row for _, row, _ in found], np.int64), np.array([factor for *_, factor in found])
+
+    def _row(self, p: U, q: U, o: U) -> tuple[int, ...]:
+        key = (p[0], q[0], o[0])
+        if key not in self._cg:
+            self._cg[key] = len(self.cg)
+            self.cg.extend(_cg_of(*key))
+        return (*key, self._cg[key], *(density * self._first[-1] + self._first[j] for j, density in (p, q, o)))
+
+
 def _cg_of(p: int, q: int, o: int) -> list[float]:
     return [clebsch_gordan(p, 2 * m1 - p, q, 2 * m2 - q, o) for m1 in range(p + 1) for m2 in range(q + 1)]
-
-
-def _products(two_j_max: int) -> tuple[Int64, Float64, Float64]:
-    """B/(j+1) does not change when j1, j2, j are permuted: p = q where two are equal (half of the sum is enough), else
-    o the smallest (longer inner sums)."""
-    products, cg, scale = [], list[float](), []
-    for j1, j2, j in triples(two_j_max):
-        p, q, o = (j1, j2, j) if j1 == j2 != j else (j, j1, j2)
-        products.append((p, q, o, len(cg)))
-        cg.extend(_cg_of(p, q, o))
-        scale.append((j + 1) / (o + 1))
-    return np.array(products, np.int64), np.array(cg), np.array(scale)
-
-
-def _products_of_y(two_j_max: int) -> tuple[Int64, Float64, Float64]:
-    """Each component's derivative with respect to each of its u, equal ones once with their number."""
-    found, cg = [], list[float]()
-    for component, (j1, j2, j) in enumerate(triples(two_j_max)):
-        if j1 == j2 == j:
-            ways = [(j, j, j, 3.0)]
-        elif j1 == j2:
-            ways = [(j1, j1, j, 1.0), (j, j1, j1, 2.0 * (j + 1) / (j1 + 1))]
-        elif j1 == j:
-            ways = [(j, j, j2, (j + 1) / (j2 + 1)), (j, j2, j, 2.0)]
-        else:
-            ways = [(j1, j2, j, 1.0), (j, j2, j1, (j + 1) / (j1 + 1)), (j, j1, j2, (j + 1) / (j2 + 1))]
-        for p, q, o, factor in ways:
-            found.append((o, p, q, len(cg), component, factor))
-            cg.extend(_cg_of(p, q, o))
-    found.sort(key=lambda way: way[:3])
-    products = np.array([(p, q, o, begin, component) for o, p, q, begin, component, _ in found], np.int64)
-    return products, np.array(cg), np.array([factor for *_, factor in found])

@@ -26,9 +26,8 @@ SMALL = BispectrumSettings(cutoff=3.5, two_j_max=4)
 
 
 def pairs_of(cell, positions, settings, **more):
-    numbers = np.full(len(positions), 13)
-    whole = {"start": 0, "stop": prod(GRID), "dtype": np.float64}
-    return pair_derivatives(cell, positions, numbers, GRID, settings, **(whole | more))
+    whole = {"start": 0, "stop": prod(GRID), "dtype": np.float64, "numbers": np.full(len(positions), 13)}
+    return pair_derivatives(cell, positions, grid=GRID, settings=settings, **(whole | more))
 
 
 def slope(moved, settings):
@@ -76,14 +75,22 @@ def test_sums_over_pairs_are_differences_of_the_descriptors(case, two_j_max):
         )
 
 
-@pytest.mark.parametrize("two_j_max", [2, 6, 10, 14])
+SEVERAL = [
+    {"weights": {"Al": 1.0, "Mg": 0.6}, "radii": {"Al": 0.4, "Mg": 0.6}},
+    {"chem": ["Al", "Mg"], "weights": {"Al": 0.8}, "radii": {"Mg": 0.6}},
+    {"chem": ["Al", "Be", "Mg"]},
+]
+
+
+@pytest.mark.parametrize("two_j_max, species", [*((n, {}) for n in (2, 6, 10, 14)), *((6, s) for s in SEVERAL)])
 @pytest.mark.parametrize("case", CASES)
-def test_contracted_with_a_gradient_they_are_forces_and_strain_derivative(case, two_j_max):
+def test_contracted_with_a_gradient_they_are_forces_and_strain_derivative(case, two_j_max, species):
     cell, positions = CASES[case]
-    settings = BispectrumSettings(cutoff=4.2, two_j_max=two_j_max)
-    found = pairs_of(cell, positions, settings)
+    settings = BispectrumSettings(cutoff=4.2, two_j_max=two_j_max, **species)
+    numbers = np.array([13, 12, 12])[: len(positions)] if species else np.full(len(positions), 13)
+    found = pairs_of(cell, positions, settings, numbers=numbers)
     gradient = np.random.default_rng(1).normal(size=(prod(GRID), settings.n_components))
-    forces, strain = bispectrum_forces(cell, positions, np.full(len(positions), 13), GRID, settings, gradient)
+    forces, strain = bispectrum_forces(cell, positions, numbers, GRID, settings, gradient)
     along = np.einsum("pak,pk->pa", found.values, gradient[found.point])
     ours = np.zeros(forces.shape)
     np.add.at(ours, found.atom, -along)
