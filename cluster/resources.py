@@ -3,11 +3,11 @@
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 
+from ..trainables.memory import host_memory
 from .connection import ClusterError
 
 GB = 1e9  # bytes
@@ -94,29 +94,6 @@ class MemoryShare:
 
         whole = torch.cuda.get_device_properties(device).total_memory
         return max(USABLE * self.of_gpu * whole - CONTEXT - beside, 0.0)
-
-
-def host_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process may use: the machine's, or fewer where a control group (Slurm, a container) says so.
-
-    Args:
-        groups: the control groups of the process, a line each.
-        mounted: where the kernel shows them.
-    """
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in groups.read_text().splitlines() if groups.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            root, name = mounted / "memory", "memory.limit_in_bytes"
-        elif controllers == "":
-            root, name = mounted, "memory.max"
-        else:
-            continue
-        folder = root / path.lstrip("/")
-        for file in (place / name for place in (folder, *folder.parents) if place.is_relative_to(root)):
-            if file.exists() and (limit := file.read_text().strip()) != "max":
-                most = min(most, int(limit))
-    return most
 
 
 def use_cpus(cpus: float) -> None:

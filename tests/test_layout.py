@@ -21,6 +21,7 @@ ROOMS = [
     "trainables/progress",
     "trainables/json_body",
     "trainables/tables",
+    "trainables/memory",
     "trainables/physics",
     "trainables/surrogate",
     "trainables/kind",

@@ -4,6 +4,7 @@ No Ray and no files here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -94,6 +95,21 @@ def quiet(what: str, done: int, total: int) -> None:
 Tell = Callable[[str, int, int], None]  # what is computed, how much is done, of how much
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a prediction will take: seconds, bytes of memory, and bytes of files in the temporary folder."""
+
+    seconds: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+
+    def __str__(self) -> str:
+        """For people."""
+        time = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
+        files = f", {self.disk / 1e9:.1f} GB of temporary files" if self.disk > 1e8 else ""
+        return f"about {time}, {self.memory / 1e9:.1f} GB of memory{files}"
+
+
 class Job(Protocol):
     """One structure, checked once, and what is asked of it."""
 
@@ -101,6 +117,20 @@ class Job(Protocol):
     def size(self) -> int:
         """How much work it is, in the unit of ``Surrogate.size_unit``; 0 where that is no matter."""
         return 0
+
+    def verify(self) -> None:
+        """Check what takes longest, when the size is known.  Raises InputError: the structure cannot be predicted."""
+
+    def forecast(self, *, cpus: int | None = None) -> Forecast:
+        """What ``run`` will take.
+
+        Args:
+            cpus: as in ``run``.
+
+        Raises:
+            TooLarge: this machine has not got it.
+        """
+        return Forecast()
 
     def run(self, *, cpus: int | None = None, progress: Tell = quiet) -> Any:
         """Predict.
@@ -183,7 +213,7 @@ class Surrogate(Protocol):
         return {}
 
     def prepare(self, structure: Any, **asked: Any) -> Any:
-        """The ``Job`` of a structure, checked once; ``asked`` as in ``options``.
+        """The ``Job`` of a structure, checked once but for ``Job.verify``; ``asked`` as in ``options``.
 
         Raises:
             TooLarge: a structure larger than any that it takes.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from .tables import echo, print_json, print_table
 if TYPE_CHECKING:
     from ...trainables.kind import Job, Prediction
     from ..model.model import Model
+
+PATIENCE = 10.0  # s: what takes longer is foretold
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def model_predict(
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
         raise InputError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
+    _say_forecast(asked, opened.surrogate.size_unit)
     found: list[_Found] = []
     failed: Exception | None = None
     with closing(for_terminal()) as progress:
@@ -220,6 +223,18 @@ def _prepared(
                 raise InputError(f"{path}{which}: {error}") from error
             asked.append(_Asked(f"{path}{which}", path.name + file, job))
     return asked
+
+
+def _say_forecast(asked: Sequence[_Asked], unit: str) -> None:
+    """Say what the predictions will take, if that is much.  Raises TooLarge: this machine has not got it."""
+    largest = max(asked, key=lambda one: one.job.size)
+    size, of_all = largest.job.size, sum(one.job.size for one in asked)
+    expected = largest.job.forecast()
+    if size:
+        expected = replace(expected, seconds=expected.seconds * of_all / size)
+    if expected.seconds > PATIENCE:
+        together = f" for all {len(asked)}" if len(asked) > 1 else ""
+        echo(f"{largest.name}: {size:,} {unit}; {expected}{together}", err=True)
 
 
 def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None) -> None:

@@ -20,7 +20,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from ...trainables.errors import InputError, ModelError, one_line
+from ...trainables.errors import InputError, ModelError, TooLarge, one_line
 from ...trainables.files import atomic, read_text
 from ...trainables.kind import Accuracy, Card, Check, Job, Kind, Surrogate, Tell, quiet
 from ...trainables.kinds import KINDS
@@ -132,20 +132,26 @@ class Model:
         _refuse_others(how, _keywords(self.surrogate.read))
         return self.surrogate.read(path, frames, **how)
 
-    def prepare(self, structure: Any, **asked: Any) -> Job:
+    def prepare(self, structure: Any, *, largest: int | None = None, **asked: Any) -> Job:
         """A structure checked once, with its size known, ready to ``run``.
 
         Args:
             structure: as the kind has them, ASE atoms for instance, or a file, of which the last one is taken.
+            largest: size beyond which it is refused, before what takes longest is checked; by default any.
             asked: as in ``options``.
 
         Raises:
+            TooLarge: a structure beyond ``largest``.
             InputError: a structure that cannot be predicted, or as ``options``.
         """
         _refuse_others(asked, _keywords(self.surrogate.options))
         if isinstance(structure, (str, Path)):
             structure = self.read(Path(structure))[0]
         job: Job = self.surrogate.prepare(structure, **asked)
+        if largest is not None and job.size > largest:
+            unit = self.surrogate.size_unit
+            raise TooLarge(f"the structure needs {job.size:,} {unit}, more than {largest:,}; use a smaller one")
+        job.verify()
         return job
 
     def predict(self, structure: Any, *, cpus: int | None = None, progress: Tell = quiet, **options: Any) -> Any:

@@ -200,19 +200,13 @@ def _prepare(model: Model, content: bytes, kind: str, query: Mapping[str, str], 
     """The structure of a request, checked.
 
     Raises:
-        TooLarge: for this endpoint, or for any.
+        TooLarge: for this endpoint.
         InputError: anything else that cannot be predicted.
     """
     tell("reading", 0, 2)
     structure, asked = model.surrogate.parse(content, kind, query)
     tell("checking", 1, 2)
-    job = model.prepare(structure, **asked)
-    if job.size > largest:
-        unit = model.surrogate.size_unit
-        raise TooLarge(
-            f"the structure needs {job.size:,} {unit}, and this endpoint takes {largest:,}; use a smaller one"
-        )
-    return job
+    return model.prepare(structure, largest=largest, **asked)
 
 
 def _answer(job: Job, quantity: str | None, cpus: int, progress: Tell) -> Response:

@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from dftune.cluster.connection import ClusterError, connected
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.cluster.descriptors.grid_points import fits_object_store, publish
-from dftune.cluster.resources import MemoryShare, host_memory, most_cpus, slots
+from dftune.cluster.resources import MemoryShare, most_cpus, slots
 from dftune.cluster.trials.scoring import ClusterScorer
 from dftune.cluster.trials.training import train_trial
 from dftune.trainables.data.dataset import descriptor_path
@@ -31,6 +31,7 @@ from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import n_parameters
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import MiniBatch, Scaling, read_training_data
+from dftune.trainables.memory import host_memory
 
 SIZES = {"n_in": 14, "n_out": 37, "n_train": 48_000, "n_validation": 24_000}
 CHEAP = BispectrumSettings(cutoff=4.0, two_j_max=4)  # 14 numbers a grid point, 0.07 s a snapshot
@@ -260,24 +261,6 @@ def test_a_worker_has_as_many_threads_as_cpus_whether_torch_comes_before_or_afte
     elsewhere = os.environ | {"OMP_NUM_THREADS": "7"}
     out = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, env=elsewhere, check=True)
     assert out.stdout.split() == ["2", "1"]
-
-
-@pytest.mark.parametrize(
-    "group, limits, expected",
-    [
-        ("0::/slurm/job_1", {"slurm/job_1/memory.max": "max", "slurm/memory.max": "4000", "memory.max": "9000"}, 4000),
-        ("3:memory:/job", {"memory/job/memory.limit_in_bytes": "5000", "memory.max": "10"}, 5000),
-        ("3:memory:/of/the/host", {"memory/memory.limit_in_bytes": "6000"}, 6000),  # seen from inside a container
-        ("3:cpu:/job", {"memory/job/memory.limit_in_bytes": "5000"}, None),
-    ],
-)
-def test_the_memory_of_a_machine_is_that_of_the_narrowest_control_group(tmp_path, group, limits, expected):
-    (tmp_path / "groups").write_text(f"9:name=systemd:/\n{group}\n")
-    for name, limit in limits.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{limit}\n")
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert host_memory(tmp_path / "groups", tmp_path) == (expected or whole)
 
 
 def test_data_that_are_not_kept_in_the_object_store_are_read_from_the_dataset(al4, published):

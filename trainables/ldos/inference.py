@@ -1,18 +1,24 @@
 """A trained network at work: from descriptors to LDOS, its derivative, and its speed.  LDOS in 1/(eV Å³)."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.shards import Shard
 from .config import SurrogateConfig
 from .network import Network
 from .training_data import Scaling
 
-CHUNK = 16_384  # grid points evaluated at once: memory stays flat in the size of the grid
+Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+# Grid points evaluated at once: memory stays flat in the size of the grid.  With 16,384 the layers leave a CPU's cache,
+# and two of 128 neurons took 1.7 times as long.
+CHUNK, CHUNK_ON_GPU = 2048, 16_384
 
 
 def predict_ldos(network: Network, scaling: Scaling, shards: Iterable[Shard]) -> Iterator[NDArray[np.float32]]:
@@ -24,29 +30,110 @@ def predict_ldos(network: Network, scaling: Scaling, shards: Iterable[Shard]) ->
     """
     with torch.no_grad():
         for shard in shards:
-            for start in range(0, len(shard), CHUNK):
-                x = torch.from_numpy(scaling.descriptors(shard[start : start + CHUNK])).to(network.weights[0].device)
+            for x in _chunks(network, scaling, shard):
                 yield network(x).cpu().numpy() * np.float32(scaling.ldos_scale) + scaling.ldos_mean
 
 
+@dataclass(frozen=True, eq=False)
+class LastLayer:
+    """The way from the last hidden layer h of T networks to their LDOS, d_j(r) = Σ_i W_ij h_i(r) + b_j, in float64.
+
+    Sums of d over grid points or over energies are sums of h, so that the LDOS itself need not be made.
+
+    weights: W, (T, width, n_energy); biases: b, (T, n_energy) [1/(eV Å³)].
+    """
+
+    weights: Float64
+    biases: Float64
+
+    @classmethod
+    def of(cls, network: Network, scaling: Scaling) -> "LastLayer":
+        """That of a network, with the scaling of the LDOS in it."""
+        weights, biases = (p[-1].detach().cpu().double().numpy() for p in (network.weights, network.biases))
+        return cls(scaling.ldos_scale * weights, scaling.ldos_scale * biases[:, 0] + scaling.ldos_mean)
+
+    def total(self, hidden: Tensor) -> Float64:
+        """Σ_r d_j(r), (T, n_energy), of h, (T, n_points, width)."""
+        sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
+        return np.einsum("ti,tij->tj", sums, self.weights) + hidden.shape[1] * self.biases
+
+    def mean(self, hidden: Tensor) -> Float64:
+        """The mean of d over the T networks, (n_points, n_energy)."""
+        each = zip(hidden.double().cpu().numpy(), self.weights, strict=True)
+        return np.asarray(sum(h @ w for h, w in each) / len(self.weights) + self.biases.mean(axis=0))
+
+    def integrals(self, rules: Iterable[Callable[[Float64], Float64]]) -> tuple[Float64, Float64]:
+        """Integrals of d_j(r) as weights of h_i(r) and a constant, for ``integrated``.
+
+        Args:
+            rules: of each network the integral, which takes (..., n_energy), gives (...) and is linear.
+
+        Returns:
+            (T, width) and (T,).
+        """
+        found = [(rule(w), rule(b)) for rule, w, b in zip(rules, self.weights, self.biases, strict=True)]
+        weights, constants = zip(*found, strict=True)
+        return np.array(weights), np.array(constants)
+
+    def by_hidden(self, constant: Float64, slope: Float64, potential: Float64) -> Float32:
+        """Derivative with respect to h of a number whose derivative with respect to d_j(r) is a_j + w_j u(r).
+
+        Args:
+            constant, slope: a and w, (T, n_energy).
+            potential: u, (T, n_points).
+
+        Returns:
+            (T, n_points, width).
+        """
+        a, w = (np.einsum("tij,tj->ti", self.weights, x)[:, None].astype(np.float32) for x in (constant, slope))
+        found: Float32 = w * potential[:, :, None].astype(np.float32)
+        found += a
+        return found
+
+
+def integrated(hidden: Tensor, integrals: tuple[Float64, Float64]) -> Float64:
+    """``LastLayer.integrals`` at each point, (T, n_points), of h, (T, n_points, width)."""
+    weights, constants = integrals
+    found = torch.bmm(hidden.double(), torch.from_numpy(weights).to(hidden.device)[:, :, None])
+    return found[:, :, 0].cpu().numpy() + constants[:, None]
+
+
+def last_hidden(network: Network, scaling: Scaling, descriptors: NDArray[np.floating]) -> Iterator[Tensor]:
+    """The last hidden layer of descriptors (n_points, n_components), chunk by chunk (T, n_points_in_chunk, width)."""
+    with torch.no_grad():
+        for x in _chunks(network, scaling, descriptors):
+            yield network.hidden_layers(x)[-1]
+
+
 def pull_back(
-    network: Network, scaling: Scaling, descriptors: NDArray[np.floating], by_ldos: NDArray[np.floating]
+    network: Network, scaling: Scaling, descriptors: NDArray[np.floating], by_hidden: Float32
 ) -> NDArray[np.floating]:
-    """Derivative of a number with respect to the descriptors, from that with respect to the LDOS, in reverse mode.
+    """Derivative of a number with respect to the descriptors, from that with respect to the last hidden layer.
 
     Args:
         network, scaling: as trained.
         descriptors: (n_points, n_components).
-        by_ldos: its derivative with respect to the LDOS of each initialisation, (T, n_points, n_energy).
+        by_hidden: as ``LastLayer.by_hidden`` gives it, (T, n_points, width).
 
     Returns:
-        (T, n_points, n_components), in the unit of the number.
+        (T, n_points, n_components), in the unit of the number; in reverse mode.
     """
-    x = torch.from_numpy(scaling.descriptors(descriptors)).to(network.weights[0].device)
-    x = x.expand(network.n_initializations, *x.shape).clone().requires_grad_()
-    y = network(x)
-    (by_x,) = torch.autograd.grad(y, x, torch.from_numpy(by_ldos * scaling.ldos_scale).to(y))
-    return by_x.cpu().numpy() / scaling.descriptor_std
+    found, start = [], 0
+    for x in _chunks(network, scaling, descriptors):
+        x = x.expand(network.n_initializations, *x.shape).clone().requires_grad_()
+        hidden = network.hidden_layers(x)[-1]
+        given = torch.from_numpy(by_hidden[:, start : start + x.shape[1]]).to(hidden)
+        found.append(torch.autograd.grad(hidden, x, given)[0].cpu().numpy())
+        start += x.shape[1]
+    return np.concatenate(found, axis=1) / scaling.descriptor_std
+
+
+def _chunks(network: Network, scaling: Scaling, descriptors: NDArray[np.floating]) -> Iterator[Tensor]:
+    """Standardised descriptors on the network's device, a few points at a time."""
+    device = network.weights[0].device
+    chunk = CHUNK if device.type == "cpu" else CHUNK_ON_GPU
+    for start in range(0, len(descriptors), chunk):
+        yield torch.from_numpy(scaling.descriptors(descriptors[start : start + chunk])).to(device)
 
 
 def inference_time(config: SurrogateConfig, n_in: int, n_out: int, *, device: str = "cpu") -> float:

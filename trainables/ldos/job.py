@@ -1,7 +1,9 @@
 """One structure on its grid, checked, for an LDOS surrogate to predict.  eV, Å, K."""
 
+import errno
 import math
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
 from ..kind import Tell, quiet
+from ..structures import check_distances
+from ..surrogate import Forecast
 from .card import LdosCard
 from .files import ldos_of, write_files
+from .forecast import forecast, refuse, room
 from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces, predict
@@ -47,6 +52,14 @@ class LdosJob:
         """Grid points."""
         return math.prod(self.grid)
 
+    def verify(self) -> None:
+        """Raise StructureError if two atoms are on top of each other."""
+        check_distances(self.atoms)
+
+    def forecast(self, *, cpus: int | None = None) -> Forecast:
+        """As ``forecast.forecast``; ``cpus`` as in ``run``."""
+        return forecast(self, _threads(cpus))
+
     def empty_ldos(self) -> NDArray[np.float32]:
         """An array for ``run`` to put the LDOS into, (nx, ny, nz, n_energy)."""
         return np.empty(self._ldos_shape, dtype=np.float32)
@@ -63,7 +76,9 @@ class LdosJob:
 
         Raises:
             ModelError: too coarse a grid, too hot, or a predicted DOS that cannot hold the electrons.
+            TooLarge: more memory or disk than is free.
         """
+        refuse(room(self.network, self.card.descriptors.n_components, self.size, self.card.dft, self.forces != "none"))
         try:
             found = predict(
                 self.network,
@@ -81,13 +96,20 @@ class LdosJob:
                 forces=self.forces,
                 stress=self.stress,
                 ldos=ldos,
-                cpus=len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus),
+                cpus=_threads(cpus),
                 progress=progress,
             )
         except InputError:
             raise
         except ValueError as error:  # what the physics says of a DOS or a grid that will not do
             raise ModelError(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"{tempfile.gettempdir()} has no room for the descriptors ({error.strerror}); set TMPDIR to a folder "
+                "with more"
+            ) from error
         return replace(found, accuracy=self.card.accuracy, unlike=self._unlike(found.ewald_energy))
 
     def save(
@@ -129,3 +151,8 @@ class LdosJob:
     @property
     def _ldos_shape(self) -> tuple[int, ...]:
         return (*self.grid, self.card.energy_grid.n_energy)
+
+
+def _threads(cpus: int | None) -> int:
+    """By default one for each CPU that this process may use."""
+    return len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus)

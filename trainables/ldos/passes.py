@@ -1,7 +1,8 @@
 """The passes over the grid of a structure that make a prediction.  eV, Å, K.
 
 The grid is worked on in slabs.  Besides the densities of T initialisations nothing grows with it: descriptors wait in
-a file, and the LDOS is predicted again where it would be too much to keep.
+a file, and the network is asked again where its last hidden layer would be too much to keep.  The LDOS is made only
+where somebody wants to have it: its sums follow from those of the hidden layer (``LastLayer``).
 """
 
 import math
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.energy_grid import EnergyGrid
 from ..data.kohn_sham import KohnSham
@@ -40,7 +42,7 @@ from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere, fractional
 from ..physics.smearing import fermi_dirac
-from .inference import predict_ldos, pull_back
+from .inference import LastLayer, integrated, last_hidden, pull_back
 from .neighbours import Neighbours
 from .network import Network
 from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
@@ -49,7 +51,8 @@ from .training_data import Scaling
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Forces = Literal["none", "mean", "spread"]
-IN_MEMORY = 256 * 2**20  # bytes of descriptors that wait in memory and not in a file, and of LDOS that is kept
+IN_MEMORY = 256 * 2**20  # bytes of descriptors that wait in memory and not in a file
+KEPT = 512 * 2**20  # bytes of the hidden layer that are kept; of 32 atoms on 40³ points 256 neurons have 328 MB
 SLAB_OF_FORCES = 4096  # grid points: a smaller slab ends sooner when the user stops, after three seconds
 
 
@@ -179,7 +182,8 @@ class _Run:
         self.density = np.empty((n_initializations, *self.grid))
         self.n_outside, self.furthest, self.squares = 0, 0.0, 0.0
         self.energies: list[Energies] = []
-        self._kept: dict[tuple[float, float, float], Float32] = {}  # by the slab's origin
+        self._last = LastLayer.of(self.network, self.scaling)
+        self._kept: dict[tuple[float, float, float], list[Tensor]] = {}  # by the slab's origin
         self._pool = ThreadPoolExecutor(self.cpus)
         self._waiting = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by __exit__)
 
@@ -217,14 +221,15 @@ class _Run:
             content = self._waiting.read(4 * math.prod(slab.grid) * n_components)
             yield slab, np.frombuffer(content, dtype=np.float32).reshape(-1, n_components)
 
-    def _ldos(self, slab: Slab, descriptors: Float32) -> Float32:
-        """(T, n_points, n_energy) [1/(eV Å³)], kept for the next pass where memory allows."""
+    def _hidden(self, slab: Slab, descriptors: Float32) -> Iterable[Tensor]:
+        """The last hidden layer in chunks, (T, n_points_in_chunk, width), kept for the next pass where possible."""
         if slab.origin in self._kept:
-            return self._kept[slab.origin]
-        found = np.concatenate(list(predict_ldos(self.network, self.scaling, [descriptors])), axis=1)
-        if 4 * self.n_points * self.dos.size <= IN_MEMORY:
-            self._kept[slab.origin] = found
-        return found
+            return self._kept.pop(slab.origin)
+        found = last_hidden(self.network, self.scaling, descriptors)
+        if 4 * self.n_points * self._last.weights[:, :, 0].size > KEPT:
+            return found
+        self._kept[slab.origin] = list(found)
+        return self._kept[slab.origin]
 
     def describe(self) -> None:
         """First pass: descriptors, the DOS, and from it the energies."""
@@ -243,7 +248,8 @@ class _Run:
                 self.furthest = max(self.furthest, float(beyond.max()))
                 if self.neighbours is not None:
                     self.squares += float(self.neighbours.squares(self.scaling.descriptors(values)).sum())
-                self.dos += self._ldos(slab, values).sum(axis=1, dtype=np.float64) * (self.volume / self.n_points)
+                for hidden in self._hidden(slab, values):
+                    self.dos += self._last.total(hidden) * (self.volume / self.n_points)
             done += len(values)
             self.progress("descriptors", done, self.n_points)
         with self._clock("physics"):
@@ -261,17 +267,24 @@ class _Run:
         """Second pass: the density, on request its answer ∂n/∂ε_F, and the mean LDOS into ``ldos``."""
         if slopes:
             self.response = np.empty_like(self.density)
+        at = [{"fermi_level": e.fermi_level, "temperature": self.temperature} for e in self.energies]
+        fields = {"density": density} | ({"response": density_response} if slopes else {})
+        rules = {
+            name: self._last.integrals(partial(rule, quadrature=self.quadrature, **a) for a in at)
+            for name, rule in fields.items()
+        }
+        done = 0
         for slab, descriptors in self._descriptors():
             with self._clock("network"):
-                values = self._ldos(slab, descriptors)
-                for t, e in enumerate(self.energies):
-                    at = {"fermi_level": e.fermi_level, "temperature": self.temperature}
-                    self.density[t][slab.index] = density(values[t], self.quadrature, **at).reshape(slab.grid)
-                    if slopes:
-                        n = density_response(values[t], self.quadrature, **at)
-                        self.response[t][slab.index] = n.reshape(slab.grid)
+                chunks = list(self._hidden(slab, descriptors))
+                for name, rule in rules.items():
+                    values = np.concatenate([integrated(hidden, rule) for hidden in chunks], axis=1)
+                    getattr(self, name)[(slice(None), *slab.index)] = values.reshape(-1, *slab.grid)
                 if ldos is not None:
-                    ldos[slab.index] = values.mean(axis=0).reshape(*slab.grid, -1)
+                    means = [self._last.mean(hidden) for hidden in chunks]
+                    ldos[slab.index] = np.concatenate(means).reshape(*slab.grid, -1)
+            done += len(descriptors)
+            self.progress("density", done, self.n_points)
 
     def terms(self) -> dict[str, Float64]:
         """Fermi level and energies by name, each (T,) [eV]; those of the density where the functional is known."""
@@ -312,7 +325,7 @@ class _Run:
 
         And, where it is asked for, the stress, the derivative with respect to strain a volume, (T or 1, 3, 3) [eV/Å³].
         The derivative leads back through the energies to the LDOS of each grid point (``ldos_gradient``), through the
-        network to its descriptors (``pull_back``), and through the bispectrum to the atoms
+        network to its descriptors (``by_hidden``, ``pull_back``), and through the bispectrum to the atoms
         (``bispectrum_forces``).
         """
         assert self.dft is not None
@@ -356,9 +369,11 @@ class _Run:
     def _pulls(self, gradients: Sequence[LdosGradient], each: bool) -> Iterator[tuple[Any, ...]]:
         """Arguments of ``bispectrum_forces``: for each slab those of all initialisations, or of their mean."""
         point = self.volume / self.n_points  # Å³ that a grid point stands for
+        constant, slope = (point * np.array([getattr(g, n) for g in gradients]) for n in ("constant", "weights"))
         for slab, descriptors in self._descriptors():
-            by_ldos = [point * (g.constant + g.potential[slab.index].reshape(-1, 1) * g.weights) for g in gradients]
-            by_descriptor = pull_back(self.network, self.scaling, descriptors, np.array(by_ldos))
+            potential = np.array([g.potential[slab.index].ravel() for g in gradients])
+            by_hidden = self._last.by_hidden(constant, slope, potential)
+            by_descriptor = pull_back(self.network, self.scaling, descriptors, by_hidden)
             seen = slab.shifted(self.cell, self.positions)
             for g in by_descriptor if each else by_descriptor.mean(axis=0, keepdims=True):
                 yield self.cell, seen, self.numbers, slab.grid, self.settings, g

@@ -1,16 +1,14 @@
 """The grid that a structure is predicted on.  Å, eV."""
 
-import math
 import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, TooLarge
+from ..errors import ModelError
 from ..physics.reciprocal import smallest_grid
 
-LARGEST = 2_000_000  # grid points of one structure; 91 descriptors of them are 0.7 GB
 Grid = tuple[int, int, int]
 
 
@@ -23,20 +21,11 @@ def grid_of(cell: NDArray[np.float64], *, spacing: float, density_cutoff: float 
         cell: lattice vectors as rows, (3, 3) [Å].
         spacing: largest distance of grid points in training [Å].
         density_cutoff: of the plane waves [eV], or None without any.
-
-    Raises:
-        TooLarge: the grid would be.
     """
     least = np.ceil(np.linalg.norm(cell, axis=1) / spacing - 1e-6).astype(int)
     if density_cutoff is not None:
         least = np.maximum(least, smallest_grid(cell, density_cutoff))
     nx, ny, nz = (_fft_friendly(int(n)) for n in least)
-    if nx * ny * nz > LARGEST:
-        cell_text = " x ".join(f"{x:.1f}" for x in np.linalg.norm(cell, axis=1))
-        raise TooLarge(
-            f"a cell of {cell_text} Å needs a grid of {_text((nx, ny, nz))} points, "
-            f"more than {LARGEST:,}; use a smaller cell"
-        )
     return nx, ny, nz
 
 
@@ -56,10 +45,7 @@ def check_grid(grid: Grid, cell: NDArray[np.float64], *, density_cutoff: float |
 
     Raises:
         ModelError: it cannot hold the plane waves of the density.
-        TooLarge: it is.
     """
-    if math.prod(grid) > LARGEST:
-        raise TooLarge(f"a grid of {_text(grid)} points has more than {LARGEST:,}; ask for a coarser one")
     least = grid if density_cutoff is None else smallest_grid(cell, density_cutoff)
     if any(n < m for n, m in zip(grid, least, strict=True)):
         raise ModelError(

@@ -17,7 +17,7 @@ from ..data.dataset import Dataset, Snapshot
 from ..descriptors.bispectrum import bispectrum
 from ..errors import DatasetError, InputError, ModelError
 from ..kind import Surrogate
-from ..structures import as_atoms, check_distances, check_structure, read_structures
+from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Answer
 from .answer import PredictAnswer
 from .card import LdosCard
@@ -119,7 +119,7 @@ class LdosSurrogate(Surrogate):
         return None if self.card.dft is not None else f"no calculator without the free energy: {NO_FREE_ENERGY}"
 
     def grid(self, cell: NDArray[np.float64]) -> Grid:
-        """The grid of a cell, as ``grid_of``.  Raises TooLarge: it would be too large."""
+        """The grid of a cell, as ``grid_of``."""
         return grid_of(cell, spacing=self.card.grid_spacing, density_cutoff=self._density_cutoff)
 
     @property
@@ -174,16 +174,16 @@ class LdosSurrogate(Surrogate):
         }
 
     def prepare(self, structure: ase.Atoms | Mapping[str, Any], **asked: Any) -> LdosJob:
-        """Check a structure, once, and lay its grid.
+        """Check a structure, once but for ``LdosJob.verify``, and lay its grid.
 
         Args:
             structure: ASE's atoms, or their ``todict()``.
             asked: as in ``options``.
 
         Raises:
-            StructureError: not periodic, of other species, or with atoms on top of each other.
+            StructureError: not periodic, or of other species.
             ModelError: as ``options``, or a grid that is too coarse for the cell.
-            TooLarge: a grid that is too large, or too many atoms.
+            TooLarge: too many atoms.
         """
         structure = as_atoms(structure)
         check_structure(structure, self.card.species)
@@ -191,7 +191,7 @@ class LdosSurrogate(Surrogate):
         grid = options["grid"]
         if grid is not None:
             check_grid(grid, cell, density_cutoff=self._density_cutoff)
-        job = LdosJob(
+        return LdosJob(
             self.card,
             self.network,
             self.scaling,
@@ -202,8 +202,6 @@ class LdosSurrogate(Surrogate):
             forces=options["forces"],
             stress=options["stress"],
         )
-        check_distances(structure)  # last, so that the size of the grid bounds the work
-        return job
 
     def _temperature(self, temperature: float | None) -> float:
         """The electronic temperature to predict at [K]."""

@@ -46,7 +46,7 @@ def test_a_structure_too_large_for_the_grid_is_refused_before_its_atoms_are_comp
     monkeypatch.setattr("dftune.trainables.structures.closest", compared)
     answer = ask(web_app(model, settings_of(body=2**20)), "/v1/predict", {"structure": many_atoms(30, 1.2)})
     assert answer.status == 413
-    assert "more than 2,000,000; use a smaller cell" in answer.json()["detail"]
+    assert "grid points, more than 500,000; use a smaller one" in answer.json()["detail"]
 
 
 def test_a_body_has_so_much_time(model):

@@ -150,7 +150,8 @@ def test_the_spread_of_the_forces_is_that_of_the_initialisations(mean, spread, s
 def test_nothing_depends_on_slabs_threads_or_memory(model, spread, atoms, monkeypatch, cpus):
     expected = spread
     monkeypatch.setattr(passes, "SLAB", 700)
-    monkeypatch.setattr(passes, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file, the LDOS is predicted twice
+    monkeypatch.setattr(passes, "IN_MEMORY", 1000)  # bytes: descriptors wait in a file
+    monkeypatch.setattr(passes, "KEPT", 1000)  # the network is asked twice
     ldos = np.empty((20, 20, 20, 37), dtype=np.float32)
     found = model.predict(atoms, forces="spread", cpus=cpus, ldos=ldos)
     assert found.free_energy == pytest.approx(expected.free_energy, abs=1e-5)
@@ -221,10 +222,10 @@ def test_without_the_dft_there_is_neither_free_energy_nor_force(model, atoms):
         blind.predict(atoms, forces="mean")
 
 
-def test_progress_counts_grid_points_of_both_passes(model, atoms):
+def test_progress_counts_grid_points_of_each_pass(model, atoms):
     seen = []
     model.predict(atoms, forces="mean", cpus=2, progress=lambda *at: seen.append(at))
-    assert seen == [(what, done, 8000) for what in ("descriptors", "forces") for done in (4000, 8000)]
+    assert seen == [(what, done, 8000) for what in ("descriptors", "density", "forces") for done in (4000, 8000)]
 
 
 def test_a_failing_pass_ends_at_once_with_its_error(model, atoms, monkeypatch):

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from dftune.trainables.ldos import inference
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.inference import CHUNK, inference_time, predict_ldos, pull_back
+from dftune.trainables.ldos.inference import (
+    CHUNK,
+    LastLayer,
+    inference_time,
+    integrated,
+    last_hidden,
+    predict_ldos,
+    pull_back,
+)
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData
@@ -63,14 +72,27 @@ def test_predictions_come_in_grid_order_and_in_chunks(surrogate):
     np.testing.assert_allclose(np.concatenate(chunks, axis=1), by_hand(*surrogate, x), rtol=1e-4, atol=1e-7)
 
 
-def test_a_derivative_with_respect_to_descriptors_is_that_of_finite_differences(surrogate):
+def test_sums_of_the_ldos_are_those_of_the_last_hidden_layer(surrogate):
+    x, weights = descriptors(50, 9), np.random.default_rng(5).normal(size=(3, 37))
+    last, ldos = LastLayer.of(*surrogate), by_hand(*surrogate, x)
+    (hidden,) = last_hidden(*surrogate, x)
+    np.testing.assert_allclose(last.total(hidden), ldos.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(last.mean(hidden), ldos.mean(axis=0), rtol=1e-4, atol=1e-7)
+    integrals = last.integrals([lambda values, w=w: values @ w for w in weights])
+    expected = np.einsum("tpj,tj->tp", ldos, weights)
+    np.testing.assert_allclose(integrated(hidden, integrals), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_derivative_with_respect_to_descriptors_is_that_of_finite_differences(surrogate, monkeypatch):
+    monkeypatch.setattr(inference, "CHUNK", 7)
     x, rng = descriptors(20, 9), np.random.default_rng(5)
-    by_ldos = rng.normal(size=(3, 20, 37))
-    found = pull_back(*surrogate, x, by_ldos)
+    constant, slope, potential = rng.normal(size=(3, 37)), rng.normal(size=(3, 37)), rng.normal(size=(3, 20))
+    found = pull_back(*surrogate, x, LastLayer.of(*surrogate).by_hidden(constant, slope, potential))
     assert found.shape == (3, *x.shape)
     direction = rng.normal(size=x.shape) * surrogate[1].descriptor_std
     step = 1e-2
     change = by_hand(*surrogate, x + step * direction) - by_hand(*surrogate, x - step * direction)
+    by_ldos = constant[:, None] + slope[:, None] * potential[:, :, None]
     expected = (by_ldos * change).sum(axis=(1, 2)) / (2 * step)
     np.testing.assert_allclose((found * direction).sum(axis=(1, 2)), expected, rtol=2e-3)
 
