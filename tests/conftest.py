@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dftune.tests.places import ROOT, SHARED
+from dftune.tests.places import DATA, ROOT, SHARED
 from dftune.tests.plugins import install
 from dftune.tests.postgresql_server import Server, programs
 
@@ -165,6 +165,19 @@ def shared() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def almg(tmp_path_factory) -> "Dataset":
+    """Three snapshots of two species; core charge and functional are made up.  Tests must not change it."""
+    from dftune.tests.exported import upf
+    from dftune.trainables.data.importing.importers import import_dataset
+
+    pseudo = tmp_path_factory.mktemp("pseudo")
+    (pseudo / "Al.pz-vbc.UPF").write_text(upf(), encoding="utf-8")
+    (pseudo / "Mg.pz-n-vbc.UPF").write_text(upf(element="Mg", valence=2.0, core="0.5 0.1 0.0"), encoding="utf-8")
+    path = tmp_path_factory.mktemp("data") / "almg"
+    return import_dataset([DATA / "almg"], path, validation=["001"], test=["002"], pseudopotentials=pseudo)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ CONTROL = re.compile(
 
 
 # What pydantic adds to a place: the types of a union that it tried.
-_TRIED = {"int", "float", "str", "bool", "none"}
+_TRIED = {"int", "float", "str", "bool", "none", "constrained-float", "constrained-str"}
 
 
 class DftuneError(Exception):

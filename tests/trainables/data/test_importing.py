@@ -1,6 +1,7 @@
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dftune.tests.exported import REFERENCES, edit, edit_array, export, refused, upf
+from dftune.tests.places import DATA
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.errors import DatasetError
@@ -115,6 +117,38 @@ def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp
     assert "the energy grid cuts off states at the bottom of the band" in refused([raw / "000.json"], tmp_path / "al4")
 
 
+def test_snapshots_of_two_species_are_imported(almg):
+    assert almg.info.species == {"Al": 3.0, "Mg": 2.0}
+    assert [s.numbers.tolist() for s in almg.snapshots] == [[13, 12]] * 3
+    assert list(almg.info.dft.core_charges) == ["Mg"]
+    for found in almg.check():  # each valence at its place: the Ewald energy is that of the DFT
+        assert abs(found.ewald_error) < 1e-3
+        assert abs(found.band_energy_error) < 1.0
+        assert found.unexplained_by_atoms < 0.05
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("config.symbol", "Al", "config: give either symbol, of all atoms, or symbols, of each atom"),
+        ("config.symbols", None, "config: give either symbol, of all atoms, or symbols, of each atom"),
+        ("config.symbols", ["Al"], "config: symbols of 1 atoms, but positions of 2"),
+        ("config.symbols", ["Al", "Xx"], "config: 'Xx' is not a chemical symbol"),
+        ("config.zval", 3.0, "config: zval of Al, Mg must be {symbol: value}"),
+        ("config.zval", {"Al": 3.0}, "config: zval has no Mg"),
+        ("config.pseudo", "Al.UPF", "config: pseudo of Al, Mg must be {symbol: value}"),
+        ("config.pseudo", {"Mg": "Mg.UPF"}, "config: pseudo has no Al"),
+        ("config.symbols", ["Al", "Al"], "2 Al with 3 valence electrons each are not the 5 electrons"),
+    ],
+)
+def test_species_that_do_not_fit_are_named(tmp_path, key, value, message):
+    shutil.copytree(DATA / "almg", tmp_path / "raw")
+    edit(tmp_path / "raw" / "001.json", key=key, value=value)
+    said = refused([tmp_path / "raw"], tmp_path / "made")
+    assert said.startswith(str(tmp_path / "raw" / "001.json"))
+    assert message in said
+
+
 def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
     (raw / "index.json").write_text("[]")
     lines = []
@@ -128,7 +162,7 @@ def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
         ("config", None, "config: field required"),
         ("config.zval", None, "config.zval: field required"),
         ("config.zval", float("nan"), "config.zval: input should be a finite number"),
-        ("config.symbol", "Xx", "'Xx' is not a chemical symbol"),
+        ("config.symbol", "Xx", "config: 'Xx' is not a chemical symbol"),
         ("config.cell_angstrom", [[1, 0, 0], [0, 1, 0]], "config.cell_angstrom"),
         ("config.positions_angstrom", [[0, 0]], "config.positions_angstrom.0.2: field required"),
         ("config.positions_angstrom", [], "config.positions_angstrom: list should have at least 1 item"),

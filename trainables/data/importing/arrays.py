@@ -4,16 +4,17 @@ The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom
 config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
 band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom,
 and for total free energies config.pseudo (name of the UPF file of the pseudopotential) and config.ecutrho_ry [Ry].
+Of several species, config.symbols has the symbol of each atom, and config.zval and config.pseudo are {symbol: value}.
 ldos_unit says another unit of the LDOS than 1/(eV Å³), as 1/(Ry bohr³), in which pp.x writes it.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ...errors import DatasetError, one_line
 from ...files import read_text
@@ -29,6 +30,7 @@ from .pseudopotentials import Calculation, Keys, kohn_sham
 KEYS = Keys(cutoff="config.ecutrho_ry", pseudopotential="config.pseudo", unit=RYDBERG)
 
 Vector = tuple[float, float, float]
+FileName = Annotated[str, Field(pattern="^[ -~]{1,200}$")]
 LdosUnit = Literal["1/(eV Å³)", "1/(eV A^3)", "1/(Ry bohr³)", "1/(Ry bohr^3)", "1/(eV bohr³)", "1/(eV bohr^3)"]
 # Unit of an LDOS -> what turns it into 1/(eV Å³).
 LDOS_UNITS: dict[str, float] = {
@@ -70,12 +72,46 @@ class _Terms(BaseModel):
 class _Config(_Part):
     cell_angstrom: tuple[Vector, Vector, Vector]
     positions_angstrom: list[Vector] = Field(min_length=1)
-    symbol: str
-    zval: PositiveFloat
+    symbol: str | None = None
+    symbols: list[str] | None = None
+    zval: PositiveFloat | dict[str, PositiveFloat]
     energy_grid_ev: _Energies
     displacement_sigma_angstrom: NonNegativeFloat | None = None
-    pseudo: str | None = Field(default=None, pattern="^[ -~]{1,200}$")
+    pseudo: FileName | dict[str, FileName] | None = None
     ecutrho_ry: PositiveFloat | None = None
+
+    @property
+    def atoms(self) -> list[str]:
+        """The symbol of each atom."""
+        return self.symbols or [self.symbol or ""] * len(self.positions_angstrom)
+
+    @property
+    def valences(self) -> dict[str, float]:
+        """Of each species."""
+        of = self.zval if isinstance(self.zval, dict) else dict.fromkeys(self.atoms, self.zval)
+        return {symbol: of[symbol] for symbol in sorted(set(self.atoms))}
+
+    @property
+    def pseudopotentials(self) -> dict[str, str | None]:
+        """The file of each species; None: not said."""
+        return {s: self.pseudo.get(s) if isinstance(self.pseudo, dict) else self.pseudo for s in self.valences}
+
+    @model_validator(mode="after")
+    def _says_each_species(self) -> Self:
+        if (self.symbol is None) == (self.symbols is None):
+            raise ValueError("give either symbol, of all atoms, or symbols, of each atom")
+        if len(self.atoms) != len(self.positions_angstrom):
+            raise ValueError(f"symbols of {len(self.atoms)} atoms, but positions of {len(self.positions_angstrom)}")
+        species = sorted(set(self.atoms))
+        if strange := [symbol for symbol in species if atomic_numbers.get(symbol, 0) < 1]:
+            raise ValueError(f"{strange[0][:20]!r} is not a chemical symbol")
+        for name, value in (("zval", self.zval), ("pseudo", self.pseudo)):
+            if isinstance(value, dict):
+                if missing := sorted(set(species) - set(value)):
+                    raise ValueError(f"{name} has no {', '.join(missing)}")
+            elif value is not None and len(species) > 1:
+                raise ValueError(f"{name} of {', '.join(species)} must be {{symbol: value}}")
+        return self
 
 
 class _Record(_Part):
@@ -112,8 +148,7 @@ class Arrays:
         snapshots = [_found(file, record, grid) for file, record, grid in zip(files, records, grids, strict=True)]
         by_file = zip(files, records, strict=True)
         calculations = [
-            Calculation(file, record.config.ecutrho_ry, {record.config.symbol: record.config.pseudo})
-            for file, record in by_file
+            Calculation(file, record.config.ecutrho_ry, record.config.pseudopotentials) for file, record in by_file
         ]
 
         def dft(species: Mapping[str, float]) -> KohnSham | None:
@@ -165,9 +200,6 @@ def _read(file: Path) -> _Record:
     except (ValueError, OSError) as error:
         what = one_line(error).removeprefix(f"{file}: ")
         raise DatasetError(f"{file}: {what}; see `dftune data import --help`") from error
-    config = record.config
-    if config.symbol not in atomic_numbers:
-        raise DatasetError(f"{file}: '{config.symbol}' is not a chemical symbol")
     return record
 
 
@@ -194,7 +226,7 @@ def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
         group="all" if sigma is None else f"displacement {sigma:.2f} Å",
         cell=np.array(config.cell_angstrom),
         positions=np.array(config.positions_angstrom),
-        numbers=np.full(len(config.positions_angstrom), atomic_numbers[config.symbol]),
+        numbers=np.array([atomic_numbers[symbol] for symbol in config.atoms]),
         grid=(nx, ny, nz),
         temperature=record.kt_ev / K_B,
         n_electrons=record.n_electrons,
@@ -211,7 +243,7 @@ def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
     return FoundSnapshot(
         where=file,
         snapshot=snapshot,
-        species={config.symbol: config.zval},
+        species=config.valences,
         energy_grid=grid,
         ldos=npy_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record)),
         density=npy_values(density, (nx, ny, nz), what="density") if density.exists() else None,
