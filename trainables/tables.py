@@ -24,6 +24,20 @@ def head(name: str, units: Mapping[str, str]) -> str:
     return f"{name} [{units[name]}]" if name in units else name
 
 
+def text_table(rows: Sequence[Mapping[str, Any]], *, units: Mapping[str, str]) -> list[str]:
+    """The lines of a plain table: column names with units, then one line for each row.  Numbers stand to the right."""
+    names = columns(rows)
+    cells = [[cell(row.get(name)) for name in names] for row in rows]
+    heads = [head(name, units) for name in names]
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(names))]
+    numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
+    return ["  ".join(_aligned(line, widths, numeric)).rstrip() for line in [heads, *cells]]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    return [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)]
+
+
 def html_table(rows: Sequence[Mapping[str, Any]], *, units: Mapping[str, str], caption: str) -> str:
     """A small HTML table; of many rows the first 20, and how many more there are."""
     names = columns(rows)

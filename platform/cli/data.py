@@ -41,6 +41,16 @@ def data() -> None:
     help="Shape of the broadening of the LDOS, where no file says it.",
 )
 @click.option("--width", type=float, metavar="EV", help="Width of the broadening [eV], where no file says it.")
+@click.option(
+    "--check",
+    type=click.Choice(["strict", "warn"]),
+    default="strict",
+    show_default=True,
+    help="Whether what does not agree with the DFT is refused, or imported with a warning.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what is there, what is missing and what would be done; write nothing."
+)
 @click.option("--source", help="Note on the origin of the data.")
 @click.option(
     "--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that recognises them]"
@@ -54,6 +64,8 @@ def data_import(
     kernel: str | None,
     width: float | None,
     rule: str | None,
+    check: str,
+    dry_run: bool,
     source: str | None,
     importer: str | None,
 ) -> None:
@@ -76,25 +88,34 @@ def data_import(
 
     \b
     Example:
+      dftune data import qe-runs/ al4 --dry-run
       dftune data import qe-runs/ al4
       dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
       dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
     """
-    from ...trainables.data.importing.importers import import_dataset
+    from ...trainables.data.importing.importer import Told
+    from ...trainables.data.importing.importers import plan_import
+    from ...trainables.data.importing.writing import refuse_existing, write_dataset
 
-    made = import_dataset(
+    def report(line: str) -> None:
+        echo(line, err=True)
+
+    refuse_existing(dataset)
+    plan = plan_import(
         sources,
-        dataset,
         importer=importer,
+        told=Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width),  # type: ignore[arg-type]  # a choice
         validation=_ids(validation),
         test=_ids(test),
-        source=source,
-        pseudopotentials=pseudopotentials,
-        kernel=kernel,  # type: ignore[arg-type]  # one of the choices
-        width=width,
         rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
-        report=lambda line: echo(line, err=True),
+        check=check,  # type: ignore[arg-type]  # one of the choices
+        report=report,
     )
+    if dry_run:
+        for line in plan.lines():
+            echo(line)
+        return
+    made = write_dataset(plan, dataset, source=source, report=report)
     echo(f"{len(made.snapshots)} snapshots in {made.path}")
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -87,16 +87,7 @@ def _finite(value: Any) -> Any:
 
 def print_table(rows: Sequence[dict[str, Any]], units: Mapping[str, str] | None = None) -> None:
     """Print a plain table: column names with units, then one line for each row."""
-    from ...trainables.tables import cell, columns, head
+    from ...trainables.tables import text_table
 
-    names = columns(rows)
-    cells = [[cell(row.get(name)) for name in names] for row in rows]
-    heads = [head(name, units or {}) for name in names]
-    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(names))]
-    numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
-    for line in [heads, *cells]:
-        echo("  ".join(_aligned(line, widths, numeric)).rstrip())
-
-
-def _aligned(line: Iterable[str], widths: Iterable[int], right: Iterable[bool]) -> list[str]:
-    return [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)]
+    for line in text_table(rows, units=units or {}):
+        echo(line)

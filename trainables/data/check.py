@@ -1,6 +1,8 @@
 """Check that an LDOS agrees with its DFT calculation: number of electrons, band energy.  Energies in eV."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..physics.energies import energies
 from ..physics.energies import n_electrons as count_electrons
+from ..physics.smearing import Kernel
 from .energy_grid import EnergyGrid
 from .snapshot import Snapshot
 
@@ -18,6 +21,13 @@ MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
 # the latest from 30 % of the electrons and 0.3 eV an electron on.
 SURE = 3.0
 ENTROPY_RATIO = 3.5
+
+Fail = Callable[[str], None]  # called with what does not agree
+
+
+def refuse(problem: str) -> None:
+    """Raise DatasetError: what does not agree is not imported."""
+    raise DatasetError(problem)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,9 @@ class SnapshotReport:
     density_difference: float | None = None
     unexplained_by_atoms: float | None = None
     ewald_error: float | None = None  # [meV/atom]
+    hartree_error: float | None = None  # this and the next two as in ``energy_check.EnergyErrors`` [meV/atom]
+    xc_error: float | None = None
+    total_error: float | None = None
     terms_error: float | None = None  # sum of the DFT's terms minus its total energy, known to an import [meV/atom]
 
 
@@ -42,10 +55,11 @@ class LdosCheck:
         snapshot: the reference.
         grid: energies of the LDOS.
         where: file or snapshot to name in an error.
+        fail: called with what does not agree with the DFT; by default that is refused.
     """
 
-    def __init__(self, snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> None:
-        self._snapshot, self._grid, self._where = snapshot, grid, where
+    def __init__(self, snapshot: Snapshot, grid: EnergyGrid, *, where: str, fail: Fail = refuse) -> None:
+        self._snapshot, self._grid, self._where, self._fail = snapshot, grid, where, fail
         self._sum = np.zeros(grid.n_energy)
         self._n_points = self._n_bad = 0
         self._first_bad: int | None = None
@@ -69,8 +83,8 @@ class LdosCheck:
         """What all shards together say.
 
         Raises:
-            DatasetError: values not finite or of the wrong sign or unit, an electron count more than 1 % off, too few
-                states in the energy grid, or a band energy more than 10 meV/atom off.
+            DatasetError: values that are not finite, or too few states in the energy grid.  And as ``fail`` does: a
+                wrong sign, an electron count more than 1 % off, a band energy more than 10 meV/atom off.
         """
         if self._first_bad is not None:
             point = tuple(int(i) for i in np.unravel_index(self._first_bad, self._snapshot.grid))
@@ -78,7 +92,7 @@ class LdosCheck:
                 f"{self._where}: the LDOS is not finite (NaN or infinite) at {self._n_bad} grid points, first at "
                 f"{point}; run the DFT post-processing of this snapshot again"
             )
-        return _check_dos(self.dos, self._snapshot, self._grid, where=self._where)
+        return _check_dos(self.dos, self._snapshot, self._grid, where=self._where, fail=self._fail)
 
     @property
     def dos(self) -> NDArray[np.float64]:
@@ -86,17 +100,24 @@ class LdosCheck:
         return self._snapshot.volume * (self._sum / self._n_points)
 
 
-def _check_dos(total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid, *, where: str) -> SnapshotReport:
+def _check_dos(
+    total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid, *, where: str, fail: Fail
+) -> SnapshotReport:
     """Judge by the better rule on the grid, as far as that can tell; report the band energy by the grid's own."""
     if total.min() < -0.01 * total.max():
-        raise DatasetError(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
+        fail(f"{where}: the DOS is negative ({total.min():.3g} 1/eV); check the sign of the LDOS")
+    if snapshot.fermi_level is not None and not grid.energy[0] < snapshot.fermi_level < grid.energy[-1]:
+        raise DatasetError(
+            f"{where}: the energies from {grid.energy[0]:g} to {grid.energy[-1]:g} eV do not hold the Fermi level of "
+            f"{snapshot.fermi_level:.3f} eV; compute the LDOS from below the bands to some k_B τ above it"
+        )
     s, rule = snapshot, grid.better_rule
     known, quadrature = grid.rule_error(rule), grid.quadrature(rule)
     try:
         counted = None
         if s.fermi_level is not None:
             counted = count_electrons(total, quadrature, fermi_level=s.fermi_level, temperature=s.temperature)
-            _check_electrons(counted, s, min(max(0.01, SURE * known.electrons), 0.3), where=where)
+            _check_electrons(total, counted, s, grid, min(max(0.01, SURE * known.electrons), 0.3), where, fail)
         found = energies(total, quadrature, electrons=s.n_electrons, temperature=s.temperature)
         ours = energies(total, grid.quadrature(), electrons=s.n_electrons, temperature=s.temperature)
     except DatasetError:
@@ -104,14 +125,14 @@ def _check_dos(total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid,
     except ValueError as error:
         raise DatasetError(f"{where}: {error}") from error
     if s.entropy_term is not None:
-        _check_temperature(1e3 * found.entropy / s.n_atoms, 1e3 * s.entropy_term / s.n_atoms, s, where=where)
+        _check_temperature(1e3 * found.entropy / s.n_atoms, 1e3 * s.entropy_term / s.n_atoms, s, where, fail)
     if s.band_energy is not None:
         difference, unsure = 1e3 * (found.band - s.band_energy) / s.n_atoms, min(SURE * known.band_energy, 0.3)
         if abs(difference) > max(MOST_BAND_ENERGY_ERROR, 1e3 * unsure * s.n_electrons / s.n_atoms):
-            raise DatasetError(
+            fail(
                 f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid "
                 f"cuts off states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not "
-                "the one it had"
+                f"the one it had{_other_kernel(total, s, grid)}"
             )
     return SnapshotReport(
         where,
@@ -121,23 +142,41 @@ def _check_dos(total: NDArray[np.float64], snapshot: Snapshot, grid: EnergyGrid,
     )
 
 
-def _check_temperature(found: float, known: float, s: Snapshot, *, where: str) -> None:
-    """Raise DatasetError if the entropy term [meV/atom] is that of another temperature: it goes with its square.
+def _check_temperature(found: float, known: float, s: Snapshot, where: str, fail: Fail) -> None:
+    """Fail if the entropy term [meV/atom] is that of another temperature: it goes with its square.
 
     Right data are 0.5 to 5 % off.  Where the DOS has a gap or a peak narrower than the broadening it is more.
     """
     low, high = sorted((abs(found), abs(known)))
     if high > ENTROPY_RATIO * low + (MOST_BAND_ENERGY_ERROR if high == abs(found) else 0.05):
-        raise DatasetError(
+        fail(
             f"{where}: at {s.temperature:.1f} K the LDOS has an entropy term of {found:.3g} meV/atom, the DFT has "
             f"{known:.3g}; the temperature is not that of the DFT, or not in the unit that the importer takes"
         )
 
 
-def _check_electrons(counted: float, snapshot: Snapshot, most: float, *, where: str) -> None:
-    """Raise DatasetError if more than a share ``most`` of the electrons is missing or too much."""
-    if abs(counted - snapshot.n_electrons) > most * snapshot.n_electrons:
-        raise DatasetError(
-            f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {snapshot.fermi_level:.3f} eV, "
-            f"the DFT has {snapshot.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
+def _check_electrons(
+    total: NDArray[np.float64], counted: float, s: Snapshot, grid: EnergyGrid, most: float, where: str, fail: Fail
+) -> None:
+    """Fail if more than a share ``most`` of the electrons is missing or too much."""
+    if abs(counted - s.n_electrons) > most * s.n_electrons:
+        fail(
+            f"{where}: the LDOS holds {counted:.3f} electrons below the Fermi level of {s.fermi_level:.3f} eV, "
+            f"the DFT has {s.n_electrons:g}; the energy grid is too short or the unit is not 1/(eV Å³)"
+            f"{_other_kernel(total, s, grid)}"
         )
+
+
+def _other_kernel(total: NDArray[np.float64], s: Snapshot, grid: EnergyGrid) -> str:
+    """The remedy, where the band energy would be right with the other kernel."""
+    if s.band_energy is None:
+        return ""
+    for kernel in get_args(Kernel):
+        other = grid.model_copy(update={"kernel": kernel, "rule": "least-squares"})
+        try:
+            found = energies(total, other.quadrature(), electrons=s.n_electrons, temperature=s.temperature)
+        except ValueError:
+            continue
+        if kernel != grid.kernel and 1e3 * abs(found.band - s.band_energy) / s.n_atoms < MOST_BAND_ENERGY_ERROR:
+            return f"; with a {kernel} kernel the band energy would be right (--kernel {kernel})"
+    return ""

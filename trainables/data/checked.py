@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..tables import text_table
 from .check import SnapshotReport
 
+_NO_TERM = "the DFT gave none, or its functional and core charges are not known"
 # Name in ``SnapshotReport`` -> what is compared, unit, and why it may not be possible.
 CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),
@@ -14,7 +16,27 @@ CHECKS = {
     "density_difference": ("density of the LDOS", "share of the electrons", "there is no density beside the LDOS"),
     "unexplained_by_atoms": ("density around the atoms", "share that they do not explain", "the grid is too small"),
     "ewald_error": ("Ewald energy of the positions", "meV/atom", "the DFT gave no Ewald energy"),
+    "hartree_error": ("Hartree energy of the density", "meV/atom", _NO_TERM),
+    "xc_error": ("exchange-correlation energy of the density", "meV/atom", _NO_TERM),
+    "total_error": ("total free energy of the LDOS", "meV/atom", _NO_TERM),
     "terms_error": ("sum of the DFT's own terms", "meV/atom", "only an import sees them, where the DFT gave all"),
+}
+# Name in ``SnapshotReport`` -> unit, of the columns of a table.
+REPORT_UNITS = {
+    "electrons_error": "electrons",
+    **{name: unit for name, (_, unit, _) in CHECKS.items() if unit == "meV/atom"},
+}
+_HEADS = {
+    "electrons_error": "electrons",
+    "density_difference": "density",
+    "unexplained_by_atoms": "atoms",
+    "band_energy_error": "band",
+    "entropy_error": "entropy",
+    "hartree_error": "Hartree",
+    "xc_error": "XC",
+    "ewald_error": "Ewald",
+    "total_error": "total",
+    "terms_error": "sum",
 }
 
 
@@ -35,6 +57,17 @@ class Checked(BaseModel):
             return f"not checked: {what}; {why_not}"
         some = "" if self.n == self.n_snapshots else f" in {self.n} of {self.n_snapshots} snapshots; else {why_not}"
         return f"checked: {what}, at most {abs(self.worst):.3g} {unit} off{some}"
+
+
+def compared(reports: Sequence[SnapshotReport]) -> list[str]:
+    """A table of how the snapshots compare with their DFT, for people.  What nobody could compare is left out."""
+    there = {name: head for name, head in _HEADS.items() if any(getattr(one, name) is not None for one in reports)}
+    rows = [{"id": one.id} | {head: _digits(getattr(one, name)) for name, head in there.items()} for one in reports]
+    return ["differences from the DFT, energies in meV/atom:", *text_table(rows, units={})] if there else []
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.2g}")
 
 
 def summarise(reports: Sequence[SnapshotReport]) -> tuple[Checked, ...]:

@@ -26,7 +26,7 @@ from ..physics.energies import Energies, energies
 from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport
-from .checked import summarise
+from .checked import REPORT_UNITS, summarise
 from .geometry_check import check_stored
 from .info import DatasetInfo
 from .location import name_of
@@ -40,8 +40,7 @@ UNITS = {
     "total_energy": "eV",
     "band_energy": "eV",
     "fermi_level": "eV",
-    "electrons_error": "electrons",
-    **dict.fromkeys(("band_energy_error", "entropy_error", "ewald_error", "terms_error"), "meV/atom"),
+    **REPORT_UNITS,
 }
 
 
@@ -148,7 +147,7 @@ class Dataset:
             f"{self.location}: {self.info.source}",
             f"{self.info.about}; descriptors computed: {', '.join(self.described()) or 'none'}",
             self.info.free_energies,
-            *(f"at import {check.line()}" for check in self.info.checks or ()),
+            *self.info.checked_lines,
         ]
 
     def checked_lines(self) -> list[str]:
@@ -176,7 +175,7 @@ class Dataset:
         ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
         ``kind`` is left out because older datasets do not say it, as is the rule of integration that all of them have.
         """
-        leave_out: dict[str, Any] = {"dft": True, "kind": True, "checks": True}
+        leave_out: dict[str, Any] = {"dft": True, "kind": True, "checks": True, "warnings": True}
         if self.info.energy_grid.rule == "least-squares":
             leave_out["energy_grid"] = {"rule"}
         content = [self.info.model_dump(mode="json", exclude=leave_out), [s.to_row() for s in self.snapshots]]
@@ -372,7 +371,7 @@ class Dataset:
         self._reports.clear()
         for snapshot in self.snapshots:
             density = None if snapshot.density_sha256 is None else self.density(snapshot)
-            found = check_stored(snapshot, self.info.energy_grid, self.info.species, self.ldos(snapshot), density)
+            found = check_stored(snapshot, self.info, self.ldos(snapshot), density)
             self._reports.append(found)
             yield found
 

@@ -1,21 +1,24 @@
 """Check that LDOS, density, atoms and the DFT's own numbers of a snapshot belong together.  eV, Å."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DatasetError
 from ..physics.atom_fit import AtomFit
-from ..physics.energies import energies
+from ..physics.energies import Energies, energies
 from ..physics.ewald import ewald
+from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import fractional
 from ..physics.smearing import fermi_dirac
 from ..physics.units import BOHR
-from .check import LdosCheck, SnapshotReport
+from .check import Fail, LdosCheck, SnapshotReport, refuse
+from .energy_check import EnergyErrors, check_energies
 from .energy_grid import EnergyGrid
+from .info import DatasetInfo
+from .kohn_sham import KohnSham
 from .shards import ShardFile
 from .snapshot import Snapshot
 
@@ -39,12 +42,16 @@ class Geometry:
         density_difference: ∫ |n_LDOS - n| dr / N.
         unexplained_by_atoms: share of the variance of the LDOS' density that no spherical shapes around atoms explain.
         ewald_error: Ewald energy of the positions minus the DFT's [meV/atom].
+        hartree_error, xc_error, total_error: as in ``EnergyErrors`` [meV/atom].
     """
 
     density_correlation: float | None = None
     density_difference: float | None = None
     unexplained_by_atoms: float | None = None
     ewald_error: float | None = None
+    hartree_error: float | None = None
+    xc_error: float | None = None
+    total_error: float | None = None
 
 
 def check_geometry(
@@ -55,9 +62,11 @@ def check_geometry(
     density: NDArray[np.floating] | None,
     valences: NDArray[np.float64],
     *,
+    dft: KohnSham | None,
     where: str,
+    fail: Fail = refuse,
 ) -> Geometry:
-    """Check what an import can know of the geometry.  Two arrays of the size of the grid are held.
+    """Check what an import can know of the geometry.  Arrays of the size of the grid are held, not of the LDOS.
 
     Args:
         snapshot: with its structure and what the DFT said.
@@ -66,53 +75,74 @@ def check_geometry(
         ldos: shards (n_points_in_shard, n_energy) [1/(eV Å³)].
         density: beside it, (n_points,) [1/Å³]; None where there is none.
         valences: of the atoms.
+        dft: what the terms of the energy need; None where it is not known.
         where: file or snapshot to name in an error.
+        fail: called if something belongs to another structure, or has its axes or its unit otherwise; by default that
+            is refused.
 
     Raises:
-        DatasetError: something belongs to another structure, or has its axes or its unit otherwise.
+        DatasetError: as ``fail`` does.
     """
-    from_ldos = _density_of(snapshot, grid, dos, ldos)
-    correlation = difference = None
+    quadrature = grid.quadrature()
+    own = energies(dos, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
+    from_ldos, predicted = _densities_of(snapshot, grid, dos, own, ldos)
+    sharp = grid.better_rule == "least-squares"
+    correlation = difference = given = None
     if density is not None:
         given = np.asarray(density, dtype=np.float64).reshape(snapshot.grid)
-        correlation, difference = _compare(from_ldos, given, sharp=grid.better_rule == "least-squares", where=where)
-        _check_atoms(snapshot, given, "the density", where)
-    unexplained = _check_atoms(snapshot, from_ldos, "the density of the LDOS", where)
-    return Geometry(correlation, difference, unexplained, _ewald_error(snapshot, valences, where))
+        correlation, difference = _compare(from_ldos, given, sharp=sharp, where=where, fail=fail)
+        _check_atoms(snapshot, given, "the density", where, fail)
+    unexplained = _check_atoms(snapshot, from_ldos, "the density of the LDOS", where, fail)
+    off = _ewald_error(snapshot, valences, where, fail)
+    errors = EnergyErrors()
+    if dft is not None:
+        errors = check_energies(
+            snapshot,
+            dft,
+            density=given,
+            from_ldos=predicted,
+            electrons=own,
+            valences=valences,
+            sharp=sharp and grid.rule == "least-squares",
+            where=where,
+            fail=fail,
+        )
+    return Geometry(correlation, difference, unexplained, off, **vars(errors))
 
 
-def check_stored(
-    snapshot: Snapshot,
-    grid: EnergyGrid,
-    species: Mapping[str, float],
-    ldos: ShardFile,
-    density: ShardFile | None,
-) -> SnapshotReport:
+def check_stored(snapshot: Snapshot, info: DatasetInfo, ldos: ShardFile, density: ShardFile | None) -> SnapshotReport:
     """Check a snapshot of a dataset by its files; arguments and errors as ``LdosCheck`` and ``check_geometry``."""
+    grid = info.energy_grid
     check = LdosCheck(snapshot, grid, where=snapshot.id)
     for shard in ldos.arrays():
         check.add(shard)
     report = check.report()
     values = None if density is None else density.array()
-    valences = snapshot.valences(species)
-    found = check_geometry(snapshot, grid, check.dos, ldos.arrays(), values, valences, where=snapshot.id)
+    valences = snapshot.valences(info.species)
+    found = check_geometry(snapshot, grid, check.dos, ldos.arrays(), values, valences, dft=info.dft, where=snapshot.id)
     return replace(report, **vars(found))
 
 
-def _density_of(
-    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], ldos: Iterable[NDArray[np.floating]]
-) -> NDArray[np.float64]:
-    quadrature, level = grid.quadrature(grid.better_rule), s.fermi_level
+def _densities_of(
+    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], own: Energies, ldos: Iterable[NDArray[np.floating]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Density of an LDOS by the better rule at the DFT's Fermi level, and by its own rule at its own."""
+
+    def weights(quadrature: Quadrature, level: float) -> NDArray[np.float64]:
+        return quadrature.weights(lambda e: fermi_dirac(e, fermi_level=level, temperature=s.temperature))
+
+    better, level = grid.quadrature(grid.better_rule), s.fermi_level
     if level is None:
-        level = energies(dos, quadrature, electrons=s.n_electrons, temperature=s.temperature).fermi_level
-    weights = quadrature.weights(lambda e: fermi_dirac(e, fermi_level=level, temperature=s.temperature))
-    return np.concatenate([shard.astype(np.float32) @ weights for shard in ldos]).reshape(s.grid)
+        level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
+    both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1)
+    found = np.concatenate([shard.astype(np.float32) @ both for shard in ldos])
+    return found[:, 0].reshape(s.grid), found[:, 1].reshape(s.grid)
 
 
 def _compare(
-    ours: NDArray[np.float64], given: NDArray[np.float64], *, sharp: bool, where: str
+    ours: NDArray[np.float64], given: NDArray[np.float64], *, sharp: bool, where: str, fail: Fail
 ) -> tuple[float | None, float]:
-    """Correlation and integrated difference of two densities.  Raises DatasetError: they are not of one snapshot."""
+    """Correlation and integrated difference of two densities.  Fails: they are not of one snapshot."""
     ours, given = ours / ours.mean(), given / given.mean()
     difference = float(np.abs(ours - given).mean())
     if min(ours.std(), given.std()) < 1e-9:
@@ -123,7 +153,7 @@ def _compare(
     better = gained > found + HINT and 1 - gained < 0.5 * (1 - found)
     if better or (sharp and difference > MOST_DENSITY_DIFFERENCE):
         hint = f"they would fit, to {gained:.4f}, with {other}" if better else "they are not of one snapshot or unit"
-        raise DatasetError(
+        fail(
             f"{where}: the density of the LDOS and the density beside it correlate to {found:.4f} and differ by "
             f"{100 * difference:.1f} % of the electrons; {hint}; both have the axes [nx, ny, nz], and point 0 at the "
             "origin of the cell"
@@ -149,8 +179,8 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
 
 
-def _check_atoms(s: Snapshot, density: NDArray[np.float64], what: str, where: str) -> float | None:
-    """Share of a density that the atoms do not explain.  Raises DatasetError: it is that of other places."""
+def _check_atoms(s: Snapshot, density: NDArray[np.float64], what: str, where: str, fail: Fail) -> float | None:
+    """Share of a density that the atoms do not explain.  Fails: it is that of other places."""
     fit, places = AtomFit(density, s.cell), fractional(s.positions, s.cell)
     found = fit.share(places, s.numbers)
     if found is None:
@@ -173,10 +203,11 @@ def _check_atoms(s: Snapshot, density: NDArray[np.float64], what: str, where: st
         hint = f"it lies by {', '.join(f'{m:.2f}' for m in moved)} points along x, y, z from where the atoms are"
     else:
         return 1 - found
-    raise DatasetError(
+    fail(
         f"{where}: {what} does not follow the atoms: shapes around them explain {100 * found:.1f} % of it; {hint}; "
         "check cell, positions [Å] and the axes [nx, ny, nz]"
     )
+    return 1 - found
 
 
 def _moved(
@@ -195,16 +226,17 @@ def _moved(
     return moved, shares
 
 
-def _ewald_error(s: Snapshot, valences: NDArray[np.float64], where: str) -> float | None:
+def _ewald_error(s: Snapshot, valences: NDArray[np.float64], where: str, fail: Fail) -> float | None:
     if s.ewald_energy is None:
         return None
     try:
         found = ewald(s.cell, s.positions, valences)[0]
     except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from error
+        fail(f"{where}: {error}")
+        return None
     off = 1e3 * (found - s.ewald_energy) / s.n_atoms
     if abs(off) > MOST_EWALD_ERROR:
-        raise DatasetError(
+        fail(
             f"{where}: the Ewald energy of the positions is {found:.4f} eV, the DFT's is {s.ewald_energy:.4f}; the "
             "positions or the cell are of another structure or unit"
         )

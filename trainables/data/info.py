@@ -42,6 +42,9 @@ class DatasetInfo(BaseModel):
     checks: tuple[Checked, ...] | None = Field(
         default=None, description="what the import compared with the DFT; None: it was an older one"
     )
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what the import found not to agree with the DFT, and was told to take (--check warn)"
+    )
 
     @field_validator("units")
     @classmethod
@@ -70,6 +73,12 @@ class DatasetInfo(BaseModel):
         grid = self.energy_grid
         species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in self.species.items())
         return f"species {species}; {self.energies}, {grid.kernel} kernel of {grid.width:g} eV, {grid.rule} rule"
+
+    @property
+    def checked_lines(self) -> list[str]:
+        """What the import compared with the DFT, and what it only warned of, for people."""
+        warned = [f"at import warned: {line}" for line in self.warnings]
+        return [*warned, *(f"at import {check.line()}" for check in self.checks or ())]
 
     @property
     def energies(self) -> str:

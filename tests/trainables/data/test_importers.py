@@ -107,10 +107,9 @@ def test_an_importer_of_ones_own_streams_planes(al4, planes, tmp_path):
         "002  test       4 atoms, grid (20, 20, 20), all",
     ]
     # A snapshot is written before the next is read.
-    assert [event for event in importer.events if event not in ("rule", "checked:", "not")] == [
-        "3",
-        *(event for name in ("000", "001", "002") for event in (*(f"{name} plane {n}" for n in range(20)), name)),
-    ]
+    events = ["3", "rule"]
+    events += (event for name in ("000", "001", "002") for event in (*(f"{name} plane {n}" for n in range(20)), name))
+    assert importer.events[: len(events)] == events
     for snapshot in made:
         assert snapshot.ldos_sha256 == al4[snapshot.id].ldos_sha256
         assert snapshot.density_sha256 is None

@@ -14,6 +14,7 @@ from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
 from .importer import Importer, Report, Told
+from .planning import Checking, Plan, prepare
 from .quantum_espresso.importer import QUANTUM_ESPRESSO
 from .writing import refuse_existing, write_dataset
 
@@ -38,6 +39,7 @@ def import_dataset(
     kernel: Kernel | None = None,
     width: float | None = None,
     rule: Rule | None = None,
+    check: Checking = "strict",
     report: Report = lambda line: None,
 ) -> Dataset:
     """Import snapshots into a new dataset folder, which appears whole or not at all.
@@ -53,20 +55,44 @@ def import_dataset(
             snapshots.  Without them, or where they are PAW or of another functional, the dataset has no ``dft``.
         kernel, width: how the LDOS was broadened [eV], where the files do not say it.
         rule: of integration over the energies; by default the better one on their grid.
-        report: called with one line a snapshot, one for the rule, and one that says why there is no ``dft``.
+        check: ``strict`` refuses what does not agree with the DFT, ``warn`` reports it and writes it into dataset.json.
+        report: called with one line a snapshot, one for the rule, a table of what was compared, and a line that says
+            why there is no ``dft``.
 
     Raises:
         InputError: a file is missing, what it holds is inconsistent, or no importer knows it; names file and reason.
     """
     places = list(sources)
     refuse_existing(destination)
+    told = Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width)
+    plan = plan_import(
+        places, importer=importer, told=told, validation=validation, test=test, rule=rule, check=check, report=report
+    )
+    return write_dataset(plan, destination, source=source, report=report)
+
+
+def plan_import(
+    sources: Iterable[Path],
+    *,
+    importer: str | Importer | None = None,
+    told: Told | None = None,
+    validation: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+    rule: Rule | None = None,
+    check: Checking = "strict",
+    report: Report = lambda line: None,
+) -> Plan:
+    """What an import would do.  It reads what the files say of themselves, not their arrays, and writes nothing.
+
+    Arguments and errors as ``import_dataset``, whose other ones are in ``told``.
+    """
+    places = list(sources)
     if importer is None:
         importer = recognised(places, report)
     elif isinstance(importer, str):
         importer = IMPORTERS[importer]
-    told = Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width)
-    found = importer.read(places, told=told, report=report)
-    return write_dataset(found, destination, validation=validation, test=test, source=source, rule=rule, report=report)
+    found = importer.read(places, told=told or Told(), report=report)
+    return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)
 
 
 def recognised(sources: Sequence[Path], report: Report = lambda line: None) -> Importer:

@@ -129,7 +129,8 @@ def _pseudopotential(
     places = list(dict.fromkeys(folder / name for folder in folders))
     found = [place for place in places if place.is_file()]
     if not found:
-        where = ", ".join(str(place.parent) for place in places)
+        where = ", ".join(str(place.parent) for place in places[:2])
+        where += f" and {len(places) - 2} other folders" if len(places) > 2 else ""
         raise _Unknown(f"{name} is not in {where}; give its folder with --pseudopotentials")
     read = read_upf(found[0])
     first = sha256(found[0])

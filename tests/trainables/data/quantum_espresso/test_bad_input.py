@@ -282,7 +282,8 @@ def test_the_functional_is_that_of_the_calculation_and_not_of_the_pseudopotentia
     shutil.rmtree(run / "tmp")
     with_pseudopotential(run)
     change(run / "pw.out", "Exchange-correlation= SLA  PZ   NOGX NOGC", "Exchange-correlation= PBE")  # as by input_dft
-    assert import_dataset([run], tmp_path / "al2", kernel="gaussian").info.dft.functional == "pbe"
+    made = import_dataset([run], tmp_path / "al2", kernel="gaussian", check="warn")  # its numbers are those of LDA
+    assert made.info.dft.functional == "pbe"
 
 
 def test_a_functional_that_is_not_known_leaves_no_total_free_energies(run, tmp_path):
@@ -333,3 +334,19 @@ def test_input_with_a_word_for_a_number_is_refused(run, tmp_path):
 def test_the_wrong_kernel_is_noticed_by_the_band_energy(run, tmp_path):
     said = refused([run], tmp_path / "al2", kernel="fermi-dirac")
     assert "the LDOS holds 6.705 electrons below the Fermi level of 7.725 eV, the DFT has 6" in said
+
+
+def test_meshes_of_other_density_in_one_dataset_are_refused(runs, tmp_path):
+    xml = runs / "1/tmp/qe.save" / NAME
+    change(xml, 'nk1="4" nk2="4" nk3="3"', 'nk1="2" nk2="2" nk3="2"', count=2)
+    assert refused([runs], tmp_path / "al2") == (
+        f"{xml}: its k-points are 6.0 times sparser than those of {runs / '0/tmp/qe.save' / NAME} (2x2x2 and 4x4x3); "
+        "compute all snapshots of a dataset with one density of k-points"
+    )
+
+
+def test_a_window_that_ends_below_the_fermi_level_is_refused(run, tmp_path):
+    for cube in cubes(run)[14:]:  # from 6 eV on
+        cube.unlink()
+    change(run / "ldos.in", "emax=12.1", "emax=5.1")
+    assert "the energies from -8 to 5 eV do not hold the Fermi level of 7.725 eV" in refused([run], tmp_path / "al2")

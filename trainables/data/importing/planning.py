@@ -1,0 +1,212 @@
+"""What is to become of the snapshots that an importer found: splits, one grid, one rule.  Energies in eV, lengths in Å.
+
+Nothing is written here, and no array is read.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ...errors import DatasetError, InputError, did_you_mean
+from ...physics.quadrature import RULES, Rule
+from ...tables import text_table
+from ..check import Fail, refuse
+from ..energy_grid import EnergyGrid
+from ..kohn_sham import KohnSham
+from ..snapshot import Split
+from ..snapshot_check import check_snapshot, first_repeated
+from .importer import Found, FoundSnapshot, Report
+
+Checking = Literal["strict", "warn"]
+SAME_CELL = 1e-3  # [Å]
+MOST_MESHES = 1.5  # ratio of the densest to the sparsest mesh of k-points of a dataset, in points a volume
+# Fields of a snapshot that may be missing -> what cannot be compared then.
+REFERENCES = {
+    "fermi_level": "Fermi level",
+    "band_energy": "band energy",
+    "entropy_term": "entropy term",
+    "total_energy": "total energy",
+    "hartree_energy": "Hartree energy",
+    "xc_energy": "exchange-correlation energy",
+    "ewald_energy": "Ewald energy",
+    "forces": "forces",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be written, and how.
+
+    Attributes:
+        found: the snapshots.
+        splits: id -> split.
+        species: chemical symbol -> valence electrons.
+        grid: with its rule of integration.
+        dft: what total free energies need; None where it is not known.
+        fail: called with what does not agree with the DFT.
+        warnings: what did not agree, where that is only warned of.
+    """
+
+    found: Found
+    splits: Mapping[str, Split]
+    species: Mapping[str, float]
+    grid: EnergyGrid
+    dft: KohnSham | None
+    fail: Fail
+    warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """What was found and what is missing, for people."""
+        grid = self.grid
+        lines = [
+            f"{self.found.source}: {len(self.found.snapshots)} snapshots",
+            f"LDOS: {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV, {grid.kernel} kernel of "
+            f"{grid.width:g} eV",
+        ]
+        lines += [f"{one.snapshot.id}: {one.files}" for one in self.found.snapshots if one.files]
+        lines += text_table([self._row(one) for one in self.found.snapshots], units={"temperature": "K"})
+        total = "possible" if self.dft else "not possible, as said above"
+        return [*lines, f"total free energies: {total}", "nothing was written; the numbers themselves were not read"]
+
+    def _row(self, one: FoundSnapshot) -> dict[str, Any]:
+        s = one.snapshot
+        atoms = Counter(chemical_symbols[number] for number in s.numbers)
+        missing = [words for name, words in REFERENCES.items() if getattr(s, name) is None]
+        return {
+            "id": s.id,
+            "split": self.splits[s.id],
+            "atoms": " ".join(f"{n} {symbol}" for symbol, n in atoms.items()),
+            "grid": _times(s.grid),
+            "k-points": _times(one.k_mesh),
+            "temperature": round(s.temperature, 1),
+            "group": s.group,
+            "missing": ", ".join([*([] if one.density else ["density"]), *missing]) or "nothing",
+        }
+
+
+def prepare(
+    found: Found,
+    *,
+    validation: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+    rule: Rule | None = None,
+    check: Checking = "strict",
+    report: Report = lambda line: None,
+) -> Plan:
+    """Check what can be known before any array is read; arguments and errors as ``import_dataset``."""
+    if check not in get_args(Checking):
+        raise InputError(f"there is no check '{check}'; {did_you_mean(str(check), get_args(Checking))}")
+    warnings = list[str]()
+    fail: Fail = refuse if check == "strict" else _warner(warnings, report)
+    ids = _unique_ids(found.snapshots)
+    _refuse_repeated(found.snapshots)
+    splits = _splits(ids, validation, test)
+    for one in found.snapshots:
+        check_snapshot(one.snapshot, one.species, where=one.where)
+    grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
+    _check_meshes(found.snapshots, fail)
+    grid = _with_rule(grid, rule, report)
+    return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
+
+
+def _warner(warnings: list[str], report: Report) -> Callable[[str], None]:
+    def warn(problem: str) -> None:
+        warnings.append(problem)
+        report(f"warning: {problem}")
+
+    return warn
+
+
+def _check_meshes(snapshots: Sequence[FoundSnapshot], fail: Fail) -> None:
+    """Fail if one cell has several grids, or the meshes of k-points are not equally dense: their errors differ."""
+    first = snapshots[0]
+    for one in snapshots:
+        same = np.abs(one.snapshot.cell - first.snapshot.cell).max() < SAME_CELL
+        if same and one.snapshot.grid != first.snapshot.grid:
+            fail(
+                f"{one.where}: a grid of {one.snapshot.grid} points, but {first.snapshot.grid} in the same cell in "
+                f"{first.where}; compute all snapshots of a dataset with one cutoff and one grid"
+            )
+    meshes = [(float(np.prod(one.k_mesh)) * one.snapshot.volume, one) for one in snapshots if one.k_mesh is not None]
+    if meshes:
+        (most, dense), (least, sparse) = max(meshes, key=lambda m: m[0]), min(meshes, key=lambda m: m[0])
+        if most > MOST_MESHES * least:
+            fail(
+                f"{sparse.where}: its k-points are {most / least:.1f} times sparser than those of {dense.where} "
+                f"({_times(sparse.k_mesh)} and {_times(dense.k_mesh)}); compute all snapshots of a dataset with one "
+                "density of k-points"
+            )
+
+
+def _times(numbers: Sequence[int] | None) -> str:
+    return "-" if numbers is None else "x".join(map(str, numbers))
+
+
+def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
+    """The energy grid of all snapshots.  Raises DatasetError if they differ."""
+    first = snapshots[0]
+    for one in snapshots:
+        if one.energy_grid != first.energy_grid:
+            raise DatasetError(f"{one.where}: energy grid differs from that of {first.where}; a dataset has one grid")
+    return first.energy_grid
+
+
+def _with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:
+    """The grid with the rule that was asked for, or the better one; says which it is, and how far off both may be."""
+    if rule not in (None, *RULES):
+        raise InputError(f"there is no rule '{rule}'; {did_you_mean(str(rule), RULES)}")
+    chosen: Rule = rule or grid.better_rule
+    errors = ", ".join(f"{one} {1e3 * grid.rule_error(one).band_energy:.3g}" for one in RULES)
+    report(
+        f"rule of integration: {chosen}{'' if rule is None else ', as asked for'}; estimated error of a band energy "
+        f"[meV per electron]: {errors}"
+    )
+    return grid.model_copy(update={"rule": chosen})
+
+
+def _shared_species(snapshots: Sequence[FoundSnapshot]) -> dict[str, float]:
+    """Chemical symbol -> valence electrons of all snapshots.  Raises InputError if they differ."""
+    merged: dict[str, float] = {}
+    for one in snapshots:
+        for symbol, valence in one.species.items():
+            if merged.setdefault(symbol, valence) != valence:
+                raise InputError(
+                    f"{one.where}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before"
+                )
+    return merged
+
+
+def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
+    ids = [one.snapshot.id for one in snapshots]
+    if not ids:
+        raise DatasetError("nothing to import: the importer found no snapshot")
+    if (twice := first_repeated(ids)) is not None:
+        raise DatasetError(f"snapshot '{twice}' is given twice; ids within a dataset are unique")
+    return ids
+
+
+def _refuse_repeated(snapshots: Sequence[FoundSnapshot]) -> None:
+    """Raise DatasetError if a structure is there twice at one temperature: splits would know of each other."""
+    seen: dict[tuple[str, float], FoundSnapshot] = {}
+    for one in snapshots:
+        first = seen.setdefault((one.snapshot.structure_hash, round(one.snapshot.temperature, 3)), one)
+        if first is not one:
+            raise DatasetError(
+                f"{one.where}: has the same atoms as {first.where}, at the same temperature; leave one of them out"
+            )
+
+
+def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
+    quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
+    if validation is None and test is None and quarter:
+        validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]
+    validation, test = list(validation or []), list(test or [])
+    if unknown := [i for i in validation + test if i not in ids]:
+        raise DatasetError(f"no snapshot '{unknown[0]}' to put into a split; there are {', '.join(ids)}")
+    if both := sorted(set(validation) & set(test)):
+        raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test")
+    return {i: "validation" if i in validation else "test" if i in test else "train" for i in ids}
