@@ -287,7 +287,7 @@ def test_no_source_file_is_long():
 def test_the_platform_folder_does_not_shadow_the_standard_library():
     assert not (ROOT / "platform" / "__init__.py").exists()
     out = subprocess.run(
-        [sys.executable, "-c", "import platform, torch; print(platform.python_version())"],
+        [sys.executable, "-c", "import platform, numpy; print(platform.python_version())"],
         cwd=ROOT,
         capture_output=True,
         text=True,

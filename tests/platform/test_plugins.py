@@ -163,31 +163,38 @@ def test_an_importer_of_a_package_recognises_its_files(tmp_path):
     assert worse == f"refused: {cause}update or uninstall the package"
 
 
-@pytest.mark.parametrize(
-    "group, thing, named",
-    [
-        ("dftune.scores", "score", "spec('worse')"),
-        ("dftune.searchers", "method", "spec('worse')"),
-        ("dftune.kinds", "kind of surrogates", "spec(kind='worse')"),
-    ],
-)
-def test_a_broken_package_is_named_where_it_is_used_and_disturbs_nothing_else(tmp_path, group, thing, named):
-    install(tmp_path, "worse", {"worse": "worse:WORSE"}, "import nowhere", group)
-    install(tmp_path, "widths", {"mine": "widths:WIDTH"}, WIDTH, "dftune.scores")
-    refused, unknown, loaded, methods, broken = ask(
-        tmp_path,
-        named,
-        "spec('optuna+rfz')",
-        "(spec('rfr').searcher() and spec('rfr').score(), 'worse' in sys.modules)",
-        "(lambda found: ['mine' in found[0], 'random' in found[0], 'worse' in found[0]])(methods_of(KINDS['ldos']))",
-        "methods_of(KINDS['ldos'])[1].get('worse')",
-    )
-    text = f"{thing} 'worse' of worse 1.5 cannot be used (ModuleNotFoundError: No module named 'nowhere'); "
-    assert (
-        refused
-        == f"refused: {'key ' + repr('kind') + ': ' if 'kind' in thing else ''}{text}update or uninstall the package"
+BROKEN = {"dftune.scores": "score", "dftune.searchers": "method", "dftune.kinds": "kind of surrogates"}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> dict[str, tuple[str, ...]]:
+    """What a process answers that has a broken package of each sort: answers by the packages' group."""
+    folder, questions = tmp_path_factory.mktemp("packages"), {}
+    install(folder, "widths", {"mine": "widths:WIDTH"}, WIDTH, "dftune.scores")
+    for n, (group, thing) in enumerate(BROKEN.items()):
+        name = f"worse{n}"
+        install(folder, name, {name: f"{name}:WORSE"}, "import nowhere", group)
+        questions[group] = (
+            f"spec(kind='{name}')" if thing.startswith("kind") else f"spec('{name}')",
+            "spec('optuna+rfz')",
+            f"(spec('rfr').searcher() and spec('rfr').score(), '{name}' in sys.modules)",
+            f"(lambda found: ['mine' in found[0], 'random' in found[0], '{name}' in found[0]])"
+            "(methods_of(KINDS['ldos']))",
+            f"methods_of(KINDS['ldos'])[1].get('{name}')",
+        )
+    answers = iter(ask(folder, *(question for some in questions.values() for question in some)))
+    return {group: tuple(next(answers) for _ in some) for group, some in questions.items()}
+
+
+@pytest.mark.parametrize("group", BROKEN)
+def test_a_broken_package_is_named_where_it_is_used_and_disturbs_nothing_else(broken, group):
+    refused, unknown, loaded, methods, left_out = broken[group]
+    name, thing = f"worse{[*BROKEN].index(group)}", BROKEN[group]
+    text = f"{thing} '{name}' of {name} 1.5 cannot be used (ModuleNotFoundError: No module named 'nowhere'); "
+    assert refused == (
+        f"refused: {'key ' + repr('kind') + ': ' if 'kind' in thing else ''}{text}update or uninstall the package"
     )
     assert unknown == "refused: unknown method 'optuna+rfz'; did you mean 'optuna+rfr'?"
     assert loaded == "('rfr', False)"
     assert methods == "[True, True, False]"
-    assert broken == ("None" if "kind" in thing else f"{text}update or uninstall the package")
+    assert left_out == ("None" if "kind" in thing else f"{text}update or uninstall the package")

@@ -15,32 +15,40 @@ from dftune.trainables.errors import InputError
 from dftune.trainables.registry import Registry
 letters = Registry("letter", "dftune.letters", {"a": "alpha"}, needs=("upper",))
 texts = Registry("letter", "dftune.letters", {"a": "alpha"}, of=str)
-try:
-    print(eval(sys.argv[1]))
-except InputError as error:
-    print("refused:", error)
-print("plugged" in sys.modules)
+for question in sys.argv[1:]:
+    try:
+        print(eval(question))
+    except InputError as error:
+        print("refused:", error)
+    print("plugged" in sys.modules)
 """
 
 
-def ask(folder, question):
-    """What a new process answers that has ``folder`` on its path, and whether it imported the package."""
-    answer, imported = python(folder, ASK, question)
-    return answer, imported == "True"
+def ask(folder, *questions):
+    """What a new process answers that has ``folder`` on its path, and whether it has imported the package by then."""
+    lines = python(folder, ASK, *questions)
+    return [(answer, imported == "True") for answer, imported in zip(lines[::2], lines[1::2], strict=True)]
 
 
 def test_an_installed_package_adds_a_name(tmp_path):
     install(tmp_path, "plugged", {"b": "plugged:BETA"}, "BETA = 'beta'")
-    assert ask(tmp_path, "letters['b'], letters.get('b')") == ("('beta', 'beta')", True)
-    assert ask(tmp_path, "list(letters)") == ("['a', 'b']", False), "ours come first, and a name alone loads nothing"
-    assert ask(tmp_path, "len(letters)") == ("2", False)
-    assert ask(tmp_path, "('a' in letters, 'b' in letters, 'c' in letters)") == ("(True, True, False)", False)
-    assert ask(tmp_path, "dict(letters)") == ("{'a': 'alpha', 'b': 'beta'}", True)
+    names, number, there, loaded = ask(
+        tmp_path,
+        "list(letters)",
+        "len(letters)",
+        "('a' in letters, 'b' in letters, 'c' in letters)",
+        "letters['b'], letters.get('b')",
+    )
+    assert names == ("['a', 'b']", False), "ours come first, and a name alone loads nothing"
+    assert number == ("2", False)
+    assert there == ("(True, True, False)", False)
+    assert loaded == ("('beta', 'beta')", True)
+    assert ask(tmp_path, "dict(letters)") == [("{'a': 'alpha', 'b': 'beta'}", True)]
 
 
 def test_a_name_of_ours_does_not_wait_for_packages(tmp_path):
     install(tmp_path, "plugged", {"b": "plugged:BETA"}, "raise SystemExit('imported')")
-    assert ask(tmp_path, "letters['a']") == ("alpha", False)
+    assert ask(tmp_path, "letters['a']") == [("alpha", False)]
 
 
 def test_names_of_ours_cost_no_look_at_the_packages():
@@ -68,14 +76,15 @@ def test_names_of_ours_cost_no_look_at_the_packages():
 def test_a_broken_package_is_named_in_one_line(tmp_path, module, cause):
     install(tmp_path, "plugged", {"b": "plugged:BETA"}, module)
     answer = f"refused: letter 'b' of plugged 1.5 cannot be used ({cause}); update or uninstall the package"
-    assert ask(tmp_path, "letters['b']")[0] == answer
-    assert ask(tmp_path, "letters.get('b')")[0] == answer
-    assert ask(tmp_path, "(list(letters), letters['a'])")[0] == "(['a', 'b'], 'alpha')", "and disturbs no other"
+    by_name, got, others = ask(tmp_path, "letters['b']", "letters.get('b')", "(list(letters), letters['a'])")
+    assert by_name[0] == got[0] == answer
+    assert others[0] == "(['a', 'b'], 'alpha')", "and disturbs no other"
 
 
 def test_an_object_of_another_type_is_refused(tmp_path):
     install(tmp_path, "plugged", {"b": "plugged:BETA"}, "BETA = 7")
-    assert ask(tmp_path, "texts['b']")[0] == (
+    ((answer, _),) = ask(tmp_path, "texts['b']")
+    assert answer == (
         "refused: letter 'b' of plugged 1.5 cannot be used (TypeError: 7 is no str); update or uninstall the package"
     )
 
@@ -83,19 +92,18 @@ def test_an_object_of_another_type_is_refused(tmp_path):
 def test_a_name_of_ours_offered_again_is_refused_and_ours_stays(tmp_path):
     install(tmp_path, "plugged", {"a": "plugged:BETA"}, "BETA = 'beta'")
     message = "refused: letter 'a' comes from dftune and from plugged 1.5; uninstall one of them"
-    assert ask(tmp_path, "list(letters)") == (message, False)
-    assert ask(tmp_path, "letters['a']") == ("alpha", False)
+    assert ask(tmp_path, "list(letters)", "letters['a']") == [(message, False), ("alpha", False)]
 
 
 def test_a_name_offered_twice_is_refused_and_disturbs_no_other(tmp_path):
     install(tmp_path, "plugged", {"b": "plugged:BETA", "c": "plugged:BETA"}, "BETA = 'beta'")
     install(tmp_path, "second", {"b": "second:BETA"})
-    for question in ("letters['b']", "list(letters)"):
-        answer = ask(tmp_path, question)[0]
+    *refused, others = ask(tmp_path, "letters['b']", "list(letters)", "(letters['a'], letters['c'])")
+    for answer, _ in refused:
         assert answer.startswith("refused: letter 'b' comes from ")
         assert {"plugged 1.5", "second 1.5;"} <= {" ".join(pair) for pair in zip(answer.split(), answer.split()[1:])}
         assert answer.endswith("uninstall one of them")
-    assert ask(tmp_path, "(letters['a'], letters['c'])")[0] == "('alpha', 'beta')"
+    assert others[0] == "('alpha', 'beta')"
 
 
 def test_an_unknown_name_is_refused_with_what_there_is():

@@ -1,6 +1,9 @@
 """A study for the command line that nobody had to train."""
 
+import shutil
+import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +25,18 @@ def studies(tmp_path) -> Path:
     return tmp_path / "studies"
 
 
+MADE = tempfile.TemporaryDirectory(prefix="studies-")
+
+
 def make_study(folder: Path, name: str) -> None:
     """An ended study of four trials, whose numbers are made up."""
+    shutil.copytree(_made(name), folder / name)
+
+
+@cache
+def _made(name: str) -> Path:
+    """Such a study, which is made once."""
+    folder = Path(MADE.name)
     (folder / name).mkdir(parents=True)
     space = {"width": {"type": "int", "low": 4, "high": 64}}
     spec = StudySpec.of({"name": name, "dataset": "/nowhere", "space": space, "method": "rfr", "trials": 4})
@@ -35,3 +48,4 @@ def make_study(folder: Path, name: str) -> None:
         ledger.conclude(
             {"trial": 3, "config": {"width": 64}, "value": 1 / 64, "accuracy": ACCURACY, "seconds": {"search": 8.0}}
         )
+    return folder / name

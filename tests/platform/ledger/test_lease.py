@@ -24,10 +24,13 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from dftune.platform.ledger import lease
-from dftune.platform.ledger.places import Database, LedgerFile
 lease.STALE_SECONDS, lease.BEAT_SECONDS = 2.0, 0.2
-place = LedgerFile(Path(sys.argv[1])) if sys.argv[1].startswith("/") else Database(sys.argv[1])
-with lease.held(place.home("kept")) as mine:
+if sys.argv[1].startswith("/"):
+    home = lease.Folder(Path(sys.argv[1]).parent)  # without an import of the database's packages
+else:
+    from dftune.platform.ledger.places import Database
+    home = Database(sys.argv[1]).home("kept")
+with lease.held(home) as mine:
     print("held", flush=True)
     sys.stdin.readline()
     {then}
@@ -233,6 +236,8 @@ def test_a_heartbeat_keeps_others_out_for_longer_than_a_stale_one_lasts(place, h
 WRITE = """
     from contextlib import closing
     from dftune.platform.ledger.ledger import Ledger
+    from dftune.platform.ledger.places import Database, LedgerFile
+    place = LedgerFile(Path(sys.argv[1])) if sys.argv[1].startswith("/") else Database(sys.argv[1])
     with closing(Ledger.open(place, "kept")) as ledger:
         {claim}
         print("ready", flush=True)

@@ -153,22 +153,23 @@ from dftune.trainables.ldos.training_data import Scaling, SnapshotData, Training
 def high_water():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-folder, copies = sys.argv[1], int(sys.argv[2])
+folder = sys.argv[1]
 shards = [ShardFile(Path(folder, f"{name}.arrow"), name, n_points=70_000, n=n, remedy="").stored()
           for name, n in (("descriptor", 91), ("ldos", 37))]
 one = SnapshotData(None, *shards)
 scaling = Scaling.fit([one])
 before = high_water()
-train, (validation,) = place(TrainingData([one] * copies, [one], None, scaling), 256, "cpu", 32e6)
-seen = sum(len(x) for x, _ in train.shuffled(1, 256)) + sum(len(x) for x, _ in validation.chunks(16_384))
-assert seen == 70_000 * (copies + 1), seen
-print(high_water() - before)
+for copies in (2, 5):
+    train, (validation,) = place(TrainingData([one] * copies, [one], None, scaling), 256, "cpu", 32e6)
+    seen = sum(len(x) for x, _ in train.shuffled(1, 256)) + sum(len(x) for x, _ in validation.chunks(16_384))
+    assert seen == 70_000 * (copies + 1), seen
+    print(high_water() - before)
 """
 
 
-@pytest.mark.parametrize("copies", [2, 5])
-def test_streaming_takes_the_memory_it_was_given_however_large_the_data(stored, copies):
+def test_streaming_takes_the_memory_it_was_given_however_large_the_data(stored):
     # 5 copies would be 360 MB on the device.  Fitting the scaling before has needed some memory that is used again.
     folder = stored.ldos[0].path.parent
-    out = subprocess.run([sys.executable, "-c", CHILD, folder, str(copies)], capture_output=True, text=True, check=True)
-    assert float(out.stdout) < 45  # MB
+    out = subprocess.run([sys.executable, "-c", CHILD, folder], capture_output=True, text=True, check=True)
+    two, five = map(float, out.stdout.split())  # MB
+    assert two <= five < 45
