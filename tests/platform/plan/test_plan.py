@@ -396,7 +396,7 @@ def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
     found = plan(both, slots=(1, 8, 64))
     assert set(found.timings) == set(method_names(spec_of().of_kind))
     assert found.left_out == {}
-    assert found == plan(both, slots=(1, 8, 64))
+    assert {name: [some[1]] for name, some in found.timings.items()} == plan(both, slots=(8,)).timings
     assert found.besides == {"descriptors": 2.0, "final": 30.0}
     for some in found.timings.values():
         for t in some:

@@ -330,7 +330,7 @@ def assert_same(found, expected, reports, expected_reports):
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_a_training_in_sessions_ends_bit_for_bit_as_without_a_break(data, tmp_path, optimizer, epochs, memory):
     # The mini-batches, the last of 80 points, must come in the order of the uninterrupted training.
-    chosen = config(optimizer=optimizer, weight_decay=0.01, epochs=6, learning_rate=0.02, patience=2)
+    chosen = config(optimizer=optimizer, weight_decay=0.01, epochs=6, learning_rate=0.02, patience=2, batch_size=384)
     expected_reports = []
     expected = train(chosen, data, seeds=[1, 2, 3], memory=memory, report=expected_reports.append)
     found, reports = in_sessions(chosen, data, [1, 2, 3], tmp_path / "c", epochs, memory=memory)

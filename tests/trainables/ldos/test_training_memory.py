@@ -15,7 +15,7 @@ from dftune.trainables.ldos.training import _Judge, _State, _steps, _validation_
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 from dftune.trainables.ldos.training_memory import training_memory
 
-N_IN, N_OUT, N_TRAIN, N_VALIDATION = 30, 37, 40_000, CHUNK + 5
+N_IN, N_OUT, N_TRAIN, N_VALIDATION = 30, 37, 20_000, CHUNK + 5
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +80,11 @@ def test_grid_points_take_what_is_foretold_to_the_byte_and_what_decides_whether_
     "values",
     [
         {"widths": (64, 64), "activation": "gelu", "batch_size": 128},
-        {"widths": (16,), "activation": "silu", "batch_size": 40_000},
-        {"widths": (200,), "activation": "relu", "batch_size": 40_000},
-        {"widths": (64,) * 5, "activation": "tanh", "batch_size": 40_000},
-        {"widths": (256, 32), "activation": "silu", "batch_size": 40_000},
-        {"widths": (32, 200, 16), "activation": "sigmoid", "batch_size": 30_000},
+        {"widths": (16,), "activation": "silu", "batch_size": 20_000},
+        {"widths": (200,), "activation": "relu", "batch_size": 20_000},
+        {"widths": (64,) * 5, "activation": "tanh", "batch_size": 20_000},
+        {"widths": (256, 32), "activation": "silu", "batch_size": 20_000},
+        {"widths": (32, 200, 16), "activation": "sigmoid", "batch_size": 18_000},
         {"widths": (100, 50, 20), "activation": "leaky_relu", "batch_size": 100_000, "optimizer": "sgd"},
     ],
 )
