@@ -29,8 +29,9 @@ from dftune.searchers.searcher import Pruned
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.files import write_text
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.epoch_report import EpochReport
 from dftune.trainables.ldos.scores import SCORES
-from dftune.trainables.ldos.training import EpochReport, train
+from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import MiniBatch, TrainingData, read_training_data
 
 METHODS = ("optuna", "optuna+rfr", "optuna+naswot", "rfr", "naswot")

@@ -60,6 +60,10 @@ class SurrogateConfig(BaseModel):
         description="of the training snapshots' energies in the readout [(eV/atom)^-2]; 0: none",
     )
 
+    force_weight: _Number = Field(
+        default=1e6, ge=0, le=1e15, description="of the training snapshots' forces in the readout [(eV/Å)^-2]; 0: none"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _without_training(cls, values: Any) -> Any:

@@ -49,6 +49,7 @@ class LdosKind(Kind):
         "validation_loss": Measure("best_loss", "validation LDOS loss, 1 - R²"),
         "band_energy_mae": Measure("best_band_energy_mae", "validation band-energy error", "meV/atom"),
         "free_energy_mae": Measure("best_free_energy_mae", "validation free-energy error", "meV/atom"),
+        "forces_mae": Measure("best_forces_mae", "validation force error", "eV/Å"),
     }
     costs = {
         "n_parameters": Measure("n_parameters", "parameters of the network"),
@@ -113,15 +114,16 @@ class LdosKind(Kind):
             raise DatasetError(
                 f"{data.location}: has no reference band energies to minimize; use minimize = 'validation_loss'"
             )
-        if minimize == "free_energy_mae":
+        if minimize in ("free_energy_mae", "forces_mae"):
             if data.info.dft is None:
                 raise DatasetError(
                     f"{data.location}: does not say what the free energy needs; import it again with "
                     "--pseudopotentials, or use minimize = 'band_energy_mae'"
                 )
-            if any(s.total_energy is None for s in data.split("validation")):
+            what = ("total_energy", "free energies") if minimize == "free_energy_mae" else ("forces", "forces")
+            if any(getattr(s, what[0]) is None for s in data.split("validation")):
                 raise DatasetError(
-                    f"{data.location}: has no reference free energies to minimize; use minimize = 'band_energy_mae'"
+                    f"{data.location}: has no reference {what[1]} to minimize; use minimize = 'validation_loss'"
                 )
 
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
@@ -187,9 +189,10 @@ class LdosKind(Kind):
 
         The last report is that of the networks as they are returned, so each waits for the next one.
         """
+        from .epoch_report import EpochReport
         from .neighbours import Neighbours
         from .readout.fit import fit, with_free_energy
-        from .training import EpochReport, train
+        from .training import train
 
         waiting: list[EpochReport] = []
 

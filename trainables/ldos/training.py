@@ -19,6 +19,7 @@ from ..kind import TrainingFailed
 from .accuracy import SnapshotError, snapshot_error
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .config import SurrogateConfig
+from .epoch_report import EpochReport
 from .grid_points import Batch, Points, place
 from .inference import CHUNK
 from .neighbours import Neighbours
@@ -26,32 +27,6 @@ from .network import Network
 from .training_data import Scaling, SnapshotData, TrainingData
 
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch reached; losses are the mean squared error of the scaled LDOS, averaged over initialisations.
-
-    ``band_energy_mae`` [meV/atom] and ``dos_rmse`` [1/(eV atom)] are over the validation snapshots, NaN where the
-    predicted DOS cannot hold the electrons.  ``best_loss`` and ``best_band_energy_mae`` belong to the weights kept.
-    ``grid_points`` counts grid points times epochs trained so far, by one initialisation.  ``seconds`` are those of the
-    whole training, sessions before a checkpoint included.  ``memory_mb`` is the most that the process has used so far,
-    ``share_in_memory`` how much of the training points is shuffled at once, less than 1 where they are streamed.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    band_energy_mae: float
-    dos_rmse: float
-    best_loss: float
-    best_band_energy_mae: float
-    grid_points: int
-    seconds: float
-    points_per_second: float
-    memory_mb: float
-    share_in_memory: float
-    best_free_energy_mae: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,14 +11,15 @@ from ...errors import InputError
 from ...kind import TrainingFailed
 from ..accuracy import snapshot_error
 from ..config import SurrogateConfig
+from ..epoch_report import EpochReport
 from ..network import Network
-from ..training import EpochReport, Trained, memory_mb
+from ..training import Trained, memory_mb
 from ..training_data import SnapshotData, TrainingData
 from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import gram
-from .rows import Rows, energy_rows, reference
+from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
 Float64 = NDArray[np.float64]
@@ -69,7 +70,8 @@ def fit(
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
-    loss, last = _judged(network, data, sums.loss(solution), time.perf_counter() - started)
+    forces = config.force_weight > 0
+    loss, last = _judged(network, data, sums.loss(solution), time.perf_counter() - started, forces=forces)
     if trained is not None:
         before = trained.last
         points, seconds = before.grid_points + last.grid_points, before.seconds + last.seconds
@@ -82,7 +84,7 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
     """Trained networks whose last report has the error of the free energy, too."""
     if data.dft is None:
         return trained
-    found = [evaluate(trained.network, data.scaling, d, _ions(data, d)) for d in data.validation]
+    found = [evaluated(trained.network, data, d) for d in data.validation]
     return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
 
 
@@ -90,12 +92,29 @@ def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
     return Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
 
 
+def evaluated(network: Network, data: TrainingData, snapshot: SnapshotData, *, forces: bool = False) -> Evaluation:
+    """As ``evaluate``, with what the data say of their DFT."""
+    asked = forces and data.descriptors is not None
+    return evaluate(network, data.scaling, snapshot, _ions(data, snapshot), settings=data.descriptors, forces=asked)
+
+
 def _rows(network: Network, data: TrainingData, snapshot: SnapshotData, config: SurrogateConfig) -> Rows:
     """All rows of a snapshot that have a weight."""
-    ions = _ions(data, snapshot)
-    if config.energy_weight == 0:
+    if config.energy_weight == config.force_weight == 0:
         return Rows.none(network)
-    return energy_rows(network, data.scaling, snapshot, ions, reference(snapshot, ions))
+    ions = _ions(data, snapshot)
+    known, found = reference(snapshot, ions), list[Rows]()
+    if config.energy_weight > 0:
+        found.append(energy_rows(network, data.scaling, snapshot, ions, known))
+    if config.force_weight > 0 and data.descriptors is not None:
+        found.append(force_rows(network, data.scaling, snapshot, known, data.descriptors))
+    return Rows.join(found)
+
+
+def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
+    """κ of each kind of row."""
+    energies = config.energy_weight
+    return {"free_energy": energies, "band_energy": energies, "electrons": energies, "forces": config.force_weight}
 
 
 def _solved(
@@ -105,7 +124,7 @@ def _solved(
 
     Each time the targets move by what the rows' actual errors are off from the linear ones, and the same factors serve.
     """
-    weights = dict.fromkeys(("free_energy", "band_energy", "electrons"), config.energy_weight)
+    weights = weights_of(config)
     solution = solver.solve(weights)
     for _ in range(CHORDS if solver.rows.kinds else 0):
         set_readout(network, solution)
@@ -122,16 +141,21 @@ def _moved(rows: Rows, solution: Float64, network: Network, data: TrainingData, 
     linear = rows.of(solution) - rows.target
     if not rows.kinds:
         return linear
-    found, actual = evaluate(network, data.scaling, snapshot, _ions(data, snapshot)), linear.copy()
+    forces = [k for k, kind in enumerate(rows.kinds) if kind == "forces"]
+    found, actual = evaluated(network, data, snapshot, forces=bool(forces)), linear.copy()
     for k, kind in enumerate(rows.kinds):  # the number of electrons at a fixed Fermi level is linear
         if kind in ("free_energy", "band_energy"):
             actual[:, k] = found.free_energy if kind == "free_energy" else found.band_energy
+    if found.forces is not None and forces:
+        actual[:, forces] = -found.forces.reshape(len(actual), -1)
     return linear - actual
 
 
-def _judged(network: Network, data: TrainingData, train_loss: Float64, seconds: float) -> tuple[Float64, EpochReport]:
+def _judged(
+    network: Network, data: TrainingData, train_loss: Float64, seconds: float, *, forces: bool
+) -> tuple[Float64, EpochReport]:
     """Validation loss of each initialisation, and the report."""
-    scaling, found = data.scaling, [evaluate(network, data.scaling, d, _ions(data, d)) for d in data.validation]
+    scaling, found = data.scaling, [evaluated(network, data, d, forces=forces) for d in data.validation]
     n_values = sum(d.snapshot.n_points for d in data.validation) * len(scaling.ldos_mean)
     loss = sum(e.squared_error for e in found) / (n_values * scaling.ldos_scale**2)
     errors = [
@@ -156,6 +180,7 @@ def _judged(network: Network, data: TrainingData, train_loss: Float64, seconds: 
         memory_mb=memory_mb(network.weights[0].device.type),
         share_in_memory=1.0,
         best_free_energy_mae=_free_energy_mae(found),
+        best_forces_mae=float(np.mean([np.nan if e.forces is None else np.abs(e.forces).mean() for e in found])),
     )
 
 

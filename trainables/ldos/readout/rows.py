@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...descriptors.settings import BispectrumSettings
 from ...errors import DatasetError
 from ...physics.smearing import fermi_dirac, fermi_dirac_slope
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
 from .features import chunks
+from .tangents import atom_tangents
 
 Float64 = NDArray[np.float64]
 RowKind = Literal["free_energy", "band_energy", "electrons", "forces"]
@@ -132,6 +134,27 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
         off = np.array([(s.band_energy - known.levels.band) / s.n_atoms, 0.0])
     right = scale * right
     return Rows(kinds, np.repeat(phi[:, None], len(kinds), axis=1), right, np.einsum("ij,kij->k", y, right) + off)
+
+
+def force_rows(
+    network: Network, scaling: Scaling, data: SnapshotData, known: Electrons, settings: BispectrumSettings
+) -> Rows:
+    """One row for each component of the DFT's forces: the LDOS' share Σ_r Σ_j δA/δd_j(r) ∂d_j(r)/∂R of -F.
+
+    With d = s Wᵀφ it is (Ω s / n_r) [(Σ_r ∂φ/∂R)ᵀ W a + (Σ_r u ∂φ/∂R)ᵀ W w]; its target is what ions and core charges
+    leave of -F.  A, u and w are those of the true LDOS, and W moves them too, which the row does not see.
+
+    Arguments as in ``energy_rows``; ``settings`` are those of the descriptors.
+    """
+    s, gradient = data.snapshot, known.gradient
+    if gradient is None or known.still is None or s.forces is None:
+        return Rows.none(network)
+    moved = atom_tangents(network, scaling, data, settings, gradient.potential.reshape(-1))
+    point = s.volume / s.n_points
+    right = point * scaling.ldos_scale * np.stack([gradient.constant, gradient.weights])
+    n_rows = 3 * s.n_atoms
+    kinds: tuple[RowKind, ...] = ("forces",) * n_rows
+    return Rows(kinds, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))
 
 
 def _band_slopes(known: Electrons, ions: Ions) -> Float64:

@@ -9,7 +9,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from ...errors import InputError
 from .gram import Gram
-from .rows import Rows
+from .rows import RowKind, Rows
 
 Float64 = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Solver:
                 products += (left[:, i] @ turned[:, j].T) * (right[:, i] @ right[:, j].T)
         return _Factors(plain, turned, (products + products.T) / 2)
 
-    def solve(self, weights: Mapping[str, float], shift: Float64 | None = None) -> Float64:
+    def solve(self, weights: Mapping[RowKind, float], shift: Float64 | None = None) -> Float64:
         """W, (T, p, n_energy).
 
         Args:

@@ -2,16 +2,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
+from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import predict_ldos
 from dftune.trainables.ldos.readout.electrons import Ions, electrons_of
 from dftune.trainables.ldos.readout.evaluate import evaluate
-from dftune.trainables.ldos.readout.features import random_network, set_readout
+from dftune.trainables.ldos.readout.features import features, random_network, set_readout
 from dftune.trainables.ldos.readout.gram import gram
-from dftune.trainables.ldos.readout.rows import Rows, energy_rows, reference
+from dftune.trainables.ldos.readout.rows import Rows, energy_rows, force_rows, reference
 from dftune.trainables.ldos.readout.solve import Solver
+from dftune.trainables.ldos.readout.tangents import atom_tangents, merged
 from dftune.trainables.physics.energies import n_electrons
 
 CONFIG = SurrogateConfig.of({"training": "none", "width": 24})
@@ -106,3 +109,46 @@ def test_a_snapshot_without_a_reference_has_no_row(data):
         ions = ions_of(data, snapshot, dft)
         network = random_network(CONFIG, 14, 37, [3])
         assert energy_rows(network, data.scaling, snapshot, ions, reference(snapshot, ions)).kinds == ()
+
+
+def test_a_row_of_a_force_is_the_force_that_is_predicted(data, predicted):
+    """At the weights whose LDOS it is; the force comes back through the adjoint of network and descriptors."""
+    network, weights, snapshot = predicted
+    ions = ions_of(data, snapshot)
+    known = electrons_of(lambda: snapshot.ldos, ions, slopes=True)
+    rows = force_rows(network, data.scaling, snapshot, known, data.descriptors)
+    assert rows.kinds == ("forces",) * 12
+    error = evaluate(network, data.scaling, snapshot, ions, settings=data.descriptors, forces=True).forces[0]
+    assert np.abs(error).max() > 0.05  # eV/Å: something to be right about
+    np.testing.assert_allclose((rows.target - rows.of(weights))[0], error.ravel(), atol=2e-4)
+
+
+@pytest.mark.parametrize("values", [{"n_layers": 1, "width": 6}, {"widths": (7, 5), "activation": "tanh"}], ids=str)
+def test_tangents_are_differences_of_the_features(data, values):
+    first, settings = data.train[0], data.descriptors
+    s = first.snapshot
+    network = random_network(SurrogateConfig.of({"training": "none"} | values), 14, 37, [1, 2])
+    potential = np.sin(np.arange(s.n_points))
+    found = atom_tangents(network, data.scaling, first, settings, potential)
+
+    def sums(step):
+        """Σ_r φ and Σ_r u φ of the atoms moved, (T, 2, p)."""
+        moved = s.positions.copy()
+        moved[2, 1] += step
+        values = bispectrum(s.cell, moved, s.numbers, s.grid, settings, dtype=np.float64)
+        x = torch.from_numpy((values - data.scaling.descriptor_mean) / data.scaling.descriptor_std)
+        with torch.no_grad():
+            phi = features(network.double(), x).numpy()
+        network.float()
+        return np.stack([phi.sum(axis=1), potential @ phi], axis=1)
+
+    expected = (sums(1e-4) - sums(-1e-4)) / 2e-4
+    assert found.shape == (2, 12, 2, expected.shape[-1])
+    np.testing.assert_allclose(found[:, 7], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_images_of_an_atom_at_a_point_are_one_pair():
+    point, atom = np.array([0, 0, 0, 1, 1]), np.array([1, 0, 1, 1, 0])
+    found = merged(point, atom, np.arange(5.0)[:, None, None] * np.ones((5, 3, 2)))
+    assert [values.tolist() for values in found[:2]] == [[0, 1, 0, 1], [0, 0, 1, 1]]
+    assert found[2][:, 0, 0].tolist() == [1, 4, 2, 3]
