@@ -4,12 +4,15 @@ Two engines compute the same numbers: ``native``, compiled code of our own, and 
 """
 
 import math
+import sys
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .settings import BispectrumSettings
 from .species import AtomSpecies, species_of
 
@@ -88,13 +91,30 @@ def bispectrum_forces(
 
 def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, int]]:
     """The engine's module, and what it is told beyond the input.  Each is imported when it is first asked for."""
-    if settings.engine == "lammps":
-        from . import lammps_engine
+    if settings.engine == "native" and has_numba():
+        from .native import engine
 
-        return lammps_engine, {}
-    from .native import engine
+        return engine, {"threads": threads}
+    from . import lammps_engine
 
-    return engine, {"threads": threads}
+    return lammps_engine, {}
+
+
+@cache
+def has_numba() -> bool:
+    """Whether the native engine can be compiled; says once in a process if not."""
+    try:
+        import_module(".native.compiled", __package__)
+    except ImportError as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        print(
+            f"dftune computes descriptors by LAMMPS, some 15 times slower: numba cannot be loaded in Python {version} "
+            f"({one_line(error)})",
+            file=sys.stderr,
+            flush=True,
+        )
+        return False
+    return True
 
 
 def check(

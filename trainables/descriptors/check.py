@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bispectrum import bispectrum
+from ..errors import InputError
+from .bispectrum import bispectrum, has_numba
 from .settings import BispectrumSettings
 
 POINTS = 2_000  # grid points that are compared, about: whole rows of z
@@ -41,7 +42,15 @@ def compare_engines(
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
 ) -> EngineComparison:
-    """Compute some grid points with both; arguments and errors as ``bispectrum``."""
+    """Compute some grid points with both.
+
+    Args as ``bispectrum``.
+
+    Raises:
+        InputError: as there, or there is no native engine without numba.
+    """
+    if not has_numba():
+        raise InputError("there is nothing to compare: the native engine needs numba, which cannot be loaded here")
     rows = min(max(1, POINTS // grid[2]), prod(grid[:2]))
     points = range(rows * grid[2])
     found, microseconds = dict[str, NDArray[Any]](), dict[str, float]()

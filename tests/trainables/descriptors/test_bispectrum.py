@@ -1,4 +1,5 @@
 import math
+import sys
 from itertools import permutations, product
 from math import cos, pi
 
@@ -7,7 +8,9 @@ import pytest
 from scipy.special import factorial
 
 from dftune.tests.places import DATA
-from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
+from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces, has_numba
+from dftune.trainables.descriptors.check import compare_engines
+from dftune.trainables.descriptors.native.forward import pair_derivatives
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.descriptors.slabs import slabs
 from dftune.trainables.errors import InputError
@@ -250,3 +253,27 @@ def test_what_has_no_descriptors_is_refused(changed, message):
     given = {"cell": TRICLINIC, "positions": POSITIONS, "numbers": ALUMINIUM, "grid": GRID, "settings": CHEAP}
     with pytest.raises(InputError, match=message):
         bispectrum(**given | changed)
+
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dftune.trainables.descriptors.native.compiled", None)
+    has_numba.cache_clear()
+    yield
+    has_numba.cache_clear()
+
+
+def test_without_numba_lammps_computes_and_says_so_once(without_numba, capsys, reference):
+    for _ in range(2):
+        found = bispectrum(TRICLINIC, POSITIONS, ALUMINIUM, GRID, CHEAP, threads=2)
+        np.testing.assert_allclose(found, reference, rtol=1e-5, atol=1e-5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dftune computes descriptors by LAMMPS, some 15 times slower: numba cannot be loaded in Py")
+
+
+def test_what_needs_numba_says_so_without_it(without_numba):
+    given = TRICLINIC, POSITIONS, ALUMINIUM, GRID, CHEAP
+    with pytest.raises(InputError, match="nothing to compare: the native engine needs numba, which cannot be loaded"):
+        compare_engines(*given)
+    with pytest.raises(InputError, match="derivatives of descriptors along each neighbour need numba"):
+        pair_derivatives(*given, start=0, stop=1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..bispectrum import check
+from ..bispectrum import check, has_numba
 from ..settings import BispectrumSettings
 from ..species import species_of
 from . import engine
@@ -67,10 +67,12 @@ def pair_derivatives(
         threads: that share the work.
 
     Raises:
-        InputError: as ``bispectrum``, or points outside of the grid.
+        InputError: as ``bispectrum``, points outside of the grid, or no numba.
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
     """
+    if not has_numba():
+        raise InputError("derivatives of descriptors along each neighbour need numba, which cannot be loaded here")
     species = check(cell, numbers, grid, settings)
     if not 0 <= start <= stop <= prod(grid):
         raise InputError(f"grid points {start} to {stop} are not within a grid of {prod(grid)}; number them in C order")
