@@ -12,6 +12,7 @@ _HOME = {
     "BispectrumSettings": ".trainables.descriptors.settings",
     "Dataset": ".trainables.data.dataset",
     "Study": ".platform.study.study",
+    "fit": ".platform.study.fit",
     "StudySpec": ".platform.spec",
     "Model": ".platform.model.model",
     "Calculator": ".platform.model.calculator",
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .platform.model.calculator import Calculator as Calculator
     from .platform.model.model import Model as Model
     from .platform.spec import StudySpec as StudySpec
+    from .platform.study.fit import fit as fit
     from .platform.study.study import Study as Study
     from .trainables.data.dataset import Dataset as Dataset
     from .trainables.descriptors.settings import BispectrumSettings as BispectrumSettings

@@ -38,6 +38,8 @@ from .methods import (
 )
 from .tables import Budget, Compare, Resources, Scheduler, WrongType, refuse_text_for_numbers
 
+UNTRAINED = "none"  # the method that neither searches nor trains
+
 
 class SpecError(InputError):
     """A study specification has an unknown key, a wrong value, or does not fit together."""
@@ -283,6 +285,8 @@ class StudySpec(BaseModel):
             "space": SPACE.validate_python(kind.space) if kind.space else {},
             **values,
         }
+        if filled["method"] == UNTRAINED and not as_it_was:
+            filled["space"] = _untrained(kind, filled.get("config"))
         try:
             if not as_it_was:
                 refuse_text_for_numbers(model, filled)
@@ -294,6 +298,18 @@ class StudySpec(BaseModel):
         if not as_it_was:
             spec.method_options(own)
         return spec
+
+
+def _untrained(kind: Kind, config: Any) -> Space:
+    """The space of one point that a study without training has: but for what [config] holds at a value.
+
+    Raises:
+        SpecError: the kind has none.
+    """
+    if kind.untrained is None:
+        raise SpecError(f"method {UNTRAINED}: surrogates of kind '{kind.name}' need training; choose another method")
+    held = config if isinstance(config, Mapping) else {}
+    return {name: Choice(values=(value,)) for name, value in kind.untrained.items() if name not in held}
 
 
 @cache

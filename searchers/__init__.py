@@ -66,6 +66,7 @@ SEARCHERS: Registry[Method] = Registry(
         "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", weighs_cost=True),
         "direct": Method(_direct, DirectOptions, None, "direct search on the levels: polls, then moves to the better"),
         "oat": Method(_oat, OatOptions, None, "orthogonal array over the levels, then the optimum that it predicts"),
+        "none": Method(_grid, NoOptions, None, "no search and no training: the surrogate that a closed form gives"),
     },
     of=Method,
 )

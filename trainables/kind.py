@@ -225,6 +225,7 @@ class Kind(Protocol):
     baselines: what comes without a search: name -> (what it is, function of training data, test data and seed).
     json_units: units of what else the JSON of its cards and accuracies holds, by name or "name above it.name".
     packages: distributions whose versions a model card names.
+    untrained: hyperparameters of a surrogate that is made without training, in one step; None if there is none.
     """
 
     name: str
@@ -241,6 +242,7 @@ class Kind(Protocol):
     baselines: Mapping[str, tuple[str, Callable[[Any, Any, int], Any]]] = {}
     json_units: Mapping[str, str] = {}
     packages: tuple[str, ...] = ()
+    untrained: Mapping[str, Any] | None = None
     card_model: type[Card] = Card
 
     @property

@@ -14,6 +14,7 @@ from .cluster import cluster
 from .compare import compare
 from .data import data
 from .descriptors import descriptors
+from .fit import fit
 from .model import model
 from .options import study_folder
 from .serve import serve
@@ -68,6 +69,7 @@ def cli() -> None:
     \b
     From DFT snapshots to a surrogate:
       dftune data import qe-run/ al4          DFT results -> a dataset
+      dftune fit al4 al4.model                a surrogate without training, in seconds
       dftune study run al4.toml               search, train, judge, save
       dftune study export al4 al4.model       the surrogate as a folder
       dftune model predict al4.model POSCAR   use it
@@ -80,7 +82,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, study, compare, model, serve, cluster):
+for group in (data, descriptors, fit, study, compare, model, serve, cluster):
     cli.add_command(group)
 
 

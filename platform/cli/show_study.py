@@ -34,7 +34,7 @@ def show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
 
 def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     """Print where a study's trials ran, how its scores did, its Pareto front, and its result."""
-    from ..study.defaults import lines
+    from ..study.defaults import without_search
     from ..study.words import describe, reached
 
     spec, kind = found.spec, found.spec.of_kind
@@ -61,7 +61,7 @@ def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     echo(f"\nchosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
     echo(f"  {describe(found.trials()[conclusion.trial].config)}")
     echo("\n" + "\n".join(kind.accuracy(conclusion.accuracy).lines()))
-    if beside := lines(spec, conclusion.defaults):
+    for beside in without_search(spec, conclusion):
         echo("\n" + "\n".join(beside))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     echo(f"\ntime: {spent}")

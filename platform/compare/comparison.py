@@ -20,7 +20,7 @@ from ..ledger.score_quality import score_quality
 from ..ledger.trial import LedgerTrial
 from ..methods import method_of, methods_of, scores_of
 from ..progress import Progress, Silent
-from ..spec import SpecError, StudySpec
+from ..spec import UNTRAINED, SpecError, StudySpec
 from ..study.defaults import default_config, middle
 from ..study.errors import StudyError, StudyInterrupted
 from ..study.study import Study
@@ -65,6 +65,9 @@ class Comparison:
                 self.left_out[method] = str(error)
             else:
                 self.studies += found
+        compared = {method for method, _, _ in self.studies}
+        left = compared if self._kind.untrained is not None else {UNTRAINED}
+        self._baselines = [name for name in BASELINES if name not in left]
 
     def run(self, *, address: str | None = None, progress: Progress | None = None) -> Compared:
         """Run what has not been run yet, then write report and figures.
@@ -89,7 +92,7 @@ class Comparison:
     def _run(self, address: str | None, progress: Progress) -> Compared:
         from .report import write_report
 
-        every = [*self.studies, *((name, 0, self._baseline_spec(name)) for name in BASELINES)]
+        every = [*self.studies, *((name, 0, self._baseline_spec(name)) for name in self._baselines)]
         self._refuse_another([spec for _, _, spec in every])
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -175,6 +178,8 @@ class Comparison:
 
     def _baseline_spec(self, name: str) -> StudySpec:
         """A study of one trial."""
+        if name == UNTRAINED:
+            return self._study_spec(name, 0)
         config = default_config(self.spec) if name == "untuned" else self._largest()
         values = self.spec.model_dump(exclude={"compare", "cost_tolerance", "options", "budget", "space"})
         space = {n: Choice(values=(value,)) for n, value in config.items()}

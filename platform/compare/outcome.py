@@ -11,11 +11,12 @@ from ...trainables.kind import Kind, Measure
 from ...trainables.kinds import KINDS
 from ..ledger.score_quality import ScoreQuality
 from ..ledger.trial import LedgerTrial
-from ..spec import StudySpec
+from ..spec import UNTRAINED, StudySpec
 from ..study.conclusion import Conclusion
 from ..tables import Budget
 
 BASELINES = {
+    UNTRAINED: "no search and no training: a closed form",
     "untuned": "a network of default hyperparameters, no search",
     "largest": "the largest network of the space, no search",
 }

@@ -13,7 +13,8 @@ class Conclusion:
     """The result of a study: the chosen trial, its accuracy on the test data, and where the time went.
 
     ``defaults`` is what the default hyperparameters reach without a search: ``network``, ``config`` and ``accuracy``;
-    or ``left_out``, the reason why they were not trained.  None in ledgers of early versions.
+    or ``left_out``, the reason why they were not trained.  ``untrained`` is the same of the surrogate that needs no
+    training.  Both are None in ledgers of early versions.
     """
 
     trial: int
@@ -22,6 +23,7 @@ class Conclusion:
     accuracy: dict[str, Any]
     seconds: dict[str, float]
     defaults: dict[str, Any] | None = None
+    untrained: dict[str, Any] | None = None
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:

@@ -1,4 +1,4 @@
-"""The default hyperparameters, trained and judged as the chosen ones are: what a study's result is quoted beside."""
+"""What a study's result is quoted beside: surrogates of default hyperparameters, judged as the chosen one is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from ...searchers.space import Choice, Config, active
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec
+from . import untrained
+from .conclusion import Conclusion
 
 
 def default_config(spec: StudySpec) -> Config:
@@ -41,6 +43,12 @@ def too_costly(spec: StudySpec, trials: Sequence[LedgerTrial], best: LedgerTrial
             return "the budget of the study does not allow it"
     work = spec.of_kind.compute.report
     return "it would take longer than the search" if needed[work] > spent[work] else None
+
+
+def without_search(spec: StudySpec, conclusion: Conclusion) -> list[list[str]]:
+    """What a study says of the surrogates that come without a search, for people: one without training, one with."""
+    found = (untrained.lines(spec, conclusion.untrained), lines(spec, conclusion.defaults))
+    return [list(said) for said in found if said]
 
 
 def lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:

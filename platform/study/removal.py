@@ -11,8 +11,16 @@ from ..ledger.ledger import Ledger
 from ..ledger.places import LedgerFile, Place
 from . import folder as folders
 from .errors import StudyError
+from .untrained import FOLDER
 
-MADE = ("scores.json", "model", "figures", "logs", folders.OWNER)  # in the folder of a study, beside ledger and leases
+MADE = (
+    "scores.json",
+    "model",
+    "figures",
+    "logs",
+    FOLDER,
+    folders.OWNER,
+)  # in the folder of a study, beside ledger and leases
 
 
 def delete(folder: Path, place: Place, name: str) -> None:

@@ -1,7 +1,6 @@
 """One run of a study: data made ready, a search, the best config trained again and judged, the surrogate saved."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...cluster.connection import connected
 from ...trainables.errors import DftuneError, one_line
-from ...trainables.kind import StudyData, TrialConfig
 from ...trainables.progress import Within
 from ..bugs import bug_of
 from ..ledger.lease import Lease, LeaseLost, held
@@ -22,19 +20,19 @@ from ..ledger.places import Place
 from ..ledger.trial import LedgerTrial
 from ..methods import Own
 from ..progress import Progress
-from ..spec import StudySpec
+from ..spec import UNTRAINED, StudySpec
 from . import folder as folders
 from .conclusion import Conclusion, best_of
 from .defaults import default_config, too_costly
 from .errors import StudyError, StudyInterrupted
 from .removal import clear, is_empty
+from .trainer import Trainer, model_of, save
+from .untrained import FOLDER, lines, read
 from .words import describe
 
 if TYPE_CHECKING:
     from ...cluster.trials.gpu_packing import Placement
     from ...cluster.trials.retraining import Retrained
-
-RETRAINED = 1_000_000  # seeds of the final training are those of trials from this number on
 
 
 def begin(
@@ -109,7 +107,7 @@ class Session:
         data: the open dataset.
         lease: of the study.
         progress: where to say how far it is.
-        defaults: whether to train the default hyperparameters, too.
+        defaults: whether to give what comes without a search, too.
     """
 
     spec: StudySpec
@@ -160,7 +158,7 @@ class Session:
         import ray
         from ray import tune
 
-        from ...cluster.resources import most_cpus, slots
+        from ...cluster.resources import slots
         from ...cluster.trials.publish import published
         from .search import search
 
@@ -170,11 +168,16 @@ class Session:
         concurrent = slots(resources.cpus, placement.gpus, resources.concurrent, memory=resources.memory)
         self.progress.say(f"{concurrent} trials at once; {placement.explanation}")
         self.ledger.placed({**asdict(placement), "concurrent": concurrent, "sizes": sizes})
-        final_gpus = 1 if placement.gpus else 0  # no trial is beside it any more
-        final_cpus = most_cpus(resources.cpus, final_gpus)
         try:
             with published(spec.of_kind, self.data, spec.settings, Within(self.progress, self._check)) as data:
                 self.seconds["data"] = time.perf_counter() - started
+
+                def trainer() -> Trainer:  # where no trial is beside it
+                    gpus = 1 if placement.gpus else 0
+                    return Trainer(spec, data, sizes, gpus=gpus, progress=self.progress, check=self._check)
+
+                untrained = self._untrained(trainer)
+                searching = time.perf_counter()
                 self.seconds["scores"] = search(
                     spec,
                     self.ledger,
@@ -188,12 +191,13 @@ class Session:
                     own=self.own,
                 )
                 self._check()
-                self.seconds["search"] = time.perf_counter() - started - self.seconds["data"]
+                self.seconds["search"] = time.perf_counter() - searching
                 best = best_of(self.ledger.trials(), spec.cost_tolerance)
-                with self._retrainer(final_cpus, final_gpus) as train:
-                    found = self._final(best, lambda *what: train(data, sizes, *what))
-                    defaults = self._without_search(best, found, lambda *what: train(data, sizes, *what))
-                return self._conclude(best, found, defaults)
+                with trainer() as train:
+                    found = self._final(best, train)
+                    defaults = self._without_search(best, found, train)
+                    self.seconds |= train.seconds
+                return self._conclude(best, found, defaults, untrained)
         except (ray.exceptions.RayError, tune.TuneError) as error:
             cause = one_line(error, 300)
             raise StudyError(
@@ -211,40 +215,32 @@ class Session:
         need = kind.memory(config, sizes)
         return place_trials(resources.gpus, resources.cpus, resources.memory, wanted, need, str(config))
 
-    @contextmanager
-    def _retrainer(self, cpus: int, gpus: int) -> "Iterator[Callable[..., Retrained]]":
-        """What trains a config with all initialisations at once, and judges it on the test data."""
+    def _untrained(self, trainer: Callable[[], Trainer]) -> dict[str, Any] | None:
+        """``Conclusion.untrained``: the surrogate that needs no training, made before the search and kept beside it."""
         import ray
 
-        from ...cluster.resources import MemoryShare
-        from ...cluster.trials.retraining import Retrainer
-
         spec = self.spec
-        seeds = [spec.trial_seed(RETRAINED + t) for t in range(spec.initializations)]
-        retrainer = Retrainer.options(num_cpus=cpus, num_gpus=gpus).remote()  # type: ignore[attr-defined]
+        if not self.defaults or spec.of_kind.untrained is None or spec.method == UNTRAINED:
+            return None
+        config, folder = spec.of_kind.config.of(spec.of_kind.untrained), self.folder / FOLDER
+        about: dict[str, Any] = {"network": str(config), "config": config.model_dump(mode="json")}
+        if (accuracy := read(folder, spec, self.data, config)) is None:
+            try:
+                with trainer() as train:
+                    found = train(config, "no training")
+            except ray.exceptions.RayError as error:
+                self.progress.end("no training")
+                return {"left_out": one_line(getattr(error, "cause", None) or error, 300)}
+            self.lease.check()
+            save(model_of(spec, self.data, config, found), folder, found)
+            self.seconds["no training"] = train.seconds["no training"]
+            accuracy = found.judgement.accuracy
+        result = {**about, "accuracy": accuracy.to_dict()}
+        for line in [*lines(spec, result), f"it is in {folder / 'model'}; the search goes on"]:
+            self.progress.say(line)
+        return result
 
-        def train(data: StudyData, sizes: Mapping[str, int], config: TrialConfig, stage: str) -> "Retrained":
-            started, memory, asked = time.perf_counter(), MemoryShare(spec.resources.memory), None
-            job = retrainer.run.remote(spec.of_kind, config.model_dump(), sizes, data, seeds, cpus, memory)
-            while not ray.wait([job], timeout=0.5)[0]:
-                self._check()
-                asked = asked or retrainer.progress.remote()
-                if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
-                    last, asked = ray.get(asked), None
-                    text = f"{spec.minimize} {last[spec.metric]:.4g}" if spec.metric in last else ""
-                    self.progress.update(stage, last["epoch"], config.epochs, text)
-            found: Retrained = ray.get(job)
-            self.progress.update(stage, config.epochs, config.epochs)
-            self.progress.end(stage)
-            self.seconds[stage] = time.perf_counter() - started
-            return found
-
-        try:
-            yield train
-        finally:
-            ray.kill(retrainer)
-
-    def _final(self, best: LedgerTrial, train: "Callable[[TrialConfig, str], Retrained]") -> "Retrained":
+    def _final(self, best: LedgerTrial, train: Trainer) -> "Retrained":
         """Train the best config T times, and judge it on the test data."""
         import ray
 
@@ -259,9 +255,7 @@ class Session:
                 f"go on with `dftune study resume {spec.name}`"
             ) from error
 
-    def _without_search(
-        self, best: LedgerTrial, final: "Retrained", train: "Callable[[TrialConfig, str], Retrained]"
-    ) -> dict[str, Any] | None:
+    def _without_search(self, best: LedgerTrial, final: "Retrained", train: Trainer) -> dict[str, Any] | None:
         """``Conclusion.defaults``: the default hyperparameters, trained as the best config was."""
         import ray
 
@@ -280,31 +274,30 @@ class Session:
             self.progress.end("defaults")
             return {"left_out": one_line(getattr(error, "cause", None) or error, 300)}
 
-    def _conclude(self, best: LedgerTrial, found: "Retrained", defaults: dict[str, Any] | None) -> Conclusion:
+    def _conclude(
+        self, best: LedgerTrial, found: "Retrained", defaults: dict[str, Any] | None, untrained: dict[str, Any] | None
+    ) -> Conclusion:
         """Save the surrogate and the figures, and write down the study's result."""
         from ..figures.draw import draw
-        from ..model.model import Model, made_with
 
-        spec, kind, started = self.spec, self.spec.of_kind, time.perf_counter()
-        config, accuracy = spec.full(best.config), found.judgement.accuracy
-        card = kind.card(spec.name, self.data, spec.settings, config, list(found.seeds), accuracy)
-        card = card.model_copy(update={"versions": made_with(kind)})
+        spec, started = self.spec, time.perf_counter()
+        config = spec.full(best.config)
+        model = model_of(spec, self.data, config, found)
         self.lease.check()
-        shutil.rmtree(self.folder / "model", ignore_errors=True)  # of a session killed after this point
-        Model.assemble(card, found.tensors, kind).save(self.folder / "model")
+        save(model, self.folder, found)
         assert best.value is not None
         self.seconds["final"] += time.perf_counter() - started
         conclusion = Conclusion(
             trial=best.number,
             config=config.model_dump(mode="json"),
             value=best.value,
-            accuracy=accuracy.to_dict(),
+            accuracy=found.judgement.accuracy.to_dict(),
             seconds=self.seconds,
             defaults=defaults,
+            untrained=untrained,
         )
         self.ledger.conclude(asdict(conclusion))
         draw(self.ledger.trials(), spec, self.folder / "figures", "png", names=["score"])
-        found.judgement.draw(self.folder / "figures")
         return conclusion
 
     def _check(self) -> None:

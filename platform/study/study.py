@@ -18,7 +18,7 @@ from ..progress import Progress, default_progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion
-from .defaults import lines
+from .defaults import without_search
 from .errors import StudyError
 from .words import explained, failures
 
@@ -132,7 +132,8 @@ class Study:
         Args:
             address: of a Ray cluster; by default RAY_ADDRESS, or an embedded local Ray.
             progress: where to say how far it is; by default on a terminal and in a notebook, else nowhere.
-            defaults: train the default hyperparameters, too, to compare with; not where that would take longer than the
+            defaults: give what comes without a search, too, to compare with: first the surrogate that needs no
+                training, and last the default hyperparameters, trained; these not where that would take longer than the
                 search, or more than its budget.
 
         Raises:
@@ -276,8 +277,8 @@ class Study:
             raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
         ended = self.conclusion()
         result = [] if ended is None else [*self.spec.of_kind.accuracy(ended.accuracy).lines()]
-        if ended is not None and (beside := lines(self.spec, ended.defaults)):
-            result += ["", *beside]
+        if ended is not None:
+            result += [line for beside in without_search(self.spec, ended) for line in ("", *beside)]
         folder = self.folder / "figures" if output is None else Path(output)
         drawn = draw(trials, self.spec, folder, form, result=result)
         if not drawn.paths:

