@@ -1,12 +1,29 @@
 import numpy as np
 import pytest
 
-from dftune.trainables.physics.reciprocal import DensitySphere, reciprocal
+from dftune.trainables.physics.reciprocal import DensitySphere, reciprocal, smallest_grid
 from dftune.trainables.physics.units import KINETIC, RYDBERG
 
 TRICLINIC = np.array([[4.1, 0.3, -0.2], [1.1, 3.7, 0.5], [-0.6, 0.9, 4.4]])
 CELLS = [np.diag([4.0, 4.5, 5.0]), TRICLINIC, TRICLINIC[[1, 0, 2]]]  # the last one is left-handed
 GRID = (15, 16, 20)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_smallest_grid_holds_all_plane_waves_and_no_smaller_one_does(seed):
+    rng = np.random.default_rng(seed)
+    cell, cutoff = 4 * np.eye(3) + rng.normal(0, 1.2, (3, 3)), rng.uniform(60, 200)
+    m = np.stack(np.meshgrid(*[np.arange(-30, 31)] * 3, indexing="ij"), axis=-1)
+    inside = KINETIC * ((m @ reciprocal(cell)) ** 2).sum(axis=-1) <= cutoff
+    assert smallest_grid(cell, cutoff) == tuple(2 * np.abs(m[inside]).max(axis=0) + 1)
+
+
+def test_a_strained_hexagonal_cell_takes_the_grid_of_quantum_espresso():
+    # pw.x 6.7 chooses 27 x 15 x 24 (of 13 x 21 the next that its FFT likes) for this cell at 100 Ry.
+    cell = np.array(
+        [[4.663032, 0.0274296, 0.0182864], [-1.1538806, 1.9529079, -0.0045716], [0.0143372, 0.0, 3.6273116]]
+    )
+    assert smallest_grid(cell, 100 * RYDBERG) == (27, 13, 21)
 
 
 def sphere_of(cell, cutoff=100.0):

@@ -50,9 +50,19 @@ def smallest_grid(cell: Array, cutoff: float) -> tuple[int, int, int]:
         cell: lattice vectors as rows, shape (3, 3) [Å].
         cutoff: kinetic energy of the largest plane wave [eV].
     """
-    # Components of G along the axes: m_i = G·a_i / 2π.
-    largest = np.sqrt(cutoff * RIM / KINETIC)
-    nx, ny, nz = (2 * int(largest * length / (2 * np.pi)) + 1 for length in np.linalg.norm(cell, axis=1))
+    # Components of G along the axes: m_i = G·a_i / 2π.  In an oblique cell no G may reach the bound, as in QE's grids.
+    largest, b = np.sqrt(cutoff * RIM / KINETIC), reciprocal(cell)
+    bounds = [int(largest * length / (2 * np.pi)) for length in np.linalg.norm(cell, axis=1)]
+
+    def reached(axis: int, m: int) -> bool:
+        j, k = (i for i in range(3) if i != axis)
+        others = [np.arange(-bounds[i], bounds[i] + 1.0)[:, None] * b[i] for i in (j, k)]
+        waves = m * b[axis] + others[0][:, None] + others[1]
+        return bool((np.einsum("jka,jka->jk", waves, waves) <= largest**2).any())
+
+    nx, ny, nz = (
+        2 * next(m for m in range(bound, -1, -1) if m == 0 or reached(axis, m)) + 1 for axis, bound in enumerate(bounds)
+    )
     return nx, ny, nz
 
 
