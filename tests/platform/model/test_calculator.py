@@ -1,6 +1,9 @@
 import ase.build
 import numpy as np
 import pytest
+from ase import units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 import dftune
@@ -22,6 +25,21 @@ def test_a_displaced_cell_relaxes_back_to_the_lattice(displaced):
     # Of displacements of up to 0.15 Å, measured: 0.0006 Å.
     assert np.abs(left - left.mean(axis=0)).max() < 0.01
     assert displaced.get_potential_energy() < before - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_dynamics_of_32_atoms_conserve_the_energy(model):
+    atoms = ase.build.bulk("Al", cubic=True, a=4.05).repeat(2)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    atoms.calc = dftune.Calculator(model)
+    dynamics, totals, kinetic = VelocityVerlet(atoms, timestep=2 * units.fs), [], []
+    dynamics.attach(lambda: totals.append(atoms.get_total_energy() / 32))
+    dynamics.attach(lambda: kinetic.append(atoms.get_kinetic_energy() / 32))
+    dynamics.run(50)  # 100 fs
+    assert np.abs(np.array(totals) - totals[0]).max() < 1e-3, "eV/atom"
+    assert np.ptp(kinetic) > 0.02, "the two parts change"
 
 
 def test_the_calculator_gives_what_the_model_predicts(model, displaced):
