@@ -105,6 +105,6 @@ def _spread(
             windows.append(i0e(BETA * root) * decay)
             slopes.append(-2 / WIDTH * BETA * x / root * i1e(BETA * root) * decay)
             along.append(points % n)
-        x, y, z = along
-        index = (x[:, :, None, None] * sizes[1] + y[:, None, :, None]) * sizes[2] + z[:, None, None, :]
+        i, j, k = along
+        index = (i[:, :, None, None] * sizes[1] + j[:, None, :, None]) * sizes[2] + k[:, None, None, :]
         yield atoms, index, tuple(windows), tuple(slopes)
