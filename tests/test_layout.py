@@ -106,7 +106,13 @@ MOST_LINES = 400  # of a source file
 # What names a kind of surrogates.  General parts use such words in help texts and comments only.
 OF_A_KIND = re.compile(r"ldos|bispectrum|naswot|\brfr\b|n_layers|band_energy|grid_points|alloy|\btoy", re.IGNORECASE)
 # These are about descriptors on a grid, or are the one line by which a kind's data get to the workers.
-SPECIFIC = ("platform/screen", "platform/cli/descriptors.py", "cluster/descriptors", "cluster/trials/publish.py")
+SPECIFIC = (
+    "platform/screen",
+    "platform/cli/descriptors.py",
+    "platform/cli/snapshots.py",
+    "cluster/descriptors",
+    "cluster/trials/publish.py",
+)
 OLD_NAMES = {"platform/serve/settings.py": {"grid_points"}}  # still read in config files
 SOURCES = sorted(p.relative_to(ROOT) for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Datasets of DFT snapshots: import, copy, show, check."""
+    """Datasets of DFT snapshots: import, export, copy, show, check."""
 
 
 @data.command("import")
@@ -42,6 +42,15 @@ def data() -> None:
 )
 @click.option("--width", type=float, metavar="EV", help="Width of the broadening [eV], where no file says it.")
 @click.option(
+    "--energies",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File that says the energies of the LDOS, where its layout keeps them elsewhere.  [default: look for one]",
+)
+@click.option("--unit", metavar="UNIT", help="Unit of the LDOS, such as '1/(Ry bohr^3)', where no file says it.")
+@click.option(
+    "--cutoff", type=float, metavar="Å", help="R_cut of descriptors that lie beside the LDOS, where no file says it."
+)
+@click.option(
     "--check",
     type=click.Choice(["strict", "warn"]),
     default="strict",
@@ -63,6 +72,9 @@ def data_import(
     pseudopotentials: Path | None,
     kernel: str | None,
     width: float | None,
+    energies: Path | None,
+    unit: str | None,
+    cutoff: float | None,
     rule: str | None,
     check: str,
     dry_run: bool,
@@ -71,10 +83,13 @@ def data_import(
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
-    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has two.
+    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has three.
 
     "quantum-espresso" reads folders, and the folders in them, as pw.x and pp.x leave them: the log or
     data-file-schema.xml, and cubes or xsf files of plot_num = 3, a file an energy, and of plot_num = 0.
+
+    "mala" reads folders of MALA, or files NAME.out.npy or NAME.out.h5, with NAME.info.json, and what lies beside them:
+    NAME.in.npy (descriptors), NAME.dens.npy (density), saved parameters.
 
     "arrays" reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å),
     NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in
@@ -104,9 +119,16 @@ def data_import(
     plan = plan_import(
         sources,
         importer=importer,
-        told=Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width),  # type: ignore[arg-type]  # a choice
-        validation=_ids(validation),
-        test=_ids(test),
+        told=Told(
+            pseudopotentials=pseudopotentials,
+            kernel=kernel,  # type: ignore[arg-type]  # one of the choices
+            width=width,
+            energies=energies,
+            unit=unit,
+            cutoff=cutoff,
+        ),
+        validation=ids_of(validation),
+        test=ids_of(test),
         rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
         check=check,  # type: ignore[arg-type]  # one of the choices
         report=report,
@@ -131,7 +153,8 @@ def _kind(dataset: str) -> "Kind":
     return KINDS[kind_of(dataset)]
 
 
-def _ids(text: str | None) -> list[str] | None:
+def ids_of(text: str | None) -> list[str] | None:
+    """The ids in a text, parted by commas."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 

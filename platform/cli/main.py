@@ -18,6 +18,7 @@ from .fit import fit
 from .model import model
 from .options import study_folder
 from .serve import serve
+from .snapshots import COMMANDS
 from .study import study
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -84,6 +85,8 @@ def cli() -> None:
 
 for group in (data, descriptors, fit, study, compare, model, serve, cluster):
     cli.add_command(group)
+for command in COMMANDS:
+    data.add_command(command)
 
 
 def main() -> None:

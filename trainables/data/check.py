@@ -130,9 +130,9 @@ def _check_dos(
         difference, unsure = 1e3 * (found.band - s.band_energy) / s.n_atoms, min(SURE * known.band_energy, 0.3)
         if abs(difference) > max(MOST_BAND_ENERGY_ERROR, 1e3 * unsure * s.n_electrons / s.n_atoms):
             fail(
-                f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; the energy grid "
-                f"cuts off states at the bottom of the band, or the kernel ({grid.kernel}, {grid.width:g} eV) is not "
-                f"the one it had{_other_kernel(total, s, grid)}"
+                f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; it is of another "
+                "snapshot, the energy grid cuts off states at the bottom of the band, or the kernel "
+                f"({grid.kernel}, {grid.width:g} eV) is not the one it had{_other_kernel(total, s, grid)}"
             )
     return SnapshotReport(
         where,

@@ -272,7 +272,7 @@ class Dataset:
 
     def write_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, values: NDArray[np.float32]) -> None:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
-        metadata = _descriptor_metadata(snapshot, settings)
+        metadata = descriptor_metadata(snapshot, settings)
         path = self._to_write(descriptor_path(self.path, settings, snapshot.id))
         write(path, to_batches(values, "descriptor", metadata), checksums=True)
         self._finished(_descriptor_name(snapshot, settings))
@@ -315,7 +315,7 @@ class Dataset:
         self, snapshot: Snapshot, settings: BispectrumSettings, points: range, values: NDArray[np.float32]
     ) -> None:
         """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
-        metadata = _descriptor_metadata(snapshot, settings)
+        metadata = descriptor_metadata(snapshot, settings)
         path = self._to_write(self._piece(snapshot, settings, points))
         write(path, to_batches(values, "descriptor", metadata), checksums=True)
 
@@ -324,7 +324,7 @@ class Dataset:
 
         The file appears whole or not at all.  One piece and one shard are held at once.  Errors as ``descriptors``.
         """
-        metadata = _descriptor_metadata(snapshot, settings)
+        metadata = descriptor_metadata(snapshot, settings)
         arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
         shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
         write(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards, checksums=True)
@@ -380,7 +380,8 @@ def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:
     return descriptor_path(Path(), settings, snapshot.id).as_posix()
 
 
-def _descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> dict[str, str]:
+def descriptor_metadata(snapshot: Snapshot, settings: BispectrumSettings) -> dict[str, str]:
+    """What the descriptor file of a snapshot says of itself."""
     return {
         "snapshot": snapshot.id,
         "grid": str(snapshot.grid),

@@ -4,7 +4,7 @@ Energies in eV, temperatures in K.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from .units import K_B
 
 Array = NDArray[np.float64]
 Kernel = Literal["gaussian", "fermi-dirac"]
+KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 
 def fermi_dirac(energy: ArrayLike, *, fermi_level: float, temperature: float) -> Array:

@@ -169,7 +169,7 @@ def test_sources_that_no_importer_recognises_are_refused_with_those_there_are(pl
         import_dataset([tmp_path / "nowhere"], tmp_path / "made")
     with pytest.raises(InputError, match="there is no importer 'array'; did you mean 'arrays'"):
         import_dataset(planes, tmp_path / "made", importer="array")
-    assert list(IMPORTERS)[:2] == ["arrays", "quantum-espresso"]
+    assert list(IMPORTERS)[:3] == ["arrays", "mala", "quantum-espresso"]
 
 
 def test_the_importer_of_an_installed_package_is_found_by_its_files(al4, planes, tmp_path):

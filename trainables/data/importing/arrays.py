@@ -1,16 +1,17 @@
 """Import of DFT results into a dataset: NNN.json with NNN.ldos.npy and, if there is one, NNN.dens.npy beside it.
 
 The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom, config.symbol, config.zval,
-config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, kt_ev, and optionally fermi_ev,
-band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, config.displacement_sigma_angstrom,
-and for total free energies config.pseudo (name of the UPF file of the pseudopotential) and config.ecutrho_ry [Ry].
-Of several species, config.symbols has the symbol of each atom, and config.zval and config.pseudo are {symbol: value}.
-ldos_unit says another unit of the LDOS than 1/(eV Å³), as 1/(Ry bohr³), in which pp.x writes it.
+config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, temperature_k or kt_ev, and optionally
+fermi_ev, band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, group or
+config.displacement_sigma_angstrom, and for total free energies config.pseudo (name of the UPF file of the
+pseudopotential) and config.ecutrho_ry [Ry].  Of several species, config.symbols has the symbol
+of each atom, and config.zval and config.pseudo are {symbol: value}.  ldos_unit says another unit of the LDOS than 1/(eV Å³), as 1/(Ry bohr³),
+in which pp.x writes it.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from ...errors import DatasetError, one_line
 from ...files import read_text
 from ...physics.smearing import Kernel
-from ...physics.units import BOHR, K_B, RYDBERG
+from ...physics.units import K_B, RYDBERG
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot
@@ -31,16 +32,6 @@ KEYS = Keys(cutoff="config.ecutrho_ry", pseudopotential="config.pseudo", unit=RY
 
 Vector = tuple[float, float, float]
 FileName = Annotated[str, Field(pattern="^[ -~]{1,200}$")]
-LdosUnit = Literal["1/(eV Å³)", "1/(eV A^3)", "1/(Ry bohr³)", "1/(Ry bohr^3)", "1/(eV bohr³)", "1/(eV bohr^3)"]
-# Unit of an LDOS -> what turns it into 1/(eV Å³).
-LDOS_UNITS: dict[str, float] = {
-    "1/(eV Å³)": 1.0,
-    "1/(eV A^3)": 1.0,
-    "1/(Ry bohr³)": 1 / (RYDBERG * BOHR**3),
-    "1/(Ry bohr^3)": 1 / (RYDBERG * BOHR**3),
-    "1/(eV bohr³)": 1 / BOHR**3,
-    "1/(eV bohr^3)": 1 / BOHR**3,
-}
 
 
 class _Part(BaseModel):
@@ -120,14 +111,34 @@ class _Record(_Part):
     config: _Config
     fft: tuple[PositiveInt, PositiveInt, PositiveInt]
     n_electrons: PositiveFloat
-    kt_ev: NonNegativeFloat
+    temperature_k: NonNegativeFloat | None = None
+    kt_ev: NonNegativeFloat | None = None
     fermi_ev: float | None = None
     band_energy_ev: float | None = None
     minus_ts_ev: float | None = None
     total_energy_ev: float | None = None
     qe_terms_ev: _Terms = Field(default_factory=lambda: _Terms.model_validate({}))
-    ldos_unit: LdosUnit | None = None
+    ldos_unit: str | None = None
     forces_ev_per_angstrom: list[Vector] | None = None
+    group: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _has_one_temperature(self) -> Self:
+        said = [value for value in (self.temperature_k, self._from_energy) if value is not None]
+        if not said:
+            raise ValueError("says no temperature; give temperature_k or kt_ev")
+        if abs(said[0] - said[-1]) > 1e-6 * said[0]:
+            raise ValueError(f"temperature_k is {said[0]:g} K, but kt_ev {said[-1]:g} K")
+        return self
+
+    @property
+    def _from_energy(self) -> float | None:
+        return None if self.kt_ev is None else self.kt_ev / K_B
+
+    @property
+    def temperature(self) -> float:
+        """τ [K]."""
+        return self.temperature_k if self.temperature_k is not None else self._from_energy or 0.0
 
 
 class Arrays:
@@ -145,7 +156,7 @@ class Arrays:
         files = _find(sources, report)
         records = [_read(file) for file in files]
         grids = [_energy_grid(file, record, told) for file, record in zip(files, records, strict=True)]
-        snapshots = [_found(file, record, grid) for file, record, grid in zip(files, records, grids, strict=True)]
+        snapshots = [_found(file, record, grid, told) for file, record, grid in zip(files, records, grids, strict=True)]
         by_file = zip(files, records, strict=True)
         calculations = [
             Calculation(file, record.config.ecutrho_ry, record.config.pseudopotentials) for file, record in by_file
@@ -217,18 +228,18 @@ def _energy_grid(file: Path, record: _Record, told: Told) -> EnergyGrid:
         raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
 
 
-def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
+def _found(file: Path, record: _Record, grid: EnergyGrid, told: Told) -> FoundSnapshot:
     config, terms, forces = record.config, record.qe_terms_ev, record.forces_ev_per_angstrom
     nx, ny, nz = record.fft
     sigma = config.displacement_sigma_angstrom
     snapshot = Snapshot(
         id=file.stem,
-        group="all" if sigma is None else f"displacement {sigma:.2f} Å",
+        group=record.group or ("all" if sigma is None else f"displacement {sigma:.2f} Å"),
         cell=np.array(config.cell_angstrom),
         positions=np.array(config.positions_angstrom),
         numbers=np.array([atomic_numbers[symbol] for symbol in config.atoms]),
         grid=(nx, ny, nz),
-        temperature=record.kt_ev / K_B,
+        temperature=record.temperature,
         n_electrons=record.n_electrons,
         total_energy=record.total_energy_ev,
         band_energy=record.band_energy_ev,
@@ -245,7 +256,7 @@ def _found(file: Path, record: _Record, grid: EnergyGrid) -> FoundSnapshot:
         snapshot=snapshot,
         species=config.valences,
         energy_grid=grid,
-        ldos=npy_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record)),
+        ldos=npy_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record, told)),
         density=npy_values(density, (nx, ny, nz), what="density") if density.exists() else None,
         terms_error=_terms_error(record),
     )
@@ -259,15 +270,16 @@ def _terms_error(record: _Record) -> float | None:
     return float(sum(terms.values())) - record.total_energy_ev
 
 
-def _factor(file: Path, record: _Record) -> float:
+def _factor(file: Path, record: _Record, told: Told) -> float:
     """What turns the LDOS into 1/(eV Å³).  Raises DatasetError: nothing says or shows its unit."""
-    if record.ldos_unit is not None:
-        return LDOS_UNITS[record.ldos_unit]
+    factor = told.ldos_factor(record.ldos_unit, where=file)
+    if factor is not None:
+        return factor
     known = (record.fermi_ev, record.band_energy_ev)
     if all(value is None for value in known) and not _density_file(file).exists():
         raise DatasetError(
             f"{file}: nothing shows whether the LDOS is in 1/(eV Å³): give fermi_ev, band_energy_ev or a density "
-            f"beside it, or say ldos_unit, one of {', '.join(LDOS_UNITS)}"
+            "beside it, or say its unit, as ldos_unit in this file or with --unit"
         )
     return 1.0
 

@@ -12,11 +12,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DatasetError
+from ...descriptors.settings import BispectrumSettings
+from ...errors import DatasetError, InputError
 from ...physics.smearing import Kernel
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
-from ..snapshot import Snapshot
+from ..snapshot import Snapshot, Split
+from .ldos_unit import factor_of
 
 T = TypeVar("T")
 Report = Callable[[str], None]  # called with one line for people
@@ -37,6 +39,17 @@ class GridValues:
     blocks: Callable[[], Iterable[NDArray[np.floating]]]
 
 
+@dataclass(frozen=True)
+class FoundDescriptors:
+    """Descriptors that somebody computed already, (n_points, n_components).
+
+    The writer compares some of them with ours, and refuses others.
+    """
+
+    settings: BispectrumSettings
+    values: GridValues
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoundSnapshot:
     """A snapshot as an importer found it.
@@ -48,6 +61,7 @@ class FoundSnapshot:
         energy_grid: energies of the LDOS.
         ldos: [1/(eV Å³)], both spins summed.
         density: [1/Å³]; None where the DFT gave none.
+        descriptors: None where there are none.
         terms_error: sum of the DFT's own terms of the energy minus its total energy [eV]; None where it gave not all.
         k_mesh: of the DFT; None where it is not known.
         files: what was found, in words.
@@ -59,6 +73,7 @@ class FoundSnapshot:
     energy_grid: EnergyGrid
     ldos: GridValues
     density: GridValues | None = None
+    descriptors: FoundDescriptors | None = None
     terms_error: float | None = None
     k_mesh: tuple[int, int, int] | None = None
     files: str = ""
@@ -73,11 +88,13 @@ class Found:
         dft: gives what total free energies need, from chemical symbol -> valence electrons of all snapshots; None if
             it is not known, and then it has reported why.  Called once the snapshots are known to agree.
         source: where the snapshots come from, for dataset.json.
+        splits: id -> split, as the files say; the user's choice goes first.
     """
 
     snapshots: Sequence[FoundSnapshot]
     dft: Callable[[Mapping[str, float]], KohnSham | None] = lambda species: None
     source: str
+    splits: Mapping[str, Split] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +104,17 @@ class Told:
     Attributes:
         pseudopotentials: folder of the UPF files that the snapshots name; None: look beside the snapshots.
         kernel, width: how the LDOS was broadened [eV]; None: the files say it.
+        energies: a file that says the energies of the LDOS, for layouts that keep them elsewhere; None: look for one.
+        unit: of the LDOS, such as 1/(Ry bohr^3); None: the files say it, or it is their layout's.
+        cutoff: R_cut of descriptors that lie beside the LDOS [Å]; None: the files say it.
     """
 
     pseudopotentials: Path | None = None
     kernel: Kernel | None = None
     width: float | None = None
+    energies: Path | None = None
+    unit: str | None = None
+    cutoff: float | None = None
 
     def broadening(self, kernel: Kernel | None, width: float | None, *, where: object) -> tuple[Kernel, float]:
         """Kernel and width [eV] of an LDOS, from what its files say and what the user does.
@@ -104,6 +127,24 @@ class Told:
             DatasetError: nobody says it, or the two contradict each other.
         """
         return _agreed("kernel", kernel, self.kernel, where), _agreed("width", width, self.width, where)
+
+    def ldos_factor(self, unit: str | None, *, where: object) -> float | None:
+        """What turns the LDOS into 1/(eV Å³); None: nobody says its unit.
+
+        Args:
+            unit: as the files say; None where they do not.
+            where: file to name in an error.
+
+        Raises:
+            DatasetError: it is no unit of an LDOS, or the files and the user contradict each other.
+        """
+        try:
+            said, told = (None if text is None else factor_of(text) for text in (unit, self.unit))
+        except InputError as error:
+            raise DatasetError(f"{where}: {error}") from error
+        if None not in (said, told) and said != told:
+            raise DatasetError(f"{where}: its LDOS is in {unit}, but --unit says {self.unit}")
+        return told if said is None else said
 
 
 def _agreed(name: str, said: T | None, told: T | None, where: object) -> T:

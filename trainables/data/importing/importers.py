@@ -14,11 +14,12 @@ from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
 from .importer import Importer, Report, Told
+from .mala import MALA
 from .planning import Checking, Plan, prepare
 from .quantum_espresso.importer import QUANTUM_ESPRESSO
 from .writing import refuse_existing, write_dataset
 
-OURS: tuple[Importer, ...] = (ARRAYS, QUANTUM_ESPRESSO)
+OURS: tuple[Importer, ...] = (ARRAYS, MALA, QUANTUM_ESPRESSO)
 IMPORTERS: Registry[Importer] = Registry(
     "importer",
     "dftune.importers",
@@ -38,6 +39,9 @@ def import_dataset(
     pseudopotentials: Path | None = None,
     kernel: Kernel | None = None,
     width: float | None = None,
+    energies: Path | None = None,
+    unit: str | None = None,
+    cutoff: float | None = None,
     rule: Rule | None = None,
     check: Checking = "strict",
     report: Report = lambda line: None,
@@ -54,6 +58,7 @@ def import_dataset(
         pseudopotentials: folder of the UPF files that the snapshots name; by default they are looked for beside the
             snapshots.  Without them, or where they are PAW or of another functional, the dataset has no ``dft``.
         kernel, width: how the LDOS was broadened [eV], where the files do not say it.
+        energies, unit, cutoff: what else the files may not say, as in ``Told``.
         rule: of integration over the energies; by default the better one on their grid.
         check: ``strict`` refuses what does not agree with the DFT, ``warn`` reports it and writes it into dataset.json.
         report: called with one line a snapshot, one for the rule, a table of what was compared, and a line that says
@@ -64,7 +69,14 @@ def import_dataset(
     """
     places = list(sources)
     refuse_existing(destination)
-    told = Told(pseudopotentials=pseudopotentials, kernel=kernel, width=width)
+    told = Told(
+        pseudopotentials=pseudopotentials,
+        kernel=kernel,
+        width=width,
+        energies=energies,
+        unit=unit,
+        cutoff=cutoff,
+    )
     plan = plan_import(
         places, importer=importer, told=told, validation=validation, test=test, rule=rule, check=check, report=report
     )

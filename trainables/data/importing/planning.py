@@ -104,7 +104,7 @@ def prepare(
     fail: Fail = refuse if check == "strict" else _warner(warnings, report)
     ids = _unique_ids(found.snapshots)
     _refuse_repeated(found.snapshots)
-    splits = _splits(ids, validation, test)
+    splits = _splits(ids, validation, test, found.splits)
     for one in found.snapshots:
         check_snapshot(one.snapshot, one.species, where=one.where)
     grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
@@ -200,7 +200,11 @@ def _refuse_repeated(snapshots: Sequence[FoundSnapshot]) -> None:
             )
 
 
-def _splits(ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None) -> dict[str, Split]:
+def _splits(
+    ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None, said: Mapping[str, Split] | None
+) -> dict[str, Split]:
+    if validation is None and test is None and said is not None:
+        return dict(said)
     quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
     if validation is None and test is None and quarter:
         validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]

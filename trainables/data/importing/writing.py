@@ -17,13 +17,14 @@ from ...errors import DatasetError
 from ...files import atomic, sha256, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
-from ..dataset import Dataset
+from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..geometry_check import check_geometry
 from ..info import DatasetInfo
 from ..shards import ShardFile, in_shards, to_batches, write
 from ..snapshot import SNAPSHOTS, Snapshot
-from .importer import FoundSnapshot, GridValues, Report
+from .importer import FoundDescriptors, FoundSnapshot, GridValues, Report
 from .planning import Plan
+from .precomputed import DescriptorCheck
 
 MOST_TERMS_ERROR = 1.0  # [meV/atom]; QE prints them to 1e-4
 
@@ -89,8 +90,20 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
         density = _shards(one.density, snapshot.n_points, ())
         density_sha256 = write_shards("density", map(electrons.add, density), "1/Å³")
         electrons.finish()
+    if one.descriptors is not None:
+        _write_descriptors(one.descriptors, snapshot, folder)
     snapshot = replace(snapshot, ldos_sha256=ldos_sha256, density_sha256=density_sha256)
     return snapshot, _with_geometry(report, one, snapshot, check.dos, plan, folder)
+
+
+def _write_descriptors(found: FoundDescriptors, snapshot: Snapshot, folder: Path) -> None:
+    """Write descriptors that came with the data, once some of them are known to be right."""
+    check = DescriptorCheck(snapshot, found)
+    shards = _shards(found.values, snapshot.n_points, (found.settings.n_components,))
+    metadata = descriptor_metadata(snapshot, found.settings)
+    whole = (shard.astype(np.float32, copy=False) for shard in map(check.add, shards))
+    batches = (to_batches(shard, "descriptor", metadata)[0] for shard in whole)
+    write(descriptor_path(folder, found.settings, snapshot.id), batches, checksums=True)
 
 
 def _with_geometry(

@@ -1,0 +1,1 @@
+"""Datasets written for other programs: a file a format."""
