@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from .errors import DftuneError
+from .errors import DftuneError, InputError
 from .surrogate import Card as Card
 from .surrogate import Check as Check
 from .surrogate import Job as Job
@@ -170,6 +170,10 @@ class Data(Protocol):
         """Read every file, and yield a dataclass for each thing checked.  Raises DatasetError at the first damage."""
         self.verify()
         return iter(())
+
+    def draw(self, path: Path) -> None:
+        """Draw what it holds as a PNG file.  Raises InputError: a kind may have nothing to draw."""
+        raise InputError(f"{self.location}: there is nothing to draw of datasets of this kind; leave out --figure")
 
     def checked_lines(self) -> list[str]:
         """What people read below the table of a ``check`` that found nothing wrong."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Datasets of DFT snapshots: import, export, copy, show, check."""
+    """Datasets of DFT snapshots: import, export, copy, show, check, split, merge, select."""
 
 
 @data.command("import")
@@ -179,15 +179,21 @@ def data_copy(source: str, destination: str) -> None:
 
 @data.command("show")
 @dataset_argument
+@click.option(
+    "--figure", type=click.Path(path_type=Path, dir_okay=False), help="Draw the data of all snapshots to a PNG file."
+)
 @json_option
-def data_show(dataset: str, as_json: bool) -> None:
+def data_show(dataset: str, figure: Path | None, as_json: bool) -> None:
     """Show what DATASET holds: its snapshots, and what is known of them.
 
     \b
     Example:
       dftune data show examples/al4
+      dftune data show examples/al4 --figure dos.png
     """
     opened = _open(dataset)
+    if figure is not None:
+        opened.draw(figure)
     if as_json:
         return print_json(opened.to_dict(), {**_kind(dataset).units, **opened.units})
     for line in opened.lines():

@@ -1,13 +1,14 @@
 """`dftune data` for datasets of LDOS alone: export, and what chooses, divides and joins snapshots."""
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .data import ids_of
-from .options import dataset_argument, json_option
+from .options import dataset_argument, dataset_type, folder_argument, json_option
 from .tables import echo, print_json
 
 if TYPE_CHECKING:
@@ -58,4 +59,129 @@ def data_export(dataset: str, destination: Path, form: str, snapshots: str | Non
     echo(f"{len(chosen)} snapshots in {destination}")
 
 
-COMMANDS = (data_export,)
+@click.command("split")
+@dataset_argument
+@folder_argument("destination")
+@click.option(
+    "--by",
+    default="random",
+    show_default=True,
+    metavar="WAY",
+    help="random (of each group its share), group (whole groups), temperature (the hottest for testing) or structure "
+    "(those least like the others for testing).",
+)
+@click.option("--validation", default=0.25, show_default=True, help="Share of the snapshots that trials are judged by.")
+@click.option("--test", default=0.25, show_default=True, help="Share that the surrogate is judged by.")
+@click.option("--seed", default=0, show_default=True, help="Of the order, for random and group.")
+@json_option
+def data_split(
+    dataset: str, destination: Path, by: str, validation: float, test: float, seed: int, as_json: bool
+) -> None:
+    """Make a dataset DESTINATION of the snapshots of DATASET with other splits.
+
+    Files are linked, not copied, where the file system allows it.
+
+    \b
+    Example:
+      dftune data split al4 al4-hot --by temperature --test 0.2
+    """
+    from ...trainables.data.composing.split import split_dataset
+    from ..progress import for_terminal
+
+    with closing(for_terminal()) as progress:
+        made = split_dataset(
+            _open(dataset),
+            destination,
+            by,  # type: ignore[arg-type]  # a way that is none is refused with those there are
+            validation=validation,
+            test=test,
+            seed=seed,
+            progress=progress,
+        )
+    _show(made, as_json)
+
+
+@click.command("merge")
+@click.argument("datasets", nargs=-1, required=True, type=dataset_type)
+@folder_argument("destination")
+@click.option("--width", type=float, metavar="EV", help="Broaden all LDOS to this width [eV], so that more grids fit.")
+@json_option
+def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None, as_json: bool) -> None:
+    """Merge DATASETS into a new one, DESTINATION.
+
+    Energy grids that differ are brought to a common one where the broadening allows it to 1 % of a state's peak; the
+    command says how far off it is.  Ids that several datasets have get the names of their datasets.
+
+    \b
+    Example:
+      dftune data merge al4 al8 al
+    """
+    from ...trainables.data.composing.merge import merge
+    from ..progress import for_terminal
+
+    with closing(for_terminal()) as progress:
+        made = merge([_open(one) for one in datasets], destination, width=width, report=progress.say, progress=progress)
+    _show(made, as_json)
+
+
+@click.command("select")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--number", "-n", type=int, help="How many structures to choose.")
+@click.option(
+    "--by",
+    default="farthest",
+    show_default=True,
+    metavar="WAY",
+    help="farthest (as different as possible) or decorrelated (frames in equilibrium that know nothing of each other).",
+)
+@click.option("--snapshots", metavar="ID,ID,...", help="Take these snapshots of a dataset.")
+@json_option
+def data_select(
+    source: Path, destination: Path, number: int | None, by: str, snapshots: str | None, as_json: bool
+) -> None:
+    """Choose structures of SOURCE: a trajectory of any format that ASE reads, or a dataset.
+
+    From a trajectory they are written to DESTINATION as extended XYZ, to be computed by DFT; from a dataset they become
+    a new dataset.  Structures are compared by their radial distribution functions.
+
+    \b
+    Example:
+      dftune data select md.traj chosen.xyz -n 20
+      dftune data select md.traj chosen.xyz -n 20 --by decorrelated
+      dftune data select al4 al4-small --snapshots 000,003,007
+    """
+    from ...trainables.data.composing.selection import select_frames, select_snapshots, take
+    from ...trainables.errors import InputError
+    from ..progress import for_terminal
+
+    if (number is None) == (snapshots is None):
+        raise InputError("give --number of structures to choose, or --snapshots of a dataset")
+    with closing(for_terminal()) as progress:
+        if snapshots is not None:
+            return _show(take(_open(str(source)), destination, ids_of(snapshots) or [], progress), as_json)
+        way: Any = by  # one that is none is refused with those there are
+        if source.is_dir():
+            selection, _ = select_snapshots(_open(str(source)), destination, number or 0, way, progress)
+        else:
+            selection = select_frames(source, destination, number or 0, way, progress)
+    if as_json:
+        return print_json({"path": str(destination), **asdict(selection)})
+    if selection.step is not None:
+        echo(f"in equilibrium from {selection.first} on; every {selection.step} frames they know nothing of each other")
+    echo(f"chosen: {', '.join(map(str, selection.frames))} of {selection.n}, in {destination}")
+
+
+def _show(made: "Dataset", as_json: bool) -> None:
+    """What a command that makes a dataset prints."""
+    from ...trainables.kind import SPLITS
+
+    splits = {split: [s.id for s in made if s.split == split] for split in SPLITS}
+    if as_json:
+        return print_json({"path": str(made.path), "splits": splits})
+    for split, ids in splits.items():
+        echo(f"{split:10s} {', '.join(ids) or '-'}")
+    echo(f"{len(made)} snapshots in {made.path}")
+
+
+COMMANDS = (data_export, data_split, data_merge, data_select)

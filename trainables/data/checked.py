@@ -38,6 +38,15 @@ _HEADS = {
     "total_error": "total",
     "terms_error": "sum",
 }
+# Of the columns of ``Dataset.rows`` and of reports.
+UNITS = {
+    "temperature": "K",
+    "total_energy": "eV",
+    "band_energy": "eV",
+    "fermi_level": "eV",
+    "displacement": "Å",
+    **REPORT_UNITS,
+}
 
 
 class Checked(BaseModel):

@@ -26,22 +26,16 @@ from ..physics.energies import Energies, energies
 from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport
-from .checked import REPORT_UNITS, summarise
+from .checked import UNITS, summarise
 from .geometry_check import check_stored
 from .info import DatasetInfo
 from .location import name_of
 from .mirror import Mirror, locate
+from .remarks import draw_dos, remarks
 from .shards import ShardFile, in_shards, to_batches, write
 from .snapshot import SPLITS, Snapshot, Split
+from .structure_distance import displacements
 from .table import read_snapshots
-
-UNITS = {
-    "temperature": "K",
-    "total_energy": "eV",
-    "band_energy": "eV",
-    "fermi_level": "eV",
-    **REPORT_UNITS,
-}
 
 
 class Dataset:
@@ -132,8 +126,9 @@ class Dataset:
                 "total_energy": s.total_energy,
                 "band_energy": s.band_energy,
                 "fermi_level": s.fermi_level,
+                "displacement": moved,
             }
-            for s in self.snapshots
+            for s, moved in zip(self.snapshots, displacements(self.snapshots), strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +148,11 @@ class Dataset:
     def checked_lines(self) -> list[str]:
         """What people read below the table of a ``check`` that found nothing wrong."""
         lines = [check.line() for check in summarise(self._reports)]
-        return ["LDOS and densities are whole", *lines, self.info.free_energies]
+        return ["LDOS and densities are whole", *lines, *remarks(self.snapshots), self.info.free_energies]
+
+    def draw(self, path: Path) -> None:
+        """Draw the DOS of all snapshots and their spread, a PNG file."""
+        draw_dos(self, path)
 
     def split(self, name: Split) -> list[Snapshot]:
         """The snapshots of one split.
@@ -308,7 +307,7 @@ class Dataset:
         return "remove this file to have it fetched again, and where that does not help, upload the dataset again"
 
     def piece_of_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, points: range) -> ShardFile:
-        """Descriptors of some grid points, before they are joined with the others.  Errors as ``descriptors``."""
+        """Descriptors of some grid points, before they are joined.  Errors as ``descriptors``."""
         return self._descriptor_file(self._piece(snapshot, settings, points), snapshot, settings, len(points))
 
     def write_piece_of_descriptors(

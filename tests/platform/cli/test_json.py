@@ -64,6 +64,7 @@ PLAIN |= {
     "density_correlation",
     "density_difference",
     "unexplained_by_atoms",
+    "nearest",
 }
 
 
@@ -72,6 +73,9 @@ PLAIN |= {
     [
         ("data show", ["{al4}"], "snapshots", {"temperature": "K", "total_energy": "eV", "energy_grid.width": "eV"}),
         ("data check", ["{al4}"], "snapshots", {"band_energy_error": "meV/atom"}),
+        ("data export", ["{al4}", "{new}", "--format", "arrays"], "snapshots", {}),
+        ("data split", ["{al4}", "{new}", "--by", "group"], "splits", {}),
+        ("data select", ["{al4}", "{new}", "-n", "3"], "frames", {}),
         ("study list", ["--studies", "{studies}"], "studies", {}),
         ("study show", ["kept", "--studies", "{studies}"], "trials", {"seconds": "s", "band_energy_mae": "meV/atom"}),
         ("study watch", ["kept", "--studies", "{studies}"], "event", {"seconds": "s"}),
@@ -79,8 +83,8 @@ PLAIN |= {
         ("model predict", ["{folder}/al4.model", "{folder}/POSCAR"], "predictions", {"free_energy": "eV"}),
     ],
 )
-def test_every_result_has_a_version_and_its_units(words, arguments, name, some_units, al4, studies, folder):
-    places = {"al4": al4.path, "studies": studies, "folder": folder}
+def test_every_result_has_a_version_and_its_units(words, arguments, name, some_units, al4, studies, folder, tmp_path):
+    places = {"al4": al4.path, "studies": studies, "folder": folder, "new": tmp_path / "new"}
     result = CliRunner().invoke(cli, [*words.split(), *(a.format(**places) for a in arguments), "--json"])
     assert result.exception is None
     *_, line = [result.stdout] if words != "study watch" else result.stdout.splitlines()

@@ -156,13 +156,11 @@ def _cubes(files: Sequence[Path]) -> EnergyAxis:
 
 def _input(file: Path) -> EnergyAxis | None:
     """An input of pp.x for plot_num = 3; None: it is another text."""
-    inputs, _ = read_inputs([file])
-    if not inputs or inputs[0].quantity != 3 or inputs[0].minimum is None or not inputs[0].n_energy:
+    one = next(iter(read_inputs([file])[0]), None)
+    if one is None or one.quantity != 3 or one.minimum is None or one.spacing is None or not one.n_energy:
         return None
-    one, n = inputs[0], inputs[0].n_energy
-    step = one.spacing or 0.0
-    energies = one.minimum + step * np.arange(n, dtype=np.float64)
-    return EnergyAxis(file, energies, one.width, step, "gaussian" if one.gaussian else None)
+    energies = one.minimum + one.spacing * np.arange(one.n_energy, dtype=np.float64)
+    return EnergyAxis(file, energies, one.width, one.spacing, "gaussian" if one.gaussian else None)
 
 
 def _parameters(file: Path, text: str) -> EnergyAxis | None:

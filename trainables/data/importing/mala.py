@@ -12,7 +12,6 @@ Parameters that MALA saved beside them say energies, units, cutoff and splits.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +146,7 @@ def _kernel(file: Path, info: Info, run: PwRun | None, energies: Sampled, told: 
         f"kernel of the LDOS: {run.smearing}, as pp.x takes the smearing that the logs have, unless use_gauss_ldos "
         "(from 7.2 on) is set; --kernel says otherwise"
     )
-    return cast(Kernel, run.smearing)
+    return run.smearing
 
 
 def _found(

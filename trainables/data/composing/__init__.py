@@ -1,0 +1,1 @@
+"""Datasets made of snapshots of others: split, merged, selected, aligned."""
