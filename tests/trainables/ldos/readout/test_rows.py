@@ -28,7 +28,8 @@ def predicted(data):
     none = Rows.none(network)
     weights = Solver(gram(network, data.scaling, first), none, 1.0).solve({})
     set_readout(network, weights)
-    ldos = [chunk[0] for chunk in predict_ldos(network, data.scaling, first.descriptors)]
+    ldos = np.concatenate([chunk[0] for chunk in predict_ldos(network, data.scaling, first.descriptors)])
+    ldos = np.split(ldos, [len(first.ldos[0])])
     return network, weights, dataclasses.replace(first, ldos=ldos)
 
 
