@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...descriptors.bispectrum import bispectrum_forces
 from ...descriptors.settings import BispectrumSettings
-from ..inference import predict_ldos, pull_back
+from ..inference import LastLayer, predict_ldos, pull_back
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
@@ -119,19 +119,20 @@ def _forces(
     found: Sequence[Electrons | None],
 ) -> Float64:
     """Minus the derivative of A of each network, (T, n_atoms, 3) [eV/Å]; NaN where there is no A."""
-    s, done = data.snapshot, 0
+    s, layer, done = data.snapshot, LastLayer.of(network, scaling), 0
+    constant, slope = np.zeros((2, len(found), network.sizes[-1]))
+    potential = np.zeros((len(found), s.n_points))
+    for t, one in enumerate(found):
+        if one is not None and one.gradient is not None:
+            g = one.gradient
+            constant[t], slope[t], potential[t] = g.constant, g.weights, g.potential.reshape(-1)
     pulled = np.empty((len(found), s.n_points, settings.n_components), dtype=np.float32)
-    by_ldos = np.zeros((len(found), PULLED, network.sizes[-1]))
     for shard in data.descriptors:
         for start in range(0, len(shard), PULLED):
             values = shard[start : start + PULLED]
             part = slice(done, done + len(values))
-            for t, one in enumerate(found):
-                if one is not None and one.gradient is not None:
-                    g = one.gradient
-                    by_ldos[t, : len(values)] = g.constant + g.potential.reshape(-1, 1)[part] * g.weights
-            at = (s.volume / s.n_points) * by_ldos[:, : len(values)]
-            pulled[:, part] = pull_back(network, scaling, values, at)
+            by_hidden = layer.by_hidden(constant, slope, potential[:, part])
+            pulled[:, part] = (s.volume / s.n_points) * pull_back(network, scaling, values, by_hidden)
             done = part.stop
     forces = np.full((len(found), s.n_atoms, 3), np.nan)
     for t, one in enumerate(found):
