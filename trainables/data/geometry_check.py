@@ -93,6 +93,7 @@ def check_geometry(
         correlation, difference = _compare(from_ldos, given, sharp=sharp, where=where, fail=fail)
         _check_atoms(snapshot, given, "the density", where, fail)
     unexplained = _check_atoms(snapshot, from_ldos, "the density of the LDOS", where, fail)
+    del from_ldos
     off = _ewald_error(snapshot, valences, where, fail)
     errors = EnergyErrors()
     if dft is not None:
@@ -114,12 +115,12 @@ def check_stored(snapshot: Snapshot, info: DatasetInfo, ldos: ShardFile, density
     """Check a snapshot of a dataset by its files; arguments and errors as ``LdosCheck`` and ``check_geometry``."""
     grid = info.energy_grid
     check = LdosCheck(snapshot, grid, where=snapshot.id)
-    for shard in ldos.arrays():
+    for shard in ldos.read():
         check.add(shard)
     report = check.report()
     values = None if density is None else density.array()
     valences = snapshot.valences(info.species)
-    found = check_geometry(snapshot, grid, check.dos, ldos.arrays(), values, valences, dft=info.dft, where=snapshot.id)
+    found = check_geometry(snapshot, grid, check.dos, ldos.read(), values, valences, dft=info.dft, where=snapshot.id)
     return replace(report, **vars(found))
 
 
@@ -135,8 +136,12 @@ def _densities_of(
     if level is None:
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
     both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1)
-    found = np.concatenate([shard.astype(np.float32) @ both for shard in ldos])
-    return found[:, 0].reshape(s.grid), found[:, 1].reshape(s.grid)
+    first, second, n = np.empty(s.n_points), np.empty(s.n_points), 0
+    for shard in ldos:
+        points = slice(n, n + len(shard))
+        first[points], second[points] = (shard.astype(np.float32) @ both).T
+        n += len(shard)
+    return first.reshape(s.grid), second.reshape(s.grid)
 
 
 def _compare(

@@ -198,6 +198,14 @@ class ShardFile:
             found.append(StoredShard(self.path, offset, array.shape, array.dtype.str))
         return found
 
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        """The shards in grid order, each read into memory of its own, so that no more than one of them is held.
+
+        Raises:
+            DatasetError: as ``stored``.
+        """
+        return (shard[:] for shard in self.stored())
+
     def array(self) -> NDArray[np.floating]:
         """All grid points, (n_points, n); a view when the file is a single shard."""
         parts = list(self.arrays())

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from .reciprocal import reciprocal
 from .smearing import Array
@@ -25,14 +26,16 @@ class AtomFit:
     """
 
     def __init__(self, density: Array, cell: Array) -> None:
-        waves = np.fft.fftn(np.asarray(density, dtype=np.float64)) / density.size
+        waves = fft.rfftn(
+            np.asarray(density, dtype=np.float64), norm="forward"
+        )  # has one of G and -G: z is not below 0
         reach = []
         for n, length in zip(density.shape, np.linalg.norm(cell, axis=1), strict=True):
             count = np.fft.fftfreq(n, 1 / n).astype(int)
             reach.append(count[(2 * np.abs(count) < n) & (np.abs(count) <= SHARPEST * length / (2 * np.pi))])
         wave = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, 3)
-        first = np.argmax(wave != 0, axis=1)  # one of G and -G, and not G = 0
-        wave = wave[np.take_along_axis(wave, first[:, None], axis=1)[:, 0] > 0]
+        last = 2 - np.argmax(wave[:, ::-1] != 0, axis=1)  # one of G and -G, and not G = 0
+        wave = wave[np.take_along_axis(wave, last[:, None], axis=1)[:, 0] > 0]
         length = np.linalg.norm(wave @ reciprocal(cell), axis=1)
         wave, length = wave[length < SHARPEST], length[length < SHARPEST]
         if len(wave) > MOST_WAVES:

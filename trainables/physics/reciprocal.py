@@ -171,8 +171,10 @@ class DensitySphere:
 
     def gradient(self, field: ArrayLike) -> Array:
         """∇f = Σ_G iG f(G) exp(iG·r) over the sphere, shape (3, n_x, n_y, n_z) [unit of f per Å]."""
-        coefficients = 1j * self.to_reciprocal(field)
-        return np.stack([self.to_real(component * coefficients) for component in self.vectors])
+        coefficients, found = 1j * self.to_reciprocal(field), np.empty((3, *self.grid))
+        for axis, component in enumerate(self.vectors):
+            found[axis] = self.to_real(component * coefficients)
+        return found
 
     def divergence(self, field: Array) -> Array:
         """∇·h = Σ_G iG·h(G) exp(iG·r) over the sphere, shape (n_x, n_y, n_z) [unit of h per Å].
@@ -184,8 +186,11 @@ class DensitySphere:
         """
         coefficients = np.zeros_like(self.squared, dtype=np.complex128)
         for component, values in zip(self.vectors, field):
-            coefficients += component * self.to_reciprocal(values)
-        return self.to_real(1j * coefficients)
+            part = self.to_reciprocal(values)
+            part *= component  # in place: at 8 million points one such array takes 65 MB
+            coefficients += part
+        coefficients *= 1j
+        return self.to_real(coefficients)
 
     def inner(self, first: Complex, second: Complex) -> float:
         """∫ a(r) b(r) dr = Ω Σ_G a*(G) b(G) over the full sphere [product of the units times Å³].

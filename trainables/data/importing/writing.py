@@ -49,7 +49,7 @@ def write_dataset(
         table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
         pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
         info = DatasetInfo(
-            species=plan.species,
+            species=dict(plan.species),
             energy_grid=plan.grid,
             dft=plan.dft,
             source=source or plan.found.source,
@@ -124,7 +124,7 @@ def _with_geometry(
         snapshot,
         plan.grid,
         dos,
-        written("ldos", plan.grid.n_energy).arrays(),
+        written("ldos", plan.grid.n_energy).read(),
         None if one.density is None else written("density", 0).array(),
         snapshot.valences(one.species),
         dft=plan.dft,
