@@ -223,22 +223,25 @@ class Session:
         if not self.defaults or spec.of_kind.untrained is None or spec.method == UNTRAINED:
             return None
         config, folder = spec.of_kind.config.of(spec.of_kind.untrained), self.folder / FOLDER
-        about: dict[str, Any] = {"network": str(config), "config": config.model_dump(mode="json")}
         if (accuracy := read(folder, spec, self.data, config)) is None:
             try:
                 with trainer() as train:
                     found = train(config, "no training")
             except ray.exceptions.RayError as error:
                 self.progress.end("no training")
-                return {"left_out": one_line(getattr(error, "cause", None) or error, 300)}
+                return self._said({"left_out": one_line(getattr(error, "cause", None) or error, 300)})
             self.lease.check()
             save(model_of(spec, self.data, config, found), folder, found)
             self.seconds["no training"] = train.seconds["no training"]
             accuracy = found.judgement.accuracy
-        result = {**about, "accuracy": accuracy.to_dict()}
-        for line in [*lines(spec, result), f"it is in {folder / 'model'}; the search goes on"]:
+        about = {"network": str(config), "config": config.model_dump(mode="json"), "accuracy": accuracy.to_dict()}
+        return self._said(about, f"it is in {folder / 'model'}; the search goes on")
+
+    def _said(self, untrained: dict[str, Any], *more: str) -> dict[str, Any]:
+        """Say what came without training."""
+        for line in [*lines(self.spec, untrained), *more]:
             self.progress.say(line)
-        return result
+        return untrained
 
     def _final(self, best: LedgerTrial, train: Trainer) -> "Retrained":
         """Train the best config T times, and judge it on the test data."""

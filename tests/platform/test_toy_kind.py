@@ -24,6 +24,7 @@ from dftune.tests.platform.serve.test_endpoint import free_port
 from dftune.tests.toy_kind import ToyConfig, ToyKind, rate
 from dftune.trainables.errors import InputError
 from dftune.trainables.kind import Score
+from dftune.trainables.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("toy")
 FEW = {"candidates": 4, "top": 3, "calibration": 0}  # which one process scores
@@ -207,6 +208,17 @@ def test_without_a_search_one_trial_is_the_surrogate_that_needs_no_training(loca
     assert Model.open(tmp_path / "line.model").predict(2.0).to_dict() == fitted.predict(2.0).to_dict()
     with pytest.raises(InputError, match=r"line\.model: exists already; choose another name or remove it first"):
         dftune.fit(numbers, tmp_path / "line.model")
+
+
+def test_a_study_goes_on_without_the_surrogate_that_could_not_be_made(local_ray, numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(ToyKind, "untrained", {"rate": 1e200, "epochs": 3})
+    said = []
+    progress = type("Said", (Silent,), {"say": lambda self, text: said.append(text)})()
+    study = Study("line", numbers, method="random", trials=1, initializations=1, studies=tmp_path, resources=ONE)
+    conclusion = study.run(progress=progress)
+    assert conclusion.untrained == {"left_out": "the slopes are not finite; lower the rate"}
+    assert "no surrogate without training: the slopes are not finite; lower the rate" in said
+    assert not (study.folder / "untrained").exists()
 
 
 def test_a_kind_that_needs_training_is_not_fitted_without(toy, numbers, tmp_path, monkeypatch):
