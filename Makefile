@@ -15,6 +15,9 @@ figures: $(READY)  ## the runs that the documents show, and their numbers and fi
 	$(BIN)/python benchmarks/figures.py
 
 check: lint test-without-ray  ## style, types, and the tests that need no Ray
+ifeq ($(MAKECMDGOALS),check)
+MAKEFLAGS += -j2  # types are checked on one core alone, so the tests begin beside it
+endif
 
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
