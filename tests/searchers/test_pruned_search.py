@@ -207,7 +207,7 @@ def test_a_score_of_one_for_all_prunes_nothing_and_leaves_optuna_as_it_is():
 
 def test_with_an_informative_score_the_same_training_finds_better_networks():
     regrets, n = [], 30
-    for seed in range(8):
+    for seed in range(5):
         plain = run(OptunaSearch(SPACE, seed, OptunaOptions()), n)
         answers, searcher = [], search(seed=seed, lookahead=1)
         while len(trained(answers)) < n:
