@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.cli.main import cli
 from dftune.tests.places import ROOT
 from dftune.trainables.data.dataset import descriptor_path
+from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 
 SPEC = """
@@ -34,8 +34,8 @@ resources = { concurrent = 1 }
 width = { type = "int", low = 4, high = 16 }
 [config]
 n_layers = 1
-epochs = 6
-batch_size = 256
+epochs = 1
+batch_size = 1024
 learning_rate = 3e-3
 """
 LAYERS = """\
@@ -105,10 +105,11 @@ def test_the_version_is_the_packages():
 
 
 @pytest.fixture(scope="module")
-def workplace(al4, tmp_path_factory, local_ray):
-    """A folder with a dataset, a study file, an ended study and its model."""
+def workplace(described, model, tmp_path_factory, local_ray):
+    """A folder with a dataset, a study file, an ended study with its model, and "al4.model", which is a better one."""
     folder = tmp_path_factory.mktemp("work")
-    shutil.copytree(al4.path, folder / "al4")
+    shutil.copytree(described.path, folder / "al4")
+    model.save(folder / "al4.model")
     text = SPEC.replace("trials = 2", "trials = 4").replace("n_layers = 1\n", "")
     (folder / "quick.toml").write_text(re.sub(r"(?<=\[space\]\n).*", LAYERS, text))
     shown = run("study", "run", folder / "quick.toml", "--studies", folder / "studies")
@@ -165,7 +166,7 @@ def poscar(workplace):
 
 
 def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
-    model = workplace / "quick.model"
+    model = workplace / "al4.model"
     (found,) = json.loads(run("model", "predict", model, poscar, "--json").stdout)["predictions"]
     assert found["n_electrons"] == 12
     assert len(found["dos"]) == 37
@@ -181,7 +182,7 @@ def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
 def test_model_predict_writes_density_ldos_and_a_picture(workplace, poscar, tmp_path):
     kinds = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
     options = [part for kind in kinds for part in ("--save", kind)]
-    result = run("model", "predict", workplace / "quick.model", poscar, "--output", tmp_path / "new", *options)
+    result = run("model", "predict", workplace / "al4.model", poscar, "--output", tmp_path / "new", *options)
     written = {kind: tmp_path / "new" / f"POSCAR.{kind}" for kind in kinds}
     assert result.stdout.count("written: ") == 6
     assert set((tmp_path / "new").iterdir()) == set(written.values())
@@ -205,7 +206,7 @@ def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar
     for step, atoms in enumerate(frames):
         atoms.positions[0, 0] += 0.02 * step
     ase.io.write(tmp_path / "md.traj", frames)
-    model = workplace / "quick.model"
+    model = workplace / "al4.model"
     result = run("model", "predict", model, tmp_path / "md.traj", "--frames", "::2", "--forces", "--json")
     first, second = json.loads(result.stdout)["predictions"]
     assert [first["structure"], second["structure"]] == [f"{tmp_path / 'md.traj'} {n}/2" for n in (1, 2)]
@@ -217,7 +218,7 @@ def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar
 
 
 def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, poscar, tmp_path):
-    model = workplace / "quick.model"
+    model = workplace / "al4.model"
     odd = tmp_path / "a.density.xyz"
     ase.io.write(odd, ase.io.read(poscar), format="extxyz")
     run("model", "predict", model, odd, "--output", tmp_path, "--save", "ldos.npy", "--save", "density.npy")
@@ -239,7 +240,7 @@ def test_model_predict_keeps_what_was_finished_before_a_failure(workplace, posca
     ase.io.write(tmp_path / "second.xyz", ase.io.read(poscar), format="extxyz")
     (tmp_path / "second.xyz.dos.png").mkdir()  # in the way
     options = ("--save", "dos.png", "--output", tmp_path, "--json")
-    result = run("model", "predict", workplace / "quick.model", poscar, tmp_path / "second.xyz", *options, code=1)
+    result = run("model", "predict", workplace / "al4.model", poscar, tmp_path / "second.xyz", *options, code=1)
     (found,) = json.loads(result.stdout)["predictions"]
     assert found["structure"] == str(poscar)
     assert found["files"] == [str(tmp_path / "POSCAR.dos.png")]
@@ -250,12 +251,12 @@ def test_model_predict_checks_all_structures_before_it_predicts_one(workplace, p
     large = ase.io.read(poscar)
     large.set_cell(40 * large.cell)
     ase.io.write(tmp_path / "large.xyz", large, format="extxyz")
-    line = refused("model", "predict", workplace / "quick.model", poscar, tmp_path / "large.xyz")
+    line = refused("model", "predict", workplace / "al4.model", poscar, tmp_path / "large.xyz")
     assert "large.xyz: a cell of 162.0 x 162.0 x 162.0 Å needs a grid of" in line
 
 
 def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
-    model = workplace / "quick.model"
+    model = workplace / "al4.model"
     copper = ase.build.bulk("Cu", cubic=True)
     ase.io.write(tmp_path / "cu.xyz", copper, format="extxyz")
     line = refused("model", "predict", model, tmp_path / "cu.xyz")
@@ -271,7 +272,7 @@ def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
 
 
 def test_model_check_compares_term_by_term(workplace, tmp_path):
-    model, figure = workplace / "quick.model", tmp_path / "check.png"
+    model, figure = workplace / "al4.model", tmp_path / "check.png"
     shown = run("model", "check", model, workplace / "al4", "--forces", "--figure", figure).stdout
     for label in ("free energy", "hartree energy", "ewald energy", "density, ", "force components", "Fermi level"):
         assert re.search(rf"^{label}.*( +\d\S*){{4}}$", shown, re.MULTILINE), label
@@ -282,7 +283,7 @@ def test_model_check_compares_term_by_term(workplace, tmp_path):
 
 
 def test_model_check_fails_when_the_stated_accuracy_does_not_come_out(workplace, tmp_path):
-    shutil.copytree(workplace / "quick.model", tmp_path / "false.model")
+    shutil.copytree(workplace / "al4.model", tmp_path / "false.model")
     card = json.loads((tmp_path / "false.model" / "model.json").read_text())
     card["accuracy"]["ldos_r2"] = 0.99999
     (tmp_path / "false.model" / "model.json").write_text(json.dumps(card))
@@ -388,10 +389,12 @@ def test_a_truncated_ldos_is_refused_when_the_study_starts(workplace, tmp_path):
     assert f"{path}" in refused("data", "check", tmp_path / "al4")
 
 
-def test_descriptors_of_another_setting_are_refused(fresh_al4, local_ray):
+def test_descriptors_of_another_setting_are_refused(fresh_al4):
     here = BispectrumSettings(cutoff=4.0, two_j_max=4)
     other = BispectrumSettings(cutoff=3.0, two_j_max=4)
-    compute_descriptors(fresh_al4, here).close()
+    s = fresh_al4["000"]
+    values = bispectrum(s.cell, s.positions, s.numbers, s.grid, here)
+    fresh_al4.write_descriptors(s, here, values)
     descriptor_path(fresh_al4.path, here, "000").parent.rename(fresh_al4.path / "descriptors" / other.key)
     with pytest.raises(ValueError, match=r"descriptors of another setting, .*remove the folder and run `dftune desc"):
         fresh_al4.descriptors(fresh_al4["000"], other)
