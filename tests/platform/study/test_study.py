@@ -45,7 +45,7 @@ def ended(described, local_ray, tmp_path_factory) -> Study:
         "quick", described, studies=tmp_path_factory.mktemp("studies"), method="rfr",
         options={"candidates": 12, "top": 2, "calibration": 3}, **QUICK,
     )  # fmt: skip
-    study.run()
+    study.run(defaults=False)
     return study
 
 
@@ -88,7 +88,7 @@ def test_a_study_of_data_larger_than_object_store_and_memory_streams_them_and_sa
         resources={"memory": memory, "concurrent": 1}, **QUICK,
     )  # fmt: skip
     lines = Lines()
-    conclusion = study.run(progress=lines)
+    conclusion = study.run(progress=lines, defaults=False)
     assert "the grid points do not fit into Ray's object store: workers read them from the dataset" in lines.said
     share = int(1e9 * memory) // (2 * 4 * (14 + 37)) / 48_000  # two buffers
     (said,) = [line for line in lines.said if "streamed" in line]
@@ -161,7 +161,7 @@ def test_a_model_that_is_gone_is_said_and_made_again_by_resume(ended, tmp_path):
     shutil.rmtree(study.folder / "model")
     with pytest.raises(StudyError, match="has no model yet; `dftune study resume quick` ends it"):
         study.export(tmp_path / "x")
-    study.resume()
+    study.resume(defaults=False)
     again = study.conclusion()
     assert (again.trial, again.accuracy) == (first.trial, first.accuracy)
     assert study.model().card.accuracy.ldos_r2 == first.accuracy["ldos_r2"]
@@ -177,7 +177,7 @@ def test_a_scheduler_stops_what_falls_behind_and_never_chooses_it(scheduler, des
         config={"n_layers": 1, "width": 8, "epochs": 4, "batch_size": 512}, resources={"concurrent": 1},
     )  # fmt: skip
     (study.folder / ".tune-left").mkdir(parents=True)  # of a session that was killed
-    conclusion = study.run()
+    conclusion = study.run(defaults=False)
     trials = study.trials()
     stopped = [t for t in trials if t.state == "stopped"]
     assert stopped
@@ -248,7 +248,7 @@ def test_studies_of_other_descriptors_in_one_process_do_not_share_their_data(end
     study = Study(
         "other", described, studies=tmp_path, method="rfr", options=options, minimize="band_energy_mae", **other
     )
-    conclusion = study.run()
+    conclusion = study.run(defaults=False)
     (trial,) = study.trials()
     assert conclusion.value == trial.value == trial.result["best_band_energy_mae"], "which is the value here"
     data = read_training_data(described, study.spec.descriptors)
