@@ -21,8 +21,9 @@ import pyarrow as pa
 import pytest
 
 from dftune.cluster.connection import ClusterError
+from dftune.cluster.processes import MARK, mark
 from dftune.platform.model.model import ModelError
-from dftune.platform.serve.server import served
+from dftune.platform.serve.server import NAME, served
 from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
 from dftune.platform.serve.web import ARROW
 from dftune.tests.listeners import descendants, is_local, listeners
@@ -262,25 +263,44 @@ def test_requests_wait_for_their_turn_and_those_beyond_the_queue_are_sent_away(e
     assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 200, "afterwards all is as before"
 
 
-def until_answered(port, path, atoms, token, seconds):
-    """A structure is predicted within so many seconds, however often it has to be asked for."""
-    deadline = time.monotonic() + seconds
-    while ask(port, path, {"structure": as_json(atoms)}, token=token)[0] != 200:
+def until(status, port, path, atoms, token):
+    """A structure is answered with this status at last, however often it has to be asked for."""
+    deadline = time.monotonic() + 600
+    while ask(port, path, {"structure": as_json(atoms)}, token=token)[0] != status:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
+def replica(application: str) -> int:
+    """The process of an application's replica, in the Ray of this process."""
+    ours = f"{MARK}={mark()}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_text()
+            if title.startswith(f"ray::ServeReplica:{application}:") and ours in (folder / "environ").read_bytes():
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("no replica")
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process has used, however busy the machine is."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_request_that_takes_too_long_is_ended_and_so_is_its_prediction(endpoint, atoms):
     large, path = as_json(atoms.repeat((5, 5, 5))), "/hurried/v1/predict"
-    started = time.monotonic()
+    before = cpu_seconds(replica("hurried"))
     with ThreadPoolExecutor(18) as pool:
         answers = list(pool.map(lambda _: ask(endpoint, path, {"structure": large}, token=None), range(18)))
     assert {a[0] for a in answers} == {503, 504}, "17 have a place"
     (late, *_) = (json.loads(a[2])["detail"] for a in answers if a[0] == 504)
     assert "not done within 1.5 s; ask later, for a smaller cell" in late
+    until(200, endpoint, path, atoms, None)
     # Computed to their ends, all 17 of them would take many minutes.
-    assert time.monotonic() - started < 120
-    until_answered(endpoint, path, atoms, None, seconds=120)
+    assert cpu_seconds(replica("hurried")) - before < 120
 
 
 def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
@@ -288,41 +308,31 @@ def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
     content = json.dumps({"structure": large, "forces": "spread"}).encode()
     head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    before = cpu_seconds(replica(NAME))
     gone = [socket.create_connection(("127.0.0.1", endpoint)) for _ in range(4)]
     for connection in gone:
         connection.sendall(head.encode() + content)
-    time.sleep(3)
-    assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 503, "all places are taken"
+    until(503, endpoint, "/v1/predict", atoms, TOKEN)  # all places are taken
     for connection in gone:
         connection.close()
-    until_answered(endpoint, "/v1/predict", atoms, TOKEN, seconds=60)  # all four to their ends take two minutes
-
-
-def replica(application: str) -> int:
-    """The process of an application's replica."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_text().startswith(f"ray::ServeReplica:{application}:"):
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError("no replica")
+    until(200, endpoint, "/v1/predict", atoms, TOKEN)
+    assert cpu_seconds(replica(NAME)) - before < 60, "all four to their ends take two minutes"
 
 
 def test_a_killed_replica_is_said_and_comes_back(endpoint, atoms):
     large, path = as_json(atoms.repeat((5, 5, 5))), "/hurried/v1/predict"
-    until_answered(endpoint, path, atoms, None, seconds=120)
+    until(200, endpoint, path, atoms, None)
     answers = []
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(ask, endpoint, path, {"structure": large}, token=None)
         time.sleep(0.5)
         os.kill(replica("hurried"), signal.SIGKILL)
         answers.append(under_way.result())
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while answers[-1][0] != 200:
         started = time.monotonic()
         answers.append(ask(endpoint, "/hurried/healthz", token=None))
-        assert time.monotonic() - started < 30, "no silence"
+        assert time.monotonic() - started < 120, "no silence"
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for status, headers, content in answers[:-1]:
