@@ -44,6 +44,7 @@ ROOMS = [
     "cluster/loss",
     "cluster/connection",
     "cluster/resources",
+    "cluster/store",
     "cluster/node_check",
     "cluster/study_data",
     "cluster/descriptors",

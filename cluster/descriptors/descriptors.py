@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -21,19 +20,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.mirror import cache
-from ...trainables.data.shards import StoredShard, to_batches
 from ...trainables.data.snapshot import Snapshot
 from ...trainables.descriptors.bispectrum import bispectrum
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.descriptors.slabs import pieces
 from ...trainables.errors import DatasetError, InputError, one_line
 from ..resources import slots
+from ..store import Reader, assign, nodes_that_compute
 from .mpi_group import MpiGroup
 
 Update = Callable[[str, int, int, str], None]  # as Progress.update
 STAGE = "descriptors"
 IN_FLIGHT = 2  # pieces an actor has before it: one being computed, one waiting
-READS_A_NODE = 2  # shards that a node reads into the object store at once
 DEATHS = 3  # as many processes may die over one piece, or in a row before they have begun
 
 
@@ -83,13 +81,6 @@ class DescriptorActor:
             if len(parts) > 1:
                 self._dataset.join_descriptors(snapshot, self._settings, parts)
         return computed
-
-
-@ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")
-def _read(shard: StoredShard, metadata: dict[str, str]) -> pa.RecordBatch:
-    """A shard as a value in the object store.  Ray reads it again, anywhere, where it is lost with a node."""
-    (batch,) = to_batches(shard[:], "descriptor", metadata)
-    return batch
 
 
 @dataclass(frozen=True)
@@ -214,21 +205,19 @@ class ShardRegistry:
         return f"a process died; what lay before it ({len(tasks)}) is given to others"
 
     def publish(self, snapshots: list[str]) -> dict[str, list[ray.ObjectRef]]:
-        """Snapshot -> references to its shards, in grid order, read into the object store, a copy each.
+        """Snapshot -> references to its shards, in grid order, read into the object stores of the nodes, a copy each.
 
         Raises:
             DatasetError: descriptors are missing or damaged.
         """
-        running: list[ray.ObjectRef] = []
-        for name in snapshots:
-            file = self._dataset.descriptors(self._dataset[name], self._settings)
-            refs = self._shards[name] = []
-            for shard in file.stored():
-                if len(running) >= READS_A_NODE * sum(node["Alive"] for node in ray.nodes()):
-                    _, running = ray.wait(running, num_returns=1, fetch_local=False)
-                refs.append(_read.remote(shard, file.metadata))
-                running.append(refs[-1])
-        ray.wait(running, num_returns=len(running), fetch_local=False)
+        files = [self._dataset.descriptors(self._dataset[name], self._settings) for name in snapshots]
+        shards, reader = [file.stored() for file in files], Reader("descriptor")
+        nodes = assign([[len(shard) for shard in some] for some in shards], list(nodes_that_compute()))
+        for name, file, some, where in zip(snapshots, files, shards, nodes, strict=True):
+            self._shards[name] = [
+                reader.read(shard, file.metadata, node) for shard, node in zip(some, where, strict=True)
+            ]
+        reader.wait()
         return self._shards
 
     def counts(self) -> Counts:

@@ -1,6 +1,6 @@
 """Grid points of a study in the object store, read by every worker of a node without a copy, or else in its files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -10,14 +10,17 @@ import ray
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.kohn_sham import KohnSham
-from ...trainables.data.shards import to_numpy
+from ...trainables.data.shards import ShardFile, to_numpy
 from ...trainables.data.snapshot import SPLITS, Snapshot, Split
 from ...trainables.descriptors.settings import BispectrumSettings
+from ...trainables.ldos.places import Here, Places
 from ...trainables.ldos.training_data import Scaling, SnapshotData, TrainingData, read_split
 from ...trainables.progress import Progress
 from ..resources import object_store
+from ..store import Reader, SharedShards, locations, nodes_that_compute
 from ..study_data import fetched_once
 from .descriptors import DescriptorShards, compute_descriptors, describe_here
+from .where_they_lie import WhereTheyLie
 
 OBJECT_STORE = 0.5  # the share that grid points may take: what does not fit is spilled to disk, or ends the study
 
@@ -37,6 +40,10 @@ class SnapshotRefs:
             [to_numpy(batch) for batch in ray.get(list(self.descriptors))],
             [to_numpy(batch) for batch in ray.get(list(self.ldos))],
         )
+
+    def stay(self) -> SnapshotData:
+        """The shards where they are, each to be fetched when it is asked for."""
+        return SnapshotData(self.snapshot, SharedShards(self.descriptors), SharedShards(self.ldos))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +75,26 @@ class GridPoints:
     settings: BispectrumSettings
     species: Mapping[str, float]
     dft: KohnSham | None
+    places: Places
 
     def training_data(self) -> TrainingData:
-        """Training and validation snapshots."""
-        train, validation = _fetched(self.splits["train"]), _fetched(self.splits["validation"])
-        about = (self.settings, self.species, self.dft)
-        return TrainingData(train, validation, self.energy_grid, self.scaling, *about)
+        """Training and validation snapshots; sums over them are computed on all nodes, where the shards lie."""
+        return self._data(_spread, self.places)
 
     def worker_data(self) -> TrainingData:
-        """As ``training_data``, fetched once for all the trials of a study that follow each other in a worker."""
-        return fetched_once(self.key, self.training_data)
+        """Those snapshots, fetched once for all the trials of a study that follow each other in a worker."""
+        return fetched_once(self.key, lambda: self._data(_fetched, Here()))
 
     def test(self) -> list[SnapshotData]:
         """The test snapshots."""
-        return _fetched(self.splits["test"])
+        return _spread(self.splits["test"])
+
+    def _data(
+        self, read: Callable[[Sequence[SnapshotRefs] | SplitFiles], list[SnapshotData]], places: Places
+    ) -> TrainingData:
+        train, validation = read(self.splits["train"]), read(self.splits["validation"])
+        about = (self.settings, self.species, self.dft)
+        return TrainingData(train, validation, self.energy_grid, self.scaling, *about, places)
 
 
 @contextmanager
@@ -116,16 +129,38 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
     """
     dataset.verify()
     splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles] = {}
+    beside = _Beside(descriptors.shards)
     for name in SPLITS:
         if descriptors.shards:
             splits[name] = [
-                SnapshotRefs(s, descriptors.shards[s.id], [ray.put(batch) for batch in dataset.ldos(s).batches])
+                SnapshotRefs(s, descriptors.shards[s.id], beside.read(s.id, dataset.ldos(s)))
                 for s in dataset.split(name)
             ]
         else:
             splits[name] = SplitFiles(dataset.location, settings, name)
-    scaling, info = Scaling.fit(_fetched(splits["train"])), dataset.info
-    return GridPoints(uuid4().hex, splits, info.energy_grid, scaling, settings, info.species, info.dft)
+    beside.reader.wait()
+    # A file of a mirror is another one on each node.
+    places: Places = Here() if dataset.is_mirrored else WhereTheyLie()
+    scaling, info = Scaling.fit(_spread(splits["train"]), places), dataset.info
+    return GridPoints(uuid4().hex, splits, info.energy_grid, scaling, settings, info.species, info.dft, places)
+
+
+class _Beside:
+    """Reads the LDOS into the object stores where the descriptors of the same points are."""
+
+    def __init__(self, shards: Mapping[str, Sequence[ray.ObjectRef]]) -> None:
+        self.reader = Reader("ldos")
+        self._shards = shards
+        self._nodes = list(nodes_that_compute())
+
+    def read(self, name: str, file: ShardFile) -> list[ray.ObjectRef]:
+        """References to the shards of a snapshot, in grid order."""
+        nodes = [(where or self._nodes)[0] for where in locations(self._shards[name])]
+        return [self.reader.read(shard, file.metadata, node) for shard, node in zip(file.stored(), nodes, strict=True)]
+
+
+def _spread(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:
+    return split.fetch() if isinstance(split, SplitFiles) else [s.stay() for s in split]
 
 
 def _fetched(split: Sequence[SnapshotRefs] | SplitFiles) -> list[SnapshotData]:

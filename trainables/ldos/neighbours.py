@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.shards import Shard
 from ..errors import ModelError
-from .training_data import Scaling, TrainingData
+from .training_data import SnapshotData, TrainingData
 
 Float32 = NDArray[np.float32]
 N_POINTS = 2000  # of the training that are kept, and of each validation snapshot that are measured
@@ -42,11 +42,11 @@ class Neighbours:
     def fit(cls, data: TrainingData, seed: int = 0) -> "Neighbours":
         """Random points of the training snapshots, and the validation snapshots' distance from them."""
         rng = np.random.default_rng(seed)
-        x = _sample([shard for s in data.train for shard in s.descriptors], data.scaling, rng).astype(np.float64)
+        x = _sample(data.train, data, rng).astype(np.float64)
         variances, axes = np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(x.shape[1], -1))
         directions = (axes / np.sqrt(np.maximum(variances, 0) + FLOOR)).astype(np.float32)
         found = cls(directions, x.astype(np.float32) @ directions, np.zeros(0, dtype=np.float32))
-        away = [found.squares(_sample(s.descriptors, data.scaling, rng)).mean() ** 0.5 for s in data.validation]
+        away = [found.squares(_sample([s], data, rng)).mean() ** 0.5 for s in data.validation]
         return cls(found.directions, found.points, np.array(away, dtype=np.float32))
 
     def squares(self, standardised: Float32) -> NDArray[np.float64]:
@@ -98,12 +98,22 @@ class Neighbours:
         return cls(**{name: np.asarray(part, dtype=np.float32) for name, part in parts.items()})
 
 
-def _sample(shards: Sequence[Shard], scaling: Scaling, rng: np.random.Generator) -> Float32:
-    """Standardised descriptors of up to ``N_POINTS`` random points of some shards."""
-    starts = np.cumsum([0, *map(len, shards)])
+def _sample(snapshots: Sequence[SnapshotData], data: TrainingData, rng: np.random.Generator) -> Float32:
+    """Standardised descriptors of up to ``N_POINTS`` random points of some snapshots."""
+    starts = np.cumsum([0, *(s.snapshot.n_points for s in snapshots)])
     chosen = np.sort(rng.choice(starts[-1], size=min(N_POINTS, starts[-1]), replace=False))
-    parts = []
-    for shard, first in zip(shards, starts, strict=False):
-        rows = chosen[(chosen >= first) & (chosen < first + len(shard))] - first
-        parts.append(scaling.descriptors(shard[rows]))
+    wanted = {
+        s.snapshot.id: chosen[(chosen >= first) & (chosen < first + s.snapshot.n_points)] - first
+        for s, first in zip(snapshots, starts, strict=False)
+    }
+    parts = data.places.each(partial(_points, wanted=wanted), None, snapshots)
+    return data.scaling.descriptors(np.concatenate(parts))
+
+
+def _points(network: None, data: SnapshotData, *, wanted: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
+    """Descriptors of some points of a snapshot, shard by shard."""
+    rows, parts, first = wanted[data.snapshot.id], [], 0
+    for shard in data.descriptors:
+        parts.append(shard[rows[(rows >= first) & (rows < first + len(shard))] - first])
+        first += len(shard)
     return np.concatenate(parts)

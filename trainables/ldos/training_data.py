@@ -1,7 +1,9 @@
 """Grid points to train and judge a surrogate with, and their scaling.  LDOS in 1/(eV Å³), energies in eV."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,10 @@ from ..data.kohn_sham import KohnSham
 from ..data.shards import Shard
 from ..data.snapshot import Snapshot, Split
 from ..descriptors.settings import BispectrumSettings
+from .places import Here, Places
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +57,25 @@ class Scaling:
     ldos_scale: float
 
     @classmethod
-    def fit(cls, snapshots: Sequence[SnapshotData]) -> "Scaling":
-        """Means, standard deviations and ranges over all grid points, shard by shard in float64."""
-        mean, variance, low, high = _moments([shard for s in snapshots for shard in s.descriptors])
-        std = np.sqrt(variance)
+    def fit(cls, snapshots: Sequence[SnapshotData], places: Places | None = None) -> "Scaling":
+        """Means, standard deviations and ranges over all grid points, shard by shard in float64.
+
+        Args:
+            snapshots: of the training.
+            places: where to compute.  The result is the same to the last bit wherever that is.
+        """
+        found = [pair for pairs in (places or Here()).each(_moments, None, snapshots) for pair in pairs]
+        descriptors, ldos = (reduce(add, parts) for parts in zip(*found, strict=True))
+        std = np.sqrt(descriptors.variance)
         # A component that never varies (the first of a lone atom, say) says nothing: leave it at zero.
-        std[std <= 1e-6 * np.abs(mean)] = 1.0
-        ldos_mean, ldos_variance, _, _ = _moments([shard for s in snapshots for shard in s.ldos])
-        scale = float(np.sqrt(ldos_variance.mean()))
+        std[std <= 1e-6 * np.abs(descriptors.mean)] = 1.0
+        scale = float(np.sqrt(ldos.variance.mean()))
         return cls(
-            descriptor_mean=mean.astype(np.float32),
+            descriptor_mean=descriptors.mean.astype(np.float32),
             descriptor_std=std.astype(np.float32),
-            descriptor_min=low.astype(np.float32),
-            descriptor_max=high.astype(np.float32),
-            ldos_mean=ldos_mean.astype(np.float32),
+            descriptor_min=descriptors.low.astype(np.float32),
+            descriptor_max=descriptors.high.astype(np.float32),
+            ldos_mean=ldos.mean.astype(np.float32),
             ldos_scale=scale or 1.0,
         )
 
@@ -91,18 +100,44 @@ class Scaling:
         return (values.astype(np.float32) - self.ldos_mean) / np.float32(self.ldos_scale)
 
 
-def _moments(shards: Sequence[Shard]) -> tuple[NDArray[np.floating], ...]:
-    """Mean, variance, minimum and maximum of each column, from two passes."""
-    count, n = sum(map(len, shards)), shards[0].shape[1]
-    total, squares, low, high = np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, -np.inf)
-    for shard in shards:
-        values = shard[:]
-        total += values.sum(axis=0, dtype=np.float64)
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-    mean = total / count
-    for shard in shards:
-        squares += ((shard[:] - mean) ** 2).sum(axis=0)
-    return mean, squares / count, low, high
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Of the columns of some rows: mean, squares Σ (x - mean)², minimum and maximum, each (n_columns,)."""
+
+    count: int
+    mean: Float64
+    squares: Float64
+    low: Float64
+    high: Float64
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> "_Moments":
+        mean = values.sum(axis=0, dtype=np.float64) / len(values)
+        return cls(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0), values.max(axis=0))
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        """Of the rows of both.
+
+        Source: Chan, Golub and LeVeque, The American Statistician 37, 242 (1983), Eq. 2.1.
+        """
+        count, between = self.count + other.count, other.mean - self.mean
+        return _Moments(
+            count,
+            self.mean + between * (other.count / count),
+            self.squares + other.squares + between**2 * (self.count * other.count / count),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+    @property
+    def variance(self) -> Float64:
+        return self.squares / self.count
+
+
+def _moments(network: None, snapshot: SnapshotData) -> list[tuple[_Moments, _Moments]]:
+    """Those of the descriptors and of the LDOS, shard by shard."""
+    pairs = zip(snapshot.descriptors, snapshot.ldos, strict=True)
+    return [(_Moments.of(descriptors[:]), _Moments.of(ldos[:])) for descriptors, ldos in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +145,7 @@ class TrainingData:
     """The snapshots a trial trains on and those it is validated on, one energy grid, one scaling.
 
     descriptors: their settings, which forces need.  species: chemical symbol -> valence electrons.  dft: what the free
-    energy needs besides the LDOS; None where it is not known.
+    energy needs besides the LDOS; None where it is not known.  places: where what is a sum over snapshots is computed.
     """
 
     train: Sequence[SnapshotData]
@@ -120,6 +155,12 @@ class TrainingData:
     descriptors: BispectrumSettings | None = None
     species: Mapping[str, float] = field(default_factory=dict)
     dft: KohnSham | None = None
+    places: Places = field(default_factory=Here)
+
+    @property
+    def about(self) -> "TrainingData":
+        """All but the snapshots, to be sent to where those lie."""
+        return replace(self, train=(), validation=(), places=Here())
 
     def sample(self, n_points: int, rng: np.random.Generator) -> "MiniBatch":
         """``n_points`` random grid points of the training snapshots, scaled, without repetition where possible."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from ..training_data import SnapshotData, TrainingData
 from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
-from .gram import gram
+from .gram import Gram, gram
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -59,12 +60,8 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
-    sums, rows = None, list[Rows]()
-    for d in data.train:
-        one = gram(network, scaling, d)
-        sums = one if sums is None else sums + one
-        rows.append(_rows(network, data, d, config))
-    assert sums is not None
+    sums = data.places.total(partial(_gram, data=data.about), network, data.train)
+    rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
     solver = Solver(sums, Rows.join(rows), config.penalty)
     solution = _solved(solver, rows, network, data, config)
     if not np.isfinite(solution).all():
@@ -84,7 +81,7 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
     """Trained networks whose last report has the error of the free energy, too."""
     if data.dft is None:
         return trained
-    found = [evaluated(trained.network, data, d) for d in data.validation]
+    found = data.places.each(partial(evaluated, data=data.about), trained.network, data.validation)
     return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
 
 
@@ -92,13 +89,21 @@ def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
     return Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
 
 
-def evaluated(network: Network, data: TrainingData, snapshot: SnapshotData, *, forces: bool = False) -> Evaluation:
+def evaluated(network: Network, snapshot: SnapshotData, *, data: TrainingData, forces: bool = False) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
     asked = forces and data.descriptors is not None
     return evaluate(network, data.scaling, snapshot, _ions(data, snapshot), settings=data.descriptors, forces=asked)
 
 
-def _rows(network: Network, data: TrainingData, snapshot: SnapshotData, config: SurrogateConfig) -> Rows:
+def _true_dos(network: None, snapshot: SnapshotData) -> Float64:
+    return snapshot.dos()
+
+
+def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gram:
+    return gram(network, data.scaling, snapshot)
+
+
+def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, config: SurrogateConfig) -> Rows:
     """All rows of a snapshot that have a weight."""
     if config.energy_weight == config.force_weight == 0:
         return Rows.none(network)
@@ -124,11 +129,12 @@ def _solved(
 
     Each time the targets move by what the rows' actual errors are off from the linear ones, and the same factors serve.
     """
-    weights = weights_of(config)
+    weights, forces = weights_of(config), "forces" in solver.rows.kinds
     solution = solver.solve(weights)
     for _ in range(CHORDS if solver.rows.kinds else 0):
         set_readout(network, solution)
-        moved = [_moved(some, solution, network, data, d) for some, d in zip(rows, data.train, strict=True)]
+        found = data.places.each(partial(evaluated, data=data.about, forces=forces), network, data.train)
+        moved = [_moved(some, solution, one) for some, one in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
         if not np.isfinite(shift).all():
             break  # a DOS that cannot hold the electrons has no energies: the first solution stays
@@ -136,13 +142,11 @@ def _solved(
     return solution
 
 
-def _moved(rows: Rows, solution: Float64, network: Network, data: TrainingData, snapshot: SnapshotData) -> Float64:
+def _moved(rows: Rows, solution: Float64, found: Evaluation) -> Float64:
     """The linear errors of a snapshot's rows minus the actual ones of the networks as they are, (T, n_rows)."""
     linear = rows.of(solution) - rows.target
-    if not rows.kinds:
-        return linear
+    actual = linear.copy()
     forces = [k for k, kind in enumerate(rows.kinds) if kind == "forces"]
-    found, actual = evaluated(network, data, snapshot, forces=bool(forces)), linear.copy()
     for k, kind in enumerate(rows.kinds):  # the number of electrons at a fixed Fermi level is linear
         if kind in ("free_energy", "band_energy"):
             actual[:, k] = found.free_energy if kind == "free_energy" else found.band_energy
@@ -155,14 +159,14 @@ def _judged(
     network: Network, data: TrainingData, train_loss: Float64, seconds: float, *, forces: bool
 ) -> tuple[Float64, EpochReport]:
     """Validation loss of each initialisation, and the report."""
-    scaling, found = data.scaling, [evaluated(network, data, d, forces=forces) for d in data.validation]
+    scaling, about = data.scaling, data.about
+    found = data.places.each(partial(evaluated, data=about, forces=forces), network, data.validation)
+    truth = data.places.each(_true_dos, None, data.validation)
     n_values = sum(d.snapshot.n_points for d in data.validation) * len(scaling.ldos_mean)
     loss = sum(e.squared_error for e in found) / (n_values * scaling.ldos_scale**2)
     errors = [
-        snapshot_error(
-            d.snapshot, data.energy_grid, predicted_dos=e.dos, true_dos=d.dos(), squared_error=e.squared_error
-        )
-        for d, e in zip(data.validation, found, strict=True)
+        snapshot_error(d.snapshot, data.energy_grid, predicted_dos=e.dos, true_dos=true, squared_error=e.squared_error)
+        for d, e, true in zip(data.validation, found, truth, strict=True)
     ]
     band = float(np.mean([np.abs(e.band_energy) for e in errors]))
     n_points = sum(d.snapshot.n_points for d in data.train)

@@ -47,7 +47,9 @@ def test_moving_the_targets_removes_the_error_of_the_linear_rows(data, monkeypat
 def test_the_training_snapshots_forces_are_right_with_rows_and_not_without(data):
     one = dataclasses.replace(data, train=data.train[1:2])
     with_rows, without = (fit(config(width=64, force_weight=weight), one, seeds=[1]) for weight in (1e6, 0))
-    errors = [np.abs(fitting.evaluated(n.network, one, one.train[0], forces=True).forces) for n in (with_rows, without)]
+    errors = [
+        np.abs(fitting.evaluated(n.network, one.train[0], data=one, forces=True).forces) for n in (with_rows, without)
+    ]
     assert errors[0].mean() < 0.1 * errors[1].mean()
     assert 0 < with_rows.last.best_forces_mae < 1
     assert free_energies(with_rows, one, one.train).max() < 0.3

@@ -1,0 +1,58 @@
+"""Where a function of snapshots is computed: in this process, or on a cluster where their grid points lie."""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .training_data import SnapshotData
+
+T = TypeVar("T")
+
+
+class Places(Protocol):
+    """Computes functions of snapshots.
+
+    A function is called as ``function(network, snapshot)``, with the network on the device of whoever calls it, or
+    None; it can be sent to another process, and so can what it returns.
+    """
+
+    def each(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> list[T]:
+        """What the function gives for each snapshot, in their order; it raises what the function raises."""
+        ...
+
+    def total(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> T:
+        """The sum over snapshots, one at least, of a function that is itself a sum over their shards."""
+        ...
+
+
+class Here:
+    """One snapshot after the other, in this process."""
+
+    def each(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> list[T]:
+        return [function(network, snapshot) for snapshot in snapshots]
+
+    def total(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> T:
+        return reduce(add, (function(network, snapshot) for snapshot in snapshots))
