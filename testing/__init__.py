@@ -4,12 +4,14 @@
 ``check_score(score, kind, data)`` is the contract of training-free scores: of ``score`` on training data of a kind.
 ``check_kind(kind, location, structure)`` is the contract of kinds of surrogates: ``kind`` opens the dataset at
 ``location``, trains on it for a moment, and predicts ``structure``.
+``check_importer(importer, sources)`` is the contract of importers: of ``importer`` on small files of its own.
 
 All work in this process, without Ray's processes; a check takes seconds.
 """
 
+from .importers import check_importer
 from .kinds import check_kind
 from .scores import check_score
 from .searchers import check_searcher
 
-__all__ = ["check_kind", "check_score", "check_searcher"]
+__all__ = ["check_importer", "check_kind", "check_score", "check_searcher"]

@@ -60,6 +60,11 @@ def data() -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Say what is there, what is missing and what would be done; write nothing."
 )
+@click.option(
+    "--reader",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Python script with an importer of your own, called READER.  It is run, so trust it.",
+)
 @click.option("--source", help="Note on the origin of the data.")
 @click.option(
     "--format", "importer", metavar="NAME", help="Importer of the files.  [default: the one that recognises them]"
@@ -80,6 +85,7 @@ def data_import(
     dry_run: bool,
     source: str | None,
     importer: str | None,
+    reader: Path | None,
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
@@ -109,7 +115,7 @@ def data_import(
       dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
     """
     from ...trainables.data.importing.importer import Told
-    from ...trainables.data.importing.importers import plan_import
+    from ...trainables.data.importing.importers import plan_import, reader_of
     from ...trainables.data.importing.writing import refuse_existing, write_dataset
 
     def report(line: str) -> None:
@@ -118,7 +124,7 @@ def data_import(
     refuse_existing(dataset)
     plan = plan_import(
         sources,
-        importer=importer,
+        importer=importer if reader is None else reader_of(reader),
         told=Told(
             pseudopotentials=pseudopotentials,
             kernel=kernel,  # type: ignore[arg-type]  # one of the choices

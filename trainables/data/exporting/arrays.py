@@ -44,6 +44,6 @@ def write_arrays(dataset: Dataset, snapshot: Snapshot, folder: Path) -> None:
         "group": s.group,
     }
     write_text(folder / f"{s.id}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write_npy(folder / f"{s.id}.ldos.npy", (*s.grid, grid.n_energy), dataset.ldos(s).arrays())
+    write_npy(folder / f"{s.id}.ldos.npy", (*s.grid, grid.n_energy), dataset.ldos(s).stored())
     if s.density_sha256 is not None:
-        write_npy(folder / f"{s.id}.dens.npy", s.grid, dataset.density(s).arrays())
+        write_npy(folder / f"{s.id}.dens.npy", s.grid, dataset.density(s).stored())

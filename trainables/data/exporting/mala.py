@@ -51,9 +51,9 @@ def settings_of(dataset: Dataset) -> BispectrumSettings | None:
 def write_mala(dataset: Dataset, snapshot: Snapshot, folder: Path, settings: BispectrumSettings | None) -> None:
     """Write the files of one snapshot into a folder, with descriptors if settings are given."""
     s, grid = snapshot, dataset.info.energy_grid
-    write_npy(folder / f"{s.id}.out.npy", (*s.grid, grid.n_energy), dataset.ldos(s).arrays())
+    write_npy(folder / f"{s.id}.out.npy", (*s.grid, grid.n_energy), dataset.ldos(s).stored())
     if s.density_sha256 is not None:
-        write_npy(folder / f"{s.id}.dens.npy", (*s.grid, 1), dataset.density(s).arrays())
+        write_npy(folder / f"{s.id}.dens.npy", (*s.grid, 1), dataset.density(s).stored())
     if settings is not None:
         shape = (*s.grid, 3 + settings.n_components)
         write_npy(folder / f"{s.id}.in.npy", shape, _with_coordinates(dataset, s, settings))

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..shards import Shard
 
 
-def write_npy(path: Path, shape: tuple[int, ...], shards: Iterable[NDArray[np.floating]]) -> None:
+def write_npy(path: Path, shape: tuple[int, ...], shards: Iterable[Shard]) -> None:
     """Write consecutive rows of an array of a shape, C order, in the type of the first of them."""
     with path.open("wb") as stream:
-        for n, shard in enumerate(shards):
+        for n, shard in enumerate(shard[:] for shard in shards):
             if n == 0:
                 header = {"descr": np.lib.format.dtype_to_descr(shard.dtype), "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)

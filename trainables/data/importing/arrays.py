@@ -1,12 +1,6 @@
 """Import of DFT results into a dataset: NNN.json with NNN.ldos.npy and, if there is one, NNN.dens.npy beside it.
 
-The JSON gives, in eV, Å and K: config.cell_angstrom, config.positions_angstrom, config.symbol, config.zval,
-config.energy_grid_ev {emin, spacing, count, kernel, width}, fft, n_electrons, temperature_k or kt_ev, and optionally
-fermi_ev, band_energy_ev, minus_ts_ev, total_energy_ev, qe_terms_ev, forces_ev_per_angstrom, group or
-config.displacement_sigma_angstrom, and for total free energies config.pseudo (name of the UPF file of the
-pseudopotential) and config.ecutrho_ry [Ry].  Of several species, config.symbols has the symbol of each atom, and
-config.zval and config.pseudo are {symbol: value}.  ldos_unit says another unit of the LDOS than 1/(eV Å³), as
-1/(Ry bohr³), in which pp.x writes it.
+docs/layout.md lists the keys of the JSON; ``_Record`` is what is read of it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,10 +4,11 @@ An importer of one's own is an object like ``ARRAYS``.  A package offers it unde
 ``dftune.importers``; a script hands it to ``import_dataset``.
 """
 
+import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ...errors import DatasetError, InputError
+from ...errors import DatasetError, InputError, one_line
 from ...physics.quadrature import Rule
 from ...physics.smearing import Kernel
 from ...registry import Registry
@@ -19,12 +20,13 @@ from .planning import Checking, Plan, prepare
 from .quantum_espresso.importer import QUANTUM_ESPRESSO
 from .writing import refuse_existing, write_dataset
 
+NEEDS = ("name", "about", "recognises", "read")
 OURS: tuple[Importer, ...] = (ARRAYS, MALA, QUANTUM_ESPRESSO)
 IMPORTERS: Registry[Importer] = Registry(
     "importer",
     "dftune.importers",
     {importer.name: importer for importer in OURS},
-    needs=("name", "about", "recognises", "read"),
+    needs=NEEDS,
 )
 
 
@@ -105,6 +107,24 @@ def plan_import(
         importer = IMPORTERS[importer]
     found = importer.read(places, told=told or Told(), report=report)
     return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)
+
+
+def reader_of(script: Path) -> Importer:
+    """The importer of a script: what it calls READER.  The script runs, so it is one that you trust.
+
+    Raises:
+        InputError: it cannot be run, or has no such importer.
+    """
+    try:
+        found = runpy.run_path(str(script), run_name=script.stem).get("READER")
+    except Exception as error:  # other people's code may raise anything
+        raise InputError(f"{script}: cannot be run ({type(error).__name__}: {one_line(error)})") from error
+    missing = [name for name in NEEDS if not hasattr(found, name)]
+    if found is None or missing:
+        what = "has no READER" if found is None else f"its READER has no {', '.join(missing)}"
+        raise InputError(f"{script}: {what}; a reader is described in docs/extending.md")
+    reader: Importer = found
+    return reader
 
 
 def recognised(sources: Sequence[Path], report: Report = lambda line: None) -> Importer:
