@@ -23,8 +23,9 @@ def check_settings(dataset: Dataset, settings: BispectrumSettings) -> None:
         return
     nearest = FURTHEST
     for s in dataset.snapshots:
-        while (distance := closest(s.cell, s.positions, nearest)) is not None:  # that, or something below ``nearest``
-            nearest = distance
+        # The first one found may be the length of the cell.
+        while (found := closest(s.cell, s.positions, nearest)) is not None and found < nearest:
+            nearest = found
     if nearest < FURTHEST:  # otherwise single atoms in wide cells, whatever the cutoff
         raise InputError(
             f"{dataset.location}: a cutoff of {furthest:g} Å is below the distance of the nearest atoms, "

@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import ase
 import numpy as np
 import pytest
+from ase.neighborlist import neighbor_list
 
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.describable import check_settings
@@ -36,7 +38,9 @@ def test_settings_of_all_species_are_taken(al4, alloy):
 
 
 def test_a_cutoff_below_the_nearest_neighbours_is_refused(al4):
-    nearest = "below the distance of the nearest atoms, 2.[4-7]. Å, .*; choose a larger one"
+    structures = [ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True) for s in al4.snapshots]
+    distance = min(neighbor_list("d", atoms, 4.0).min() for atoms in structures)
+    nearest = f"below the distance of the nearest atoms, {distance:.2f} Å, .*; choose a larger one"
     with pytest.raises(InputError, match=rf"a cutoff of 2 Å is {nearest}"):
         check_settings(al4, BispectrumSettings(cutoff=2.0))
     with pytest.raises(InputError, match=rf"a cutoff of 1.6 Å is {nearest}"):
