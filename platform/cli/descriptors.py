@@ -183,8 +183,9 @@ def descriptors_check(
         print_json({"snapshot": atoms.id, **asdict(found), "agrees": found.agrees}, {"microseconds": "µs a grid point"})
     else:
         native, lammps = found.microseconds["native"], found.microseconds["lammps"]
+        by = "LAMMPS on a GPU" if found.gpu else "LAMMPS"
         echo(
-            f"snapshot {atoms.id}, {settings}, {found.n_points:,} grid points: native {native:.1f} µs a point, LAMMPS "
+            f"snapshot {atoms.id}, {settings}, {found.n_points:,} grid points: native {native:.1f} µs a point, {by} "
             f"{lammps:.1f} µs ({lammps / native:.1f} times); they differ by {found.difference:.1e} of the largest value"
         )
     if not found.agrees:

@@ -22,12 +22,14 @@ class EngineComparison:
 
     difference: the largest |B_native - B_lammps| of each component, divided by its largest |B|; the largest of all.
     n_points: grid points that were compared.
-    microseconds: CPU time a grid point of one thread, by engine.
+    microseconds: CPU time a grid point of one thread, by engine; of both the time that passed if LAMMPS has a GPU.
+    gpu: whether LAMMPS computed on a GPU.
     """
 
     difference: float
     n_points: int
     microseconds: dict[str, float]
+    gpu: bool
 
     @property
     def agrees(self) -> bool:
@@ -51,15 +53,19 @@ def compare_engines(
     """
     if not has_numba():
         raise InputError("there is nothing to compare: the native engine needs numba, which cannot be loaded here")
+    from .lammps_engine import gpu_options
+
+    gpu = bool(gpu_options())
+    clock = time.perf_counter if gpu else time.process_time
     rows = min(max(1, POINTS // grid[2]), prod(grid[:2]))
     points = range(rows * grid[2])
     found, microseconds = dict[str, NDArray[Any]](), dict[str, float]()
     for engine in ("native", "lammps"):
         with_engine = settings.model_copy(update={"engine": engine})
         bispectrum(cell, positions, numbers, grid, with_engine, points=range(grid[2]))  # loads or compiles it
-        started = time.process_time()
+        started = clock()
         found[engine] = bispectrum(cell, positions, numbers, grid, with_engine, points=points, dtype=np.float64)
-        microseconds[engine] = (time.process_time() - started) / len(points) * 1e6
+        microseconds[engine] = (clock() - started) / len(points) * 1e6
     largest = np.abs(found["lammps"]).max(axis=0)
     difference = float((np.abs(found["native"] - found["lammps"]).max(axis=0) / largest).max())
-    return EngineComparison(difference, len(points), microseconds)
+    return EngineComparison(difference, len(points), microseconds, gpu)

