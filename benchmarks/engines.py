@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from typing import Any
 import numpy as np
 from ase.build import bulk
 
+from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
 from dftune.trainables.descriptors.lammps_engine import ON_GRID_SHIFT, frame
 from dftune.trainables.descriptors.native.forward import pair_derivatives
 from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.ldos.descriptor_screen import sample, score_setting
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
 GRID = (10, 10, 10)
 REPEATS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 TRICLINIC = np.array([[4.1, 0.1, -0.3], [1.3, 3.9, 0.2], [-0.7, 0.4, 4.4]])  # Å
@@ -77,6 +81,68 @@ def engines() -> None:
             print(json.dumps(row), flush=True)
 
 
+def species() -> None:
+    """Two species with weights and radii, and with a density each, which is eight times as many numbers."""
+    cell, positions = cells()["4 atoms"]
+    numbers = np.array([13, 12, 13, 12])
+    for two_j_max in (6, 8, 10):
+        for how in ({"weights": {"Al": 1.0, "Mg": 0.6}, "radii": {"Mg": 0.55}}, {"chem": ["Al", "Mg"]}):
+            native = BispectrumSettings(two_j_max=two_j_max, **how)
+            lammps = native.model_copy(update={"engine": "lammps"})
+            moved = positions - np.full(3, ON_GRID_SHIFT) @ frame(cell)[1].T
+            a = bispectrum(cell, positions, numbers, GRID, native, dtype=np.float64)
+            b = bispectrum(cell, moved, numbers, GRID, lammps, dtype=np.float64)
+            gradient = np.ones(a.shape)
+            bispectrum_forces(cell, positions, numbers, (2, 2, 2), native, gradient[:8])
+            given = (cell, positions, numbers, GRID)
+            seconds = np.array(
+                [
+                    [
+                        cpu(bispectrum, *given, native),
+                        cpu(bispectrum, *given, lammps),
+                        cpu(bispectrum_forces, *given, native, gradient),
+                    ]
+                    for _ in range(min(REPEATS, 3))
+                ]
+            ).min(axis=0)
+            row = {"case": f"two species, {', '.join(how)}", "two_j_max": two_j_max, "numbers": native.n_components}
+            row["us_a_point"] = [round(1e6 * x / prod(GRID), 1) for x in seconds]  # native, LAMMPS, native forces
+            row |= {"ratio": round(seconds[1] / seconds[0], 1)}
+            row |= {"difference": float((np.abs(a - b).max(axis=0) / np.abs(b).max(axis=0)).max())}
+            print(json.dumps(row), flush=True)
+
+
+def threads() -> None:
+    """One thread and two in turn: wall seconds, which only idle cores make meaningful, and CPU seconds."""
+    cell, positions = cells()["32 atoms"]
+    given = (cell, positions, np.full(32, 13), (20, 20, 20), BispectrumSettings())
+    wall: dict[int, list[float]] = {1: [], 2: []}
+    used: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(3 * REPEATS):
+        for n in (1, 2):
+            started = time.perf_counter()
+            used[n].append(cpu(bispectrum, *given, threads=n))
+            wall[n].append(time.perf_counter() - started)
+    row = {"case": "threads", "wall_s": {n: round(min(v), 3) for n, v in wall.items()}}
+    row |= {"cpu_s": {n: round(min(v), 3) for n, v in used.items()}, "load": round(os.getloadavg()[0], 1)}
+    print(json.dumps(row | {"two_over_one": round(min(wall[1]) / min(wall[2]), 2)}), flush=True)
+
+
+def screen_of_sixteen() -> None:
+    """CPU seconds of a screen of 16 settings, 1,000 points to fit and 800 to predict, by either engine."""
+    sampled = sample(Dataset.open(EXAMPLE), snapshots=4, points=1000, seed=0)
+    descriptors, rest = {"native": 0.0, "lammps": 0.0}, 0.0
+    for cutoff, two_j_max in product((2.5, 3.5, 4.68, 5.5), (4, 6, 8, 10)):
+        for engine in ("native", "lammps"):
+            found = score_setting(BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max, engine=engine), sampled)
+            descriptors[engine] += found.descriptor_seconds
+            if engine == "native":
+                rest += found.kernel_ridge_seconds + found.acsd_seconds
+    row = {"case": "screen of 16 settings", "descriptors_cpu_s": {k: round(v, 2) for k, v in descriptors.items()}}
+    total = {k: v + rest for k, v in descriptors.items()}
+    print(json.dumps(row | {"rest_cpu_s": round(rest, 2), "ratio": round(total["lammps"] / total["native"], 1)}))
+
+
 def derivatives() -> None:
     """∂B/∂R of 20³ points and all coordinates of 4 atoms, against central differences of fast descriptors."""
     cell, positions = cells()["4 atoms"]
@@ -125,6 +191,9 @@ def free_energy(path: Path) -> None:
 if __name__ == "__main__":
     print(json.dumps({name: version(name) for name in ("numba", "lammps", "numpy")} | {"cpus": os.cpu_count()}))
     engines()
+    species()
+    threads()
+    screen_of_sixteen()
     derivatives()
     first_call()
     if len(sys.argv) > 2:
