@@ -38,6 +38,7 @@ class SnapshotReport:
     electrons_error: float | None  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
     band_energy_error: float | None  # by the dataset's rule of integration, minus the DFT's [meV/atom]
     entropy_error: float | None = None  # entropy term -τS by that rule, minus the DFT's [meV/atom]
+    dos_error: float | None = None  # of the DOS from the broadened eigenvalues, a share of its largest value
     density_correlation: float | None = None  # this and the next three as in ``geometry_check.Geometry``
     density_difference: float | None = None
     unexplained_by_atoms: float | None = None
@@ -70,13 +71,14 @@ class LdosCheck:
         Args:
             ldos: shape (n_points_in_shard, n_energy), in C order of the grid [1/(eV Å³)].
         """
-        bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
-        if len(bad) and self._first_bad is None:
-            self._first_bad = self._n_points + int(bad[0])
-        self._n_bad += len(bad)
+        part = ldos.sum(axis=0, dtype=np.float64)
+        if not np.isfinite(part).all():  # a sum of finite numbers is finite; the search costs as much as the sum
+            bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
+            if len(bad) and self._first_bad is None:
+                self._first_bad = self._n_points + int(bad[0])
+            self._n_bad += len(bad)
         self._n_points += len(ldos)
-        if self._first_bad is None:
-            self._sum += ldos.sum(axis=0, dtype=np.float64)
+        self._sum += part
         return ldos
 
     def report(self) -> SnapshotReport:

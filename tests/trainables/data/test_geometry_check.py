@@ -47,7 +47,7 @@ def test_a_right_snapshot_fits_in_all_that_is_checked_and_the_dataset_says_so(ra
     assert abs(report.ewald_error) < 1e-3
     assert report.terms_error is None
     said = made.info.checks
-    assert [one.name for one in said if one.worst is None] == ["terms_error"]
+    assert [one.name for one in said if one.worst is None] == ["dos_error", "terms_error"]
     assert lines[-len(said) :] == [one.line() for one in said]
     assert next(line for line in lines if "Ewald energy" in line).startswith(
         "checked: Ewald energy of the positions, at most "
@@ -126,7 +126,7 @@ def test_what_was_not_checked_is_never_said_to_agree(raw, tmp_path):
     assert "at import not checked: electrons of the LDOS; the DFT gave no Fermi level" in lines
     assert "at import not checked: density of the LDOS; there is no density beside the LDOS" in lines
     assert "at import checked: density around the atoms, at most 0.00244 " in lines  # by the density of the LDOS
-    assert lines.count("not checked") == 9
+    assert lines.count("not checked") == 10
 
 
 @pytest.mark.parametrize("ewald", [True, False])

@@ -18,6 +18,7 @@ from ...physics.smearing import Kernel
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot, Split
+from ..states_check import States
 from .ldos_unit import factor_of
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class FoundSnapshot:
         density: [1/Å³]; None where the DFT gave none.
         descriptors: None where there are none.
         terms_error: sum of the DFT's own terms of the energy minus its total energy [eV]; None where it gave not all.
+        states: eigenvalues of the DFT; None where it gave none.
         k_mesh: of the DFT; None where it is not known.
         files: what was found, in words.
     """
@@ -75,6 +77,7 @@ class FoundSnapshot:
     density: GridValues | None = None
     descriptors: FoundDescriptors | None = None
     terms_error: float | None = None
+    states: States | None = None
     k_mesh: tuple[int, int, int] | None = None
     files: str = ""
 

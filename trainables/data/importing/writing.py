@@ -22,6 +22,7 @@ from ..geometry_check import check_geometry
 from ..info import DatasetInfo
 from ..shards import ShardFile, in_shards, to_batches, write
 from ..snapshot import SNAPSHOTS, Snapshot
+from ..states_check import check_states
 from .importer import FoundDescriptors, FoundSnapshot, GridValues, Report
 from .planning import Plan
 from .precomputed import DescriptorCheck
@@ -85,6 +86,9 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
     ldos_sha256 = write_shards("ldos", map(check.add, ldos), "1/(eV Å³), both spins summed")
     density_sha256 = None
     report = check.report()
+    if one.states is not None:
+        where = str(one.ldos.where)
+        report = replace(report, dos_error=check_states(check.dos, one.states, grid, where=where, fail=plan.fail))
     if one.density is not None:
         electrons = _DensityCheck(snapshot, one.density.where, plan.fail)
         density = _shards(one.density, snapshot.n_points, ())

@@ -336,6 +336,18 @@ def test_the_wrong_kernel_is_noticed_by_the_band_energy(run, tmp_path):
     assert "the LDOS holds 6.705 electrons below the Fermi level of 7.725 eV, the DFT has 6" in said
 
 
+@pytest.mark.parametrize("told", [{"kernel": "fermi-dirac"}, {}])
+def test_another_broadening_than_that_of_the_cubes_shows_in_the_dos(run, tmp_path, told):
+    if not told:
+        change(run / "ldos.in", "degauss_ldos=1.0", "degauss_ldos=0.9")
+        for cube in cubes(run):
+            change(cube, "broadening =   1.0000", "broadening =   0.9000")
+    warnings = import_dataset([run], tmp_path / "al2", check="warn", **told).info.warnings
+    (warning,) = [line for line in warnings if "off the eigenvalues in" in line]
+    assert f"the DOS of the LDOS is up to {21 if told else 3.8} % off" in warning
+    assert warning.endswith("(--kernel gaussian)") == bool(told)
+
+
 def test_meshes_of_other_density_in_one_dataset_are_refused(runs, tmp_path):
     xml = runs / "1/tmp/qe.save" / NAME
     change(xml, 'nk1="4" nk2="4" nk3="3"', 'nk1="2" nk2="2" nk3="2"', count=2)

@@ -39,7 +39,7 @@ def test_a_folder_of_runs_becomes_a_dataset(runs, tmp_path):
     assert (grid.minimum, grid.spacing, grid.n_energy, grid.kernel, grid.width) == (-8.0, 1.0, 21, "gaussian", 1.0)
     assert dataset.info.source == "Quantum ESPRESSO 6.7MaX: runs"
     assert f"kernel of the LDOS: gaussian, as pp.x takes the smearing that {runs / '0' / XML} has" in lines[0]
-    assert sum(line.startswith("checked") for line in lines) == 7
+    assert sum(line.startswith("checked") for line in lines) == 8
 
 
 def test_the_ldos_of_every_energy_is_that_of_its_cube(run, tmp_path):
@@ -65,6 +65,13 @@ def test_energies_are_those_of_the_log(run, tmp_path):
     assert snapshot.band_energy == pytest.approx(band_energy_of(run / XML), abs=1e-6)
     assert snapshot.temperature == pytest.approx(3157.75, abs=0.01)  # 0.02 Ry
     assert snapshot.fermi_level == pytest.approx(log.fermi_level, abs=1e-4)
+
+
+def test_the_dos_is_that_of_the_eigenvalues(run, tmp_path):
+    """Cubes have five digits, and their errors average out over the grid."""
+    dataset = made(run, tmp_path / "al2")[0]
+    (dos,) = [check for check in dataset.info.checks if check.name == "dos_error"]
+    assert 0 < dos.worst < 1e-5
 
 
 def test_log_and_xml_say_the_same(calculated):

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from ....errors import DatasetError, InputError
 from ....physics.smearing import Kernel
 from ....physics.units import K_B
 from ...energy_grid import EnergyGrid
 from ...pseudopotential import read_upf
+from ...states_check import States
 from ..importer import Report
 from .inputs import PwInput
 from .ldos_files import LdosFiles
@@ -135,6 +138,15 @@ class Together:
         if not self.last.is_scf:
             return Reference(None, None, None)
         return Reference(self.scf.fermi_level, None, self.scf.terms.get("smearing"))
+
+    @property
+    def states(self) -> States | None:
+        """Eigenvalues of the calculation that the LDOS is of."""
+        for run in [self.last, *(self._logs if self.last.is_scf else [])]:
+            if run.bands is not None:
+                weight = np.repeat(run.bands.weight, run.bands.energy.shape[1])
+                return States(run.where, run.bands.energy.ravel(), weight)
+        return None
 
     @property
     def terms_error(self) -> float | None:

@@ -172,6 +172,7 @@ class _Reader:
             ldos=GridValues(ldos.where.parent, lambda: _values(ldos.files, LDOS)),
             density=None if self.density is None else GridValues(self.density.path, self._density_values),
             terms_error=together.terms_error,
+            states=together.states,
             k_mesh=together.k_mesh,
             files=f"{formula}: {together.files}, {len(ldos.files)} files of the LDOS in {ldos.where.parent}",
         )
