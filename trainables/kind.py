@@ -282,6 +282,14 @@ class Kind(Protocol):
         """What a training takes on its device."""
         return TrainingMemory()
 
+    def shared(self, config: Any, sizes: Mapping[str, int], n_initializations: int) -> tuple[int, int] | None:
+        """How many parts the sums of a readout have that slots can share, and what a slot sends of them [bytes].
+
+        None for a kind whose trials do not report ``readout_sums`` and ``readout_solve``, the seconds of these sums and
+        of the rest of the readout.
+        """
+        return None
+
     def terms(self, config: Any, sizes: Mapping[str, int]) -> Sequence[float]:
         """Numbers of which the time of training on one point is a sum with weights that are none negative."""
         return (1.0,)

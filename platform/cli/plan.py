@@ -123,6 +123,13 @@ def _show(found: "Plan") -> None:
     if found.besides:
         stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.besides.items())
         echo(f"\nbesides, as measured: {stages}")
+    if (readout := found.readout) is not None:
+        echo(
+            f"\nreadout of the final training [s] by slots, {readout.parts} snapshots to share: sums "
+            f"{readout.sums:.3g} s on one slot, solving {readout.solve:.3g} s,\n{readout.megabytes:.3g} MB sent by "
+            "each slot at 1 GB/s (assumed):"
+        )
+        print_table([{f"{n}": f"{seconds:.3g}" for n, seconds in readout.seconds.items()}])
     for method, reason in found.left_out.items():
         echo(f"left out: {method}: {reason}", err=True)
 

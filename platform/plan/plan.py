@@ -15,6 +15,7 @@ from ..progress import Progress, Silent
 from ..spec import SpecError, StudySpec
 from ..study.study import Study
 from .costs import Evidence, Measured, PlanError
+from .readout import ReadoutPlan, readout_plan
 from .simulation import Overhead, Timing, simulate
 
 PLANNED = ("scores", "search")  # stages of a study whose time is forecast
@@ -29,6 +30,7 @@ class Plan:
     error: median relative error of a trial's seconds, forecast from the others.
     score_seconds: of one candidate, by score.
     besides: seconds of the planned study's other stages, as measured: data, final.
+    readout: of the final training, where trials had one.
     timings: method -> one each number of slots; left_out: method -> why it has none.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     besides: dict[str, float]
     timings: dict[str, list[Timing]]
     left_out: dict[str, str]
+    readout: ReadoutPlan | None = None
 
     @property
     def time_unit(self) -> tuple[float, str]:
@@ -107,6 +110,7 @@ def plan(
         besides={name: took for name, took in evidence[0].seconds.items() if name not in PLANNED},
         timings=timings,
         left_out=left_out,
+        readout=readout_plan(evidence[0], sorted(set(slots)), measured.overhead.start),
     )
 
 

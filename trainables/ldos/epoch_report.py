@@ -15,6 +15,8 @@ class EpochReport:
     ``grid_points`` counts grid points times epochs trained so far, by one initialisation.  ``seconds`` are those of the
     whole training, sessions before a checkpoint included.  ``memory_mb`` is the most that the process has used so far,
     ``share_in_memory`` how much of the training points is shuffled at once, less than 1 where they are streamed.
+    ``readout_sums`` are the seconds of a readout's sums over snapshots, which nodes can share, ``readout_solve`` those
+    of the rest of it.
     """
 
     epoch: int
@@ -31,3 +33,5 @@ class EpochReport:
     share_in_memory: float
     best_free_energy_mae: float = math.nan
     best_forces_mae: float = math.nan
+    readout_sums: float = math.nan
+    readout_solve: float = math.nan

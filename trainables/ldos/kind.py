@@ -133,20 +133,31 @@ class LdosKind(Kind):
             raise InputError(f"widths in [config] leaves '{min(useless)}' in [space] without a use; leave one out")
 
     def sizes(self, data: "Dataset", settings: BispectrumSettings) -> dict[str, int]:
-        """``n_in``, ``n_out``, ``n_train`` and ``n_validation`` of a dataset."""
+        """``n_in``, ``n_out``, ``n_train``, ``n_validation`` and ``n_train_snapshots`` of a dataset."""
         n_train, n_validation = (sum(s.n_points for s in data.split(name)) for name in ("train", "validation"))
         return {
             "n_in": settings.n_components,
             "n_out": data.info.energy_grid.n_energy,
             "n_train": n_train,
             "n_validation": n_validation,
+            "n_train_snapshots": len(data.split("train")),
         }
 
     def memory(self, config: SurrogateConfig, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
         """As ``training_memory``."""
         from .training_memory import training_memory
 
-        return training_memory(config, **sizes, n_initializations=n_initializations)
+        numbers = {name: sizes[name] for name in ("n_in", "n_out", "n_train", "n_validation")}
+        return training_memory(config, **numbers, n_initializations=n_initializations)
+
+    def shared(
+        self, config: SurrogateConfig, sizes: Mapping[str, int], n_initializations: int
+    ) -> tuple[int, int] | None:
+        """A snapshot is a part, and Gram matrices are sent; early ledgers have no number of snapshots."""
+        if "n_train_snapshots" not in sizes:
+            return None
+        features = config.hidden[-1] + 1
+        return sizes["n_train_snapshots"], 8 * n_initializations * features * (features + sizes["n_out"])
 
     def terms(self, config: SurrogateConfig, sizes: Mapping[str, int]) -> Sequence[float]:
         """What a point costs, a step of the optimizer, a neuron and a weight."""

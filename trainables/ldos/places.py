@@ -1,5 +1,6 @@
 """Where a function of snapshots is computed: in this process, or on a cluster where their grid points lie."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
@@ -36,6 +37,36 @@ class Places(Protocol):
     ) -> T:
         """The sum over snapshots, one at least, of a function that is itself a sum over their shards."""
         ...
+
+
+class Timed:
+    """Other places, and the seconds that were spent there so far."""
+
+    def __init__(self, places: Places) -> None:
+        self.seconds = 0.0
+        self._places = places
+
+    def each(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> list[T]:
+        started = time.perf_counter()
+        found = self._places.each(function, network, snapshots)
+        self.seconds += time.perf_counter() - started
+        return found
+
+    def total(
+        self,
+        function: Callable[[Any, "SnapshotData"], T],
+        network: "Network | None",
+        snapshots: Sequence["SnapshotData"],
+    ) -> T:
+        started = time.perf_counter()
+        found = self._places.total(function, network, snapshots)
+        self.seconds += time.perf_counter() - started
+        return found
 
 
 class Here:

@@ -14,6 +14,7 @@ from ..accuracy import snapshot_error
 from ..config import SurrogateConfig
 from ..epoch_report import EpochReport
 from ..network import Network
+from ..places import Timed
 from ..training import Trained, memory_mb
 from ..training_data import SnapshotData, TrainingData
 from .electrons import Ions
@@ -48,8 +49,8 @@ def fit(
         InputError: fewer grid points than features, singular equations, or numbers that are not finite.
         DatasetError: energies of a snapshot that are not those of its LDOS.
     """
-    started = time.perf_counter()
-    scaling = data.scaling
+    started, places = time.perf_counter(), Timed(data.places)
+    data, scaling = replace(data, places=places), data.scaling
     if trained is None:
         network = random_network(config, len(scaling.descriptor_mean), len(scaling.ldos_mean), list(seeds)).to(device)
     else:
@@ -67,8 +68,9 @@ def fit(
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
-    forces = config.force_weight > 0
-    loss, last = _judged(network, data, sums.loss(solution), time.perf_counter() - started, forces=forces)
+    forces, spent, summing = config.force_weight > 0, time.perf_counter() - started, places.seconds
+    loss, last = _judged(network, data, sums.loss(solution), spent, forces=forces)
+    last = replace(last, readout_sums=summing, readout_solve=spent - summing)
     if trained is not None:
         before = trained.last
         points, seconds = before.grid_points + last.grid_points, before.seconds + last.seconds

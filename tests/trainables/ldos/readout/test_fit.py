@@ -66,6 +66,8 @@ def test_each_initialisation_is_what_it_is_alone(fitted, data):
 def test_a_report_has_the_errors_of_the_validation_snapshots(fitted, data):
     last = fitted.last
     assert (last.epoch, last.grid_points, fitted.seeds) == (1, 24_000, (1, 2))
+    assert 0 < last.readout_solve < last.readout_sums < last.seconds
+    assert last.readout_sums + last.readout_solve == pytest.approx(last.seconds)
     assert last.best_free_energy_mae == pytest.approx(free_energies(fitted, data, data.validation).mean())
     judged = KINDS["ldos"].judge(fitted, data, data.validation).accuracy
     assert last.best_band_energy_mae == pytest.approx(judged.band_energy_mae, rel=1e-6)
