@@ -236,7 +236,7 @@ def test_other_descriptors_than_a_bispectrum_are_left_out_and_said(one, tmp_path
     lines = []
     assert import_dataset([one], tmp_path / "made", report=lines.append, **KNOWN).described() == []
     assert any(
-        line.endswith("13 numbers at each point are no bispectrum; descriptors are computed again") for line in lines
+        line.endswith("of 1 species are no bispectrum of one species; descriptors are computed again") for line in lines
     )
 
 

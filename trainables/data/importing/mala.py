@@ -217,10 +217,16 @@ def _with_descriptors(
     whole = []
     for one in found:
         file = next((f for f in (_beside(one.where, f".in{end}") for end in ENDINGS) if f.exists()), None)
-        values, n = (None, 0) if file is None else _descriptors(file, one.snapshot)
-        if file is None or values is None or (two_j_max := two_j_max_of(n)) is None:
-            if file is not None:
-                report(f"left out {file}: {n} numbers at each point are no bispectrum; descriptors are computed again")
+        if file is None:
+            whole.append(one)
+            continue
+        values, n = _descriptors(file, one.snapshot)
+        two_j_max = two_j_max_of(n) if len(one.species) == 1 else None
+        if two_j_max is None:
+            report(
+                f"left out {file}: {n} numbers at each point of {len(one.species)} species are no bispectrum of one "
+                "species; descriptors are computed again"
+            )
             whole.append(one)
             continue
         if settings is None:
