@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
 import ase.io.formats
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
+from ase.io.extxyz import key_val_str_to_dict
 
 from .cells import StructureError as StructureError
 from .cells import check_cell
@@ -21,6 +23,7 @@ from .near_atoms import closest
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 MOST_ATOMS = 100_000  # of one structure
+LONGEST_LINE = 100_000  # characters of the second line of an extended XYZ, which ASE takes apart one by one
 XYZ = {"xyz", "extxyz"}  # names of ASE's formats
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
@@ -80,6 +83,8 @@ def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequenc
             else:
                 if form in XYZ:
                     _check_xyz(file)
+                elif form == "res":
+                    _check_res(file.read_text(errors="replace"))
                 found = ase.io.read(file, wanted, form, do_not_split_by_at_sign=True)
             return list(found)[index] if single else list(found)
     except StructureError as error:
@@ -94,7 +99,10 @@ def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequenc
 
 
 def _check_xyz(file: Path) -> None:
-    """Raise StructureError if a frame says more atoms than lines follow, over which ASE would read for ever."""
+    """Raise StructureError if a frame says more atoms than lines follow, over which ASE would read for ever.
+
+    Nor may readers disagree on what a second line says.
+    """
     header, n_atoms, number = 0, 0, -1
     with file.open("rb") as stream:
         for number, line in enumerate(stream):
@@ -103,6 +111,8 @@ def _check_xyz(file: Path) -> None:
                     return  # the end, or an error that ASE finds
                 n_atoms = int(line)
                 header = number + n_atoms + 2
+            elif number == header - n_atoms - 1:
+                _check_second_line(line.decode("utf-8", errors="replace"))
     if header > number + 1:
         raise StructureError(f"its last frame says {n_atoms} atoms, but the file ends before them")
 
@@ -158,13 +168,11 @@ def read_extended_xyz(text: str) -> ase.Atoms:
     rows, rest = lines[2 : 2 + n_atoms], lines[2 + n_atoms :]
     if len(rows) < n_atoms or any(line.strip() for line in rest):
         raise StructureError(f"the first line says {n_atoms} atoms, but {len(lines) - 2} lines follow; give one frame")
-    lattice = re.search(r"""\bLattice\s*=\s*["']([^"']*)["']""", about, re.IGNORECASE)
-    named = re.search(r"""\bProperties\s*=\s*["']?([^\s"']+)""", about, re.IGNORECASE)
-    try:
-        cell = np.array((lattice[1] if lattice else "").split(), dtype=float).reshape(3, 3)
-    except ValueError:
-        raise StructureError('the second line has no Lattice="..." of nine numbers; the cell is needed') from None
-    fields = (named[1] if named else "species:S:1:pos:R:3").split(":")
+    info = _second_line(about)
+    cell, pbc, named = info.pop("Lattice", None), info.pop("pbc", True), info.pop("Properties", None)
+    if cell is None:
+        raise StructureError('the second line has no Lattice="..." of nine numbers; the cell is needed')
+    fields = str(named or "species:S:1:pos:R:3").split(":")
     columns, column = {}, 0
     for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         if not re.fullmatch(r"\d{1,3}", count):
@@ -181,21 +189,41 @@ def read_extended_xyz(text: str) -> ase.Atoms:
     try:
         positions = np.array([row[first : first + 3] for row in words], dtype=float).reshape(-1, 3)
         numbers = [atomic_numbers[row[species]] for row in words]
+        shares = [float(row[columns[name]]) for name in columns if name.startswith("occupancy:") for row in words]
     except (ValueError, KeyError, IndexError) as error:
         raise StructureError(f"an atom that is none: {one_line(error)}") from None
-    return ase.Atoms(numbers, positions, cell=cell, pbc=_periodic(about))
+    atoms = ase.Atoms(numbers, positions, cell=cell.T, pbc=_periodic(pbc), info=info)
+    if shares:
+        atoms.set_array("occupancy", np.array(shares), shape=())
+    return atoms
 
 
-def _periodic(about: str) -> list[bool]:
-    """Along which vectors the second line of an extended XYZ says that the structure is periodic; by default all."""
-    said = re.search(r"""\bpbc\s*=\s*(?:["'{\[]([^"'}\]]*)|(\S+))""", about, re.IGNORECASE)
-    if said is None:
-        return [True] * 3
-    words = re.split(r"[\s,]+", (said[1] if said[1] is not None else said[2]).strip().lower())
-    known = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
-    if len(words) not in (1, 3) or any(word not in known for word in words):
+def _second_line(about: str) -> dict[str, Any]:
+    """What the second line of an extended XYZ says, as ASE reads it.  Raises StructureError."""
+    if len(about) > LONGEST_LINE:
+        raise StructureError(f"the second line has {len(about):,} characters, more than {LONGEST_LINE:,}")
+    _check_second_line(about)
+    try:
+        return key_val_str_to_dict(about)
+    except Exception as error:  # whatever its parser runs into
+        raise StructureError(f"the second line of extended XYZ: {one_line(error, 200)}") from error
+
+
+def _check_second_line(about: str) -> None:
+    """Raise StructureError where readers of extended XYZ would not agree on cell and periodicity."""
+    said = re.findall(r"\b(Lattice|Properties|[pP][bB][cC])\s*=", about)
+    if twice := sorted({key for key in said if said.count(key) > 1}):
+        raise StructureError(f"the second line says {twice[0]} twice; leave one of them")
+    if other := [key for key in said if key.lower() == "pbc" != key]:
+        raise StructureError(f"the second line says {other[0]}, which extended XYZ spells pbc")
+
+
+def _periodic(pbc: object) -> list[bool]:
+    """Along which vectors a structure is periodic, of the value of ``pbc``: one or three truth values."""
+    values = np.atleast_1d(np.asarray(pbc))
+    if values.dtype.kind not in "bi" or values.shape not in ((1,), (3,)) or not np.isin(values, (0, 1)).all():
         raise StructureError('pbc of extended XYZ is as in pbc="T T T"')
-    return [known[word] for word in words] * (3 // len(words))
+    return np.broadcast_to(values.astype(bool), 3).tolist()
 
 
 def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
@@ -239,15 +267,28 @@ def _refuse_partly_occupied(atoms: ase.Atoms) -> None:
     """Raise StructureError if a site is not taken by one atom: ASE keeps the occupancies of a CIF or PDB aside."""
     sites = atoms.info.get("occupancy")
     for site, occupants in sites.items() if isinstance(sites, Mapping) else ():
-        if isinstance(occupants, Mapping) and (
-            len(occupants) != 1 or any(abs(x - 1) > 1e-3 for x in occupants.values())
-        ):
-            said = ", ".join(f"{symbol} {share:g}" for symbol, share in occupants.items())
+        if isinstance(occupants, Mapping) and (len(occupants) != 1 or not all(map(_whole, occupants.values()))):
+            said = ", ".join(f"{symbol} {share}" for symbol, share in occupants.items())
             raise _partly(int(site) + 1 if str(site).isdigit() else site, said)
-    shares = atoms.arrays.get("occupancy")
-    if shares is not None and shares.dtype.kind == "f" and shares.any():  # some programs write 0 for all
-        for number in np.flatnonzero(~(np.abs(shares - 1) < 1e-3))[:1]:
-            raise _partly(number + 1, f"{atoms.get_chemical_symbols()[number]} {shares[number]:g}")
+    for shares in (atoms.arrays.get("occupancy"), atoms.arrays.get("occupancies")):
+        if shares is not None and shares.dtype.kind in "fi" and shares.any():  # some programs write 0 for all
+            for number in np.flatnonzero(~(np.abs(shares - 1) < 1e-3))[:1]:
+                raise _partly(number + 1, f"{atoms.get_chemical_symbols()[number]} {shares[number]:g}")
+
+
+def _whole(share: object) -> bool:
+    """Whether a CIF's occupancy is that of one atom, as it is by CIF's dictionary where nothing is known."""
+    return abs(share - 1) <= 1e-3 if isinstance(share, int | float) else share in ("?", ".")
+
+
+def _check_res(text: str) -> None:
+    """Raise StructureError if a site of a SHELX file is partly occupied; 10 more say that it is not refined."""
+    site = re.compile(r"(\w+)\s+\d+(?:\s+[-+\d.]+){3}\s+([\d.]+)(?:\s.*)?")
+    found = [match for line in text.splitlines() if (match := site.fullmatch(line.strip()))]
+    for number, (label, occupancy) in enumerate((match.groups() for match in found), 1):
+        share = float(occupancy) % 10
+        if abs(share - 1) > 1e-3:
+            raise _partly(number, f"{label.rstrip('0123456789')} {share:g}")
 
 
 def _partly(site: object, said: str) -> StructureError:

@@ -161,6 +161,9 @@ _atom_site_occupancy
     [
         ("Al1 Al 0 0 0 1.0", None),
         ("Al1 Al 0 0 0 1.00(2)", None),
+        ("Al1 Al 0 0 0 ?", None),  # the dictionary of CIF has 1 where nothing is said
+        ("Al1 Al 0 0 0 .", None),
+        ("Al1 Al 0 0 0 half", "partly occupied: Al half"),
         ("Al1 Al 0 0 0 0.5", "partly occupied: Al 0.5"),
         ("Al1 Al 0 0 0 0.0", "partly occupied: Al 0"),
         ("Al1 Al 0 0 0 0.75\nCu1 Cu 0 0 0 0.25", "partly occupied: Al 0.75, Cu 0.25"),
@@ -176,6 +179,18 @@ def test_a_cif_with_partly_occupied_sites_is_no_crystal_of_its_main_element(tmp_
             check_structure(found, ["Al"])
 
 
+@pytest.mark.parametrize("share, said", [("1.0", None), ("11.00000", None), ("0.5", "Al 0.5"), ("10.25", "Al 0.25")])
+def test_a_res_file_with_partly_occupied_sites_is_refused(tmp_path, share, said):
+    """ASE's reader drops the occupancy; SHELX adds 10 where it is not to be refined."""
+    head = "TITL a\nCELL 1.0 4 4 4 90 90 90\nLATT -1\nSFAC Al\n"
+    (tmp_path / "a.res").write_text(f"{head}Al 1 0 0 0 1.0\nAl 1 0.5 0.5 0 {share}\nEND\n")
+    if said is None:
+        assert len(read_structures(tmp_path / "a.res")[0]) == 2
+    else:
+        with pytest.raises(StructureError, match=f"site 2 is partly occupied: {said}; give"):
+            read_structures(tmp_path / "a.res")
+
+
 @pytest.mark.parametrize(
     "pbc, expected",
     [
@@ -183,7 +198,8 @@ def test_a_cif_with_partly_occupied_sites_is_no_crystal_of_its_main_element(tmp_
         ('pbc="T T F"', [True, True, False]),
         ("pbc='F F F'", [False] * 3),
         ("pbc=T", [True] * 3),
-        ("PBC=[true, FALSE, 1]", [True, False, True]),
+        ("pbc=[1, 0, 1]", [True, False, True]),
+        ('pbc = "T F T"', [True, False, True]),
     ],
 )
 def test_the_readers_of_extended_xyz_agree_on_what_is_periodic(tmp_path, pbc, expected):
@@ -191,8 +207,40 @@ def test_the_readers_of_extended_xyz_agree_on_what_is_periodic(tmp_path, pbc, ex
     text = f'1\nLattice="4 0 0 0 4 0 0 0 4" {pbc} Properties=species:S:1:pos:R:3\nAl 0 0 0\n'
     (tmp_path / "a.xyz").write_text(text)
     assert read_extended_xyz(text).pbc.tolist() == expected
-    if "PBC" not in pbc:  # ASE minds the case
-        assert read_structures(tmp_path / "a.xyz")[0].pbc.tolist() == expected
+    assert read_structures(tmp_path / "a.xyz")[0].pbc.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "line, columns, said",
+    [
+        ('occupancy="_JSON {\\"0\\": {\\"Al\\": 0.5}}"', "", "site 1 is partly occupied: Al 0.5"),
+        ("Properties=species:S:1:pos:R:3:occupancy:R:1", "0.25", "site 1 is partly occupied: Al 0.25"),
+        ('pbc="T T T" pbc="F F F"', "", "the second line says pbc twice; leave one of them"),
+        ('Lattice="9 0 0 0 9 0 0 0 9"', "", "the second line says Lattice twice"),
+        ('PBC="F F F"', "", "the second line says PBC, which extended XYZ spells pbc"),
+        ('pbc="T T F"', "", "not periodic in three dimensions"),
+    ],
+)
+def test_the_readers_of_extended_xyz_refuse_the_same_structures(tmp_path, line, columns, said):
+    """What one of them takes in silence is another structure for the other."""
+    text = f'1\nLattice="4 0 0 0 4 0 0 0 4" {line}\nAl 0 0 0 {columns}\n'
+    (tmp_path / "a.xyz").write_text(text)
+    for reader in (lambda: read_extended_xyz(text), lambda: read_structures(tmp_path / "a.xyz")[0]):
+        with pytest.raises(StructureError, match=said):
+            check_structure(reader(), ["Al"])
+
+
+def test_a_cell_that_is_not_symmetric_is_the_same_for_both_readers_of_extended_xyz(tmp_path):
+    text = '1\nLattice="4 0 0 1 4 0 2 0.5 4"\nAl 0 0 0\n'
+    (tmp_path / "a.xyz").write_text(text)
+    assert read_extended_xyz(text).cell.tolist() == [[4, 0, 0], [1, 4, 0], [2, 0.5, 4]]
+    assert read_extended_xyz(text) == read_structures(tmp_path / "a.xyz")[0]
+
+
+@pytest.mark.parametrize("line", ["x=" + "1 " * 60_000, f'x="_JSON {9000 * "["}"', "virial=7", "pbc=7"])
+def test_a_second_line_that_no_reader_should_take_apart_is_refused(line):
+    with pytest.raises(StructureError, match="second line|pbc of"):
+        read_extended_xyz(f'1\nLattice="4 0 0 0 4 0 0 0 4" {line}\nAl 0 0 0\n')
 
 
 def test_a_pbc_that_is_none_is_refused():
