@@ -184,6 +184,29 @@ def test_a_structure_that_is_there_twice_is_refused(al4, raw, tmp_path):
     )
 
 
+@pytest.mark.parametrize("motion", ["moved", "ordered"])
+def test_a_structure_of_another_split_that_was_moved_or_reordered_is_refused(raw, tmp_path, motion):
+    for file in list(raw.glob("000.*")):
+        shutil.copy(file, file.with_name(file.name.replace("000", "copy")))
+    config = json.loads((raw / "copy.json").read_text(encoding="utf-8"))["config"]
+    positions = np.array(config["positions_angstrom"])
+    if motion == "ordered":
+        positions = positions[::-1]
+    else:  # by half of the cell's edges, which is 10 points of the grid
+        positions = positions + np.array(config["cell_angstrom"]).sum(axis=0) / 2
+        for name in ("ldos", "dens"):
+            edit_array(raw / f"copy.{name}.npy", lambda a: np.roll(a, [n // 2 for n in a.shape[:3]], axis=(0, 1, 2)))
+    edit(raw / "copy.json", key="config.positions_angstrom", value=positions.tolist())
+    message = refused([raw], tmp_path / "al4", test=["copy"], validation=[])
+    assert f"copy.json: is {raw / '000.json'} again, moved, turned, mirrored or with its atoms in another" in message
+    assert "in the split test and not train" in message
+
+
+def test_atoms_at_one_place_are_refused(raw, tmp_path):
+    change(raw, "config.positions_angstrom", lambda positions: positions[[0, 0, 1, 2]])
+    assert refused([raw], tmp_path / "al4") == f"{raw / '000.json'}: atoms 0 and 1 (from 0) are at the same place"
+
+
 def test_a_stored_snapshot_is_checked_as_at_import(fresh_al4):
     snapshot = replace(
         fresh_al4["000"], positions=fresh_al4["000"].positions + np.array([0.2, 0, 0]), ewald_energy=None

@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from ...errors import DatasetError, InputError, did_you_mean
+from ...physics.ewald import ewald
 from ...physics.quadrature import RULES, Rule
 from ...tables import text_table
 from ..check import Fail, refuse
@@ -23,6 +24,7 @@ from .importer import Found, FoundSnapshot, Report
 
 Checking = Literal["strict", "warn"]
 SAME_CELL = 1e-3  # [Å]
+SAME_EWALD = 1e-7  # [eV/atom]
 MOST_MESHES = 1.5  # ratio of the densest to the sparsest mesh of k-points of a dataset, in points a volume
 # Fields of a snapshot that may be missing -> what cannot be compared then.
 REFERENCES = {
@@ -109,6 +111,7 @@ def prepare(
         check_snapshot(one.snapshot, one.species, where=one.where)
     grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
     _check_meshes(found.snapshots, fail)
+    _check_images(found.snapshots, splits, species, fail)
     grid = _with_rule(grid, rule, report)
     return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
 
@@ -140,6 +143,31 @@ def _check_meshes(snapshots: Sequence[FoundSnapshot], fail: Fail) -> None:
                 f"({_times(sparse.k_mesh)} and {_times(dense.k_mesh)}); compute all snapshots of a dataset with one "
                 "density of k-points"
             )
+
+
+def _check_images(
+    snapshots: Sequence[FoundSnapshot], splits: Mapping[str, Split], species: Mapping[str, float], fail: Fail
+) -> None:
+    """Fail if a structure of one split is in another one too, moved, turned or otherwise ordered.
+
+    Its Ewald energy tells, to 1e-7 eV/atom, which goes with atoms 1e-6 Å off.
+    """
+    seen: dict[tuple[object, ...], list[tuple[float, FoundSnapshot]]] = {}
+    for one in snapshots:
+        s = one.snapshot
+        charges = np.array([species[chemical_symbols[n]] for n in s.numbers])
+        try:
+            energy = ewald(s.cell, s.positions, charges)[0] / s.n_atoms
+        except ValueError as error:
+            raise DatasetError(f"{one.where}: {error}") from error
+        alike = seen.setdefault((tuple(sorted(s.numbers)), round(s.temperature, 3)), [])
+        for known, first in alike:
+            if abs(energy - known) < SAME_EWALD and splits[s.id] != splits[first.snapshot.id]:
+                fail(
+                    f"{one.where}: is {first.where} again, moved, turned, mirrored or with its atoms in another order, "
+                    f"in the split {splits[s.id]} and not {splits[first.snapshot.id]}; leave one of them out"
+                )
+        alike.append((energy, one))
 
 
 def _times(numbers: Sequence[int] | None) -> str:
