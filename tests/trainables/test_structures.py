@@ -239,7 +239,7 @@ def test_a_cell_that_is_not_symmetric_is_the_same_for_both_readers_of_extended_x
 
 @pytest.mark.parametrize("line", ["x=" + "1 " * 60_000, f'x="_JSON {9000 * "["}"', "virial=7", "pbc=7"])
 def test_a_second_line_that_no_reader_should_take_apart_is_refused(line):
-    with pytest.raises(StructureError, match="second line|pbc of"):
+    with pytest.raises(StructureError, match=r"second line|pbc of"):
         read_extended_xyz(f'1\nLattice="4 0 0 0 4 0 0 0 4" {line}\nAl 0 0 0\n')
 
 
