@@ -25,7 +25,7 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
-from dftune.trainables.ldos.accuracy import spread_factor
+from dftune.trainables.ldos.accuracy import spread_factors
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.check import check_terms, summary
 from dftune.trainables.ldos.config import SurrogateConfig
@@ -48,8 +48,9 @@ def trained_on(dataset: Dataset, settings: BispectrumSettings, config: Surrogate
     data = read_training_data(dataset, settings)
     found = train(config, data, seeds=range(5))
     surrogate = found.network, data.scaling, data.energy_grid
-    factor = spread_factor(judge(*surrogate, data.validation).errors)
-    accuracy = judge(*surrogate, read_split(dataset, settings, "test"), factor=factor).accuracy
+    known = {"ingredients": data.ingredients}
+    factors = spread_factors(judge(*surrogate, data.validation, **known).errors)
+    accuracy = judge(*surrogate, read_split(dataset, settings, "test"), **known, factors=factors).accuracy
     card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
     near = Neighbours.fit(data).tensors()
     return Model.assemble(card, found.network.arrays() | data.scaling.tensors() | near)

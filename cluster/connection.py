@@ -60,7 +60,7 @@ def _forget_token() -> None:
 
 def given_address(address: str | None) -> str | None:
     """The address of a running cluster: the one given, else RAY_ADDRESS; None for an embedded Ray."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = (address or os.environ.get("RAY_ADDRESS") or "").strip() or None
     return None if address == "local" else address
 
 

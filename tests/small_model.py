@@ -3,6 +3,7 @@ from dataclasses import replace
 from dftune import BispectrumSettings, Model
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
+from dftune.trainables.ldos.accuracy import spread_factors
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
@@ -26,10 +27,13 @@ def small_model(dataset: Dataset, settings: BispectrumSettings = ALUMINIUM) -> M
 
     training, grid = data_of("train"), dataset.info.energy_grid
     validation = data_of("validation")
-    data = TrainingData(training, validation[:1], grid, Scaling.fit(training))
+    info = dataset.info
+    data = TrainingData(training, validation[:1], grid, Scaling.fit(training), settings, info.species, info.dft)
     config = SurrogateConfig(n_layers=2, width=48, activation="silu", epochs=12, batch_size=128, learning_rate=2e-3)
     trained = train(config, data, seeds=[1, 2])
-    accuracy = judge(trained.network, data.scaling, grid, data_of("test")).accuracy
+    surrogate, known = (trained.network, data.scaling, grid), {"ingredients": data.ingredients}
+    factors = spread_factors(judge(*surrogate, data.validation, **known).errors)
+    accuracy = judge(*surrogate, data_of("test"), **known, factors=factors).accuracy
     card = card_for("by hand", config, [1, 2], dataset, settings, accuracy)
     near = Neighbours.fit(replace(data, validation=validation))
     return Model.assemble(card, trained.network.arrays() | data.scaling.tensors() | near.tensors())

@@ -201,7 +201,11 @@ class Accuracy(Protocol):
 
     def lines(self) -> list[str]:
         """For people."""
-        return [f"{name} {mean:.4g} ± {std:.4g}" for name, (mean, std) in self.numbers().items() if mean is not None]
+        return [
+            f"{name} {mean:.4g}, spread of the trainings {std:.4g}"
+            for name, (mean, std) in self.numbers().items()
+            if mean is not None
+        ]
 
 
 class Judgement(Protocol):

@@ -140,7 +140,7 @@ def score_figure(compared: Compared) -> Figure:
         title = (
             "too few trials"
             if q.tau is None
-            else f"τ {q.tau:+.2f} ± {q.tau_error:.2f}, regret {100 * (q.regret or 0):.0f} %"
+            else f"τ {q.tau:+.2f} (standard error {q.tau_error:.2f}), regret {100 * (q.regret or 0):.0f} %"
         )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(scored.label)

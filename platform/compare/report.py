@@ -67,16 +67,16 @@ def write_report(compared: Compared) -> None:
 
 METHODS_TEXT = (
     "All methods have the same budget of training, and some end before it is used up. The winner of each is trained "
-    "again from several initialisations and judged on the test data: mean ± standard deviation over initialisations. "
-    "With several seeds both are averaged over them. Compute is the share of the budget that was used; work counts "
-    "{work}. The network is that of the best seed."
+    "again from several initialisations and judged on the test data: mean, and in brackets the spread, the standard "
+    "deviation over initialisations. With several seeds both are averaged over them. Compute is the share of the "
+    "budget that was used; work counts {work}. The network is that of the best seed."
 )
 BASELINES_TEXT = "What comes without any search. A method that does not beat these has found nothing."
 SCORES_TEXT = (
     "Training-free scores of all trained trials of all methods, on one mini-batch. τ is Kendall's rank correlation of "
-    "score and accuracy, 1 where a higher score always meant a lower error; ± its standard error under no correlation. "
-    "Regret is by how much the error of the best-scored trial exceeds the lowest. A trivial score costs nothing: any "
-    "other must beat it."
+    "score and accuracy, 1 where a higher score always meant a lower error; in brackets its standard error under no "
+    "correlation. Regret is by how much the error of the best-scored trial exceeds the lowest. A trivial score costs "
+    "nothing: any other must beat it."
 )
 DOTS_TEXT = (
     "Each mark is the winner of a method with one seed on the test data, with its spread over initialisations. A bar "
@@ -167,7 +167,7 @@ def score_rows(compared: Compared) -> list[dict[str, str]]:
             {
                 "score": name,
                 "what it is": scored.label + (" (trivial)" if scored.trivial else ""),
-                "τ": "-" if q.tau is None else f"{q.tau:+.2f} ± {q.tau_error:.2f}",
+                "τ": "-" if q.tau is None else f"{q.tau:+.2f} ({q.tau_error:.2f})",
                 "regret": "-" if q.regret is None else f"{100 * q.regret:.1f} %",
                 "trials": str(q.n_trials),
             }
@@ -209,7 +209,7 @@ def _spread(pairs: Sequence[tuple[float | None, float | None]]) -> str:
     mean, spread = _mean(m for m, _ in pairs), _mean(s for _, s in pairs)
     if mean is None:
         return "-"
-    return f"{mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+    return f"{mean:.4g}" + ("" if spread is None else f" ({spread:.2g})")
 
 
 def _markdown(title: str, blocks: Sequence[Block]) -> str:

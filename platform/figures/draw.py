@@ -42,7 +42,8 @@ FIGURES: dict[str, Described] = {
     "score": Described(
         scores,
         "Score against value",
-        "Kendall's τ is 1 where a higher score always meant a lower value; ± its standard error under no correlation.",
+        "Kendall's τ is 1 where a higher score always meant a lower value; in brackets is its standard error under no "
+        "correlation.",
     ),
     "importance": Described(
         importance,

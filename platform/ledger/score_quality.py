@@ -33,12 +33,12 @@ class ScoreQuality:
         """Of the panel that shows the trials: τ, its error, and of how many."""
         if self.tau is None:
             return "too few trials for τ"
-        return f"τ = {self.tau:+.2f} ± {self.tau_error:.2f}, n = {self.n_trials}"
+        return f"τ = {self.tau:+.2f} (standard error {self.tau_error:.2f}), n = {self.n_trials}"
 
     def __str__(self) -> str:
         if self.tau is None or self.tau_error is None or self.regret is None:
             return f"{self.name}: too few trials to judge"
-        tau = f"τ {self.tau:+.2f} ± {self.tau_error:.2f}"
+        tau = f"τ {self.tau:+.2f} (standard error {self.tau_error:.2f})"
         return f"{self.name}: {tau}, regret {100 * self.regret:.1f} % (n = {self.n_trials})"
 
 

@@ -1,7 +1,7 @@
 """How good a predicted LDOS is: band-energy error, DOS error, R².  Energies in eV, errors in meV/atom."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from ..data.energy_grid import EnergyGrid
     from ..data.shards import Shard
     from ..data.snapshot import Snapshot
+    from .total_energy import FreeEnergies
+
+ENERGIES = {"free_energy": "free energy", "band_energy": "band energy"}  # whose errors are stated, first that of A
+Groups = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +23,7 @@ class SnapshotError:
 
     band_energy: E_b(predicted) - E_b(DFT), (T,) [meV/atom]; NaN where the predicted DOS cannot hold the electrons,
         or the DFT gave no band energy.
+    free_energy: A(predicted) - A(DFT), (T,) [meV/atom]; NaN as for the band energy, or where the functional is unknown.
     dos_rmse: root mean square over the energies of the DOS error, (T,) [1/(eV atom)].
     squared_error: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².
     """
@@ -27,6 +32,7 @@ class SnapshotError:
     band_energy: NDArray[np.float64]
     dos_rmse: NDArray[np.float64]
     squared_error: NDArray[np.float64]
+    free_energy: NDArray[np.float64]
 
 
 def snapshot_error(
@@ -36,6 +42,7 @@ def snapshot_error(
     predicted_dos: NDArray[np.float64],
     true_dos: NDArray[np.float64],
     squared_error: NDArray[np.float64],
+    free_energies: "FreeEnergies | None" = None,
 ) -> SnapshotError:
     """Judge predicted DOS curves of one snapshot.
 
@@ -44,21 +51,33 @@ def snapshot_error(
         grid: energies of the DOS.
         predicted_dos: (T, n_energy), true_dos: (n_energy,) [1/eV].
         squared_error: of the LDOS, (T,), passed on.
+        free_energies: finds A of each initialisation; None where nobody asks for it, or it is not known.
     """
-    from ..physics.energies import energies  # imports SciPy, which `dftune study show` does without
+    from ..physics.energies import Energies, energies  # imports SciPy, which `dftune study show` does without
 
-    band = np.full(len(predicted_dos), np.nan)
-    if snapshot.band_energy is not None:
-        for t, curve in enumerate(predicted_dos):
-            try:
-                found = energies(
-                    curve, grid.quadrature(), electrons=snapshot.n_electrons, temperature=snapshot.temperature
-                )
-            except ValueError:
-                continue  # an untrained network's DOS may hold too few states: its energy stays NaN
-            band[t] = 1e3 * (found.band - snapshot.band_energy) / snapshot.n_atoms
+    at = {"electrons": snapshot.n_electrons, "temperature": snapshot.temperature}
+    found: list[Energies | None] = []
+    for curve in predicted_dos:
+        try:
+            found.append(energies(curve, grid.quadrature(), **at))
+        except ValueError:
+            found.append(None)  # an untrained network's DOS may hold too few states: its energies stay NaN
     rmse = np.sqrt(((predicted_dos - true_dos) ** 2).mean(axis=1)) / snapshot.n_atoms
-    return SnapshotError(snapshot, band, rmse, squared_error)
+    band = [np.nan if e is None else e.band for e in found]
+    known = free_energies is not None and snapshot.total_energy is not None
+    total = free_energies(found) if known else [np.nan] * len(found)
+    return SnapshotError(
+        snapshot,
+        _off(band, snapshot.band_energy, snapshot.n_atoms),
+        rmse,
+        squared_error,
+        _off(total, snapshot.total_energy, snapshot.n_atoms),
+    )
+
+
+def _off(found: Sequence[float], reference: float | None, n_atoms: int) -> NDArray[np.float64]:
+    """Found minus reference [eV] in meV/atom, NaN without a reference."""
+    return 1e3 * (np.array(found, dtype=float) - (np.nan if reference is None else reference)) / n_atoms
 
 
 @dataclass(frozen=True)
@@ -68,12 +87,13 @@ class Accuracy:
     band_energy_mae [meV/atom] is the mean over snapshots of |error|, None where one of them is not defined; ldos_r2
     has the variance about each energy's own mean over the same snapshots in its denominator; dos_rmse is in
     1/(eV atom).  ``by_group`` gives mean |error| and mean signed error [meV/atom] of each group of snapshots whose
-    errors are all defined.
+    errors are all defined.  free_energy_mae and the others that begin so are the same of the total free energy A, None
+    where the dataset does not have it or its functional.
 
     The error of a band energy is estimated by ``spread_factor`` times its standard deviation over T: the factor that
     makes the two alike, root mean square, on the validation snapshots.  ``coverage`` is the share of these test
-    snapshots whose error is within the estimate; that of Gaussian errors and a right estimate is 68 %.  None: not
-    known, of a model of an earlier version for instance.
+    snapshots whose error is within the estimate; that of Gaussian errors and a right estimate is 68 %.  That of A has
+    its own factor and coverage.  None: not known, of a model of an earlier version for instance.
     """
 
     n_snapshots: int
@@ -84,27 +104,65 @@ class Accuracy:
     ldos_r2_std: float
     dos_rmse: float
     dos_rmse_std: float
-    by_group: dict[str, tuple[float, float]]
+    by_group: Groups
     spread_factor: float | None = None
     coverage: float | None = None
+    free_energy_mae: float | None = None
+    free_energy_mae_std: float | None = None
+    free_energy_by_group: Groups = field(default_factory=dict)
+    free_energy_spread_factor: float | None = None
+    free_energy_coverage: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
+    def of(self, energy: str) -> "EnergyAccuracy":
+        """Of one of ``ENERGIES``."""
+        if energy == "band_energy":
+            return EnergyAccuracy(
+                self.band_energy_mae, self.band_energy_mae_std, self.by_group, self.spread_factor, self.coverage
+            )
+        return EnergyAccuracy(
+            self.free_energy_mae,
+            self.free_energy_mae_std,
+            self.free_energy_by_group,
+            self.free_energy_spread_factor,
+            self.free_energy_coverage,
+        )
+
     @property
     def stated_error(self) -> str:
-        """The error on the test snapshots, in a few words, by group where there are several."""
-        if self.band_energy_mae is None:
+        """The errors on the test snapshots, in a few words, by group where there are several."""
+        known = [(label, mae) for name, label in ENERGIES.items() if (mae := self.of(name)).mae is not None]
+        if not known:
             return f"no test error of energies is known; LDOS R² {self.ldos_r2:.4f}"
-        groups = ", ".join(f"{group} {size:.1f}" for group, (size, _) in self.by_group.items())
-        more = f" ({groups})" if len(self.by_group) > 1 else ""
-        return f"band energy of {self.n_snapshots} test snapshots off by {self.band_energy_mae:.1f} meV/atom{more}"
+        parts = [f"{label} off by {one.mae:.1f} meV/atom{one.in_groups}" for label, one in known]
+        return f"on {self.n_snapshots} test snapshots {', '.join(parts)}"
+
+    def estimated_errors(self, std: Mapping[str, float]) -> dict[str, float]:
+        """Energy -> its error, estimated from its standard deviation over T, in the unit of that."""
+        factors = {name: self.of(name).factor for name in ENERGIES}
+        return {name: f * std[name] for name, f in factors.items() if f is not None and name in std}
+
+    def estimate(self, energy: str) -> str | None:
+        """How an error is estimated, and how well that holds, within what so few snapshots can tell."""
+        one = self.of(energy)
+        if one.factor is None or one.coverage is None:
+            return None
+        doubt = np.sqrt(0.68 * 0.32 / self.n_snapshots)  # standard deviation of a share of n with probability 0.68
+        right = "in line with" if abs(one.coverage - 0.68) <= doubt else "not"
+        return (
+            f"{one.factor:.1f} times the spread, as for validation snapshots; holds for {100 * one.coverage:.0f} % of "
+            f"{self.n_snapshots} test snapshots, {right} the {100 * (0.68 - doubt):.0f} to "
+            f"{100 * min(0.68 + doubt, 1):.0f} % of a right estimate"
+        )
 
     @property
     def spread_of(self) -> str:
-        """What ± stands for."""
-        return f"spread of {self.n_initializations} trainings"
+        """What the standard deviations over initialisations are."""
+        trainings = "1 training" if self.n_initializations == 1 else f"{self.n_initializations} trainings"
+        return f"spread of {trainings}"
 
     def numbers(self) -> dict[str, tuple[float | None, float | None]]:
         """What surrogates are compared by: mean and standard deviation over the initialisations."""
@@ -113,95 +171,115 @@ class Accuracy:
             "band_energy_mae": (self.band_energy_mae, self.band_energy_mae_std),
         }
 
-    @property
-    def _estimate(self) -> str:
-        """How well the estimate of the error holds, within what so few snapshots can tell."""
-        assert self.spread_factor is not None
-        assert self.coverage is not None
-        doubt = np.sqrt(0.68 * 0.32 / self.n_snapshots)  # standard deviation of a share of n with probability 0.68
-        off = abs(self.coverage - 0.68) > doubt
-        right = f"{'not the' if off else 'in line with the'} 68 ± {100 * doubt:.0f} % of a right estimate"
-        return (
-            f"{self.spread_factor:.1f} times the spread, as for validation snapshots; holds for "
-            f"{100 * self.coverage:.0f} % of {self.n_snapshots} test snapshots, {right}"
-        )
-
     def lines(self) -> list[str]:
         """For people."""
-        found = [
-            f"on {self.n_snapshots} test snapshots, mean and standard deviation over "
-            f"{self.n_initializations} initialisations:"
-        ]
-        if self.band_energy_mae is None:
-            found.append(
-                "  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons"
-            )
-        else:
-            found.append(f"  band-energy error  {self.band_energy_mae:.1f} ± {self.band_energy_mae_std:.1f} meV/atom")
-        for group, (size, signed) in self.by_group.items():
-            found.append(f"    {group}: {size:.1f} meV/atom (signed {signed:+.1f})")
-        if self.spread_factor is not None and self.coverage is not None:
-            found.append(f"  estimated error    {self._estimate}")
-        found.append(f"  LDOS R²            {self.ldos_r2:.4f} ± {self.ldos_r2_std:.4f}")
-        found.append(f"  DOS RMSE           {self.dos_rmse:.5f} ± {self.dos_rmse_std:.5f} 1/(eV atom)")
+        found = [f"on {self.n_snapshots} test snapshots, mean and in brackets {self.spread_of}:"]
+        for name, label in ENERGIES.items():
+            one = self.of(name)
+            if one.mae is not None:
+                found.append(f"  {label.replace(' ', '-')} error  {one.mae:.1f} ({one.mae_std:.1f}) meV/atom")
+                found += [f"    {g}: {size:.1f} meV/atom (signed {signed:+.1f})" for g, (size, signed) in one.groups]
+            elif name == "band_energy":
+                found.append(
+                    "  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons"
+                )
+            if (how := self.estimate(name)) is not None:
+                found.append(f"    estimated: {how}")
+        found.append(f"  LDOS R²            {self.ldos_r2:.4f} ({self.ldos_r2_std:.4f})")
+        found.append(f"  DOS RMSE           {self.dos_rmse:.5f} ({self.dos_rmse_std:.5f}) 1/(eV atom)")
         return found
 
 
-def spread_factor(errors: Sequence[SnapshotError]) -> float | None:
-    """c = √⟨e²/σ²⟩, by which the spread over T initialisations is smaller than the error of their mean.
+@dataclass(frozen=True)
+class EnergyAccuracy:
+    """What ``Accuracy`` has of one energy."""
 
-    e is the error of a snapshot's mean band energy, σ its standard deviation over T.  With Gaussian errors of standard
-    deviation c σ it is the most likely c.
+    mae: float | None
+    mae_std: float | None
+    by_group: Groups
+    factor: float | None
+    coverage: float | None
+
+    @property
+    def groups(self) -> list[tuple[str, tuple[float, float]]]:
+        """Group, and its mean |error| and mean signed error [meV/atom]."""
+        return list(self.by_group.items())
+
+    @property
+    def in_groups(self) -> str:
+        """Mean |error| of each group where there are several, in brackets."""
+        texts = [f"{group} {size:.1f}" for group, (size, _) in self.groups]
+        return f" ({', '.join(texts)})" if len(texts) > 1 else ""
+
+
+def spread_factors(errors: Sequence[SnapshotError]) -> dict[str, float | None]:
+    """Energy -> c = √⟨e²/σ²⟩, by which the spread over T initialisations is smaller than the error of their mean.
+
+    e is the error of a snapshot's mean energy, σ its standard deviation over T.  With Gaussian errors of standard
+    deviation c σ it is the most likely c.  None with one initialisation, without snapshots, or where an energy is not
+    defined.
 
     Args:
         errors: of validation snapshots.
-
-    Returns:
-        None with one initialisation, without snapshots, or where a band energy is not defined.
     """
-    band = np.array([e.band_energy for e in errors])
-    if band.size == 0 or band.shape[1] < 2 or not np.isfinite(band).all() or not band.std(axis=1).all():
+    return {name: _factor(_all(errors, name)) for name in ENERGIES}
+
+
+def _all(errors: Sequence[SnapshotError], energy: str) -> NDArray[np.float64]:
+    """The errors of an energy, (n_snapshots, T) [meV/atom]."""
+    return np.array([getattr(e, energy) for e in errors])
+
+
+def _factor(off: NDArray[np.float64]) -> float | None:
+    if off.size == 0 or off.shape[1] < 2 or not np.isfinite(off).all() or not off.std(axis=1).all():
         return None
-    return float(np.sqrt(np.mean((band.mean(axis=1) / band.std(axis=1)) ** 2)))
+    return float(np.sqrt(np.mean((off.mean(axis=1) / off.std(axis=1)) ** 2)))
 
 
-def summarize(errors: Sequence[SnapshotError], total_variance: float, factor: float | None = None) -> Accuracy:
+def summarize(
+    errors: Sequence[SnapshotError], total_variance: float, factors: Mapping[str, float | None] | None = None
+) -> Accuracy:
     """Accuracy over snapshots.
 
     Args:
         errors: one a snapshot.
-        factor: ``spread_factor`` of the validation snapshots.
         total_variance: Σ over the same points and energies of (true - mean of that energy)² [1/(eV Å³)]².
+        factors: ``spread_factors`` of the validation snapshots.
     """
-    band = np.array([e.band_energy for e in errors])
-    mae, rmse = np.abs(band).mean(axis=0), np.array([e.dos_rmse for e in errors]).mean(axis=0)
+    rmse = np.array([e.dos_rmse for e in errors]).mean(axis=0)
     r2 = 1 - np.array([e.squared_error for e in errors]).sum(axis=0) / total_variance
-    groups = {}
-    for group in sorted({e.snapshot.group for e in errors}):
-        signed = np.array([e.band_energy for e in errors if e.snapshot.group == group])
-        if np.isfinite(signed).all():
-            groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
-    defined = bool(np.isfinite(mae).all())
+    band, free = (_energy_accuracy(errors, name, (factors or {}).get(name)) for name in ("band_energy", "free_energy"))
     return Accuracy(
         n_snapshots=len(errors),
-        n_initializations=band.shape[1],
-        band_energy_mae=float(mae.mean()) if defined else None,
-        band_energy_mae_std=float(mae.std()) if defined else None,
+        n_initializations=len(rmse),
+        band_energy_mae=band.mae,
+        band_energy_mae_std=band.mae_std,
         ldos_r2=float(r2.mean()),
         ldos_r2_std=float(r2.std()),
         dos_rmse=float(rmse.mean()),
         dos_rmse_std=float(rmse.std()),
-        by_group=groups,
-        spread_factor=factor,
-        coverage=_coverage(band, factor),
+        by_group=band.by_group,
+        spread_factor=band.factor,
+        coverage=band.coverage,
+        free_energy_mae=free.mae,
+        free_energy_mae_std=free.mae_std,
+        free_energy_by_group=free.by_group,
+        free_energy_spread_factor=free.factor,
+        free_energy_coverage=free.coverage,
     )
 
 
-def _coverage(band: NDArray[np.float64], factor: float | None) -> float | None:
-    """Share of snapshots whose mean error is within ``factor`` times the spread; ``band`` is (n_snapshots, T)."""
-    if factor is None or not np.isfinite(band).all():
-        return None
-    return float(np.mean(np.abs(band.mean(axis=1)) <= factor * band.std(axis=1)))
+def _energy_accuracy(errors: Sequence[SnapshotError], energy: str, factor: float | None) -> EnergyAccuracy:
+    off, groups = _all(errors, energy), {}
+    for group in sorted({e.snapshot.group for e in errors}):
+        signed = _all([e for e in errors if e.snapshot.group == group], energy)
+        if np.isfinite(signed).all():
+            groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
+    if not np.isfinite(off).all():
+        return EnergyAccuracy(None, None, groups, factor, None)
+    mae = np.abs(off).mean(axis=0)
+    covered = None if factor is None else float(np.mean(np.abs(off.mean(axis=1)) <= factor * off.std(axis=1)))
+    return EnergyAccuracy(float(mae.mean()), float(mae.std()), groups, factor, covered)
 
 
 def total_variance(ldos: Sequence["Shard"]) -> float:

@@ -23,13 +23,22 @@ def _plain(name: str, hint: Any) -> Any:
     return hint
 
 
+def _description(name: str) -> str:
+    """What a field is, and its unit."""
+    what = "spread of the model's trainings, no error bar " if name == "std" or name.endswith("_std") else ""
+    return what + (f"[{UNITS[name]}]" if name in UNITS else "")
+
+
 def _answer() -> type[Answer]:
     hints = get_type_hints(Prediction)
     found: dict[str, Any] = {
-        f.name: (_plain(f.name, hints[f.name]), Field(description=f"[{UNITS[f.name]}]" if f.name in UNITS else ""))
+        f.name: (_plain(f.name, hints[f.name]), Field(description=_description(f.name)))
         for f in fields(Prediction)
         if f.name not in LEFT_OUT
     }
+    found["spread_of"] = (str, Field(description="what std and all *_std are, such as: spread of 5 trainings"))
+    estimated = "energy -> its error, estimated from its spread by the validation snapshots [eV]; {}: not known"
+    found["estimated_errors"] = (dict[str, float], Field(description=estimated))
     found["expected_errors"] = (str, Field(description="what the distance from the training says of the errors"))
     found["warnings"] = (list[str], Field(description="reasons to trust the numbers less"))
     return create_model("PredictAnswer", __base__=Answer, __doc__="What is predicted of a structure.", **found)

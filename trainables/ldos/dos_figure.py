@@ -53,7 +53,9 @@ def dos_comparison(
             axes.spines[["top", "right"]].set_visible(False)
         title = f"snapshot {error.snapshot.id}, {error.snapshot.group}"
         if np.isfinite(error.band_energy).all():
-            title += f"\nband energy {error.band_energy.mean():+.1f} ± {error.band_energy.std():.1f} meV/atom"
+            title += (
+                f"\nband energy off by {error.band_energy.mean():+.1f} meV/atom, spread {error.band_energy.std():.1f}"
+            )
         upper.set_title(title, fontsize=10)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("energy above the Fermi level [eV]" if relative and level is not None else "energy [eV]")

@@ -110,7 +110,7 @@ def draw_dos(path: Path, prediction: Prediction) -> None:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     energy, dos, std = prediction.energy, prediction.dos, prediction.dos_std
-    axes.fill_between(energy, dos - std, dos + std, color=BLUE, alpha=0.3, lw=0, label=f"± {prediction.spread_of}")
+    axes.fill_between(energy, dos - std, dos + std, color=BLUE, alpha=0.3, lw=0, label=prediction.spread_of)
     axes.plot(energy, dos, color=BLUE, label="DOS")
     axes.axvline(prediction.fermi_level, color=ORANGE, ls="--", label=f"Fermi level {prediction.fermi_level:.2f} eV")
     axes.set(xlabel="energy [eV]", ylabel="DOS [1/eV]", xlim=(energy[0], energy[-1]))

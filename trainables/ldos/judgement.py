@@ -1,6 +1,6 @@
 """A trained network judged on snapshots that it has not seen.  eV, Å, K; LDOS in 1/(eV Å³)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ..data.shards import Shard
 from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
 from .inference import predict_ldos
 from .network import Network
+from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData
 
 
@@ -51,7 +52,8 @@ def judge(
     grid: EnergyGrid,
     snapshots: Iterable[SnapshotData],
     *,
-    factor: float | None = None,
+    ingredients: Ingredients | None = None,
+    factors: Mapping[str, float | None] | None = None,
 ) -> Judgement:
     """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk.
 
@@ -59,7 +61,8 @@ def judge(
         network, scaling: as trained.
         grid: energies of the LDOS.
         snapshots: with the reference.
-        factor: ``spread_factor`` of the validation snapshots, where it is known.
+        ingredients: of the total free energy, whose errors are then judged, too; they take the network a second time.
+        factors: ``spread_factors`` of the validation snapshots, where they are known.
     """
     errors, curves, seen = [], [], list[Shard]()
     for data in snapshots:
@@ -75,7 +78,18 @@ def judge(
         predicted_dos, true_dos = predicted * (snapshot.volume / count), data.dos()
         seen += data.ldos
         curves.append((predicted_dos, true_dos))
+
+        def again(data: SnapshotData = data) -> Iterator[NDArray[np.float32]]:
+            return predict_ldos(network, scaling, data.descriptors)
+
         errors.append(
-            snapshot_error(snapshot, grid, predicted_dos=predicted_dos, true_dos=true_dos, squared_error=squares)
+            snapshot_error(
+                snapshot,
+                grid,
+                predicted_dos=predicted_dos,
+                true_dos=true_dos,
+                squared_error=squares,
+                free_energies=ingredients and ingredients.free_energies(snapshot, grid.quadrature(), again),
+            )
         )
-    return Judgement(summarize(errors, total_variance(seen), factor), errors, curves, grid.energy)
+    return Judgement(summarize(errors, total_variance(seen), factors), errors, curves, grid.energy)

@@ -236,12 +236,12 @@ class LdosKind(Kind):
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
         """As ``judgement.judge``; the validation snapshots say how much smaller the spread is than the error."""
-        from .accuracy import spread_factor
+        from .accuracy import spread_factors
         from .judgement import judge
 
-        surrogate = trained.network, trained.scaling, data.energy_grid
-        factor = spread_factor(judge(*surrogate, data.validation).errors)
-        return judge(*surrogate, test, factor=factor)
+        surrogate, ingredients = (trained.network, trained.scaling, data.energy_grid), data.ingredients
+        factors = spread_factors(judge(*surrogate, data.validation, ingredients=ingredients).errors)
+        return judge(*surrogate, test, ingredients=ingredients, factors=factors)
 
     def card(
         self,

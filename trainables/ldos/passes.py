@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, Self
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,25 +27,24 @@ from ..descriptors.bispectrum import bispectrum, bispectrum_forces
 from ..descriptors.settings import BispectrumSettings
 from ..descriptors.slabs import SLAB, Slab, slabs
 from ..kind import Tell, quiet
-from ..physics.core_charge import core_density, core_forces
+from ..physics.core_charge import core_forces
 from ..physics.energies import Energies, energies
 from ..physics.ewald import ewald
 from ..physics.free_energy import (
     LdosGradient,
-    density_energies,
     density_gradient,
     density_strain,
-    free_energy,
     ldos_gradient,
 )
 from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
-from ..physics.reciprocal import DensitySphere, fractional
+from ..physics.reciprocal import DensitySphere
 from ..physics.smearing import fermi_dirac
 from .inference import LastLayer, integrated, last_hidden, pull_back
 from .neighbours import Neighbours
 from .network import Network
 from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
+from .total_energy import all_terms, core_charges, core_on
 from .training_data import Scaling
 
 Float64 = NDArray[np.float64]
@@ -293,8 +292,7 @@ class _Run:
             return {TERMS[name]: np.array(values) for name, values in found.items()}
         with self._clock("physics"):
             ions, self.ion_forces, self.ion_strain = ewald(self.cell, self.positions, self.valences)
-            parts = [density_energies(n, self.sphere, self.dft.functional, self.core) for n in self.density]
-            each = [free_energy(e, part, ewald=ions) for e, part in zip(self.energies, parts, strict=True)]
+            each = all_terms(self.dft, self.sphere, self.core, self.energies, self.density, ions)
         return {name: np.array([getattr(e, field) for e in each]) for field, name in TERMS.items()}
 
     @cached_property
@@ -303,12 +301,6 @@ class _Run:
         assert self.dft is not None
         return DensitySphere(self.cell, self.grid, self.dft.density_cutoff)
 
-    def _cores(self) -> Iterator[tuple[NDArray[np.bool_], Float64, Float64]]:
-        """For each species with a core charge: which atoms, radii [Å] and densities [1/Å³]."""
-        assert self.dft is not None
-        for symbol, charge in self.dft.core_charges.items():
-            yield self.numbers == atomic_numbers[symbol], np.array(charge.radius), np.array(charge.density)
-
     @cached_property
     def core(self) -> Float64 | None:
         """Core charge of the nonlinear core correction on the grid, None without one [1/Å³]."""
@@ -316,9 +308,8 @@ class _Run:
 
     def _core_on(self, sphere: DensitySphere) -> Float64 | None:
         """The same where the cell, and the atoms with it, is that of ``sphere``."""
-        positions = fractional(self.positions, self.cell) @ sphere.cell
-        cores = [core_density(sphere, positions[atoms], *charge) for atoms, *charge in self._cores()]
-        return np.sum(cores, axis=0) if cores else None
+        assert self.dft is not None
+        return core_on(self.dft, sphere, self.cell, self.positions, self.numbers)
 
     def forces(self, *, each: bool, stress: bool) -> tuple[Float64, Float64 | None]:
         """Third pass: minus the total derivative of the free energy, (T, n_atoms, 3), or (1, ...) of its mean [eV/Å].
@@ -346,7 +337,7 @@ class _Run:
                         temperature=self.temperature,
                     )
                 )
-                for atoms, *charge in self._cores():
+                for atoms, *charge in core_charges(self.dft, self.numbers):
                     from_core[t, atoms] = core_forces(by_core, self.sphere, self.positions[atoms], *charge)
                 if stress:
                     strains[t] = density_strain(n, self.sphere, self.dft.functional, self._core_on)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.shards import to_batches
-from .accuracy import Accuracy
+from .accuracy import ENERGIES, Accuracy
 from .prediction_grid import spacing_of
 
 Float64 = NDArray[np.float64]
@@ -60,6 +60,9 @@ UNITS = {
     "seconds": "s",
     "furthest": "σ",
     "gap": "eV",
+    "std": "eV",
+    "spread": "eV",
+    "estimated_errors": "eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
 LEFT_OUT = ("density", "symbols", "cell", "unlike")  # of JSON
@@ -69,8 +72,8 @@ LEFT_OUT = ("density", "symbols", "cell", "unlike")  # of JSON
 class Prediction:
     """What the surrogate says of a structure: means over T initialisations, ``std`` their standard deviations.
 
-    The standard deviation, printed after ±, is the spread of T trainings and no error bar: what all of them miss is not
-    in it.  ``accuracy`` has the error on test snapshots, and by how much the spread was smaller.
+    The standard deviation is the spread of T trainings and no error bar: what all of them miss is not in it.
+    ``accuracy`` has the error on test snapshots, and by how much the spread was smaller.
 
     Energies in eV per cell: band_energy E_b, entropy_term -τS, hartree_energy E_H[n], xc_energy E_xc[n + n_core],
     xc_potential_energy ∫ v_xc[n + n_core] n dr, ewald_energy, and
@@ -168,32 +171,36 @@ class Prediction:
 
     @property
     def spread_of(self) -> str:
-        """What ± stands for."""
+        """What the standard deviations are."""
         return "spread of the trainings" if self.accuracy is None else self.accuracy.spread_of
+
+    @property
+    def estimated_errors(self) -> dict[str, float]:
+        """Energy -> its error, estimated from its spread by the validation snapshots, where that is known [eV]."""
+        return {} if self.accuracy is None else self.accuracy.estimated_errors(self.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; all but the density and the structure."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LEFT_OUT}
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
         return plain | {
+            "spread_of": self.spread_of,
+            "estimated_errors": self.estimated_errors,
             "expected_errors": self.expected_errors,
             "warnings": self.warnings,
             "accuracy": self.accuracy and self.accuracy.to_dict(),
         }
 
     @property
-    def _plus_minus(self) -> list[str]:
-        """What ± stands for, and how large errors are."""
+    def _how_accurate(self) -> list[str]:
+        """What the spread is, and how large errors are."""
         accuracy = self.accuracy
         if accuracy is None:
             return []
-        found = [f"± is the {accuracy.spread_of}, no error bar", f"test error: {accuracy.stated_error}"]
-        if accuracy.spread_factor is not None and accuracy.coverage is not None:
-            estimate = 1e3 * accuracy.spread_factor * self.std["band_energy"] / self.n_atoms
-            found.append(
-                f"estimated error of the band energy: {estimate:.1f} meV/atom, {accuracy.spread_factor:.1f} times the "
-                f"spread (held for {100 * accuracy.coverage:.0f} % of {accuracy.n_snapshots} test snapshots)"
-            )
+        found = [f"the {accuracy.spread_of} is no error bar; test error: {accuracy.stated_error}"]
+        for name, error in self.estimated_errors.items():
+            size = f"{1e3 * error / self.n_atoms:.1f} meV/atom"
+            found.append(f"estimated error of the {ENERGIES[name]}: {size}, {accuracy.estimate(name)}")
         return found
 
     def lines(self) -> list[str]:
@@ -203,15 +210,12 @@ class Prediction:
             f"{self.n_atoms} atoms, {self.n_electrons:g} electrons at {self.temperature:.1f} K",
             f"  grid {' x '.join(map(str, self.grid))}: {spacing:.4f} Å apart",
         ]
+        found.append(f"  energies [eV], {self.spread_of} in brackets")
         for name, label, value, std in self._energies():
             more = f"   {value / self.n_atoms:.5f} eV/atom" if name == "free_energy" else ""
-            found.append(f"  {label:32s}{value:14.4f} ± {std:.4f} eV{more}")
-        found += [f"  {text}" for text in self._plus_minus]
-        if self.forces is not None and self.forces_std is not None:
-            found.append("  forces [eV/Å]")
-            for symbol, force, std in zip(self.symbols, self.forces, self.forces_std, strict=True):
-                numbers = "  ".join(f"{f:9.4f} ± {s:.4f}" for f, s in zip(force, std, strict=True))
-                found.append(f"    {symbol:2s}  {numbers}")
+            found.append(f"    {label:30s}{value:14.4f} ({std:.4f}){more}")
+        found += [f"  {text}" for text in self._how_accurate]
+        found += self._force_lines()
         if self.stress is not None:
             pressure = -np.trace(self.stress) / 3 * GPA
             tensor = ", ".join(f"{x:.3f}" for x in self.stress.ravel()[[0, 4, 8, 5, 2, 1]] * GPA)
@@ -222,14 +226,27 @@ class Prediction:
         found.append("  time: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items()))
         return found
 
+    def _force_lines(self) -> list[str]:
+        """Forces, and beside them their spread where it was asked for."""
+        if self.forces is None:
+            return []
+        beside = "" if self.forces_std is None else f", {self.spread_of} in brackets"
+        found = [f"  forces x, y, z [eV/Å]{beside}"]
+        for i, (symbol, force) in enumerate(zip(self.symbols, self.forces, strict=True)):
+            spreads = [""] * 3 if self.forces_std is None else [f" ({s:.4f})" for s in self.forces_std[i]]
+            numbers = "  ".join(f"{f:9.4f}{s}" for f, s in zip(force, spreads, strict=True))
+            found.append(f"    {symbol:2s}  {numbers}")
+        return found
+
     def row(self) -> dict[str, Any]:
         """A row of a table of many predictions."""
         total = self.free_energy
         return {
             "atoms": self.n_atoms,
             "grid": "x".join(map(str, self.grid)),
-            "free_energy": None if total is None else f"{total:.4f} ± {self.std['free_energy']:.4f}",
-            "fermi_level": f"{self.fermi_level:.4f} ± {self.std['fermi_level']:.4f}",
+            "free_energy": None if total is None else f"{total:.4f}",
+            "spread": None if total is None else f"{self.std['free_energy']:.4f}",
+            "fermi_level": f"{self.fermi_level:.4f}",
             "largest_force": None if self.forces is None else float(np.abs(self.forces).max()),
             "furthest": round(self.furthest, 2),
             "seconds": round(sum(self.seconds.values()), 2),
@@ -244,18 +261,19 @@ class Prediction:
         name = "band_energy" if self.free_energy is None else "free_energy"
         return (
             f"<Prediction of {self.n_atoms} atoms at {self.temperature:.0f} K: {LABELS[name].strip()} "
-            f"{getattr(self, name):.4f} ± {self.std[name]:.4f} eV, Fermi level {self.fermi_level:.2f} eV"
-            f"{''.join(f'; {text}' for text in self._plus_minus[:2])}>"
+            f"{getattr(self, name):.4f} eV, {self.spread_of} {self.std[name]:.4f} eV, "
+            f"Fermi level {self.fermi_level:.2f} eV{''.join(f'; {text}' for text in self._how_accurate[:1])}>"
         )
 
     def _repr_html_(self) -> str:
         """A table of the energies, for notebooks."""
         rows = "".join(
-            f"<tr><td>{escape(label)}</td><td>{value:.4f} ± {std:.4f} eV</td></tr>"
+            f"<tr><td>{escape(label)}</td><td>{value:.4f} eV</td><td>{std:.4f} eV</td></tr>"
             for _, label, value, std in self._energies()
         )
-        notes = "".join(f"<p>{escape(text)}</p>" for text in (*self._plus_minus, *self.warnings))
-        return f"<table><caption>{escape(self.lines()[0])}</caption>{rows}</table>{notes}"
+        notes = "".join(f"<p>{escape(text)}</p>" for text in (*self._how_accurate, *self.warnings))
+        head = f"<tr><th></th><th></th><th>{escape(self.spread_of)}</th></tr>"
+        return f"<table><caption>{escape(self.lines()[0])}</caption>{head}{rows}</table>{notes}"
 
 
 def density_batches(prediction: Prediction) -> list[pa.RecordBatch]:

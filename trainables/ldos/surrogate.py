@@ -19,6 +19,7 @@ from ..errors import DatasetError, InputError, ModelError
 from ..kind import Surrogate
 from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Answer
+from .accuracy import ENERGIES
 from .answer import PredictAnswer
 from .card import LdosCard
 from .check import LdosCheck, check_terms
@@ -31,6 +32,7 @@ from .network import Network
 from .passes import Forces
 from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .request import FORMATS, PredictRequest, example, parse
+from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData
 
 NO_FREE_ENERGY = (
@@ -109,9 +111,9 @@ class LdosSurrogate(Surrogate):
 
     @property
     def of_tables(self) -> tuple[str, ...]:
-        """What ± stands for, and the test error."""
+        """What the spreads are, and the test error."""
         accuracy = self.card.accuracy
-        return (f"± is the {accuracy.spread_of}, no error bar; test error: {accuracy.stated_error}",)
+        return (f"the {accuracy.spread_of} is no error bar; test error: {accuracy.stated_error}",)
 
     @property
     def refuses_energies(self) -> str | None:
@@ -276,8 +278,16 @@ class LdosSurrogate(Surrogate):
         snapshots = self.unseen(data)
         terms = check_terms(self.prepare, data, snapshots, forces=forces, progress=progress)
         described = (self._described(data, s) for s in snapshots)  # one in memory at a time
-        factor = self.card.accuracy.spread_factor
-        return LdosCheck(judge(self.network, self.scaling, self.card.energy_grid, described, factor=factor), terms)
+        card = self.card
+        judgement = judge(
+            self.network,
+            self.scaling,
+            card.energy_grid,
+            described,
+            ingredients=None if card.dft is None else Ingredients(card.dft, card.species),
+            factors={name: card.accuracy.of(name).factor for name in ENERGIES},
+        )
+        return LdosCheck(judgement, terms)
 
     def _described(self, dataset: Dataset, snapshot: Snapshot) -> SnapshotData:
         """A snapshot with its descriptors, computed where the dataset does not have them."""

@@ -15,6 +15,7 @@ from ..data.shards import Shard
 from ..data.snapshot import Snapshot, Split
 from ..descriptors.settings import BispectrumSettings
 from .places import Here, Places
+from .total_energy import Ingredients
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -161,6 +162,11 @@ class TrainingData:
     def about(self) -> "TrainingData":
         """All but the snapshots, to be sent to where those lie."""
         return replace(self, train=(), validation=(), places=Here())
+
+    @property
+    def ingredients(self) -> Ingredients | None:
+        """Of the total free energy; None where the dataset does not have them."""
+        return None if self.dft is None else Ingredients(self.dft, self.species)
 
     def sample(self, n_points: int, rng: np.random.Generator) -> "MiniBatch":
         """``n_points`` random grid points of the training snapshots, scaled, without repetition where possible."""

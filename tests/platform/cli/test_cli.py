@@ -121,7 +121,7 @@ def workplace(described, model, tmp_path_factory, local_ray):
 def test_a_study_from_the_command_line_says_what_it_found(workplace):
     text = (workplace / "shown.txt").read_text()
     assert re.search(r"chosen: trial [0-3] \(validation_loss \d+\.\d+\)", text)
-    assert re.search(r"band-energy error +\d+\.\d ± 0\.0 meV/atom", text)
+    assert re.search(r"band-energy error +\d+\.\d \(0\.0\) meV/atom", text)
     assert text.count("displacement 0.") == 6, "of the chosen config, and of the defaults"
     assert str(workplace / "studies" / "quick" / "model") in text
 
@@ -176,7 +176,8 @@ def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
     assert "POSCAR: 4 atoms, 12 electrons at 300.0 K" in shown
     assert "grid 20 x 20 x 20: 0.2025 Å apart" in shown
     for label in ("free energy", "band energy", "entropy term -τS", "Hartree energy", "xc energy", "Ewald energy"):
-        assert re.search(rf"^ +{label}.* -?\d+\.\d{{4}} ± \d+\.\d{{4}} eV", shown, re.MULTILINE), label
+        assert re.search(rf"^ +{label}.* -?\d+\.\d{{4}} \(\d+\.\d{{4}}\)", shown, re.MULTILINE), label
+    assert "energies [eV], spread of 1 training in brackets" in shown
 
 
 def test_model_predict_writes_density_ldos_and_a_picture(workplace, poscar, tmp_path):

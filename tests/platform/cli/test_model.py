@@ -36,4 +36,4 @@ def test_a_grid_can_be_given(files):
 def test_a_table_of_predictions_says_what_the_spread_is(files, model):
     shown = predict((*files, files[1]))
     stated = model.card.accuracy.stated_error
-    assert f"± is the spread of 2 trainings, no error bar; test error: {stated}" in shown.stderr
+    assert f"the spread of 2 trainings is no error bar; test error: {stated}" in shown.stderr

@@ -26,7 +26,7 @@ def imported_by(*arguments: object) -> tuple[str, set[str]]:
 def test_showing_a_study_imports_nothing_heavy(studies):
     shown, heavy = imported_by("study", "show", "kept", "--studies", studies)
     assert "chosen: trial 3 (validation_loss 0.01562)" in shown
-    assert "band-energy error  16.1 ± 2.0 meV/atom" in shown
+    assert "band-energy error  16.1 (2.0) meV/atom" in shown
     assert "rfr: τ +1.00" in shown
     assert heavy == set()
 

@@ -153,7 +153,7 @@ def test_rows_are_ordered_by_test_error_and_average_over_seeds(compared):
     mean, spread = best.tested["error"]
     twin = dataclasses.replace(best, seed=1, tested=best.tested | {"error": (3 * mean, spread)})
     row = method_rows(dataclasses.replace(compared, outcomes=[best, twin]))[0]
-    assert row["error [cm]"] == f"{2 * mean:.4g} ± {spread:.2g}"
+    assert row["error [cm]"] == f"{2 * mean:.4g} ({spread:.2g})"
     assert row["price"] == f"{best.costs['price']:,.3g}"
 
 

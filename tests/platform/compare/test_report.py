@@ -66,7 +66,7 @@ def test_an_outcome_has_what_its_kind_reports(spec, tmp_path):
 def test_tables_have_the_labels_and_units_of_the_kind(spec, tmp_path):
     compared = compared_of(spec, tmp_path)
     (row,) = method_rows(compared)
-    assert (row["compute"], row["best value cm"], row["error [cm]"]) == ("75 %", "0.2", "0.25 ± 0")
+    assert (row["compute"], row["best value cm"], row["error [cm]"]) == ("75 %", "0.2", "0.25 (0)")
     untuned, mean = baseline_rows(compared)
     assert (untuned["error [cm]"], mean["error [cm]"], mean["what it is"]) == ("-", "0.5", "the mean of all y")
 

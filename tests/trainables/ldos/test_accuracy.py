@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factor, summarize, total_variance
+from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factors, summarize, total_variance
 
 
 def judged(al4, snapshot, predicted):
@@ -18,8 +18,14 @@ def judged(al4, snapshot, predicted):
     )
 
 
-def error(snapshot, band, squares=(0.0, 0.0), rmse=(0.0, 0.0)):
-    return SnapshotError(snapshot, np.array(band, dtype=float), np.array(rmse), np.array(squares))
+def error(snapshot, band, squares=(0.0, 0.0), rmse=(0.0, 0.0), free=None):
+    """``free``: errors of the free energy, by default not known."""
+    unknown = np.full(len(band), np.nan) if free is None else np.array(free, dtype=float)
+    return SnapshotError(snapshot, np.array(band, dtype=float), np.array(rmse), np.array(squares), unknown)
+
+
+def spread_factor(errors):
+    return spread_factors(errors)["band_energy"]
 
 
 def test_the_true_dos_has_no_error_but_that_of_the_quadrature(al4):
@@ -110,12 +116,36 @@ def test_the_spread_times_its_factor_covers_68_percent(al4):
     rng = np.random.default_rng(0)
     factor = spread_factor(with_spread(al4["000"], 4000, 12.0, rng))
     assert factor == pytest.approx(12.0, rel=0.05)
-    judged = summarize(with_spread(al4["000"], 4000, 12.0, rng), 1.0, factor)
+    judged = summarize(with_spread(al4["000"], 4000, 12.0, rng), 1.0, {"band_energy": factor})
     assert judged.coverage == pytest.approx(0.683, abs=0.03)
     about = f"{factor:.1f} times the spread"
     assert any(about in line and "of 4000 test snapshots" in line for line in judged.lines())
-    worse = summarize(with_spread(al4["000"], 400, 60.0, rng), 1.0, factor)
-    assert any("not the 68 ± 2 % of a right estimate" in line for line in worse.lines())
+    worse = summarize(with_spread(al4["000"], 400, 60.0, rng), 1.0, {"band_energy": factor})
+    assert any("not the 66 to 70 % of a right estimate" in line for line in worse.lines())
+
+
+def test_the_free_energy_has_an_error_a_factor_and_a_coverage_of_its_own(al4):
+    """The band energy is here ten times better; what is said of A must not be its."""
+    rng, snapshot = np.random.default_rng(1), al4["000"]
+
+    def some(n):
+        pairs = zip(with_spread(snapshot, n, 3.0, rng), with_spread(snapshot, n, 30.0, rng), strict=True)
+        return [error(snapshot, band.band_energy, free=free.band_energy) for band, free in pairs]
+
+    factors = spread_factors(some(2000))
+    assert factors == {"free_energy": pytest.approx(30, rel=0.05), "band_energy": pytest.approx(3, rel=0.05)}
+    judged = summarize(some(2000), 1.0, factors)
+    assert judged.free_energy_coverage == pytest.approx(0.683, abs=0.03)
+    assert judged.free_energy_mae > 5 * judged.band_energy_mae
+    assert judged.stated_error.startswith(f"on 2000 test snapshots free energy off by {judged.free_energy_mae:.1f} meV")
+    assert judged.estimated_errors({"free_energy": 0.1, "band_energy": 0.2}) == {
+        "free_energy": pytest.approx(3.0, rel=0.05),
+        "band_energy": pytest.approx(0.6, rel=0.05),
+    }
+    assert judged.estimated_errors({"band_energy": 0.2, "fermi_level": 1.0}) == {
+        "band_energy": pytest.approx(0.6, rel=0.05)
+    }
+    assert sum("estimated:" in line for line in judged.lines()) == 2
 
 
 def test_without_a_spread_there_is_no_factor(al4):

@@ -246,17 +246,18 @@ def test_a_failing_pass_ends_at_once_with_its_error(model, atoms, monkeypatch):
 
 def test_a_prediction_is_told_in_lines_a_row_and_a_notebook(model, atoms):
     found = model.predict(atoms, forces="spread")
-    title, grid, total, *rest = found.lines()
+    title, grid, energies, total, *rest = found.lines()
     assert title == f"4 atoms, 12 electrons at {found.temperature:.1f} K"
     assert grid == f"  grid 20 x 20 x 20: {atoms.cell.lengths().max() / 20:.4f} Å apart"
-    assert total.split() == [
-        *f"free energy {found.free_energy:.4f} ± {found.std['free_energy']:.4f} eV".split(),
-        *f"{found.free_energy / 4:.5f} eV/atom".split(),
-    ]
+    assert energies == "  energies [eV], spread of 2 trainings in brackets"
+    said = f"free energy {found.free_energy:.4f} ({found.std['free_energy']:.4f}) {found.free_energy / 4:.5f} eV/atom"
+    assert total.split() == said.split()
+    assert "  forces x, y, z [eV/Å], spread of 2 trainings in brackets" in rest
     stated = f"test error: {model.card.accuracy.stated_error}"
-    assert stated.startswith("test error: band energy of 3 test snapshots off by")
+    assert stated.startswith("test error: on 3 test snapshots free energy off by")
     for told in ("\n".join(rest), found._repr_html_(), repr(found)):
-        assert "± is the spread of 2 trainings, no error bar" in told
+        assert "the spread of 2 trainings is no error bar" in told
+        assert "±" not in told
         assert stated in told
     assert found.to_dict()["accuracy"] == model.card.accuracy.to_dict()
     assert sum(line.strip().startswith("Al ") for line in rest) == 4, "the force of each atom"
@@ -269,8 +270,25 @@ def test_a_prediction_is_told_in_lines_a_row_and_a_notebook(model, atoms):
     )
     assert "\n" not in repr(found)
     page = replace(found, gap=1.5)._repr_html_()
-    assert f"<tr><td>Fermi level</td><td>{row['fermi_level']} eV</td></tr>" in page
+    assert f"<tr><td>Fermi level</td><td>{row['fermi_level']} eV</td>" in page
+    assert "<th>spread of 2 trainings</th>" in page
     assert "no metal: the DOS vanishes over 1.5 eV" in page
+
+
+def test_the_stated_error_of_the_free_energy_is_that_of_its_predictions(al4, model):
+    """Those that anybody may make: A of both trainings is the mean and the spread of the two."""
+    off, estimates = [], []
+    for s in al4.split("test"):
+        atoms = ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
+        found = model.predict(atoms, temperature=s.temperature, grid=s.grid)
+        pair = found.free_energy + found.std["free_energy"] * np.array([-1, 1])
+        off.append(1e3 * (pair - s.total_energy) / s.n_atoms)
+        estimates.append(1e3 * found.estimated_errors["free_energy"] / s.n_atoms)
+    accuracy = model.card.accuracy
+    assert accuracy.free_energy_mae == pytest.approx(np.abs(off).mean(), rel=1e-3)
+    inside = np.abs(np.mean(off, axis=1)) <= estimates
+    assert accuracy.free_energy_coverage == pytest.approx(inside.mean())
+    assert accuracy.free_energy_mae != pytest.approx(accuracy.band_energy_mae, rel=0.05)
 
 
 def test_a_prediction_as_plain_values_has_all_but_the_density(mean):
