@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,13 +41,15 @@ CONFIG = SurrogateConfig(n_layers=2, width=256, activation="silu", learning_rate
 VALIDATION, TEST = ["006", "007", "008", "018", "019", "020"], ["009", "010", "011", "021", "022", "023"]
 
 
-def trained_on(dataset: Dataset, settings: BispectrumSettings, config: SurrogateConfig = CONFIG) -> Model:
-    """A surrogate trained with five initialisations."""
+def trained_on(
+    dataset: Dataset, settings: BispectrumSettings, config: SurrogateConfig = CONFIG, seeds: Sequence[int] = range(5)
+) -> Model:
+    """A surrogate trained from some seeds."""
     for s in dataset.without_descriptors(settings):
         dataset.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
     torch.set_num_threads(os.cpu_count() or 1)
     data = read_training_data(dataset, settings)
-    found = train(config, data, seeds=range(5))
+    found = train(config, data, seeds=seeds)
     surrogate = found.network, data.scaling, data.energy_grid
     known = {"ingredients": data.ingredients}
     factors = spread_factors(judge(*surrogate, data.validation, **known).errors)

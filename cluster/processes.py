@@ -30,6 +30,18 @@ def started(process: int) -> str:
     return "" if state in "ZX" else fields[18]
 
 
+def standing_still(file: Path) -> list[int]:
+    """Processes of this machine that have a file open and are stopped, by Ctrl-Z or SIGSTOP; of one's own user."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "Tt":
+                continue
+            if str(file.resolve()) in {os.readlink(fd) for fd in (folder / "fd").iterdir()}:
+                found.append(int(folder.name))
+    return found
+
+
 def mark() -> str:
     """The value of MARK that names this process."""
     return f"{os.getpid()} {started(os.getpid())} {machine()}"

@@ -17,6 +17,7 @@ import optuna
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
+from ...cluster.processes import standing_still
 from ...searchers import optuna_private
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
@@ -131,6 +132,12 @@ class LedgerFile:
         words, length = one_line(_innermost(error)), len(os.fsencode(self.path.absolute()))
         if "unable to open" in words and length > _LONG:
             return f"its path has {length} bytes, more than SQLite opens; choose a --studies folder with a shorter path"
+        if "is locked" in words:
+            for process in standing_still(self.path)[:1]:  # SQLite cannot take a lock from it
+                words += (
+                    f" by process {process}, which stands still; let it go on (kill -CONT {process}) or end it "
+                    f"(kill -KILL {process})"
+                )
         return words
 
 

@@ -144,7 +144,9 @@ def test_a_folder_that_another_prepared_is_not_entered(base):
         embedded.shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("value, expected", [("", None), ("local", None), ("10.0.0.1:6379", "10.0.0.1:6379")])
+@pytest.mark.parametrize(
+    "value, expected", [("", None), (" ", None), ("local", None), ("10.0.0.1:6379", "10.0.0.1:6379")]
+)
 def test_an_empty_ray_address_is_as_none(monkeypatch, value, expected):
     monkeypatch.setenv("RAY_ADDRESS", value)
     assert given_address(None) == given_address("") == expected

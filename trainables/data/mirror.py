@@ -7,6 +7,7 @@ Every machine that reads needs the credentials of the storage's own tools (AWS_A
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -144,7 +145,8 @@ def copy_dataset(source: str, destination: str) -> int:
     """Copy a dataset with its descriptors, to or from a URL.  dataset.json comes last: no part of a copy is a dataset.
 
     A file that is there already is kept if it is the same one, so that an interrupted copy goes on; no other is
-    overwritten.  What was written is read again and compared.
+    overwritten.  What was written is read again and compared.  At the end, what copies that were killed have left
+    half-written there is removed.
 
     Args:
         source, destination: folders or URLs; the destination must not be a dataset yet.
@@ -183,6 +185,10 @@ def copy_dataset(source: str, destination: str) -> int:
                 raise DatasetError(
                     f"{destination}: {name} is not there as it was written; remove it, and look at the disk or network"
                 )
+    for name in _names(ours, there, destination):
+        if re.fullmatch(r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.part", name):
+            with _explained(destination):
+                ours.delete_file(f"{there}/{name}")
     return len(names)
 
 

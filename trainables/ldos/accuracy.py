@@ -64,8 +64,9 @@ def snapshot_error(
             found.append(None)  # an untrained network's DOS may hold too few states: its energies stay NaN
     rmse = np.sqrt(((predicted_dos - true_dos) ** 2).mean(axis=1)) / snapshot.n_atoms
     band = [np.nan if e is None else e.band for e in found]
-    known = free_energies is not None and snapshot.total_energy is not None
-    total = free_energies(found) if known else [np.nan] * len(found)
+    total: Sequence[float] = [np.nan] * len(found)
+    if free_energies is not None and snapshot.total_energy is not None:
+        total = free_energies(found)
     return SnapshotError(
         snapshot,
         _off(band, snapshot.band_energy, snapshot.n_atoms),

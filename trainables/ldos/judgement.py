@@ -89,7 +89,9 @@ def judge(
                 predicted_dos=predicted_dos,
                 true_dos=true_dos,
                 squared_error=squares,
-                free_energies=ingredients and ingredients.free_energies(snapshot, grid.quadrature(), again),
+                free_energies=None
+                if ingredients is None
+                else ingredients.free_energies(snapshot, grid.quadrature(), again),
             )
         )
     return Judgement(summarize(errors, total_variance(seen), factors), errors, curves, grid.energy)

@@ -54,6 +54,8 @@ PLAIN |= {
     "usual_distance",
     "spread_factor",
     "coverage",
+    "free_energy_spread_factor",
+    "free_energy_coverage",
     "mean_abs",
     "first_width",
     "error",

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -330,6 +333,28 @@ def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
     assert again(ledger).trials()[0].state == "running"
     ledger.told(0, 0.25, REPORT, None)
     assert again(ledger).trials()[0].state == "finished"
+
+
+def test_a_lock_of_a_process_that_stands_still_is_said_to_be_its(impatient):
+    """SQLite cannot take it from the process, nor does the process give it up."""
+    ledger, said = impatient
+    code = "import sqlite3, sys, time; d = sqlite3.connect(sys.argv[1]); d.execute('BEGIN IMMEDIATE'); print(); "
+    command = [sys.executable, "-c", f"{code} sys.stdout.flush(); time.sleep(1000)", ledger.place.path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(LedgerError) as error:
+                ledger.told(0, 0.25, REPORT, None)
+        finally:
+            holder.kill()
+    who = holder.pid
+    assert str(error.value) == (
+        f"{ledger.place}: could not be used for 2 s: database is locked by process {who}, which stands still; let it "
+        f"go on (kill -CONT {who}) or end it (kill -KILL {who}); mend that, then `dftune study resume kept`"
+    )
+    assert f"by process {who}, which stands still" in said[0]
+    ledger.told(0, 0.25, REPORT, None)
 
 
 def test_a_file_that_is_away_for_a_while_is_waited_for(impatient):
