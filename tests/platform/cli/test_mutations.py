@@ -19,7 +19,7 @@ from dftune.platform.cli.main import cli
 from dftune.tests.places import ROOT
 from dftune.tests.platform.cli.test_malformed import OLD_MODEL, changed
 
-FEW, MANY = 6, 120  # faults of each target
+FEW, MANY = 3, 120  # faults of each target
 WORDS = [
     "nan", "-inf", "inf", "1e400", "-0", "9" * 400, "0x10", "1_000", '""', "'x'", '"\\u0000"', "[]", "{}", "true",
     "1979-05-27", "[" * 300 + "]" * 300, "[1, [2, {a = 3}]]", '"' + "é" * 500 + '"', '"../../x"', '"\\u001b[31m"',
