@@ -51,9 +51,12 @@ class Ingredients:
             if any(e is None for e in electrons):
                 return [np.nan] * len(electrons)
             known = [e for e in electrons if e is not None]
+            try:
+                sphere = DensitySphere(snapshot.cell, snapshot.grid, self.dft.density_cutoff)
+            except ValueError:  # a grid too coarse for the plane waves of the density
+                return [np.nan] * len(electrons)
             chunks = [densities(chunk, known, quadrature, snapshot.temperature) for chunk in ldos()]
             on_grid = np.concatenate(chunks, axis=1).reshape(len(known), *snapshot.grid)
-            sphere = DensitySphere(snapshot.cell, snapshot.grid, self.dft.density_cutoff)
             valences = np.array([self.species[chemical_symbols[n]] for n in snapshot.numbers])
             ions = ewald(snapshot.cell, snapshot.positions, valences)[0]
             core = core_on(self.dft, sphere, snapshot.cell, snapshot.positions, snapshot.numbers)
