@@ -16,13 +16,8 @@ from dftune.searchers.optuna_search import OptunaOptions, OptunaSearch, distribu
 from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.searcher import PastTrial, SearchError
 from dftune.searchers.space import Choice, Float, Int, draw
+from dftune.testing.searchers import PLAIN as SPACE
 
-SPACE = {
-    "n_layers": Int(low=1, high=3),
-    "width": Int(low=16, high=256, log=True),
-    "activation": Choice(values=("relu", "tanh")),
-    "learning_rate": Float(low=1e-4, high=1e-2, log=True),
-}
 CONDITIONAL = SPACE | {
     "optimizer": Choice(values=("adam", "adamw")),
     "weight_decay": Float(low=1e-6, high=1e-2, log=True, when={"optimizer": ("adamw",)}),

@@ -18,7 +18,7 @@ from dftune.platform.ledger import lease as lease_module
 from dftune.platform.ledger.lease import Folder, Held, Lease, LeaseLost, held
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.places import Database, LedgerFile
-from dftune.platform.spec import StudySpec
+from dftune.tests.platform.ledger.elsewhere import SPEC
 
 HOLD = """
 import sys, time
@@ -249,8 +249,6 @@ WRITE = """
         else:
             print("written", flush=True)
 """
-SPACE = {"width": {"type": "int", "low": 4, "high": 64}}
-SPEC = StudySpec.of({"name": "kept", "dataset": "/nowhere", "space": SPACE, "method": "random"})
 
 
 def test_a_frozen_holder_loses_the_lease_and_writes_nothing_when_it_wakes_up(place, home, quick):
