@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from ase import units
 from ase.build import bulk
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import dftune
@@ -32,7 +32,7 @@ def run(model: dftune.Model, n: int, steps: int) -> dict[str, Any]:
     """Dynamics of n³ cubic cells."""
     atoms = bulk("Al", cubic=True, a=4.05).repeat(n)
     rng = np.random.default_rng(0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
+    thermalize_momenta(atoms, temperature_K=600, rng=rng)
     if len(atoms) > 1:
         Stationary(atoms)
     atoms.calc = calculator = dftune.Calculator(model)

@@ -128,7 +128,7 @@ def pull_back(
     return np.concatenate(found, axis=1) / scaling.descriptor_std
 
 
-def _chunks(network: Network, scaling: Scaling, descriptors: NDArray[np.floating]) -> Iterator[Tensor]:
+def _chunks(network: Network, scaling: Scaling, descriptors: Shard) -> Iterator[Tensor]:
     """Standardised descriptors on the network's device, a few points at a time."""
     device = network.weights[0].device
     chunk = CHUNK if device.type == "cpu" else CHUNK_ON_GPU
