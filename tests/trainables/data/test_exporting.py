@@ -1,5 +1,7 @@
 """Datasets written for other programs."""
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +11,10 @@ from ase.data import chemical_symbols
 from dftune.tests.mala_project import described
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.exporting.exporters import FORMATS, export_dataset
+from dftune.trainables.data.importing.arrays import ARRAYS
+from dftune.trainables.data.importing.importer import Told
 from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.data.importing.mala import MALA
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import DatasetError, InputError
@@ -24,6 +29,15 @@ def test_an_export_to_arrays_comes_back_as_it_was(four, tmp_path):
     export_dataset(four, tmp_path / "arrays", "arrays")
     back = import_dataset([tmp_path / "arrays"], tmp_path / "back", validation=[], source=four.info.source)
     assert back.fingerprint == four.fingerprint
+
+
+def test_a_temperature_comes_back_to_the_last_bit(four, tmp_path):
+    """One that k_B times it, divided by k_B, does not give."""
+    odd = Dataset(four.path, four.info, [replace(four.snapshots[0], temperature=63696.53177045811)])
+    for form, importer in (("arrays", ARRAYS), ("mala", MALA)):
+        export_dataset(odd, tmp_path / form, form)
+        (found,) = importer.read([tmp_path / form], told=Told(), report=str).snapshots
+        assert found.snapshot.temperature == 63696.53177045811
 
 
 def test_parquet_has_every_grid_point_with_its_place(four, tmp_path):

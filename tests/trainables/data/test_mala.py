@@ -434,3 +434,21 @@ def test_be2_as_it_lies_gives_the_numbers_of_mala(shared, tmp_path):
             lambda e, level=found.fermi_level, t=s.temperature: fermi_dirac(e, fermi_level=level, temperature=t)
         )
         assert made.ldos(s).array()[:3].astype(float) @ weights == pytest.approx(density, abs=1e-8)
+
+
+def test_be2_is_written_back_as_mala_wrote_it(shared, tmp_path):
+    """Coordinates and descriptors to the last bit; the density, which MALA has in float64, to that of float32."""
+    made = import_dataset([shared("mala_be2")], tmp_path / "be2")
+    export_dataset(made, tmp_path / "back", "mala")
+    for name in ("Be_snapshot0", "Be_snapshot1"):
+        for ending in ("in.npy", "out.npy"):
+            assert (tmp_path / "back" / f"{name}.{ending}").read_bytes() == shared(
+                f"mala_be2/{name}.{ending}"
+            ).read_bytes()
+        ours, theirs = (
+            json.loads((place / f"{name}.info.json").read_text()) for place in (tmp_path / "back", shared("mala_be2"))
+        )
+        for key in ("temperature", "band_energy_dft_calculation", "fermi_energy_dft", "atoms", "grid_dimensions"):
+            assert ours[key] == theirs[key]
+    density = np.load(shared("mala_be2/Be_snapshot0.dens.npy"))
+    assert np.load(tmp_path / "back" / "Be_snapshot0.dens.npy") == pytest.approx(density, rel=1e-7)
