@@ -182,15 +182,11 @@ def shared() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def almg(tmp_path_factory) -> "Dataset":
-    """Three snapshots of two species; core charge and functional are made up.  Tests must not change it."""
-    from dftune.tests.exported import upf
+    """Three snapshots of two species, without their pseudopotentials; tests must not change it."""
     from dftune.trainables.data.importing.importers import import_dataset
 
-    pseudo = tmp_path_factory.mktemp("pseudo")
-    (pseudo / "Al.pz-vbc.UPF").write_text(upf(), encoding="utf-8")
-    (pseudo / "Mg.pz-n-vbc.UPF").write_text(upf(element="Mg", valence=2.0, core="0.5 0.1 0.0"), encoding="utf-8")
     path = tmp_path_factory.mktemp("data") / "almg"
-    return import_dataset([DATA / "almg"], path, validation=["001"], test=["002"], pseudopotentials=pseudo)
+    return import_dataset([DATA / "almg"], path, validation=["001"], test=["002"])
 
 
 @pytest.fixture

@@ -128,11 +128,20 @@ def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp
 def test_snapshots_of_two_species_are_imported(almg):
     assert almg.info.species == {"Al": 3.0, "Mg": 2.0}
     assert [s.numbers.tolist() for s in almg.snapshots] == [[13, 12]] * 3
-    assert list(almg.info.dft.core_charges) == ["Mg"]
+    assert almg.info.dft is None
     for found in almg.check():  # each valence at its place: the Ewald energy is that of the DFT
         assert abs(found.ewald_error) < 1e-3
         assert abs(found.band_energy_error) < 1.0
         assert found.unexplained_by_atoms < 0.05
+
+
+def test_each_species_has_a_pseudopotential_of_its_own(tmp_path):
+    (tmp_path / "Al.pz-vbc.UPF").write_text(upf(), encoding="utf-8")
+    options = {"validation": ["001"], "test": ["002"], "pseudopotentials": tmp_path}
+    assert "Mg.pz-n-vbc.UPF is not in" in refused([DATA / "almg"], tmp_path / "made", **options)
+    # A core charge that is made up: the energy of the density by it is not that of the DFT, and the import sees it.
+    (tmp_path / "Mg.pz-n-vbc.UPF").write_text(upf(element="Mg", valence=2.0, core="0.5 0.1 0.0"), encoding="utf-8")
+    assert "and core charges of Mg" in refused([DATA / "almg"], tmp_path / "made", **options)
 
 
 @pytest.mark.parametrize(
