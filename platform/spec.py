@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from ..searchers import Method, SearchTask
+from ..searchers.first import FirstThese
 from ..searchers.searcher import NeedsTrials, Scorer, Searcher, no_scores
-from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, largest, probes
+from ..searchers.space import SPACE, Choice, Float, Int, Space, checked, contains, largest, probes
 from ..trainables.data.location import absolute
 from ..trainables.errors import InputError, did_you_mean, key_of, one_line, printable
 from ..trainables.files import read_text
@@ -75,6 +76,10 @@ class StudySpec(BaseModel):
     budget: Budget | None = Field(default=None, description="end of the search besides trials; default none")
     initializations: int = Field(default=5, ge=1, le=100, description="T, networks of the chosen config")
     space: Space = Field(min_length=1, description="hyperparameters to vary")
+    start_from: tuple[str, ...] = Field(
+        default=(), description="studies of the same kind, in the same place, whose best configs come first"
+    )
+    first: tuple[dict[str, Any], ...] = Field(default=(), description="configs of the space that come first of all")
     config: dict[str, Any] = Field(default={}, description="hyperparameters held at one value")
     options: dict[str, Any] = Field(default={}, description="options of the method")
     scheduler: Scheduler | None = Field(default=None, description="early end of trials that fall behind; default none")
@@ -117,6 +122,11 @@ class StudySpec(BaseModel):
             checked(self.space)
         except ValueError as error:
             raise ValueError(f"[space]: {error}") from error
+        for config in self.first:
+            if not contains(self.space, config):
+                raise ValueError(f"first: {config} is not a config of [space]; give each hyperparameter a value in it")
+        if len(self.first) >= self.trials:
+            raise ValueError(f"first has {len(self.first)} configs, and trials = {self.trials}; raise trials")
         for config in probes(self.space):
             try:
                 self.full(config)
@@ -230,12 +240,15 @@ class StudySpec(BaseModel):
             searcher = method.build(task, self.method_options(own))
         except ValueError as error:
             raise SpecError(f"method {self.method}: {error}") from error
-        if isinstance(searcher, NeedsTrials) and self.trials < searcher.least_trials:
+        left = self.trials - len(self.first)
+        if isinstance(searcher, NeedsTrials) and left < searcher.least_trials:
             raise SpecError(
                 f"method {self.method} with these options needs at least {searcher.least_trials} trials, and trials = "
-                f"{self.trials}; raise trials or change [options]"
+                f"{self.trials}"
+                + (f", {len(self.first)} of them for configs that come first" if self.first else "")
+                + "; raise trials or change [options]"
             )
-        return searcher
+        return FirstThese(searcher, self.first) if self.first else searcher
 
     @classmethod
     def read(cls, path: Path, own: Own = NOTHING) -> "StudySpec":

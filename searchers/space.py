@@ -177,6 +177,12 @@ def active(space: Mapping[str, Range], point: Mapping[str, Value]) -> Config:
     return config
 
 
+def contains(space: Mapping[str, Range], config: Mapping[str, Value]) -> bool:
+    """Whether a config has the hyperparameters that exist in it, and no others, with values of their ranges."""
+    there = {name for name, values in space.items() if exists(values, config)}
+    return there == set(config) and all(space[name].holds(value) for name, value in config.items())
+
+
 def complete(space: Mapping[str, Range], config: Mapping[str, Value]) -> Config:
     """A point at which this is the config: hyperparameters that do not exist in it are at their middle level."""
     return {name: config[name] if name in config else middle_level(values) for name, values in space.items()}

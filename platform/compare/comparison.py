@@ -158,7 +158,7 @@ class Comparison:
         return budget
 
     def _study_spec(self, method: str, seed: int) -> StudySpec:
-        values = self.spec.model_dump(exclude={"compare"}) | {
+        values = self.spec.model_dump(exclude={"compare", "start_from", "first"}) | {
             "name": f"{method.replace('+', '.').replace('>', '.then.')}-{seed}",
             "method": method,
             "seed": seed,
@@ -181,7 +181,9 @@ class Comparison:
         if name == UNTRAINED:
             return self._study_spec(name, 0)
         config = default_config(self.spec) if name == "untuned" else self._largest()
-        values = self.spec.model_dump(exclude={"compare", "cost_tolerance", "options", "budget", "space"})
+        values = self.spec.model_dump(
+            exclude={"compare", "cost_tolerance", "options", "budget", "space", "start_from", "first"}
+        )
         space = {n: Choice(values=(value,)) for n, value in config.items()}
         return StudySpec.of(
             values | {"name": name, "method": "grid", "seed": 0, "trials": 1, "cost": None, "space": space}

@@ -142,8 +142,11 @@ class Study:
             InputError: dataset, specification, cluster or disk do not allow it.
         """
         from .session import begin
+        from .start_from import with_first
 
         progress = progress or default_progress()
+        if self.spec.start_from:
+            self.spec = with_first(self.spec, self.folder, self.place)
         return begin(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 
     def resume(
