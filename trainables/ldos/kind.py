@@ -77,6 +77,8 @@ class LdosKind(Kind):
         "angles": "°",
         "core_charges": "radius in Å, density in 1/Å³",
         "by_group": "meV/atom",
+        "energy_weight": "(eV/atom)^-2",
+        "force_weight": "(eV/Å)^-2",
         "free_energy_mae": "meV/atom",
         "free_energy_mae_std": "meV/atom",
         "free_energy_by_group": "meV/atom",

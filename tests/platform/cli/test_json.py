@@ -55,6 +55,8 @@ PLAIN |= {
     "spread_factor",
     "coverage",
     "free_energy_spread_factor",
+    "weight_scale",
+    "penalty",
     "free_energy_coverage",
     "mean_abs",
     "first_width",
