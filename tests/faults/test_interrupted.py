@@ -89,10 +89,10 @@ method = "rfr"
 trials = 4
 initializations = 1
 descriptors = {{ cutoff = 4.0, two_j_max = 4 }}
-options = {{ candidates = 3000, calibration = 2, top = 2 }}
+options = {{ candidates = 100, calibration = 2, top = 2 }}
 resources = {{ concurrent = 1 }}
 [space]
-width = {{ type = "int", low = 4, high = 3200 }}
+width = {{ type = "int", low = 4, high = 128 }}
 [config]
 n_layers = 1
 epochs = 2
