@@ -13,6 +13,7 @@ from ..inference import LastLayer, predict_ldos, pull_back
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
+from .motions import DERIVED, is_small, motions
 
 Float64 = NDArray[np.float64]
 PULLED = 4096  # grid points of one pass back through the network
@@ -135,7 +136,23 @@ def _forces(
             pulled[:, part] = (s.volume / s.n_points) * pull_back(network, scaling, values, by_hidden)
             done = part.stop
     forces = np.full((len(found), s.n_atoms, 3), np.nan)
+    kept = _by_motions(data, settings, pulled) if is_small(s, settings) else None
     for t, one in enumerate(found):
         if one is not None and one.still is not None:
-            forces[t] = one.still + bispectrum_forces(s.cell, s.positions, s.numbers, s.grid, settings, pulled[t])[0]
+            place = s.cell, s.positions, s.numbers, s.grid, settings
+            forces[t] = one.still + (bispectrum_forces(*place, pulled[t])[0] if kept is None else kept[t])
+    return forces
+
+
+def _by_motions(data: SnapshotData, settings: BispectrumSettings, by_descriptors: NDArray[np.float32]) -> Float64:
+    """-Σ_r g(r)·∂B(r)/∂R of g (T, n_points, n_components), by derivatives that are kept, (T, n_atoms, 3)."""
+    forces, done = np.zeros((len(by_descriptors), data.snapshot.n_atoms, 3)), 0
+    for shard in data.descriptors:
+        for start in range(0, len(shard), DERIVED):
+            stop = min(start + DERIVED, len(shard))
+            for motion in motions(data.snapshot, settings, done + start, done + stop):
+                moved = np.einsum("tpc,pac->tpa", by_descriptors[:, motion.point], motion.values, dtype=np.float64)
+                for atom, here in motion.of_atoms:
+                    forces[:, atom] -= moved[:, here].sum(axis=1)
+        done += len(shard)
     return forces

@@ -1,20 +1,16 @@
 """How the features of a snapshot move with its atoms: Σ_r ∂φ/∂R, forward through descriptors and network.  Å."""
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...descriptors.native.forward import PairDerivatives, pair_derivatives
 from ...descriptors.settings import BispectrumSettings
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
+from .motions import DERIVED, Motion, motions
 
 Float64 = NDArray[np.float64]
-DERIVED = 1024  # grid points whose derivatives are held at once: 5 MB of 7 neighbours, 3 axes and 55 components
-POINTS = 64  # of them through the network at once: 1,024 features of them are 5 MB
 
 
 def atom_tangents(
@@ -22,7 +18,7 @@ def atom_tangents(
 ) -> Float64:
     """Σ_r ∂φ(r)/∂R and Σ_r u(r) ∂φ(r)/∂R for each coordinate R of each atom.
 
-    The derivatives of the descriptors are made, led through the network and thrown away, some points at a time.
+    The derivatives of the descriptors are led through the network some points at a time.
 
     Args:
         network: T networks.
@@ -40,10 +36,10 @@ def atom_tangents(
     for shard in data.descriptors:
         for start in range(0, len(shard), DERIVED):
             values = shard[start : start + DERIVED]
-            pairs = pair_derivatives(
-                s.cell, s.positions, s.numbers, s.grid, settings, start=done, stop=done + len(values)
-            )
-            _add(sums, network, scaling, values, pairs, done, potential)
+            x = torch.from_numpy(scaling.descriptors(values)).to(network.weights[0].device)
+            slopes = [slope.detach() for slope in hidden_slopes(network, x)]
+            for motion in motions(s, settings, done, done + len(values)):
+                _add(sums, network, scaling, slopes, motion, done, potential)
             done += len(values)
     moved = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
     return np.concatenate([moved, np.zeros((*moved.shape[:-1], 1))], axis=-1)
@@ -53,28 +49,21 @@ def _add(
     sums: Float64,
     network: Network,
     scaling: Scaling,
-    descriptors: NDArray[np.floating],
-    pairs: PairDerivatives,
+    slopes: list[Tensor],
+    motion: Motion,
     first: int,
     potential: Float64,
 ) -> None:
-    """Add the tangents of some points to those of their atoms."""
-    device = network.weights[0].device
-    x = torch.from_numpy(scaling.descriptors(descriptors)).to(device)
-    slopes = [slope.detach() for slope in hidden_slopes(network, x)]
-    ends = np.searchsorted(pairs.point, np.arange(first, first + len(x) + POINTS, POINTS))
-    for begin, end in pairwise(ends):
-        some = slice(begin, end)
-        point, atom, values = merged(pairs.point[some] - first, pairs.atom[some], pairs.values[some])
-        v = torch.from_numpy(values / scaling.descriptor_std).to(device)
-        weights = np.stack([np.ones(len(point)), potential[first + point]]).astype(np.float32)
-        on_device, at = torch.from_numpy(weights).to(device), torch.from_numpy(point).to(device)
-        edges = np.flatnonzero(np.diff(atom, prepend=-1, append=-1))
-        for t in range(len(sums)):
-            moved = tangent(network, t, slopes, v, at).reshape(len(point), -1)
-            for i, j in pairwise(edges):
-                part = (on_device[:, i:j] @ moved[i:j]).cpu().numpy()
-                sums[t, atom[i]] += part.reshape(2, 3, -1)
+    """Add the tangents of some points to those of their atoms; ``first`` is the point that slopes begin with."""
+    point, device = motion.point, slopes[0].device
+    v = torch.from_numpy(motion.values / scaling.descriptor_std).to(device)
+    weights = np.stack([np.ones(len(point)), potential[point]]).astype(np.float32)
+    on_device, at = torch.from_numpy(weights).to(device), torch.from_numpy(point - first).to(device)
+    for t in range(len(sums)):
+        moved = tangent(network, t, slopes, v, at).reshape(len(point), -1)
+        for atom, here in motion.of_atoms:
+            part = (on_device[:, here] @ moved[here]).cpu().numpy()
+            sums[t, atom] += part.reshape(2, 3, -1)
 
 
 def hidden_slopes(network: Network, x: Tensor) -> list[Tensor]:
@@ -107,15 +96,3 @@ def tangent(network: Network, t: int, slopes: list[Tensor], v: Tensor, at: Tenso
             moved = (moved.reshape(n * axes, -1) @ weight[t]).reshape(n, axes, -1)
             moved *= slope[t].index_select(0, at)[:, None]
     return moved
-
-
-def merged(
-    point: NDArray[np.integer], atom: NDArray[np.integer], values: NDArray[np.floating]
-) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.floating]]:
-    """Pairs of one point and one atom as their sum, ordered by atoms; several images of an atom may be near a point."""
-    order = np.lexsort((point, atom))
-    point, atom, values = point[order], atom[order], values[order]
-    new = np.flatnonzero((np.diff(point, prepend=-1) != 0) | (np.diff(atom, prepend=-1) != 0))
-    if len(new) == len(point):
-        return point, atom, values
-    return point[new], atom[new], np.add.reduceat(values, new, axis=0)

@@ -14,7 +14,7 @@ from dftune.trainables.ldos.readout.features import features, random_network, se
 from dftune.trainables.ldos.readout.gram import gram
 from dftune.trainables.ldos.readout.rows import Rows, energy_rows, force_rows, reference
 from dftune.trainables.ldos.readout.solve import Solver
-from dftune.trainables.ldos.readout.tangents import atom_tangents, merged
+from dftune.trainables.ldos.readout.tangents import atom_tangents
 from dftune.trainables.physics.energies import n_electrons
 
 CONFIG = SurrogateConfig.of({"training": "none", "width": 24})
@@ -146,10 +146,3 @@ def test_tangents_are_differences_of_the_features(data, values):
     expected = (sums(1e-4) - sums(-1e-4)) / 2e-4
     assert found.shape == (2, 12, 2, expected.shape[-1])
     np.testing.assert_allclose(found[:, 7], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
-
-
-def test_images_of_an_atom_at_a_point_are_one_pair():
-    point, atom = np.array([0, 0, 0, 1, 1]), np.array([1, 0, 1, 1, 0])
-    found = merged(point, atom, np.arange(5.0)[:, None, None] * np.ones((5, 3, 2)))
-    assert [values.tolist() for values in found[:2]] == [[0, 1, 0, 1], [0, 0, 1, 1]]
-    assert found[2][:, 0, 0].tolist() == [1, 4, 2, 3]
