@@ -112,6 +112,15 @@ def test_a_log_without_its_input_says_how_it_rounds_the_temperature(calculated, 
     assert "run: temperature 947 ± 8 K, as the log rounds it" in said
 
 
+def test_the_input_beside_a_log_gives_the_temperature_that_the_log_rounds(run, tmp_path):
+    shutil.rmtree(run / "tmp")
+    for name, old, new in (("pw.out", "(Ry)=  0.0200", "(Ry)=  0.0060"), ("pw.in", "degauss=0.02", "degauss=0.00597")):
+        (run / name).write_text((run / name).read_text().replace(old, new))
+    _, snapshot, _, said = made(run, tmp_path / "al2", kernel="gaussian", check="warn")
+    assert snapshot.temperature == pytest.approx(157887.5 * 0.00597, rel=1e-5)  # a Rydberg in K
+    assert "as the log rounds it" not in said
+
+
 def test_windows_that_were_computed_one_by_one_are_joined(run, tmp_path):
     whole = made(run, tmp_path / "whole")[2]
     for n in range(1, 22):  # windows of 7 energies, each numbered from 1, in folders of their own
