@@ -17,6 +17,10 @@ ENERGIES = {"free_energy": "free energy", "band_energy": "band energy"}  # whose
 Groups = dict[str, tuple[float, float]]
 
 
+# Name in ``Accuracy.splits``, label, unit.
+ENERGIES_AND_FORCES = (("free_energy_mae", "free-energy error", "meV/atom"), ("forces_mae", "force error", "eV/Å"))
+
+
 @dataclass(frozen=True, eq=False)
 class SnapshotError:
     """The errors of T initialisations on one snapshot.
@@ -95,6 +99,10 @@ class Accuracy:
     makes the two alike, root mean square, on the validation snapshots.  ``coverage`` is the share of these test
     snapshots whose error is within the estimate; that of Gaussian errors and a right estimate is 68 %.  That of A has
     its own factor and coverage.  None: not known, of a model of an earlier version for instance.
+
+    ``splits`` has mean errors over initialisations and snapshots of the test, validation and training split: name of
+    the split -> free_energy_mae [meV/atom] and forces_mae, of a component [eV/Å].  ``fitted`` says to what a last layer
+    in closed form was fitted.
     """
 
     n_snapshots: int
@@ -113,6 +121,8 @@ class Accuracy:
     free_energy_by_group: Groups = field(default_factory=dict)
     free_energy_spread_factor: float | None = None
     free_energy_coverage: float | None = None
+    splits: dict[str, dict[str, float]] | None = None
+    fitted: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -186,8 +196,15 @@ class Accuracy:
                 )
             if (how := self.estimate(name)) is not None:
                 found.append(f"    estimated: {how}")
+        for name, label, unit in ENERGIES_AND_FORCES:
+            known = {split: errors[name] for split, errors in (self.splits or {}).items() if name in errors}
+            if known:
+                text = ", ".join(f"{split} {value:.3g}" for split, value in known.items())
+                found.append(f"  {label:17s}  {text} {unit}")
         found.append(f"  LDOS R²            {self.ldos_r2:.4f} ({self.ldos_r2_std:.4f})")
         found.append(f"  DOS RMSE           {self.dos_rmse:.5f} ({self.dos_rmse_std:.5f}) 1/(eV atom)")
+        if self.fitted is not None:
+            found.append(f"  last layer         {self.fitted}")
         return found
 
 

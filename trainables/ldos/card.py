@@ -44,6 +44,7 @@ class LdosCard(Card):
                 f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV; {grid.rule} rule"
             ),
             "temperature": f"{self.temperature:.1f} K",
+            **({} if self.accuracy.fitted is None else {"last layer": self.accuracy.fitted}),
             "cells": "ranges of the training are not known" if self.ranges is None else str(self.ranges),
         }
 

@@ -52,7 +52,9 @@ class SurrogateConfig(BaseModel):
     weight_scale: _Number = Field(
         default=1.0, gt=0, le=100, description="factor of the hidden layers' random weights, without training"
     )
-    penalty: _Number = Field(default=1e-2, gt=0, le=1e12, description="ridge penalty of the readout")
+    penalty: _Number | None = Field(
+        default=None, gt=0, le=1e12, description="ridge penalty of the readout; None: validation snapshots choose it"
+    )
     energy_weight: _Number = Field(
         default=1e8,
         ge=0,

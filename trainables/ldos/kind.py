@@ -243,10 +243,15 @@ class LdosKind(Kind):
         """As ``judgement.judge``; the validation snapshots say how much smaller the spread is than the error."""
         from .accuracy import spread_factors
         from .judgement import judge
+        from .readout.fit import errors_of
 
         surrogate, ingredients = (trained.network, trained.scaling, data.energy_grid), data.ingredients
         factors = spread_factors(judge(*surrogate, data.validation, ingredients=ingredients).errors)
-        return judge(*surrogate, test, ingredients=ingredients, factors=factors)
+        found = judge(*surrogate, test, ingredients=ingredients, factors=factors)
+        splits = {"test": test, "validation": data.validation, "training": data.train}
+        errors = {name: errors_of(trained.network, data, some) for name, some in splits.items()}
+        known = {name: values for name, values in errors.items() if values} or None
+        return replace(found, accuracy=replace(found.accuracy, splits=known, fitted=trained.fitted))
 
     def card(
         self,

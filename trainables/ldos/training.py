@@ -40,6 +40,7 @@ class Trained:
     best_epoch: tuple[int, ...]
     last: EpochReport
     neighbours: Neighbours | None = None
+    fitted: str | None = None  # to what the last layer was, where it was solved
 
     @property
     def last_report(self) -> dict[str, Any]:

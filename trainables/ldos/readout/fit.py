@@ -21,6 +21,7 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
+from .penalty import KINDS, WORDS, choose, judges
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -63,7 +64,7 @@ def fit(
         )
     sums = data.places.total(partial(_gram, data=data.about), network, data.train)
     rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
-    solver = Solver(sums, Rows.join(rows), config.penalty)
+    solver, chosen = _solver(sums, Rows.join(rows), network, data, config)
     solution = _solved(solver, rows, network, data, config)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
@@ -76,7 +77,41 @@ def fit(
         points, seconds = before.grid_points + last.grid_points, before.seconds + last.seconds
         last = replace(last, epoch=before.epoch, grid_points=points, seconds=seconds)
     epochs = (1,) * len(seeds) if trained is None else trained.best_epoch
-    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last)
+    fitted = f"{_described(solver.rows, data, config)}; penalty {solver.penalty:g}, {chosen}"
+    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted)
+
+
+def _solver(
+    sums: Gram, rows: Rows, network: Network, data: TrainingData, config: SurrogateConfig
+) -> tuple[Solver, str]:
+    """The solver at the penalty of the config, or else at the one that validation snapshots choose; and how."""
+    if config.penalty is not None:
+        return Solver(sums, rows, config.penalty), "as given"
+    some, larger = judges(data.train, data.validation)
+    seen = Rows.join(data.places.each(partial(_rows, data=data.about, config=config), network, some))
+    has_rows = any(kind in KINDS for kind in seen.kinds)
+    unseen = None if has_rows else data.places.total(partial(_gram, data=data.about), network, some)
+    found = choose(sums, rows, weights_of(config), seen, unseen)
+    cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"
+    return found.solver, f"{found.about} of {len(some)} validation snapshots {cells}"
+
+
+def _described(rows: Rows, data: TrainingData, config: SurrogateConfig) -> str:
+    """What the last layer was fitted to, and what to expect of other cells, in a few words."""
+    weights, words = weights_of(config), dict.fromkeys(WORDS[k] for k in rows.kinds if k in WORDS)
+    known = [*words] if any(weights[k] > 0 for k in rows.kinds) else []
+    what = " and ".join(["LDOS", *known] if len(known) < 2 else ["LDOS, " + known[0], *known[1:]])
+    text = f"fitted to {what} of {len(data.train)} snapshots"
+    cutoff = None if data.descriptors is None else data.descriptors.cutoff
+    heights = [s.volume / np.linalg.norm(_faces(s.cell), axis=1).max() for s in (d.snapshot for d in data.train)]
+    if cutoff is not None and max(heights) < 2 * cutoff:
+        text += f", all of cells shorter than twice the cutoff of {cutoff:g} Å: larger cells are less accurate"
+    return text
+
+
+def _faces(cell: Float64) -> Float64:
+    """Areas of the cell's faces as vectors, (3, 3) [Å²]."""
+    return np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
 
 
 def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
@@ -85,6 +120,19 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
         return trained
     found = data.places.each(partial(evaluated, data=data.about), trained.network, data.validation)
     return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
+
+
+def errors_of(network: Network, data: TrainingData, snapshots: Sequence[SnapshotData]) -> dict[str, float]:
+    """Mean |error| of A [meV/atom] and of a force's component [eV/Å], by their names in ``Accuracy``.
+
+    Those that are not known or not defined for all snapshots are left out.
+    """
+    if data.dft is None:
+        return {}
+    found = data.places.each(partial(evaluated, data=data.about, forces=True), network, snapshots)
+    forces = [np.nan if e.forces is None else np.abs(e.forces).mean() for e in found]
+    errors = {"free_energy_mae": _free_energy_mae(found), "forces_mae": float(np.mean(forces))}
+    return {name: value for name, value in errors.items() if np.isfinite(value)}
 
 
 def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:

@@ -153,8 +153,8 @@ def force_rows(
     point = s.volume / s.n_points
     right = point * scaling.ldos_scale * np.stack([gradient.constant, gradient.weights])
     n_rows = 3 * s.n_atoms
-    kinds: tuple[RowKind, ...] = ("forces",) * n_rows
-    return Rows(kinds, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))
+    kind: RowKind = "forces"
+    return Rows((kind,) * n_rows, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))
 
 
 def _band_slopes(known: Electrons, ions: Ions) -> Float64:

@@ -14,7 +14,7 @@ from dftune.trainables.ldos.readout.fit import fit
 
 
 def config(**values):
-    return SurrogateConfig.of({"training": "none", "width": 32, "force_weight": 0} | values)
+    return SurrogateConfig.of({"training": "none", "width": 32, "force_weight": 0, "penalty": 1e-2} | values)
 
 
 def free_energies(trained, data, snapshots):
