@@ -44,11 +44,12 @@ def with_first(spec: StudySpec, folder: Path, place: Place) -> StudySpec:
 
 def _best_of(spec: StudySpec, name: str, studies: Path, place: Place) -> list[Config]:
     """Configs of a study's finished trials as far as they lie in the space, the best first."""
-    shared = isinstance(place, Database)
-    names = [other for other in (place.names() if shared else folders.names_in(studies)) if other != spec.name]
+    there = place.names() if isinstance(place, Database) else folders.names_in(studies)
+    names = [other for other in there if other != spec.name]
     if name not in names:
         raise SpecError(f"start_from: there is no study '{name}' beside '{spec.name}'; {did_you_mean(name, names)}")
-    with closing(Ledger.open(place if shared else folders.place_of(studies / name, None), name)) as opened:
+    home = place if isinstance(place, Database) else folders.place_of(studies / name, None)
+    with closing(Ledger.open(home, name)) as opened:
         other, trials = opened.spec, opened.trials()
     if other.kind != spec.kind:
         raise SpecError(

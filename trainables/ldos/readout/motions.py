@@ -27,9 +27,9 @@ class Motion:
     point: number of the grid point; atom: that moves; (n,).  values: ∂B/∂R, (n, 3, n_components), float32 [1/Å].
     """
 
-    point: NDArray[np.int64]
-    atom: NDArray[np.int64]
-    values: NDArray[np.float32]
+    point: NDArray[np.integer]
+    atom: NDArray[np.integer]
+    values: NDArray[np.floating]
 
     @property
     def of_atoms(self) -> list[tuple[int, slice]]:
