@@ -9,9 +9,22 @@
 All work in this process, without Ray's processes; a check takes seconds.
 """
 
-from .importers import check_importer
+from typing import TYPE_CHECKING
+
 from .kinds import check_kind
 from .scores import check_score
 from .searchers import check_searcher
 
+if TYPE_CHECKING:
+    from .importers import check_importer
+
 __all__ = ["check_importer", "check_kind", "check_score", "check_searcher"]
+
+
+def __getattr__(name: str) -> object:
+    """``check_importer``, when it is first used: readers load ASE, which the other checks do without."""
+    if name == "check_importer":
+        from .importers import check_importer
+
+        return check_importer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -335,7 +335,8 @@ class Kind(Protocol):
 
         Returns:
             What ``judge`` and ``tensors`` take.  It has ``seeds``, those whose training came to its end, and
-            ``last_report``, what was reported last, also where a checkpoint left nothing to train.
+            ``last_report``, as a report of the last epoch, but of the weights returned: a step after that epoch may
+            have changed them.  It is there also where a checkpoint left nothing to train.
 
         Raises:
             TrainingFailed: no initialisation came to its end.

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -37,6 +36,8 @@ def species_of(numbers: NDArray[np.integer], settings: BispectrumSettings) -> At
     Raises:
         InputError: as ``check_species``.
     """
+    from ase.data import chemical_symbols  # `dftune.testing` and the settings do without ASE
+
     symbols = [chemical_symbols[number] for number in numbers]
     check_species(symbols, settings)
     known = settings.species or (symbols[0],)

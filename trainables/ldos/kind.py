@@ -204,22 +204,15 @@ class LdosKind(Kind):
     ) -> "Trained":
         """As ``training.train`` and then ``readout.fit``; reports are those of ``EpochReport``.
 
-        The last report is that of the networks as they are returned, so each waits for the next one.
+        ``last_report`` has what the readout made of the networks of the last epoch.
         """
-        from .epoch_report import EpochReport
         from .neighbours import Neighbours
         from .readout.fit import fit, with_free_energy
         from .training import train
 
-        waiting: list[EpochReport] = []
-
-        def hold(epoch: EpochReport) -> None:
-            for before in waiting:
-                report(asdict(before))
-            waiting[:] = [epoch]
-
         if config.training == "none":
             found = fit(config, data, seeds=seeds, device=device)
+            report(found.last_report)
         else:
             found = train(
                 config,
@@ -228,7 +221,7 @@ class LdosKind(Kind):
                 device=device,
                 memory=memory,
                 tf32=for_ranking,  # it ranks configs as float32 does: benchmarks/precision.py
-                report=hold,
+                report=lambda epoch: report(asdict(epoch)),
                 checkpoint=checkpoint,
                 checkpoint_epochs=checkpoint_epochs,
             )
@@ -236,7 +229,6 @@ class LdosKind(Kind):
                 found = fit(config, data, seeds=found.seeds, device=device, trained=found)
             else:
                 found = with_free_energy(found, data)
-        report(found.last_report)
         return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":

@@ -38,7 +38,7 @@ class Runner(threading.Thread):
         super().__init__(daemon=True)
         self.study = Study.from_spec(SPEC, *where)
         self.trials, self.pause, self.stopped_by, self.holds = trials, pause, None, threading.Event()
-        self.over = threading.Event()
+        self.over, self.waits = threading.Event(), threading.Event()  # the latter from its first pause on
 
     def run(self):
         study = self.study
@@ -53,10 +53,14 @@ class Runner(threading.Thread):
             for n in range(self.trials):
                 ledger.asked(n, CONFIG, seed=n, scores={})
                 ledger.told(n, 1.0 / (n + 1), REPORT, None)
-                if lease.stop or self.over.wait(self.pause):
+                if lease.stop or self._waited():
                     self.stopped_by = lease.stop
                     return
             ledger.conclude({"trial": 4, "config": {}, "value": 0.2, "accuracy": {}, "seconds": {}})
+
+    def _waited(self):
+        self.waits.set()
+        return self.over.wait(self.pause)
 
     def __enter__(self):
         self.start()

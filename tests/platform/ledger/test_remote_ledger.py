@@ -134,6 +134,7 @@ def test_a_study_that_ended_cannot_be_stopped(where, quick):
 
 def test_a_study_that_does_not_stop_in_time_is_said(where, quick):
     with Runner(where, pause=20) as runner:
+        assert runner.waits.wait(600), "it does not look whether to stop before its pause is over"
         with pytest.raises(StudyError) as error:
             runner.study.stop(timeout=0.3)
         assert re.fullmatch(
