@@ -1,0 +1,188 @@
+"""A lattice of sites in a periodic cell: its symmetry, its neighbour shells, and atoms on it.  Å."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from typing import Annotated, Self
+
+import ase
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.spatial import cKDTree
+
+from ..cells import StructureError
+
+Int = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+_Vector = tuple[float, float, float]
+EQUAL = 1e-4  # of the length of the shortest cell vector: sites, shells and metrics that differ by less are the same
+OFF = 0.15  # of the distance of nearest sites: an atom further than that from every site is on none
+
+
+class Lattice(BaseModel):
+    """Sites of a periodic cell, all of one kind: which element is on which one is a configuration's.
+
+    cell: rows are the cell vectors [Å].  sites: positions, in units of the cell vectors, each from 0 to below 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    cell: tuple[_Vector, _Vector, _Vector]
+    sites: Annotated[tuple[_Vector, ...], Field(min_length=1, max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if abs(np.linalg.det(self._cell)) < 1e-3:
+            raise ValueError("the cell has no volume")
+        if self.n_sites > 1 and self._tree.query(self._scaled, k=2)[0][:, 1].min() < EQUAL:
+            raise ValueError("two sites are at the same place")
+        return self
+
+    @classmethod
+    def of(cls, atoms: ase.Atoms) -> Self:
+        """The lattice whose sites are where the atoms of an ideal crystal are."""
+        scaled = np.mod(np.round(atoms.get_scaled_positions(), 12), 1.0)
+        return cls(cell=tuple(map(tuple, np.array(atoms.cell).tolist())), sites=tuple(map(tuple, scaled.tolist())))
+
+    @property
+    def n_sites(self) -> int:
+        return len(self.sites)
+
+    @cached_property
+    def _cell(self) -> Float64:
+        return np.array(self.cell)
+
+    @cached_property
+    def _scaled(self) -> Float64:
+        return np.mod(np.array(self.sites), 1.0)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self._scaled, boxsize=1.0)
+
+    @cached_property
+    def positions(self) -> Float64:
+        """Of the sites, (n_sites, 3) [Å]."""
+        return self._scaled @ self._cell
+
+    @cached_property
+    def permutations(self) -> Int:
+        """The symmetry of the empty lattice, (n_operations, n_sites); the first one is the identity.
+
+        Row p says that site i goes to site p[i]: all translations and rotations, proper or not, that leave cell and
+        sites as they are.  Operations that move the sites alike are one.
+        """
+        found = []
+        for rotation in self._rotations():
+            turned = self._scaled @ rotation
+            for target in self._scaled:
+                distance, sites = self._tree.query(np.mod(turned - turned[0] + target, 1.0))
+                if distance.max() < EQUAL and len(set(sites.tolist())) == self.n_sites:
+                    found.append(sites)
+        rows = np.unique(np.array(found, dtype=np.int64), axis=0)
+        identity = (rows == np.arange(self.n_sites)).all(axis=1)
+        return np.concatenate([rows[identity], rows[~identity]])
+
+    def _rotations(self) -> list[Int]:
+        """Integer matrices W that leave the metric of the cell as it is, W G Wᵀ = G; scaled positions go to x W."""
+        metric = self._cell @ self._cell.T
+        lengths, tolerance = np.diag(metric), 2 * EQUAL * np.diag(metric).max()
+        reach = [int(np.ceil(np.sqrt(lengths.max()) * np.linalg.norm(row))) for row in np.linalg.inv(self._cell).T]
+        vectors = np.array(list(product(*(range(-n, n + 1) for n in reach))))
+        squares = np.einsum("ni,ij,nj->n", vectors, metric, vectors)
+        images = [vectors[abs(squares - length) < tolerance] for length in lengths]
+        found = []
+        for rows in product(*images):
+            matrix = np.array(rows)
+            if abs(matrix @ metric @ matrix.T - metric).max() < tolerance:
+                found.append(matrix)
+        return found
+
+    def shells(self, n_shells: int) -> tuple[Float64, list[Int]]:
+        """The nearest neighbour shells.
+
+        Args:
+            n_shells: how many, from the nearest.
+
+        Returns:
+            Their radii, (n_shells,) [Å], and of each the neighbours of all sites, (n_sites, n_neighbours).  A site
+            stands in it as often as images of it are neighbours.
+
+        Raises:
+            StructureError: the sites differ in their number of neighbours, so that a shell has no size of its own.
+        """
+        heights = abs(np.linalg.det(self._cell)) / np.linalg.norm(
+            np.cross(self._cell[[1, 2, 0]], self._cell[[2, 0, 1]]), axis=1
+        )
+        radius = 1.5 * (abs(np.linalg.det(self._cell)) / self.n_sites) ** (1 / 3)
+        while True:
+            images = [range(-n, n + 1) for n in np.ceil(radius / heights).astype(int)]
+            shifts = np.array(list(product(*images))) @ self._cell
+            vectors = self.positions[None, :, None] + shifts[None, None] - self.positions[:, None, None]
+            lengths = np.linalg.norm(vectors, axis=-1)
+            radii = _distinct(
+                lengths[(lengths > 1e-6) & (lengths <= radius)], EQUAL * np.sqrt((self._cell**2).sum(1).min())
+            )
+            if len(radii) >= n_shells:
+                break
+            radius *= 1.3
+        radii, margin = radii[:n_shells], EQUAL * np.sqrt((self._cell**2).sum(1).min())
+        shells = []
+        for r in radii:
+            neighbours = [np.nonzero(abs(of_site - r) < margin)[0] for of_site in lengths]
+            if len({len(n) for n in neighbours}) != 1:
+                raise StructureError(f"sites of the lattice differ in the number of neighbours at {r:.3f} Å")
+            shells.append(np.array(neighbours, dtype=np.int64))
+        return radii, shells
+
+    def sites_of(self, atoms: ase.Atoms) -> Int:
+        """On which site each atom is, (n_sites,).
+
+        Raises:
+            StructureError: another cell, another number of atoms, an atom off the lattice, or two on one site.
+        """
+        if len(atoms) != self.n_sites:
+            raise StructureError(f"{len(atoms)} atoms, and the lattice has {self.n_sites} sites")
+        cell = np.array(atoms.cell)
+        if not np.allclose(cell, self._cell, atol=1e-2 * np.sqrt((self._cell**2).sum(1).min())):
+            raise StructureError("its cell is not the one of the lattice; give one of the same vectors")
+        _, sites = self._tree.query(np.mod(atoms.get_scaled_positions(), 1.0))
+        away = atoms.get_scaled_positions() - self._scaled[sites]
+        distance = np.linalg.norm((away - np.round(away)) @ self._cell, axis=1)
+        limit = OFF * (1.0 if self.n_sites == 1 else self.shells(1)[0][0])
+        if distance.max() > limit:
+            worst = int(distance.argmax())
+            raise StructureError(
+                f"atom {worst} ({atoms.symbols[worst]}) is {distance[worst]:.2f} Å from the next site of the lattice"
+            )
+        twice = np.flatnonzero(np.bincount(sites, minlength=self.n_sites) > 1)
+        if len(twice):
+            raise StructureError(f"two atoms are on site {twice[0]} of the lattice")
+        return sites.astype(np.int64)
+
+    def atoms(self, symbols: Sequence[str]) -> ase.Atoms:
+        """A configuration as atoms; ``symbols`` by site."""
+        return ase.Atoms(symbols=list(symbols), scaled_positions=self._scaled, cell=self._cell, pbc=True)
+
+
+def _distinct(values: Float64, margin: float) -> Float64:
+    """The distinct ones among numbers, sorted; those within a margin are one, their mean."""
+    ordered = np.sort(values)
+    groups = np.split(ordered, np.flatnonzero(np.diff(ordered) > margin) + 1)
+    return np.array([group.mean() for group in groups if len(group)])
+
+
+def orbit_key(species: NDArray[np.uint8], permutations: Int) -> int:
+    """What all symmetry images of a configuration have in common: the smallest number that one of them has in binary.
+
+    Args:
+        species: 0 or 1 by site, (n_sites,); site i is bit i.
+        permutations: as ``Lattice.permutations``.
+    """
+    words = np.zeros((len(permutations), -(-species.size // 32)), dtype=np.uint64)
+    images = species[permutations].astype(np.uint64)  # image p has on site i what was on site p[i]
+    for site in range(species.size):
+        words[:, site // 32] |= images[:, site] << np.uint64(site % 32)
+    smallest = words[np.lexsort(words.T)[0]]
+    return sum(int(word) << (32 * n) for n, word in enumerate(smallest))
