@@ -34,6 +34,7 @@ ROOMS = [
     "trainables/descriptors",
     "trainables/data",
     "trainables/ldos",
+    "trainables/alloys",
     "trainables/kinds",
     "searchers",
     "cluster/processes",
