@@ -35,7 +35,7 @@ class Lattice(BaseModel):
     def _is_one(self) -> Self:
         if abs(np.linalg.det(self._cell)) < 1e-3:
             raise ValueError("the cell has no volume")
-        if self.n_sites > 1 and self._tree.query(self._scaled, k=2)[0][:, 1].min() < EQUAL:
+        if self.n_sites > 1 and self._nearest(self._scaled, 2)[0][:, 1].min() < EQUAL:
             raise ValueError("two sites are at the same place")
         return self
 
@@ -43,7 +43,7 @@ class Lattice(BaseModel):
     def of(cls, atoms: ase.Atoms) -> Self:
         """The lattice whose sites are where the atoms of an ideal crystal are."""
         scaled = np.mod(np.round(atoms.get_scaled_positions(), 12), 1.0)
-        return cls(cell=tuple(map(tuple, np.array(atoms.cell).tolist())), sites=tuple(map(tuple, scaled.tolist())))
+        return cls.model_validate({"cell": np.array(atoms.cell).tolist(), "sites": scaled.tolist()})
 
     @property
     def n_sites(self) -> int:
@@ -59,7 +59,12 @@ class Lattice(BaseModel):
 
     @cached_property
     def _tree(self) -> cKDTree:
-        return cKDTree(self._scaled, boxsize=1.0)
+        return cKDTree(self._scaled, boxsize=np.ones(3))
+
+    def _nearest(self, scaled: Float64, n: int) -> tuple[Float64, Int]:
+        """The n sites next to scaled positions, and how far they are in these units, both (n_positions, n)."""
+        distance, sites = self._tree.query(np.mod(scaled, 1.0), k=list(range(1, n + 1)))
+        return np.asarray(distance), np.asarray(sites, dtype=np.int64)
 
     @cached_property
     def positions(self) -> Float64:
@@ -77,9 +82,9 @@ class Lattice(BaseModel):
         for rotation in self._rotations():
             turned = self._scaled @ rotation
             for target in self._scaled:
-                distance, sites = self._tree.query(np.mod(turned - turned[0] + target, 1.0))
-                if distance.max() < EQUAL and len(set(sites.tolist())) == self.n_sites:
-                    found.append(sites)
+                distance, sites = self._nearest(turned - turned[0] + target, 1)
+                if distance.max() < EQUAL and len(set(sites[:, 0].tolist())) == self.n_sites:
+                    found.append(sites[:, 0])
         rows = np.unique(np.array(found, dtype=np.int64), axis=0)
         identity = (rows == np.arange(self.n_sites)).all(axis=1)
         return np.concatenate([rows[identity], rows[~identity]])
@@ -147,7 +152,7 @@ class Lattice(BaseModel):
         cell = np.array(atoms.cell)
         if not np.allclose(cell, self._cell, atol=1e-2 * np.sqrt((self._cell**2).sum(1).min())):
             raise StructureError("its cell is not the one of the lattice; give one of the same vectors")
-        _, sites = self._tree.query(np.mod(atoms.get_scaled_positions(), 1.0))
+        sites = self._nearest(atoms.get_scaled_positions(), 1)[1][:, 0]
         away = atoms.get_scaled_positions() - self._scaled[sites]
         distance = np.linalg.norm((away - np.round(away)) @ self._cell, axis=1)
         limit = OFF * (1.0 if self.n_sites == 1 else self.shells(1)[0][0])
@@ -159,7 +164,7 @@ class Lattice(BaseModel):
         twice = np.flatnonzero(np.bincount(sites, minlength=self.n_sites) > 1)
         if len(twice):
             raise StructureError(f"two atoms are on site {twice[0]} of the lattice")
-        return sites.astype(np.int64)
+        return sites
 
     def atoms(self, symbols: Sequence[str]) -> ase.Atoms:
         """A configuration as atoms; ``symbols`` by site."""
