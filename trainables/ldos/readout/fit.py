@@ -1,7 +1,7 @@
 """A surrogate in closed form: features of networks, sums and rows of the training's snapshots, and the last layer."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,12 +21,13 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
-from .penalty import KINDS, WORDS, choose, judges
+from .penalty import WORDS, Judged, choose, judges
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
 Float64 = NDArray[np.float64]
 CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
+TRIED = 1  # the same for a penalty that is judged; the second time moves errors by a tenth, and costs as much
 
 
 def fit(
@@ -64,8 +65,16 @@ def fit(
         )
     sums = data.places.total(partial(_gram, data=data.about), network, data.train)
     rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
-    solver, chosen = _solver(sums, Rows.join(rows), network, data, config)
-    solution = _solved(solver, rows, network, data, config)
+    together = Rows.join(rows)
+
+    def solved(penalty: float, chords: int) -> Float64:
+        return _solved(Solver(sums, together, penalty), rows, network, data, config, chords)
+
+    if config.penalty is None:
+        penalty, chosen = _chosen(solved, together, network, data)
+    else:
+        penalty, chosen = config.penalty, "as given"
+    solution = solved(penalty, CHORDS)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
@@ -77,23 +86,41 @@ def fit(
         points, seconds = before.grid_points + last.grid_points, before.seconds + last.seconds
         last = replace(last, epoch=before.epoch, grid_points=points, seconds=seconds)
     epochs = (1,) * len(seeds) if trained is None else trained.best_epoch
-    fitted = f"{_described(solver.rows, data, config)}; penalty {solver.penalty:g}, {chosen}"
+    fitted = f"{_described(together, data, config)}; penalty {penalty:.4g}, {chosen}"
     return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted)
 
 
-def _solver(
-    sums: Gram, rows: Rows, network: Network, data: TrainingData, config: SurrogateConfig
-) -> tuple[Solver, str]:
-    """The solver at the penalty of the config, or else at the one that validation snapshots choose; and how."""
-    if config.penalty is not None:
-        return Solver(sums, rows, config.penalty), "as given"
+def _chosen(
+    solved: Callable[[float, int], Float64], rows: Rows, network: Network, data: TrainingData
+) -> tuple[float, str]:
+    """The penalty that validation snapshots choose, and how, in a few words."""
     some, larger = judges(data.train, data.validation)
-    seen = Rows.join(data.places.each(partial(_rows, data=data.about, config=config), network, some))
-    has_rows = any(kind in KINDS for kind in seen.kinds)
-    unseen = None if has_rows else data.places.total(partial(_gram, data=data.about), network, some)
-    found = choose(sums, rows, weights_of(config), seen, unseen)
+
+    def errors_at(penalty: float) -> dict[Judged, float]:
+        solution = solved(penalty, TRIED)
+        if not np.isfinite(solution).all():
+            return {}
+        set_readout(network, solution)
+        return _errors(network, data, some, set(rows.kinds))
+
+    found = choose(errors_at, larger=larger)
     cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"
-    return found.solver, f"{found.about} of {len(some)} validation snapshots {cells}"
+    return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
+
+
+def _errors(
+    network: Network, data: TrainingData, snapshots: Sequence[SnapshotData], kinds: set[RowKind]
+) -> dict[Judged, float]:
+    """Mean |error| of the LDOS (squared) and of those kinds of rows that snapshots have."""
+    found = data.places.each(partial(evaluated, data=data.about, forces="forces" in kinds), network, snapshots)
+    both = [(e, d.snapshot) for e, d in zip(found, snapshots, strict=True)]
+    off: dict[Judged, list[float]] = {
+        "forces": [float(np.abs(e.forces).mean()) for e in found if e.forces is not None],
+        "free_energy": [float(np.abs(e.free_energy).mean()) for e, s in both if s.total_energy is not None],
+        "band_energy": [float(np.abs(e.band_energy).mean()) for e, s in both if s.band_energy is not None],
+        "ldos": [float(e.squared_error.mean()) for e in found],
+    }
+    return {kind: float(np.mean(some)) for kind, some in off.items() if some and (kind in kinds or kind == "ldos")}
 
 
 def _described(rows: Rows, data: TrainingData, config: SurrogateConfig) -> str:
@@ -173,7 +200,7 @@ def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
 
 
 def _solved(
-    solver: Solver, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig
+    solver: Solver, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig, chords: int
 ) -> Float64:
     """W with the rows, which are right to first order in the error of the LDOS, and then moved until they are right.
 
@@ -181,7 +208,7 @@ def _solved(
     """
     weights, forces = weights_of(config), "forces" in solver.rows.kinds
     solution = solver.solve(weights)
-    for _ in range(CHORDS if solver.rows.kinds else 0):
+    for _ in range(chords if solver.rows.kinds else 0):
         set_readout(network, solution)
         found = data.places.each(partial(evaluated, data=data.about, forces=forces), network, data.train)
         moved = [_moved(some, solution, one) for some, one in zip(rows, found, strict=True)]

@@ -6,11 +6,9 @@ import pytest
 from dftune.trainables.errors import InputError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.readout import fit as fitting
 from dftune.trainables.ldos.readout.fit import fit
-from dftune.trainables.ldos.readout.gram import Gram
-from dftune.trainables.ldos.readout.penalty import PENALTIES, choose, judges
-from dftune.trainables.ldos.readout.rows import Rows
-from dftune.trainables.ldos.readout.solve import Solver
+from dftune.trainables.ldos.readout.penalty import JUDGES, PENALTIES, Chosen, choose, judges
 
 
 def larger(data, factor):
@@ -23,28 +21,86 @@ def test_validation_snapshots_of_larger_cells_judge_where_there_are_any(data):
     assert judges(data.train, [same, large, same]) == ([large], True)
     assert judges(data.train, [same, larger(same, 1.001), larger(same, 0.5)])[1] is False
     assert len(judges(data.train, [same, same])[0]) == 2
+    many = [same] * (2 * JUDGES + 1)
+    assert len(judges(data.train, many)[0]) == 5  # every third
 
 
-def test_forces_choose_where_there_are_any_and_else_free_energies(rng):
-    """The rows that judge are right at other penalties for forces than for free energies."""
-    phi = rng.normal(size=(1, 40, 6))
-    y = rng.normal(size=(40, 3))
-    sums = Gram(40, phi.swapaxes(1, 2) @ phi, phi.swapaxes(1, 2) @ y, float((y**2).sum()))
-    none = Rows((), np.zeros((1, 0, 2, 6)), np.zeros((0, 2, 3)), np.zeros(0))
-    left, right = rng.normal(size=(1, 2, 2, 6)), rng.normal(size=(2, 2, 3))
-    best = {"forces": PENALTIES[4], "free_energy": PENALTIES[3]}
-    target = np.zeros(2)
-    for k, penalty in enumerate(best.values()):
-        target[k] = Rows(tuple(best), left, right, target).of(Solver(sums, none, penalty).solve({}))[0, k]
-    seen = Rows(tuple(best), left, right, target)
-    assert choose(sums, none, {}, seen, None).penalty == PENALTIES[4]
-    only = Rows(("free_energy",), left[:, 1:], right[1:], target[1:])
-    found = choose(sums, none, {}, only, None)
-    assert (found.penalty, found.about) == (PENALTIES[3], "chosen by free energies")
-    # Without rows the LDOS chooses, here that of the training; of penalties that are as good the smallest is taken.
-    assert choose(sums, none, {}, none, sums).penalty == PENALTIES[0]
+def table(**errors):
+    """Errors at each penalty of 1e-2, 1e-1 ... 1e3, the same up to the next one, by kind."""
+
+    def errors_at(penalty):
+        asked.append(penalty)
+        k = int(np.floor(np.log10(penalty) + 2 + 1e-9))
+        return {kind: values[k] for kind, values in errors.items()}
+
+    asked = []
+    return errors_at, asked
+
+
+FORCES = [0.046, 0.0345, 0.0345, 0.0271, 0.0228, 0.0268]
+NAN = [np.nan] * 6
+
+
+def test_the_smallest_penalty_that_is_as_good_is_taken_and_like_cells_allow_more():
+    errors_at, asked = table(forces=FORCES)
+    assert choose(errors_at, larger=True) == Chosen(100, "forces")
+    np.testing.assert_allclose(asked, [*PENALTIES, 100 / np.sqrt(10), 100 * np.sqrt(10)])
+    assert choose(errors_at, larger=False) == Chosen(10, "forces")
+    # The LDOS of like cells is not given away.
+    assert choose(table(ldos=FORCES)[0], larger=False) == Chosen(100, "ldos")
+
+
+def test_a_penalty_between_two_is_found():
+    def errors_at(penalty):
+        return {"forces": 1 + np.log10(penalty / 250) ** 2}
+
+    assert choose(errors_at, larger=True).penalty == pytest.approx(100 * np.sqrt(10))
+
+
+def test_forces_choose_where_there_are_any_and_else_energies_and_else_the_ldos():
+    some = [3.0, 2, 1, 4, 5, 6]
+    better = [6.0, 5, 4, 3, 2, 1]
+    assert choose(table(ldos=better, free_energy=better, forces=some)[0], larger=True) == Chosen(1, "forces")
+    assert choose(table(ldos=better, free_energy=some)[0], larger=True) == Chosen(1, "free_energy")
+    assert choose(table(ldos=better, band_energy=some, free_energy=NAN)[0], larger=True) == Chosen(1, "band_energy")
+    assert choose(table(ldos=better)[0], larger=True) == Chosen(1000, "ldos")
+
+
+def test_penalties_without_finite_errors_are_passed_over_and_all_of_them_refused():
+    assert choose(table(forces=[np.nan, np.inf, np.nan, 3, 2, 4])[0], larger=True) == Chosen(100, "forces")
+
+    def singular(penalty):
+        if penalty < limit:
+            raise InputError(f"singular at {penalty:g}")
+        return {"ldos": penalty}
+
+    limit = 0.5
+    assert choose(singular, larger=True).penalty == 1
+    limit = 1e9
+    with pytest.raises(InputError, match=r"singular at 0\.01"):
+        choose(singular, larger=True)
     with pytest.raises(InputError, match="not finite"):
-        choose(sums, none, {}, none, dataclasses.replace(sums, y_y=np.nan))
+        choose(table(ldos=NAN)[0], larger=True)
+
+
+def test_penalties_are_judged_by_actual_errors_after_an_iteration(data, monkeypatch):
+    """The errors of each are those of a readout with that penalty."""
+    found = {}
+
+    def spied(errors_at, *, larger):
+        found.update({penalty: errors_at(penalty) for penalty in (0.1, 30.0)})
+        return Chosen(0.1, "free_energy")
+
+    monkeypatch.setattr(fitting, "choose", spied)
+    monkeypatch.setattr(fitting, "CHORDS", fitting.TRIED)
+    config = {"training": "none", "width": 16, "force_weight": 0}
+    fitted = fit(SurrogateConfig.of(config), data, seeds=[1]).fitted
+    assert "penalty 0.1, chosen by free energies of 1 validation" in fitted
+    for penalty, errors in found.items():
+        last = fit(SurrogateConfig.of({**config, "penalty": penalty}), data, seeds=[1]).last
+        assert 1e3 * errors["free_energy"] == pytest.approx(last.best_free_energy_mae)
+        assert set(errors) == {"free_energy", "ldos"}  # what there are rows of
+    assert abs(found[0.1]["free_energy"] / found[30.0]["free_energy"] - 1) > 1e-3
 
 
 def test_what_the_last_layer_was_fitted_to_is_said(data):
