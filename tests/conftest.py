@@ -111,6 +111,17 @@ def database(postgresql) -> str:
     return postgresql.new_database()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_without_training() -> Iterator[None]:
+    """Studies of this process begin with a small surrogate without training: 1,024 neurons take seconds."""
+    from dftune.trainables.ldos.kind import LdosKind
+
+    before = LdosKind.untrained
+    LdosKind.untrained = {"training": "none", "width": 32}
+    yield
+    LdosKind.untrained = before
+
+
 @pytest.fixture(scope="session")
 def al4(tmp_path_factory) -> "Dataset":
     """A copy of the bundled aluminium dataset, without descriptors; tests must not change what is in it."""

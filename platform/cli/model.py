@@ -227,9 +227,14 @@ def _prepared(
 
 def _say_forecast(asked: Sequence[_Asked], unit: str) -> None:
     """Say what the predictions will take, if that is much.  Raises TooLarge: this machine has not got it."""
+    from ...trainables.errors import InputError
+
     largest = max(asked, key=lambda one: one.job.size)
     size, of_all = largest.job.size, sum(one.job.size for one in asked)
-    expected = largest.job.forecast()
+    try:
+        expected = largest.job.forecast()
+    except InputError as error:
+        raise InputError(f"{largest.name}: {error}") from error
     if size:
         expected = replace(expected, seconds=expected.seconds * of_all / size)
     if expected.seconds > PATIENCE:
