@@ -21,7 +21,7 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
-from .penalty import WORDS, Judged, choose, judges
+from .penalty import WORDS, Judged, choose, judges, of_one_size
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -103,7 +103,7 @@ def _chosen(
         set_readout(network, solution)
         return _errors(network, data, some, set(rows.kinds))
 
-    found = choose(errors_at, larger=larger)
+    found = choose(errors_at, one_size=of_one_size([*data.train, *some]))
     cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"
     return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
 

@@ -16,8 +16,8 @@ Judged = Literal["forces", "free_energy", "band_energy", "ldos"]
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 BETWEEN = sqrt(10)  # the best one's neighbours at this factor are tried, too
 # The smallest penalty within this factor of the least error is taken: the LDOS gets worse as the penalty grows.  Forces
-# and energies of cells like the training's are right at many penalties, so there they may lose more.
-AS_GOOD, AS_GOOD_IN_LIKE_CELLS = 1.05, 1.25
+# and energies are right at many penalties where all cells are of one size, so there they may lose more.
+AS_GOOD, AS_GOOD_IN_ONE_SIZE = 1.05, 1.25
 KINDS: tuple[Judged, ...] = ("forces", "free_energy", "band_energy", "ldos")  # the most telling first
 WORDS: dict[str, str] = {
     "forces": "forces",
@@ -48,13 +48,19 @@ def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) ->
     return some[:: -(-len(some) // JUDGES)], bool(larger)
 
 
-def choose(errors_at: Callable[[float], Mapping[Judged, float]], *, larger: bool) -> Chosen:
+def of_one_size(snapshots: Sequence[SnapshotData]) -> bool:
+    """Whether all cells have about one volume."""
+    volumes = [d.snapshot.volume for d in snapshots]
+    return max(volumes) <= LARGER * min(volumes)
+
+
+def choose(errors_at: Callable[[float], Mapping[Judged, float]], *, one_size: bool) -> Chosen:
     """The penalty with the least error on validation snapshots.
 
     Args:
         errors_at: the errors of the readout at a penalty.  Of the kinds that are finite at any penalty, forces count,
             else free energies, else band energies, else the LDOS.
-        larger: whether the snapshots that judge are of larger cells than the training's.
+        one_size: whether the cells of the training and of the snapshots that judge are.
 
     Raises:
         InputError: what ``errors_at`` raises at every penalty, or numbers that are not finite.
@@ -81,6 +87,6 @@ def choose(errors_at: Callable[[float], Mapping[Judged, float]], *, larger: bool
     for penalty in (best / BETWEEN, best * BETWEEN):
         if PENALTIES[0] < penalty < PENALTIES[-1]:
             judge(penalty)
-    factor = AS_GOOD if larger or by == "ldos" else AS_GOOD_IN_LIKE_CELLS
+    factor = AS_GOOD_IN_ONE_SIZE if one_size and by != "ldos" else AS_GOOD
     limit = factor * min(map(off, found))
     return Chosen(min(penalty for penalty in found if off(penalty) <= limit), by)
