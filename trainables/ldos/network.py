@@ -3,6 +3,7 @@
 Axes: (initialisation, grid point, component) in, (initialisation, grid point, energy) out.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -53,6 +54,14 @@ class Network(nn.Module):
     def n_initializations(self) -> int:
         """T."""
         return self.weights[0].shape[0]
+
+    def first(self) -> "Network":
+        """The first initialisation alone, a copy."""
+        alone = copy.deepcopy(self)
+        for parameters in (alone.weights, alone.biases):
+            for i, parameter in enumerate(parameters):
+                parameters[i] = nn.Parameter(parameter.detach()[:1].clone())
+        return alone
 
     def arrays(self) -> dict[str, NDArray[np.floating]]:
         """Weights and biases by name, for a file or another process; a copy only where they are on a GPU."""

@@ -1,7 +1,7 @@
 """A surrogate in closed form: features of networks, sums and rows of the training's snapshots, and the last layer."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -67,14 +67,11 @@ def fit(
     rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
     together = Rows.join(rows)
 
-    def solved(penalty: float, chords: int) -> Float64:
-        return _solved(Solver(sums, together, penalty), rows, network, data, config, chords)
-
     if config.penalty is None:
-        penalty, chosen = _chosen(solved, together, network, data)
+        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.first(), data, config)
     else:
         penalty, chosen = config.penalty, "as given"
-    solution = solved(penalty, CHORDS)
+    solution = _solved(Solver(sums, together, penalty), rows, network, data, config, CHORDS)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
@@ -91,17 +88,21 @@ def fit(
 
 
 def _chosen(
-    solved: Callable[[float, int], Float64], rows: Rows, network: Network, data: TrainingData
+    sums: Gram, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig
 ) -> tuple[float, str]:
-    """The penalty that validation snapshots choose, and how, in a few words."""
+    """The penalty that validation snapshots choose for one network, and how, in a few words.
+
+    All initialisations have the same: their errors have one cause, data and cutoff.
+    """
     some, larger = judges(data.train, data.validation)
+    together = Rows.join(rows)
 
     def errors_at(penalty: float) -> dict[Judged, float]:
-        solution = solved(penalty, TRIED)
+        solution = _solved(Solver(sums, together, penalty), rows, network, data, config, TRIED)
         if not np.isfinite(solution).all():
             return {}
         set_readout(network, solution)
-        return _errors(network, data, some, set(rows.kinds))
+        return _errors(network, data, some, set(together.kinds))
 
     found = choose(errors_at, one_size=of_one_size([*data.train, *some]))
     cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"

@@ -35,6 +35,10 @@ class Gram:
             self.y_y + other.y_y,
         )
 
+    def first(self) -> "Gram":
+        """Those of the first initialisation alone."""
+        return Gram(self.n_points, self.phi_phi[:1], self.phi_y[:1], self.y_y)
+
     def loss(self, weights: Float64) -> Float64:
         """Mean squared error of φᵀW over points and energies, (T,), of W (T, p, n_energy)."""
         square = np.einsum("tpj,tpj->t", weights, self.phi_phi @ weights - 2 * self.phi_y) + self.y_y

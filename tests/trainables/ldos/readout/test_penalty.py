@@ -128,3 +128,12 @@ def test_what_the_last_layer_was_fitted_to_is_said(data):
     assert "free-energy error  test" in lines
     assert "force error" in lines
     assert trained.fitted in lines
+
+
+def test_the_first_initialisation_alone_chooses(data):
+    both, one = (
+        fit(SurrogateConfig.of({"training": "none", "width": 16}), data, seeds=seeds) for seeds in ([5, 6], [5])
+    )
+    assert both.fitted == one.fitted
+    for (name, of_both), (_, alone) in zip(both.network.arrays().items(), one.network.arrays().items(), strict=True):
+        np.testing.assert_allclose(of_both[:1], alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max(), err_msg=name)
