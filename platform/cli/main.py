@@ -70,7 +70,7 @@ def cli() -> None:
     \b
     From DFT snapshots to a surrogate:
       dftune data import qe-run/ al4          DFT results -> a dataset
-      dftune fit al4 al4.model                a surrogate without training, in seconds
+      dftune fit al4 al4.model                a surrogate without training
       dftune study run al4.toml               search, train, judge, save
       dftune study export al4 al4.model       the surrogate as a folder
       dftune model predict al4.model POSCAR   use it
