@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ..physics.core_charge import core_density
 from ..physics.energies import Energies
 from ..physics.ewald import ewald
 from ..physics.free_energy import density_energies, free_energy
 from ..physics.reciprocal import DensitySphere
+from .cores import core_on
 from .kohn_sham import KohnSham
 from .snapshot import Snapshot
 
@@ -66,7 +65,7 @@ def check_energies(
     except ValueError as error:
         fail(f"{where}: {error}")
         return EnergyErrors()
-    core = _core(s, dft, sphere)
+    core = core_on(dft, sphere, s.cell, s.positions, s.numbers)
     ours = density_energies(from_ldos, sphere, dft.functional, core)
     theirs = ours if density is None else density_energies(density, sphere, dft.functional, core)
     total = free_energy(electrons, ours, ewald=ewald(s.cell, s.positions, valences)[0]).total
@@ -92,11 +91,3 @@ def check_energies(
 
 def _error(ours: float, theirs: float | None, s: Snapshot) -> float | None:
     return None if theirs is None else 1e3 * (ours - theirs) / s.n_atoms
-
-
-def _core(s: Snapshot, dft: KohnSham, sphere: DensitySphere) -> NDArray[np.float64] | None:
-    cores = [
-        core_density(sphere, s.positions[s.numbers == atomic_numbers[symbol]], np.array(c.radius), np.array(c.density))
-        for symbol, c in dft.core_charges.items()
-    ]
-    return np.sum(cores, axis=0) if cores else None

@@ -21,6 +21,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.cores import core_charges, core_on
 from ..data.energy_grid import EnergyGrid
 from ..data.kohn_sham import KohnSham
 from ..descriptors.bispectrum import bispectrum, bispectrum_forces
@@ -44,7 +45,7 @@ from .inference import LastLayer, integrated, last_hidden, pull_back
 from .neighbours import Neighbours
 from .network import Network
 from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
-from .total_energy import all_terms, core_charges, core_on
+from .total_energy import all_terms
 from .training_data import Scaling
 
 Float64 = NDArray[np.float64]

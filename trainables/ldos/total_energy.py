@@ -4,19 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
+from ..data.cores import core_on
 from ..data.info import DatasetInfo
 from ..data.kohn_sham import KohnSham
 from ..data.snapshot import Snapshot
-from ..physics.core_charge import core_density
 from ..physics.energies import Energies
 from ..physics.ewald import ewald
 from ..physics.free_energy import FreeEnergy, density_energies, free_energy
 from ..physics.local import density
 from ..physics.quadrature import Quadrature
-from ..physics.reciprocal import DensitySphere, fractional
+from ..physics.reciprocal import DensitySphere
 
 Float64 = NDArray[np.float64]
 # A of each initialisation [eV], NaN where its electrons are None, as where a DOS cannot hold them.
@@ -57,8 +56,7 @@ class Ingredients:
                 return [np.nan] * len(electrons)
             chunks = [densities(chunk, known, quadrature, snapshot.temperature) for chunk in ldos()]
             on_grid = np.concatenate(chunks, axis=1).reshape(len(known), *snapshot.grid)
-            valences = np.array([self.species[chemical_symbols[n]] for n in snapshot.numbers])
-            ions = ewald(snapshot.cell, snapshot.positions, valences)[0]
+            ions = ewald(snapshot.cell, snapshot.positions, snapshot.valences(self.species))[0]
             core = core_on(self.dft, sphere, snapshot.cell, snapshot.positions, snapshot.numbers)
             return [e.total for e in all_terms(self.dft, sphere, core, known, on_grid, ions)]
 
@@ -97,26 +95,3 @@ def all_terms(
     """
     parts = [density_energies(n, sphere, dft.functional, core) for n in on_grid]
     return [free_energy(e, part, ewald=ions) for e, part in zip(electrons, parts, strict=True)]
-
-
-def core_on(
-    dft: KohnSham, sphere: DensitySphere, cell: Float64, positions: Float64, numbers: NDArray[np.integer]
-) -> Float64 | None:
-    """Core charge of the nonlinear core correction on a grid, None without one, (nx, ny, nz) [1/Å³].
-
-    Args:
-        dft: with the charges of species.
-        sphere: whose cell may be a strained one, and takes the atoms with it.
-        cell, positions, numbers: of the atoms, (3, 3), (n_atoms, 3) [Å] and (n_atoms,).
-    """
-    there = fractional(positions, cell) @ sphere.cell
-    cores = [core_density(sphere, there[atoms], *charge) for atoms, *charge in core_charges(dft, numbers)]
-    return np.sum(cores, axis=0) if cores else None
-
-
-def core_charges(dft: KohnSham, numbers: NDArray[np.integer]) -> list[tuple[NDArray[np.bool_], Float64, Float64]]:
-    """For each species with a core charge: which atoms, radii [Å] and densities [1/Å³]."""
-    return [
-        (numbers == atomic_numbers[symbol], np.array(charge.radius), np.array(charge.density))
-        for symbol, charge in dft.core_charges.items()
-    ]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from ...data.cores import core_charges, core_on
 from ...data.energy_grid import EnergyGrid
 from ...data.kohn_sham import KohnSham
 from ...data.snapshot import Snapshot
-from ...physics.core_charge import core_density, core_forces
+from ...physics.core_charge import core_forces
 from ...physics.energies import Energies, energies
 from ...physics.ewald import ewald
 from ...physics.free_energy import LdosGradient, density_energies, density_gradient, free_energy, ldos_gradient
@@ -50,22 +50,19 @@ class Ions:
         s = self.snapshot
         return ewald(s.cell, s.positions, s.valences(self.species))
 
-    def _cores(self) -> Iterable[tuple[NDArray[np.bool_], Float64, Float64]]:
-        assert self.dft is not None
-        for symbol, charge in self.dft.core_charges.items():
-            yield self.snapshot.numbers == atomic_numbers[symbol], np.array(charge.radius), np.array(charge.density)
-
     @cached_property
     def core(self) -> Float64 | None:
         """Core charge on the grid, None without one [1/Å³]."""
-        found = [core_density(self.sphere, self.snapshot.positions[atoms], *c) for atoms, *c in self._cores()]
-        return np.sum(found, axis=0) if found else None
+        assert self.dft is not None
+        s = self.snapshot
+        return core_on(self.dft, self.sphere, s.cell, s.positions, s.numbers)
 
     def core_forces(self, by_core: Float64) -> Float64:
         """Forces on the atoms from their core charges, (n_atoms, 3) [eV/Å], of δU/δn_core (nx, ny, nz) [eV]."""
-        forces = np.zeros_like(self.snapshot.positions)
-        for atoms, *charge in self._cores():
-            forces[atoms] = core_forces(by_core, self.sphere, self.snapshot.positions[atoms], *charge)
+        assert self.dft is not None
+        s, forces = self.snapshot, np.zeros_like(self.snapshot.positions)
+        for atoms, *charge in core_charges(self.dft, s.numbers):
+            forces[atoms] = core_forces(by_core, self.sphere, s.positions[atoms], *charge)
         return forces
 
 
