@@ -29,6 +29,15 @@ def first_repeated(ids: Iterable[str]) -> str | None:
     return next((name for name in ids if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
+def first_twins(snapshots: Iterable[Snapshot]) -> tuple[int, int] | None:
+    """Places of the first two that have one structure at one temperature, so that splits would know of each other."""
+    seen: dict[tuple[str, float], int] = {}
+    for place, s in enumerate(snapshots):
+        if (first := seen.setdefault((s.structure_hash, round(s.temperature, 3)), place)) != place:
+            return first, place
+    return None
+
+
 def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: object) -> None:
     """Refuse a snapshot whose id, structure, grid or numbers cannot be used, or do not fit each other.
 

@@ -10,7 +10,7 @@ from ..checked import Checked
 from ..dataset import Dataset
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
-from ..snapshot_check import first_repeated
+from ..snapshot_check import first_repeated, first_twins
 from .align import Alignment, align, common_grid, reachable
 from .parts import Part, compose
 
@@ -110,15 +110,13 @@ def _grids(
 
 
 def _refuse_twins(parts: Sequence[Part]) -> None:
-    """Raise DatasetError if a structure is there twice at one temperature: splits would know of each other."""
-    seen: dict[tuple[str, float], Part] = {}
-    for part in parts:
-        first = seen.setdefault((part.old.structure_hash, round(part.old.temperature, 3)), part)
-        if first is not part:
-            raise DatasetError(
-                f"{part.dataset.location}: snapshot '{part.old.id}' has the atoms of '{first.old.id}' of "
-                f"{first.dataset.location}, at the same temperature; leave one out with `dftune data select`"
-            )
+    """Raise DatasetError if a structure is there twice at one temperature."""
+    if (twins := first_twins(part.old for part in parts)) is not None:
+        first, part = (parts[place] for place in twins)
+        raise DatasetError(
+            f"{part.dataset.location}: snapshot '{part.old.id}' has the atoms of '{first.old.id}' of "
+            f"{first.dataset.location}, at the same temperature; leave one out with `dftune data select`"
+        )
 
 
 def _dft(datasets: Sequence[Dataset], report: Report) -> KohnSham | None:

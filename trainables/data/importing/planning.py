@@ -19,7 +19,7 @@ from ..check import Fail, refuse
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Split
-from ..snapshot_check import check_snapshot, first_repeated
+from ..snapshot_check import check_snapshot, first_repeated, first_twins
 from .importer import Found, FoundSnapshot, Report
 
 Checking = Literal["strict", "warn"]
@@ -218,14 +218,12 @@ def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
 
 
 def _refuse_repeated(snapshots: Sequence[FoundSnapshot]) -> None:
-    """Raise DatasetError if a structure is there twice at one temperature: splits would know of each other."""
-    seen: dict[tuple[str, float], FoundSnapshot] = {}
-    for one in snapshots:
-        first = seen.setdefault((one.snapshot.structure_hash, round(one.snapshot.temperature, 3)), one)
-        if first is not one:
-            raise DatasetError(
-                f"{one.where}: has the same atoms as {first.where}, at the same temperature; leave one of them out"
-            )
+    """Raise DatasetError if a structure is there twice at one temperature."""
+    if (twins := first_twins(one.snapshot for one in snapshots)) is not None:
+        first, one = (snapshots[place] for place in twins)
+        raise DatasetError(
+            f"{one.where}: has the same atoms as {first.where}, at the same temperature; leave one of them out"
+        )
 
 
 def _splits(
