@@ -6,7 +6,6 @@ from typing import Any
 from ...searchers.space import Choice, Config, active
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec
-from . import untrained
 from .conclusion import Conclusion
 
 
@@ -47,20 +46,24 @@ def too_costly(spec: StudySpec, trials: Sequence[LedgerTrial], best: LedgerTrial
 
 def without_search(spec: StudySpec, conclusion: Conclusion) -> list[list[str]]:
     """What a study says of the surrogates that come without a search, for people: one without training, one with."""
-    found = (untrained.lines(spec, conclusion.untrained), lines(spec, conclusion.defaults))
-    return [list(said) for said in found if said]
+    found = (untrained_lines(spec, conclusion.untrained), lines(spec, conclusion.defaults))
+    return [said for said in found if said]
+
+
+def untrained_lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:
+    """What a study says of ``Conclusion.untrained``, for people."""
+    return _lines(spec, found, "no surrogate without training", "without training ({}), judged in the same way:")
 
 
 def lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:
-    """What a study says of its defaults, for people.
+    """What a study says of ``Conclusion.defaults``, for people."""
+    about = "without a search, the defaults ({}), trained and judged in the same way:"
+    return _lines(spec, found, "the defaults without a search were not trained", about)
 
-    Args:
-        spec: of the study.
-        found: ``Conclusion.defaults``.
-    """
+
+def _lines(spec: StudySpec, found: dict[str, Any] | None, left_out: str, about: str) -> list[str]:
     if found is None:
         return []
     if "left_out" in found:
-        return [f"the defaults without a search were not trained: {found['left_out']}"]
-    about = f"without a search, the defaults ({found['network']}), trained and judged in the same way:"
-    return [about, *spec.of_kind.accuracy(found["accuracy"]).lines()]
+        return [f"{left_out}: {found['left_out']}"]
+    return [about.format(found["network"]), *spec.of_kind.accuracy(found["accuracy"]).lines()]

@@ -13,14 +13,8 @@ from . import folder as folders
 from .errors import StudyError
 from .untrained import FOLDER
 
-MADE = (
-    "scores.json",
-    "model",
-    "figures",
-    "logs",
-    FOLDER,
-    folders.OWNER,
-)  # in the folder of a study, beside ledger and leases
+# In the folder of a study, beside ledger and leases.
+MADE = ("scores.json", "model", "figures", "logs", FOLDER, folders.OWNER)
 
 
 def delete(folder: Path, place: Place, name: str) -> None:

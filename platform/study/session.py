@@ -23,11 +23,11 @@ from ..progress import Progress
 from ..spec import UNTRAINED, StudySpec
 from . import folder as folders
 from .conclusion import Conclusion, best_of
-from .defaults import default_config, too_costly
+from .defaults import default_config, too_costly, untrained_lines
 from .errors import StudyError, StudyInterrupted
 from .removal import clear, is_empty
 from .trainer import Trainer, model_of, save
-from .untrained import FOLDER, lines, read
+from .untrained import FOLDER, read
 from .words import describe
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Session:
 
     def _said(self, untrained: dict[str, Any], *more: str) -> dict[str, Any]:
         """Say what came without training."""
-        for line in [*lines(self.spec, untrained), *more]:
+        for line in [*untrained_lines(self.spec, untrained), *more]:
             self.progress.say(line)
         return untrained
 

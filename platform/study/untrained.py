@@ -32,18 +32,3 @@ def read(folder: Path, spec: StudySpec, data: Any, config: "TrialConfig") -> "Ac
         return None
     accuracy: Accuracy = card.accuracy
     return accuracy
-
-
-def lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:
-    """What a study says of it, for people.
-
-    Args:
-        spec: of the study.
-        found: ``Conclusion.untrained``.
-    """
-    if found is None:
-        return []
-    if "left_out" in found:
-        return [f"no surrogate without training: {found['left_out']}"]
-    about = f"without training ({found['network']}), judged in the same way:"
-    return [about, *spec.of_kind.accuracy(found["accuracy"]).lines()]
