@@ -117,29 +117,47 @@ class Lattice(BaseModel):
         Raises:
             StructureError: the sites differ in their number of neighbours, so that a shell has no size of its own.
         """
-        heights = abs(np.linalg.det(self._cell)) / np.linalg.norm(
-            np.cross(self._cell[[1, 2, 0]], self._cell[[2, 0, 1]]), axis=1
-        )
-        radius = 1.5 * (abs(np.linalg.det(self._cell)) / self.n_sites) ** (1 / 3)
+        shortest = np.sqrt((self._cell**2).sum(1).min())
+        margin, radius = EQUAL * shortest, 1.5 * (abs(np.linalg.det(self._cell)) / self.n_sites) ** (1 / 3)
         while True:
-            images = [range(-n, n + 1) for n in np.ceil(radius / heights).astype(int)]
-            shifts = np.array(list(product(*images))) @ self._cell
-            vectors = self.positions[None, :, None] + shifts[None, None] - self.positions[:, None, None]
-            lengths = np.linalg.norm(vectors, axis=-1)
-            radii = _distinct(
-                lengths[(lengths > 1e-6) & (lengths <= radius)], EQUAL * np.sqrt((self._cell**2).sum(1).min())
-            )
+            site, neighbour, length = self._within(radius)
+            radii = _distinct(length, margin)
             if len(radii) >= n_shells:
                 break
             radius *= 1.3
-        radii, margin = radii[:n_shells], EQUAL * np.sqrt((self._cell**2).sum(1).min())
-        shells = []
+        radii, shells = radii[:n_shells], []
         for r in radii:
-            neighbours = [np.nonzero(abs(of_site - r) < margin)[0] for of_site in lengths]
-            if len({len(n) for n in neighbours}) != 1:
+            inside = abs(length - r) < margin
+            size = np.bincount(site[inside], minlength=self.n_sites)
+            if (size != size[0]).any():
                 raise StructureError(f"sites of the lattice differ in the number of neighbours at {r:.3f} Å")
-            shells.append(np.array(neighbours, dtype=np.int64))
+            shells.append(neighbour[inside].reshape(self.n_sites, size[0]))
         return radii, shells
+
+    def _within(self, radius: float) -> tuple[Int, Int, Float64]:
+        """All pairs of neighbours within a radius [Å]: site, neighbour, distance, sorted by site and neighbour."""
+        volume = abs(np.linalg.det(self._cell))
+        heights = volume / np.linalg.norm(np.cross(self._cell[[1, 2, 0]], self._cell[[2, 0, 1]]), axis=1)
+        margin = radius / heights  # as a share of the cell; images further away are nobody's neighbours
+        points, owners = [], []
+        for shift in product(*(range(-n, n + 1) for n in np.ceil(margin).astype(int))):
+            moved = self._scaled + shift
+            near = np.flatnonzero(((moved > -margin - EQUAL) & (moved < 1 + margin + EQUAL)).all(axis=1))
+            points.append(moved[near] @ self._cell)
+            owners.append(near)
+        images = cKDTree(np.concatenate(points))
+        pairs = cKDTree(self.positions).sparse_distance_matrix(images, radius, output_type="ndarray")
+        pairs = pairs[pairs["v"] > 1e-6]
+        neighbours = np.concatenate(owners)[pairs["j"]]
+        order = np.lexsort((neighbours, pairs["i"]))
+        return pairs["i"][order], neighbours[order], pairs["v"][order]
+
+    def repeated(self, times: tuple[int, int, int]) -> Self:
+        """The lattice of a cell that is so many times as long along its vectors.
+
+        Site i of copy c is site c n_sites + i; the copies are in ASE's order, along the last vector first.
+        """
+        return self.of(self.atoms(["H"] * self.n_sites).repeat(times))
 
     def sites_of(self, atoms: ase.Atoms) -> Int:
         """On which site each atom is, (n_sites,).

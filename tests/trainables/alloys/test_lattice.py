@@ -46,6 +46,26 @@ def test_the_shells_have_the_sizes_of_fcc_and_bcc(atoms, sizes):
         assert sorted(shells[0][site]) == sorted(j[i == site])
 
 
+@pytest.mark.parametrize("atoms", [ase.build.bulk("Cu", "fcc", a=3.84), ase.build.bulk("Fe", "bcc", a=3.05), BCC[:2]])
+def test_the_shells_of_a_small_or_skew_cell_hold_all_images(atoms):
+    if len(atoms) == 2:
+        atoms.set_cell(np.diag([3.05, 3.05, 3.05]))
+    radii, shells = Lattice.of(atoms).shells(5)
+    for radius, shell in zip(radii, shells, strict=True):
+        i, j, d = neighbor_list("ijd", atoms, radius + 0.01)
+        for site in range(len(atoms)):
+            assert sorted(shell[site]) == sorted(j[(i == site) & (d > radius - 0.01)])
+
+
+def test_a_repeated_lattice_has_the_same_shells_copy_by_copy():
+    small = Lattice.of(FCC)
+    large = small.repeated((1, 1, 2))
+    assert large.positions[32:] == pytest.approx(small.positions + FCC.cell[2])
+    (_, near), (_, wide) = small.shells(2), large.shells(2)
+    for shell, wider in zip(near, wide, strict=True):
+        assert (np.sort(wider[40] % 32) == np.sort(shell[8])).all()
+
+
 def test_atoms_are_found_on_their_sites():
     lattice, rng = Lattice.of(FCC), np.random.default_rng(1)
     order = rng.permutation(32)
