@@ -24,7 +24,7 @@ WIDTHS = np.logspace(-3, 10, 105)  # of the prior, g; the last one is least squa
 class LinearPosterior:
     """What is known of the coefficients after the regression.
 
-    mean: (n_features,).  factor: R with R Rᵀ = their covariance for σ = 1, (n_features, n_factors).  noise: σ, the
+    mean: (n_features,).  factor: R with R Rᵀ = their covariance for σ = 1, (n_features, n_features).  noise: σ, the
     scatter of the targets around the model, in their unit.  freedom: degrees of freedom of the Student t.  evidence:
     log p(y | g), up to a constant that all sets of features of the same targets share.
     """
@@ -44,11 +44,11 @@ class LinearPosterior:
             targets: y, (n,).
 
         Raises:
-            InputError: fewer than three targets, or one that is not finite.
+            InputError: no more targets than features, or one that is not finite.
         """
-        n = len(targets)
-        if n < 3:
-            raise InputError(f"{n} configurations determine no model; give three or more that are not pure elements")
+        n, p = features.shape
+        if n <= p:  # the evidence would grow with g without end, and the noise vanish
+            raise InputError(f"{n} values do not determine {p} coefficients; give more configurations of both elements")
         if not (np.isfinite(features).all() and np.isfinite(targets).all()):
             raise InputError("a target is not finite; leave that configuration out")
         scale = np.sqrt((features**2).mean(axis=0))
@@ -64,8 +64,7 @@ class LinearPosterior:
         back = vt.T / scale[:, None]
         return cls(
             back @ (s / shrink * along),
-            # Directions that no target says anything of keep the prior's width; the data decide the others.
-            np.concatenate([back / np.sqrt(shrink), np.sqrt(WIDTHS[best]) * _rest(vt) / scale[:, None]], axis=1),
+            back / np.sqrt(shrink),
             float(np.sqrt(squares[best] / n)),
             float(n),
             float(evidence[best]),
@@ -80,10 +79,3 @@ class LinearPosterior:
         """Coefficients drawn from the posterior, (n, n_features): first σ, then the coefficients for it."""
         sigma = self.noise * np.sqrt(self.freedom / rng.chisquare(self.freedom, size=n))
         return self.mean + sigma[:, None] * (rng.normal(size=(n, self.factor.shape[1])) @ self.factor.T)
-
-
-def _rest(vt: Float64) -> Float64:
-    """An orthonormal basis of what the rows of a matrix do not span, as columns."""
-    if vt.shape[0] == vt.shape[1]:
-        return np.empty((vt.shape[1], 0))
-    return np.linalg.svd(vt)[2][vt.shape[0] :].T

@@ -14,6 +14,7 @@ Sources: Sanchez, Ducastelle & Gratias, Physica A 128, 334 (1984), expansion in 
 linear in the number of unlike neighbours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -120,14 +121,29 @@ class ShellModel:
         n_shells: int | None = None,
         degree: int | None = None,
     ) -> Self:
-        """The model of some configurations.
+        """The model of the largest evidence; arguments and errors as of ``candidates``."""
+        found = cls.candidates(lattice, species, energies, n_shells=n_shells, degree=degree)
+        return max(found, key=lambda model: model.posterior.evidence)
+
+    @classmethod
+    def candidates(
+        cls,
+        lattice: Lattice,
+        species: Species,
+        energies: Float64,
+        *,
+        n_shells: int | None = None,
+        degree: int | None = None,
+    ) -> list[Self]:
+        """Models of some configurations, of several sizes.
 
         Args:
             lattice: of all of them.
             species: 0 or 1 by site, (n, n_sites).
             energies: formation energies, (n,) [eV per cell].
-            n_shells: by default as many, up to 6, as have the largest evidence.
-            degree: of the polynomials in m; by default as ``n_shells``, up to 3.
+            n_shells: by default all numbers up to 6 that the cell tells apart.
+            degree: of the polynomials in m; by default all up to 3.  What has more coefficients than half the
+                configurations is not tried by default.
 
         Raises:
             InputError: too few configurations, or more shells than the cell tells apart.
@@ -139,17 +155,15 @@ class ShellModel:
             raise InputError(f"this cell tells {distinct} shells apart; take from 1 to {distinct}, not {n_shells}")
         shells = Shells.of(lattice, n_shells or distinct)
         m, c = shells.correlations(species[mixed])
-        found = [
-            cls(
-                shells.radii[:n],
-                shells.sizes[:n],
-                d,
-                LinearPosterior.fit(_features(m, c[:, :n], d), energies[mixed] / lattice.n_sites),
-            )
-            for n in ([n_shells] if n_shells else range(1, distinct + 1))
-            for d in ([degree] if degree is not None else range(MOST_DEGREE + 1))
-        ]
-        return max(found, key=lambda model: model.posterior.evidence)
+        found: list[Self] = []
+        for n in [n_shells] if n_shells else range(1, distinct + 1):
+            for d in [degree] if degree is not None else range(MOST_DEGREE + 1):
+                features = _features(m, c[:, :n], d)
+                if found and features.shape[1] > len(m) / 2:
+                    continue
+                posterior = LinearPosterior.fit(features, energies[mixed] / lattice.n_sites)
+                found.append(cls(shells.radii[:n], shells.sizes[:n], d, posterior))
+        return found
 
     @property
     def n_shells(self) -> int:
@@ -187,9 +201,24 @@ class ShellModel:
         table = self.posterior.mean.reshape(self.n_shells + 1, self.degree + 1)
         return table[0], table[1:]
 
-    def draws(self, n: int, rng: np.random.Generator) -> list[Self]:
-        """Models drawn from the posterior, each with one set of coefficients."""
-        return [replace(self, posterior=replace(self.posterior, mean=mean)) for mean in self.posterior.draws(n, rng)]
+
+def drawn_models(candidates: Sequence[ShellModel], n: int, rng: np.random.Generator) -> list[ShellModel]:
+    """Models drawn from what is known after the fit, each with one set of coefficients.
+
+    A candidate is drawn in proportion to its evidence, all of them being as likely before the fit; then its
+    coefficients from their posterior.  So a number computed with each scatters as the configurations leave it
+    uncertain.
+
+    Args:
+        candidates: of one call of ``ShellModel.candidates``.
+        n: how many.
+    """
+    evidence = np.array([model.posterior.evidence for model in candidates])
+    weights = np.exp(evidence - evidence.max())
+    chosen = [candidates[i] for i in rng.choice(len(candidates), size=n, p=weights / weights.sum())]
+    return [
+        replace(model, posterior=replace(model.posterior, mean=model.posterior.draws(1, rng)[0])) for model in chosen
+    ]
 
 
 def _features(m: Float64, c: Float64, degree: int) -> Float64:
