@@ -4,6 +4,7 @@ The file has Hartree atomic units.  Source: the schema qes-1.0 of Quantum ESPRES
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,6 +23,21 @@ _UNPOLARISED = "dftune knows electrons without spin polarisation"
 _NO_SMEARING = "occupations '{}'"
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What decides whether wavefunctions give the LDOS.
+
+    Attributes:
+        ultrasoft: whether a pseudopotential is ultrasoft or PAW.
+        spinors: whether states have two components.
+        n_symmetries: of the crystal, that pw.x made use of.
+    """
+
+    ultrasoft: bool
+    spinors: bool
+    n_symmetries: int
+
+
 def read_xml(path: Path) -> PwRun:
     """Read what pw.x found.
 
@@ -29,6 +45,11 @@ def read_xml(path: Path) -> PwRun:
         DatasetError: damaged, written by half, of another program, or of a calculation that did not converge or is not
             covered.
     """
+    return read_xml_with_facts(path)[0]
+
+
+def read_xml_with_facts(path: Path) -> tuple[PwRun, Facts]:
+    """The same, with what the wavefunctions beside it are."""
     if path.stat().st_size > LARGEST:
         raise DatasetError(f"{path}: larger than {LARGEST // 1_000_000} MB, more than any such file has")
     try:
@@ -39,7 +60,8 @@ def read_xml(path: Path) -> PwRun:
     if not root.tag.endswith("espresso") or output is None:
         raise DatasetError(f"{path}: holds no output of pw.x; run pw.x to its end")
     try:
-        return _Reader(path, root, output).run()
+        reader = _Reader(path, root, output)
+        return reader.run(), reader.facts()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DatasetError):
             raise
@@ -87,6 +109,12 @@ class _Reader:
             bands=self._bands(bands),
             beyond=beyond,
         )
+
+    def facts(self) -> Facts:
+        ultrasoft = any(
+            (self.output.findtext(f"algorithmic_info/{name}") or "").strip() == "true" for name in ("uspp", "paw")
+        )
+        return Facts(ultrasoft, self._is("noncolin"), int(self.output.findtext("symmetries/nsym") or 1))
 
     def need(self, place: str) -> ElementTree.Element:
         found = self.output.find(place)
