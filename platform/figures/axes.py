@@ -49,6 +49,9 @@ LOOKS: Mapping[State, Look] = {
     "running": Look(">", "triangle-right", BLUE),
 }
 
+# Of the bars of trials; there is nothing to tell shapes by, so they differ in lightness.
+BARS: Mapping[State, str] = {"finished": BLUE, "stopped": "#8fc3e8", "failed": ORANGE, "running": GREY}
+
 
 def number(value: float) -> str:
     """A number at a tick: three digits, and never as a power of ten between 0.0001 and a million."""

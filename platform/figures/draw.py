@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
+from .slots import slots
 from .trials import NotDrawn, compute, curves, history, importance, parallel, pareto, scores, valued
 
 Form = Literal["png", "html", "both"]
@@ -59,6 +60,11 @@ FIGURES: dict[str, Described] = {
         pareto,
         "Value against the cost of use",
         "The front joins the trials that no other trial beats in both value and cost.",
+    ),
+    "slots": Described(
+        slots,
+        "Slots over time",
+        "When each trial ran, and how many at once.  A dotted line stands for a time in which the study was stopped.",
     ),
 }
 

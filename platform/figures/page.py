@@ -17,8 +17,9 @@ from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
-from .axes import LOOKS, THOUSANDS, VALUED, Look, is_log
+from .axes import BARS, LOOKS, THOUSANDS, VALUED, Look, is_log
 from .document import document
+from .slots import Slots
 from .table import SORT, toml, trial_table
 from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
 
@@ -252,6 +253,29 @@ def pareto_page(data: Pareto, spec: StudySpec) -> go.Figure:
     return _legend_above(figure, 460)
 
 
+def slots_page(data: Slots, spec: StudySpec) -> go.Figure:
+    """As ``png.slots_figure``."""
+    figure = make_subplots(rows=1, cols=1)
+    for state in dict.fromkeys(trial.state for trial, *_ in data.bars):
+        some = [bar for bar in data.bars if bar[0].state == state]
+        bars = go.Bar(
+            x=[(end - begin) / data.size for _, _, begin, end in some],
+            base=[begin / data.size for _, _, begin, _ in some],
+            y=[row + 1 for _, row, _, _ in some],
+            orientation="h",
+            name=f"{state} ({len(some)})",
+            marker={"color": BARS[state], "line": {"color": "white", "width": 0.5}},
+            hovertext=[hover(trial, spec) for trial, *_ in some],
+            hoverinfo="text",
+        )
+        figure.add_trace(bars, row=1, col=1)
+    for pause in data.pauses:
+        figure.add_vline(pause / data.size, line={"color": "black", "width": 1.2, "dash": "dot"})
+    figure.update_xaxes(title=f"time in which trials ran [{data.unit}]", rangemode="tozero")
+    figure.update_yaxes(title="slot", autorange="reversed", tickformat="d", dtick=max(1, -(-data.n_rows // 10)))
+    return _legend_above(figure, 170 + 30 * min(data.n_rows, 20)).update_layout(barmode="overlay", showlegend=True)
+
+
 HTML: dict[str, Callable[[Any, StudySpec], go.Figure]] = {
     "history": history_page,
     "compute": compute_page,
@@ -260,6 +284,7 @@ HTML: dict[str, Callable[[Any, StudySpec], go.Figure]] = {
     "importance": importance_page,
     "parallel": parallel_page,
     "pareto": pareto_page,
+    "slots": slots_page,
 }
 
 

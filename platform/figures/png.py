@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ...trainables.drawing import BLUE, GREY, ORANGE
-from .axes import LOOKS, STEPS, value_axis, value_scale
+from .axes import BARS, LOOKS, STEPS, value_axis, value_scale
+from .slots import Slots
 from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
 
 WIDTH = 8.0  # inches, of a whole figure
@@ -179,6 +180,35 @@ def pareto_figure(data: Pareto, value_label: str) -> Figure:
     return figure
 
 
+def slots_figure(data: Slots, value_label: str) -> Figure:
+    """When each trial ran: a bar a trial, a row a slot."""
+    figure = Figure(figsize=(WIDTH, 1.4 + 0.3 * data.n_rows), layout="constrained")
+    axes = figure.add_subplot()
+    for state in dict.fromkeys(trial.state for trial, *_ in data.bars):
+        some = [(row, begin, end) for trial, row, begin, end in data.bars if trial.state == state]
+        rows, begins, ends = np.array(some).T
+        axes.barh(
+            rows + 1,
+            (ends - begins) / data.size,
+            left=begins / data.size,
+            height=0.8,
+            color=BARS[state],
+            edgecolor="white",
+            linewidth=0.5,
+            label=f"{state} ({len(some)})",
+        )
+    for pause in data.pauses:
+        axes.axvline(pause / data.size, color="black", linestyle=":", linewidth=1.2)
+    axes.set_xlim(left=0)
+    axes.set_ylim(data.n_rows + 0.6, 0.4)
+    axes.yaxis.set_major_locator(MaxNLocator(min(data.n_rows, 10), steps=STEPS, integer=True))
+    axes.set_ylabel("slot")
+    axes.set_xlabel(f"time in which trials ran [{data.unit}]")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False)
+    return figure
+
+
 PNG: dict[str, Callable[[Any, str], Figure]] = {
     "history": history_figure,
     "compute": compute_figure,
@@ -187,6 +217,7 @@ PNG: dict[str, Callable[[Any, str], Figure]] = {
     "importance": importance_figure,
     "parallel": parallel_figure,
     "pareto": pareto_figure,
+    "slots": slots_figure,
 }
 
 

@@ -392,7 +392,7 @@ def test_the_command_prints_what_it_wrote_and_what_it_left_out(tmp_path):
 
 def test_one_finished_trial_has_its_figures_too(tmp_path):
     drawn = recorded(tmp_path, TRIALS[:1]).plot(form="png")
-    assert [p.stem for p in drawn.paths] == ["history", "compute", "curves", "score", "pareto"]
+    assert [p.stem for p in drawn.paths] == ["history", "compute", "curves", "score", "pareto", "slots"]
 
 
 @pytest.mark.parametrize(
