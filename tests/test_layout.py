@@ -63,6 +63,7 @@ ROOMS = [
     "platform/screen",
     "platform/study",
     "platform/serve",
+    "platform/dashboard",
     "platform/submit",
     "platform/compare",
     "platform/plan",

@@ -34,7 +34,8 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
     return value
 
 
-def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Studies whose names begin so, for tab completion."""
     import os
 
     from ...trainables.errors import InputError
@@ -48,7 +49,7 @@ def _study_names(ctx: click.Context, parameter: click.Parameter, incomplete: str
     return [n for n in names if n.startswith(incomplete)]
 
 
-study_argument = click.argument("name", callback=remember, shell_complete=_study_names)
+study_argument = click.argument("name", callback=remember, shell_complete=study_names)
 
 
 def study_folder(ctx: click.Context) -> Path | None:

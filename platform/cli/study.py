@@ -7,10 +7,10 @@ import click
 
 from .options import address_option, folder_argument, json_option, ledger_option, studies_option, study_argument
 from .show_study import show_conclusion, show_study, show_trials
-from .show_watch import as_values, left, say
 from .study_file import study_check, study_delete, study_new
 from .submit import study_submit
-from .tables import echo, enveloped, json_text, print_json, print_table
+from .tables import echo, print_json, print_table
+from .watch import study_watch
 
 
 @click.group()
@@ -18,7 +18,7 @@ def study() -> None:
     """Studies: search for a surrogate, look at the search, export the surrogate."""
 
 
-for command in (study_new, study_check, study_submit, study_delete):
+for command in (study_new, study_check, study_submit, study_watch, study_delete):
     study.add_command(command)
 
 
@@ -103,47 +103,6 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
                 echo(f"study {one.name}: {one.problem}", err=True)
     else:
         echo(f"no study in {studies if ledger is None else 'this ledger'}; start one with `dftune study run`")
-
-
-@study.command("watch")
-@study_argument
-@click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between two looks."
-)
-@studies_option
-@ledger_option
-@json_option
-def study_watch(name: str, interval: float, studies: Path, ledger: str | None, as_json: bool) -> None:
-    """Follow study NAME until it has ended.  Another process runs it, on this host or another.
-
-    It only reads: Ctrl-C ends the watching, not the study.  The exit code is 0 if the study has ended, and 1 if nobody
-    runs it.  With --json, each event is one JSON object in a line.
-
-    \b
-    Example:
-      dftune study watch al4
-    """
-    from ..progress import for_terminal
-    from ..study.study import Study
-
-    found, end = Study.open(name, studies, ledger), None
-    progress = for_terminal()
-    try:
-        for event in found.watch(interval):
-            if as_json:
-                echo(json_text(enveloped(as_values(event), found.spec.of_kind.units)))
-            else:
-                say(event, found, progress)
-            end = event
-    except KeyboardInterrupt:
-        progress.close()
-        return echo("no longer watched; the study goes on", err=True)
-    finally:
-        progress.close()
-    if end is not None and end.view.state != "ended":
-        raise click.ClickException(f"study {name} {left(end.view)}; go on with `dftune study resume {name}`")
-    if not as_json:
-        show_study(found, found.conclusion())
 
 
 @study.command("stop")

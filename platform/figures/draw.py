@@ -77,6 +77,22 @@ class Drawn:
     left_out: dict[str, str]
 
 
+def prepared(
+    trials: Sequence[LedgerTrial], spec: StudySpec, names: Iterable[str] = tuple(FIGURES)
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The numbers that figures show, by name; and of those that make no sense for these trials the reason."""
+    shown: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            if not valued(trials, spec):
+                raise NotDrawn("no trial has a value yet")
+            shown[name] = FIGURES[name].prepare(trials, spec)
+        except NotDrawn as reason:
+            left_out[name] = str(reason)
+    return shown, left_out
+
+
 def draw(
     trials: Sequence[LedgerTrial],
     spec: StudySpec,
@@ -98,15 +114,7 @@ def draw(
     Raises:
         InputError: the folder cannot be written.
     """
-    shown: dict[str, Any] = {}
-    left_out: dict[str, str] = {}
-    for name in names:
-        try:
-            if not valued(trials, spec):
-                raise NotDrawn("no trial has a value yet")
-            shown[name] = FIGURES[name].prepare(trials, spec)
-        except NotDrawn as reason:
-            left_out[name] = str(reason)
+    shown, left_out = prepared(trials, spec, names)
     paths: list[Path] = []
     if form != "html":
         from ...trainables.drawing import save

@@ -65,30 +65,35 @@ def write_page(
     Raises:
         InputError: it cannot be written.
     """
-    facts = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(trials, spec).items())
-    parts = [f"<dl>{facts}</dl>"]
-    if result:
-        parts.append(f"<h2>Accuracy</h2><pre>{html.escape(chr(10).join(result))}</pre>")
-    if trials_with_value := [t for t in trials if t.value is not None]:
-        parts.append(_best_as_toml(min(trials_with_value, key=lambda t: (t.value or 0.0, t.number)), spec))
-    parts += [_section(section, spec) for section in sections]
+    parts = [overview(trials, spec, result), *(_section(section, spec) for section in sections)]
     parts.append(trial_table(trials, spec))
     write_text(path, document(f"Study {spec.name}", "\n".join(parts), script=get_plotlyjs() + SORT))
+
+
+def overview(trials: Sequence[LedgerTrial], spec: StudySpec, result: Sequence[str] = ()) -> str:
+    """What stands above the figures, as HTML: facts, accuracy, and the best config, to copy into a study file."""
+    facts = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(trials, spec).items())
+    found = f"<dl>{facts}</dl>"
+    if result:
+        found += f"<h2>Accuracy</h2><pre>{html.escape(chr(10).join(result))}</pre>"
+    if done := [t for t in trials if t.value is not None]:
+        best = min(done, key=lambda t: (t.value or 0.0, t.number))
+        config = toml("config", {**spec.config, **best.config})
+        found += f"<h2>Config of the best trial</h2><pre>{html.escape(config)}</pre>"
+    return found
+
+
+def figure_of(name: str, shown: Any, spec: StudySpec) -> go.Figure:
+    """A figure of ``HTML`` of what it shows, in the looks of the page."""
+    return HTML[name](shown, spec).update_layout(template="simple_white", font_size=13)
 
 
 def _section(section: Section, spec: StudySpec) -> str:
     if section.shown is None:
         return f"<section><h2>{section.title}</h2><p>Left out: {html.escape(section.reason)}.</p></section>"
-    figure = HTML[section.name](section.shown, spec)
-    figure.update_layout(template="simple_white", font_size=13)
+    figure = figure_of(section.name, section.shown, spec)
     body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, div_id=section.name, config=dict(CONFIG))
     return f"<section><h2>{section.title}</h2><p>{section.caption}</p>{body}</section>"
-
-
-def _best_as_toml(best: LedgerTrial, spec: StudySpec) -> str:
-    """The best config, to copy into a study file."""
-    config = toml("config", {**spec.config, **best.config})
-    return f"<h2>Config of the best trial</h2><pre>{html.escape(config)}</pre>"
 
 
 def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:

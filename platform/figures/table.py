@@ -8,7 +8,7 @@ from typing import Any
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec
 
-# A click on a heading sorts by it, another one the other way; cells without a value come last.
+# A click on a heading, or Enter, sorts by it, another one the other way; cells without a value come last.
 SORT = """
 function sortBy(heading) {
   const table = heading.closest("table"), body = table.tBodies[0], column = heading.cellIndex;
@@ -20,6 +20,9 @@ function sortBy(heading) {
     (up ? 1 : -1) * (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
   for (const row of [...body.rows].sort((a, b) => compare(key(a), key(b)))) body.append(row);
 }
+function headingOf(event) { return event.target.closest(".trials th"); }
+addEventListener("click", event => { if (headingOf(event)) sortBy(headingOf(event)); });
+addEventListener("keydown", event => { if (event.key === "Enter" && headingOf(event)) sortBy(headingOf(event)); });
 """
 
 
@@ -42,7 +45,7 @@ def trial_table(trials: Sequence[LedgerTrial], spec: StudySpec) -> str:
     done = [(t.value, t.number) for t in trials if t.value is not None]
     best = min(done)[1] if done else None
     shown = [name for name in rows[0] if name != "failure" or any(row["failure"] for row in rows)] if rows else []
-    head = "".join(f'<th onclick="sortBy(this)">{html.escape(name)}</th>' for name in shown)
+    head = "".join(f"<th tabindex=0>{html.escape(name)}</th>" for name in shown)
     lines = "".join(
         f"<tr{' class=best' if row['trial'] == best else ''}>{''.join(_cell(row[name]) for name in shown)}</tr>"
         for row in rows

@@ -1,0 +1,1 @@
+"""Studies as a live page in the browser, from their ledgers alone."""
