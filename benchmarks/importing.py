@@ -24,12 +24,13 @@ N = int(sys.argv[1]) if len(sys.argv) > 1 else 120
 N_ENERGY = int(sys.argv[2]) if len(sys.argv) > 2 else 24
 SIDES = np.array([5.4117646, 5.4117646, 7.6533908])  # of the cell [bohr]
 ONE = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 from dftune.trainables.data.importing.importers import import_dataset
 started = time.process_time()
 import_dataset([Path(sys.argv[1])], Path(sys.argv[2]), kernel="gaussian", check="warn")
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss: a process inherits that of the one that started it, which holds the arrays that were written.
+memory = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 print(json.dumps({"cpu_s": time.process_time() - started, "memory_mb": memory}))
 """
 

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -270,7 +271,8 @@ def test_the_strain_derivative_of_the_density_is_its_closed_form_without_gradien
     found, terms = density_strain(n, sphere, "lda-pz"), density_energies(n, sphere, "lda-pz")
     squared = np.where(sphere.squared > 0, sphere.squared, np.inf)
     weight = np.abs(sphere.to_reciprocal(n)) ** 2 * sphere.multiplicity / squared**2
-    by_shape = 4 * np.pi * COULOMB * sphere.volume * np.einsum("ijk,aijk,bijk->ab", weight, *2 * [sphere.vectors])
+    vectors = np.array([sphere.component(axis) for axis in range(3)])
+    by_shape = 4 * np.pi * COULOMB * sphere.volume * np.einsum("ijk,aijk,bijk->ab", weight, *2 * [vectors])
     expected = (terms.xc - terms.xc_potential - terms.hartree) * np.eye(3) - by_shape
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -311,3 +313,17 @@ def test_where_nothing_answers_to_the_fermi_level_there_is_no_gradient():
         ldos_gradient(field, field, np.ones(37), rule, temperature=0.0, **at)
     with pytest.raises(ValueError, match="gives 0 electrons/eV at ε_F = 5 eV"):
         ldos_gradient(field, field, np.zeros(37), rule, temperature=933.0, **at)
+
+
+def test_the_energies_of_a_density_take_the_memory_of_nine_at_most():
+    n = 96
+    sphere = DensitySphere(np.eye(3) * 8.0, (n, n, n), 4000.0)
+    field = 0.2 + 0.05 * np.cos(2 * np.pi * np.arange(n) / n)[:, None, None] * np.ones((n, n, n))
+    core = 0.1 * field
+    tracemalloc.start()
+    try:
+        density_energies(field, sphere, "pbe", core)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 9 * field.nbytes, "at 200 cubed points one of them is 64 MB"

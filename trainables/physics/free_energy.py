@@ -64,7 +64,7 @@ def density_energies(
 
     Source: Fiedler et al. (2022), Eq. 12; Louie, Froyen and Cohen, Phys. Rev. B 26, 1738 (1982) for n_core.
     """
-    e_hartree, _ = hartree(density, sphere)
+    e_hartree = hartree(density, sphere)[0]  # the potential, as large as the density, goes at once
     e_xc, v_xc = exchange_correlation(_with_core(density, core), sphere, functional)
     return DensityEnergies(hartree=e_hartree, xc=e_xc, xc_potential=sphere.integral(v_xc * density))
 

@@ -28,4 +28,5 @@ def hartree(density: ArrayLike, sphere: DensitySphere) -> tuple[float, Array]:
     n = sphere.to_reciprocal(density)
     squared = np.where(sphere.squared == 0, np.inf, sphere.squared)
     potential = 4 * np.pi * COULOMB * n / squared
-    return 0.5 * sphere.inner(n, potential), sphere.to_real(potential)
+    energy = 0.5 * sphere.inner(n, potential)
+    return energy, sphere.to_real(potential, overwrite=True)

@@ -105,7 +105,7 @@ class DensitySphere:
         """
         other = copy(self)
         kept = {"inside": self.inside, "orders": self.orders, "multiplicity": self.multiplicity}
-        for name in ("volume", "vectors", "squared"):
+        for name in ("volume", "squared"):
             other.__dict__.pop(name, None)
         other.__dict__.update(kept, cell=self.cell @ (np.eye(3) + strain).T)
         return other
@@ -121,17 +121,22 @@ class DensitySphere:
         nx, ny, nz = self.grid
         return np.rint(fft.fftfreq(nx, 1 / nx)), np.rint(fft.fftfreq(ny, 1 / ny)), np.arange(nz // 2 + 1.0)
 
-    @cached_property
-    def vectors(self) -> Array:
-        """G of the stored plane waves, shape (3, n_x, n_y, n_z // 2 + 1) [1/Å]."""
-        b = reciprocal(self.cell)
-        x, y, z = (m[:, None] * row for m, row in zip(self.orders, b))
-        return np.moveaxis(x[:, None, None] + y[:, None] + z, -1, 0).copy()
+    def component(self, axis: int) -> Array:
+        """G of the stored plane waves along x, y or z, shape (n_x, n_y, n_z // 2 + 1) [1/Å].
+
+        Computed anew: at 8 million points one component takes 32 MB, and the transform beside it far longer.
+        """
+        x, y, z = (m * row[axis] for m, row in zip(self.orders, reciprocal(self.cell)))
+        found: Array = x[:, None, None] + y[:, None] + z
+        return found
 
     @cached_property
     def squared(self) -> Array:
         """G² of the stored plane waves, shape (n_x, n_y, n_z // 2 + 1) [1/Å²]."""
-        return np.einsum("c...,c...->...", self.vectors, self.vectors)
+        found = self.component(0) ** 2
+        for axis in (1, 2):
+            found += self.component(axis) ** 2
+        return found
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
@@ -165,15 +170,22 @@ class DensitySphere:
         coefficients *= self.inside
         return coefficients
 
-    def to_real(self, coefficients: Complex) -> Array:
-        """The field Σ_G f(G) exp(iG·r) on the grid, shape (n_x, n_y, n_z), from all stored coefficients."""
-        return fft.irfftn(coefficients, s=self.grid, norm="forward")
+    def to_real(self, coefficients: Complex, *, overwrite: bool = False) -> Array:
+        """The field Σ_G f(G) exp(iG·r) on the grid, shape (n_x, n_y, n_z), from all stored coefficients.
+
+        Args:
+            coefficients: f(G), shape (n_x, n_y, n_z // 2 + 1).
+            overwrite: they may be lost: at 8 million points a copy takes 65 MB (irfftn always makes one).
+        """
+        part = fft.ifftn(coefficients, axes=(0, 1), norm="forward", overwrite_x=overwrite)
+        found: Array = fft.irfft(part, n=self.grid[2], axis=2, norm="forward")
+        return found
 
     def gradient(self, field: ArrayLike) -> Array:
         """∇f = Σ_G iG f(G) exp(iG·r) over the sphere, shape (3, n_x, n_y, n_z) [unit of f per Å]."""
         coefficients, found = 1j * self.to_reciprocal(field), np.empty((3, *self.grid))
-        for axis, component in enumerate(self.vectors):
-            found[axis] = self.to_real(component * coefficients)
+        for axis in range(3):
+            found[axis] = self.to_real(self.component(axis) * coefficients, overwrite=True)
         return found
 
     def divergence(self, field: Array) -> Array:
@@ -185,12 +197,13 @@ class DensitySphere:
             field: h, shape (3, n_x, n_y, n_z).
         """
         coefficients = np.zeros_like(self.squared, dtype=np.complex128)
-        for component, values in zip(self.vectors, field):
+        for axis, values in enumerate(field):
             part = self.to_reciprocal(values)
-            part *= component  # in place: at 8 million points one such array takes 65 MB
+            part *= self.component(axis)  # in place: at 8 million points one such array takes 65 MB
             coefficients += part
+            del part  # before the next one is there
         coefficients *= 1j
-        return self.to_real(coefficients)
+        return self.to_real(coefficients, overwrite=True)
 
     def inner(self, first: Complex, second: Complex) -> float:
         """∫ a(r) b(r) dr = Ω Σ_G a*(G) b(G) over the full sphere [product of the units times Å³].
