@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .processes import started
+from ..trainables.processes import started
 
 INTERVAL = 0.2  # seconds between two looks
 TAIL = 20_000  # bytes of each of Ray's own logs that are kept

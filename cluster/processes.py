@@ -1,4 +1,4 @@
-"""Processes of this machine: which one is which, and what a killed process has left behind."""
+"""Processes of an embedded Ray on this machine: whose they are, and what a killed starter has left behind."""
 
 import os
 import shutil
@@ -7,27 +7,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ..trainables.processes import machine, started
+
 MARK = "DFTUNE_RAY_OF"  # in the environment of all processes of an embedded Ray: who started it
 MARK_FILE = "dftune"  # the same in the folder of its files
 KEEP_ENVIRONMENT = "SPT_NOENV"  # set, Ray's processes do not write their titles over the environment that they show
-
-
-def machine() -> str:
-    """This boot of this machine and its table of processes (a container has its own); empty where nothing says it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def started(process: int) -> str:
-    """When a process of this machine began, in ticks since its boot; empty for one that has ended."""
-    try:
-        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]
 
 
 def standing_still(file: Path) -> list[int]:

@@ -10,7 +10,6 @@ import json
 import math
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +25,7 @@ from ..trainables.errors import InputError, Malformed, UnknownFormat
 from ..trainables.json_body import JSON
 from ..trainables.kind import SPLITS, Kind, Measure, Score, Surrogate, TrainingFailed
 from ..trainables.kinds import FIRST, kind_of
+from ..trainables.temporary import temporary_folder
 from .scores import configs_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -216,8 +216,8 @@ def check_training(kind: Kind, config: Any, training: Any) -> Any:
     assert set(trained.seeds) in ({1}, {2}, {1, 2}), f"of the seeds {SEEDS} it trained {trained.seeds}"
     first = kind.tensors(trained)
     _check_tensors(first, kind.tensors(_train(kind, config, training, [])), "trained again with equal seeds")
-    with tempfile.TemporaryDirectory(prefix="dftune-check-") as folder:
-        there = Path(folder) / "training.safetensors"
+    with temporary_folder("check") as folder:
+        there = folder / "training.safetensors"
         for what in ("with a checkpoint to write", "with a checkpoint that leaves nothing to train"):
             again = _train(kind, config, training, [], there)
             _check_tensors(first, kind.tensors(again), what)
@@ -250,8 +250,8 @@ def check_judgement(kind: Kind, trained: Any, training: Any, test: Any) -> Any:
     again = kind.accuracy(json.loads(json.dumps(values))).to_dict()
     assert json.dumps(again) == json.dumps(values), f"accuracy {values} is {again} once it was written down"
     assert all(isinstance(line, str) for line in accuracy.lines()), "accuracy.lines() are for people: texts"
-    with tempfile.TemporaryDirectory(prefix="dftune-check-") as folder:
-        missing = [str(path) for path in judgement.draw(Path(folder)) if not path.is_file()]
+    with temporary_folder("check") as folder:
+        missing = [str(path) for path in judgement.draw(folder) if not path.is_file()]
         assert not missing, f"draw says that it drew {', '.join(missing)}, and it is not there"
     return accuracy
 
@@ -277,9 +277,9 @@ def check_surrogate(kind: Kind, card: Any, tensors: Mapping[str, Any]) -> Surrog
     from ..platform.model.model import Model
 
     assert tensors, "it has no tensors"
-    with tempfile.TemporaryDirectory(prefix="dftune-check-") as folder:
-        Model.assemble(card, tensors, kind).save(Path(folder) / "model")
-        surrogate = Model.open(Path(folder) / "model", kind).surrogate
+    with temporary_folder("check") as folder:
+        Model.assemble(card, tensors, kind).save(folder / "model")
+        surrogate = Model.open(folder / "model", kind).surrogate
     assert surrogate.card.model_dump() == card.model_dump(), "saved and opened, a model has another card"
     _check_tensors(tensors, surrogate.tensors(), "saved and opened")
     one = next(iter(tensors))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
+from .temporary import owner, remove_left_over
 
 LARGEST_TEXT = 100_000_000  # bytes
 
@@ -31,7 +32,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the place cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # Its beginning only: a name may have 255 bytes.
+    temporary = path.with_name(f".{path.name[:40]}.{owner()}-{secrets.token_hex(4)}.part")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,14 @@ def atomic(path: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):  # nothing was made where the place itself is missing
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """``atomic`` for a folder, which can be large: what killed processes left half written beside it goes first."""
+    remove_left_over(path.parent)
+    with atomic(path) as temporary:
+        yield temporary
 
 
 def write_text(path: Path, text: str) -> None:

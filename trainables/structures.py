@@ -2,7 +2,6 @@
 
 import codecs
 import re
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from .cells import check_cell
 from .errors import TooLarge, did_you_mean, one_line
 from .lammps_files import DATA, DUMP, HEAD, format_of, read_lammps
 from .near_atoms import closest
+from .temporary import temporary_folder
 
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 MOST_ATOMS = 100_000  # of one structure
@@ -126,8 +126,8 @@ def _without_mark(path: Path) -> Iterator[Path]:
         if not marked:
             yield path
             return
-        with tempfile.TemporaryDirectory(prefix="dftune-") as folder:
-            copy = Path(folder) / path.name
+        with temporary_folder("structure") as folder:
+            copy = folder / path.name
             copy.write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
             yield copy
     except OSError as error:

@@ -26,7 +26,7 @@ from ...trainables.descriptors.bispectrum import check
 from ...trainables.descriptors.lammps_engine import bispectrum, mpi_world
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
-from ..processes import started
+from ...trainables.processes import started
 
 HEARTBEAT = 1.0  # seconds between two
 SILENCE = 15.0  # seconds without one, after which ranks end

@@ -7,8 +7,8 @@ from ray import tune
 
 from ...trainables.errors import one_line
 from ...trainables.kind import Kind, StudyData, TrainingFailed
+from ...trainables.temporary import temporary_folder
 from ..resources import MemoryShare, device_of_worker, use_cpus
-from ..temporary import temporary_folder
 
 
 def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: MemoryShare) -> None:

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...cluster.processes import machine, started
 from ...trainables.errors import InputError
 from ...trainables.files import write_text
+from ...trainables.processes import machine, started
 
 STALE_SECONDS = 60.0  # a lease whose heartbeat is older may be taken over; NFS may show it 30 s late
 BEAT_SECONDS = 2.0

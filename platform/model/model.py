@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ...trainables.errors import InputError, ModelError, TooLarge, one_line
-from ...trainables.files import atomic, read_text
+from ...trainables.files import atomic_folder, read_text
 from ...trainables.kind import Accuracy, Card, Check, Job, Kind, Surrogate, Tell, quiet
 from ...trainables.kinds import KINDS
 from ..version import __version__
@@ -101,7 +101,7 @@ class Model:
         path = Path(path).expanduser().absolute()
         if path.exists():
             raise ModelError(f"{path}: exists already; choose another name or remove it first")
-        with atomic(path) as folder:
+        with atomic_folder(path) as folder:
             folder.mkdir()
             content = safetensors.numpy.save(self.surrogate.tensors())
             card = self.card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})

@@ -12,12 +12,12 @@ from ray.tune.schedulers import TrialScheduler
 
 from ...cluster.ray_private import deaths_by_memory
 from ...cluster.resources import GB, MemoryShare
-from ...cluster.temporary import temporary_folder
 from ...cluster.trials.schedulers import InOrder, asha, hyperband, median, pause_epochs
 from ...cluster.trials.training import train_trial
 from ...cluster.trials.trial_watch import TrialWatch
 from ...searchers.tune_searcher import TuneSearcher
 from ...trainables.kind import StudyData
+from ...trainables.temporary import temporary_folder
 from ..spec import StudySpec
 from .errors import SearchStopped
 from .loggers import callbacks_of

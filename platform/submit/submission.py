@@ -23,10 +23,10 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ...cluster.connection import SETTINGS
 from ...cluster.ray_private import quiet_job_client
-from ...cluster.temporary import temporary_folder
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.location import is_url
 from ...trainables.errors import InputError, one_line
+from ...trainables.temporary import temporary_folder
 from ..spec import StudySpec
 from .order import MARK, Order
 

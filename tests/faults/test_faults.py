@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from dftune import Study
-from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, machine, mark, mark_folder, started
+from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, mark, mark_folder
 from dftune.cluster.trials.scoring import ClusterScorer
 from dftune.platform.progress import Silent
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import MiniBatch
+from dftune.trainables.processes import machine, started
 
 
 def workers(kind):

@@ -290,6 +290,7 @@ def test_an_import_or_a_copy_that_is_interrupted_begins_again_and_ends_right(wha
     code, said = Watched(*command, cwd=tmp_path).end()
     assert code == 0, said
     assert checksums(tmp_path / "there") == whole
+    assert [*tmp_path.rglob("*.part")] == [], "nor what killed processes left"
 
 
 def checksums(folder):

@@ -186,7 +186,7 @@ def copy_dataset(source: str, destination: str) -> int:
                     f"{destination}: {name} is not there as it was written; remove it, and look at the disk or network"
                 )
     for name in _names(ours, there, destination):
-        if re.fullmatch(r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.part", name):
+        if re.fullmatch(r"(.*/)?\.[^/]+\.[0-9a-f-]+\.part", name):
             with _explained(destination):
                 ours.delete_file(f"{there}/{name}")
     return len(names)

@@ -6,7 +6,6 @@ input that ``bispectrum.py`` has checked.
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, one_line
+from ..temporary import temporary_folder
 from .native.tables import RFAC0
 from .settings import BispectrumSettings
 from .species import AtomSpecies
@@ -140,10 +140,10 @@ def _pull(
     weights = [*species.weights.tolist(), *([0.0] * n_points)]
     betas = [*np.zeros((n_species, settings.n_components)).tolist(), *gradient.tolist()]
     with (
-        tempfile.TemporaryDirectory() as folder,
+        temporary_folder("lammps") as folder,
         _lammps(cell, len(elements)) as (lmp, rotation),
     ):
-        coefficients, parameters = Path(folder) / "c", Path(folder) / "p"
+        coefficients, parameters = folder / "c", folder / "p"
         lines = [f"{len(elements)} {settings.n_components + 1}\n"]
         for name, radius, weight, beta in zip(elements, radii, weights, betas, strict=True):
             lines.append(f"{name} {radius!r} {weight!r}\n0\n" + "\n".join(map(repr, beta)) + "\n")

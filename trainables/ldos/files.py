@@ -21,6 +21,7 @@ from ..drawing import BLUE, ORANGE, save
 from ..errors import InputError
 from ..files import atomic
 from ..physics.units import BOHR
+from ..temporary import temporary_folder
 from .prediction import Prediction, density_batches, ldos_batches
 
 FILES = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
@@ -46,8 +47,8 @@ def ldos_of(paths: Mapping[str, Path], shape: tuple[int, ...]) -> Iterator[NDArr
     if not wanted:
         yield None
         return
-    with tempfile.TemporaryDirectory(dir=wanted[0].parent, prefix=".ldos-") as scratch:
-        scratch_file = Path(scratch) / "ldos.npy"
+    with temporary_folder("ldos", wanted[0].parent) as scratch:
+        scratch_file = scratch / "ldos.npy"
         values = open_memmap(scratch_file, mode="w+", dtype=np.float32, shape=shape)
         try:
             # The room is taken now: a full disk would kill the process that writes to a mapped file.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import DatasetError
-from ...files import atomic, sha256, write_text
+from ...files import atomic_folder, sha256, write_text
 from ...progress import Progress, Silent
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..info import DatasetInfo
@@ -51,7 +51,7 @@ def compose(parts: Sequence[Part], info: DatasetInfo, destination: Path, progres
     if destination.exists():
         raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
     told, rows = progress or Silent(), []
-    with atomic(destination) as folder:
+    with atomic_folder(destination) as folder:
         (folder / "ldos").mkdir(parents=True)
         for n, part in enumerate(parts):
             told.update("snapshots", n, len(parts), part.new.id)

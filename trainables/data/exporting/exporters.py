@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import InputError, did_you_mean
-from ...files import atomic
+from ...files import atomic, atomic_folder
 from ...progress import Progress, Silent
 from ..dataset import Dataset
 from ..snapshot import Snapshot
@@ -47,7 +47,7 @@ def export_dataset(dataset: Dataset, destination: Path, form: str, *, progress: 
         return destination
     write_one, finish = _writers(dataset, form)
     told = progress or Silent()
-    with atomic(destination) as folder:
+    with atomic_folder(destination) as folder:
         folder.mkdir()
         for n, snapshot in enumerate(dataset.snapshots):
             told.update("snapshots", n, len(dataset), snapshot.id)

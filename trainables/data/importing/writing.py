@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...errors import DatasetError
-from ...files import atomic, sha256, write_text
+from ...files import atomic_folder, sha256, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
@@ -35,7 +35,7 @@ def write_dataset(
 ) -> Dataset:
     """Write what was planned as a dataset; arguments and errors as ``import_dataset``."""
     refuse_existing(destination)
-    with atomic(destination) as folder:
+    with atomic_folder(destination) as folder:
         for name in ("ldos", "density"):
             (folder / name).mkdir(parents=True)
         rows, reports = [], []
