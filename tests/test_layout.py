@@ -61,6 +61,7 @@ ROOMS = [
     "platform/ledger",
     "platform/figures",
     "platform/model",
+    "platform/md",
     "platform/screen",
     "platform/study",
     "platform/serve",

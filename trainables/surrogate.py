@@ -202,6 +202,11 @@ class Surrogate(Protocol):
         """
         return "this model predicts no free energy"
 
+    @property
+    def refuses_stress(self) -> str | None:
+        """Why its stress must not move a cell; None if it may.  Only of one whose ``refuses_energies`` is None."""
+        return None
+
     def options(self) -> dict[str, Any]:
         """What is asked of a structure, with the defaults filled in.
 

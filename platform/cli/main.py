@@ -15,6 +15,7 @@ from .compare import compare
 from .data import data
 from .descriptors import descriptors
 from .fit import fit
+from .md import md
 from .model import model
 from .options import study_folder
 from .serve import serve
@@ -74,6 +75,7 @@ def cli() -> None:
       dftune study run al4.toml               search, train, judge, save
       dftune study export al4 al4.model       the surrogate as a folder
       dftune model predict al4.model POSCAR   use it
+      dftune md al4.model POSCAR              molecular dynamics with it
 
     \b
     Tab completion, a line for the start-up file of your shell:
@@ -83,7 +85,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, fit, study, compare, model, serve, cluster):
+for group in (data, descriptors, fit, study, compare, model, md, serve, cluster):
     cli.add_command(group)
 for command in COMMANDS:
     data.add_command(command)

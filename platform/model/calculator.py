@@ -56,6 +56,15 @@ class Calculator(AseCalculator):
         """τ [K]; another one needs another calculator, as ASE keeps results by the atoms alone."""
         return self._asked.get("temperature")
 
+    def hold_for(self, atoms: ase.Atoms) -> None:
+        """Hold what the prediction of these atoms would make it hold, without predicting; errors as ``calculate``."""
+        self._first = self.model.prepare(atoms, **self._wishes), atoms.copy()
+
+    @property
+    def held_cell(self) -> Any:
+        """Cell of the structure whose grid is held, (3, 3) [Å]; None if none is."""
+        return None if self._first is None else np.array(self._first[1].cell)
+
     def calculate(
         self,
         atoms: ase.Atoms | None = None,

@@ -114,6 +114,11 @@ class Model:
         """What it is: a ``Card`` with the fields of its kind."""
         return self.surrogate.card
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all its numbers, the one of its weights file."""
+        return hashlib.sha256(safetensors.numpy.save(self.surrogate.tensors())).hexdigest()
+
     def options(self, **asked: Any) -> dict[str, Any]:
         """What is asked of a structure, with the model's defaults filled in.
 

@@ -24,6 +24,7 @@ from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces, predict
 from .prediction import Prediction, density_batches, ldos_batches
+from .ranges import NO_STRESS
 from .training_data import Scaling
 
 
@@ -145,7 +146,7 @@ class LdosJob:
             return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
         found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
         if self.stress and self.card.ranges.one_volume:
-            found.append("the training held one volume an atom, so the stress means nothing: train over volumes")
+            found.append(f"{NO_STRESS}: train over volumes")
         return tuple(found)
 
     @property

@@ -31,6 +31,7 @@ from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces
 from .prediction_grid import Grid, check_grid, grid_of, grid_points
+from .ranges import NO_STRESS
 from .request import FORMATS, PredictRequest, example, parse
 from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData
@@ -119,6 +120,13 @@ class LdosSurrogate(Surrogate):
     def refuses_energies(self) -> str | None:
         """Why there is no free energy and so no forces; None if there are."""
         return None if self.card.dft is not None else f"no calculator without the free energy: {NO_FREE_ENERGY}"
+
+    @property
+    def refuses_stress(self) -> str | None:
+        """The training held one volume an atom, or its volumes are not known."""
+        if self.card.ranges is None:
+            return "this model does not know the volumes of its training; train it again"
+        return f"{NO_STRESS}: train over volumes" if self.card.ranges.one_volume else None
 
     def grid(self, cell: NDArray[np.float64]) -> Grid:
         """The grid of a cell, as ``grid_of``."""

@@ -1,0 +1,169 @@
+"""`dftune md`: molecular dynamics with a surrogate."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import folder_argument, json_option
+from .tables import echo, print_json
+
+if TYPE_CHECKING:
+    from ..md.dynamics import MdResult
+
+BEGIN = "run"
+stop_option = click.option(
+    "--on-extrapolation",
+    type=click.Choice(["warn", "stop", "label"]),
+    help="At a step unlike the training: say so, stop, or write its frame to the folder label, for the DFT.  "
+    "[default: warn]",
+)
+
+
+class _Md(click.Group):
+    """`dftune md MODEL STRUCTURE` is `dftune md run MODEL STRUCTURE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in self.get_help_option_names(ctx):
+            args = [BEGIN, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Md)
+def md() -> None:
+    """Molecular dynamics with a surrogate's forces.
+
+    \b
+    Example:
+      dftune md al.model POSCAR --temperature 300 --steps 1000
+    """
+
+
+@md.command(BEGIN)
+@folder_argument("model")
+@click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--ensemble", type=click.Choice(["nve", "nvt", "npt"]), help="What is held.  [default: nvt]")
+@click.option("--temperature", type=float, help="Of the atoms [K]; with nve that of the first velocities.")
+@click.option("--steps", type=int, help="Steps in all.  [default: 1000]")
+@click.option("--timestep", type=float, help="Length of a step [fs].  [default: 1]")
+@click.option("--pressure", type=float, help="That npt holds [GPa].  [default: 0]")
+@click.option(
+    "--thermostat-time", type=float, help="In which the temperature is brought back [fs].  [default: 100 steps]"
+)
+@click.option("--barostat-time", type=float, help="In which the pressure is brought back [fs].  [default: 1000 steps]")
+@click.option("--electronic-temperature", type=float, help="Of the electrons [K].  [default: as trained]")
+@click.option("--repeat", type=click.IntRange(1), nargs=3, metavar="NX NY NZ", help="Cells along each vector.")
+@click.option("--seed", type=int, help="Equal seeds give equal runs.  [default: 0]")
+@click.option("--interval", type=int, help="Steps between two frames of the trajectory.  [default: 10]")
+@click.option("--stress", is_flag=True, help="Also the pressure of each step; npt has it anyway.")
+@click.option("--dos", is_flag=True, help="Also the density of states of each frame.")
+@stop_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), default="md", show_default=True, help="Folder to make for the run."
+)
+@json_option
+def md_run(
+    model: Path, structure: Path, repeat: tuple[int, int, int] | None, output: Path, as_json: bool, **asked: Any
+) -> None:
+    """Move the atoms of STRUCTURE with the forces of MODEL; `run` may be left out.
+
+    The folder holds trajectory.xyz, thermo.csv and all that `dftune md resume` needs to go on after a stop or a kill.
+    Forces are derivatives of the free energy, so the electrons stay at the electronic temperature.
+
+    \b
+    Example:
+      dftune md al.model POSCAR --temperature 300 --steps 1000 --repeat 2 2 2
+      dftune md run al.model POSCAR --temperature 933 --on-extrapolation label --output melt
+      dftune md volumes.model POSCAR --ensemble npt --temperature 300 --pressure 10
+    """
+    from ..md.dynamics import run_md
+    from ..progress import for_terminal
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if repeat is not None:
+        given["repeat"] = repeat
+    with closing(for_terminal()) as progress:
+        try:
+            _end(run_md(model, structure, output, progress=progress, **given), as_json)
+        except KeyboardInterrupt:
+            _say_how_to_go_on(output)
+
+
+@md.command("resume")
+@folder_argument("run")
+@click.option("--steps", type=int, help="Steps in all.  [default: as before]")
+@stop_option
+@click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Where the model is now.")
+@json_option
+def md_resume(run: Path, steps: int | None, on_extrapolation: Any, model: Path | None, as_json: bool) -> None:
+    """Go on with the run in folder RUN after a stop or a kill, or to more steps.
+
+    It goes on as if it had never stopped, on the same machine to the last bit.
+
+    \b
+    Example:
+      dftune md resume md
+      dftune md resume md --steps 5000 --on-extrapolation warn
+    """
+    from ..md.dynamics import resume_md
+    from ..progress import for_terminal
+
+    with closing(for_terminal()) as progress:
+        try:
+            result = resume_md(run, model=model, steps=steps, on_extrapolation=on_extrapolation, progress=progress)
+        except KeyboardInterrupt:
+            _say_how_to_go_on(run)
+        else:
+            _end(result, as_json)
+
+
+def _say_how_to_go_on(folder: Path) -> None:
+    """After Ctrl-C.  Raises Exit."""
+    if folder.is_dir():
+        echo(f"stopped by Ctrl-C; `dftune md resume {folder}` goes on", err=True)
+    raise click.exceptions.Exit(130)
+
+
+def _end(result: "MdResult", as_json: bool) -> None:
+    """How it ended.  Raises ClickException: it stopped early."""
+    if as_json:
+        print_json(result.to_dict(), {"drift": "eV/atom"})
+    else:
+        echo(f"{result.steps} of {result.of} steps in {result.path}; {result.outside} unlike the training")
+        echo(f"the conserved energy has changed by {1e3 * result.drift:.3f} meV/atom since the first step")
+    if result.stopped is not None:
+        raise click.ClickException(
+            f"{result.stopped}; `dftune md resume {result.path} --on-extrapolation warn` goes on all the same"
+        )
+
+
+@md.command("ipi")
+@folder_argument("model")
+@click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("address")
+@click.option(
+    "--no-virial", is_flag=True, help="Send zeros for the virial, where the model has no stress: hold the cell fixed."
+)
+@click.option("--electronic-temperature", type=float, help="Of the electrons [K].  [default: as trained]")
+def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electronic_temperature: float | None) -> None:
+    """Give the forces of MODEL to the i-PI server at ADDRESS, HOST:PORT or unix:NAME, until it is done.
+
+    The server moves the atoms: i-PI, or ASE's SocketIOCalculator.  STRUCTURE says the species of its atoms, in their
+    order.  It waits 30 seconds for the server.
+
+    \b
+    Example:
+      dftune md ipi al.model POSCAR localhost:31415
+      dftune md ipi al.model POSCAR unix:aluminium --no-virial
+    """
+    from ..md.ipi import give_forces
+    from ..model.model import Model
+    from ..progress import for_terminal
+
+    opened = Model.open(model)
+    atoms = opened.read(structure)[0]
+    asked = {} if electronic_temperature is None else {"temperature": electronic_temperature}
+    with closing(for_terminal()) as progress:
+        answered = give_forces(opened, atoms, address, virial=not no_virial, say=progress.say, **asked)
+    echo(f"{answered} structures answered; the server is done")

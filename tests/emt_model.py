@@ -1,0 +1,87 @@
+"""A surrogate whose energies are those of effective-medium theory: real dynamics of aluminium at 1 ms a step."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import ase
+import numpy as np
+from ase.calculators.emt import EMT
+
+from dftune.platform.model.model import Model
+from dftune.tests.toy_kind import ToyKind
+from dftune.trainables.errors import InputError
+from dftune.trainables.structures import check_distances, check_structure, read_structures
+from dftune.trainables.surrogate import Job, Surrogate
+
+
+@dataclass
+class EmtPrediction:
+    units: ClassVar[dict[str, str]] = {"free_energy": "eV", "dos": "1/eV"}
+
+    free_energy: float
+    forces: Any
+    stress: Any
+    distance: float
+    outside_training: list[str]
+    std: dict[str, float] = field(default_factory=lambda: {"free_energy": 0.0})
+    energy: Any = field(default_factory=lambda: np.array([0.0, 1.0]))
+
+    @property
+    def dos(self) -> Any:
+        return np.array([self.distance, self.free_energy])
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.outside_training
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"free_energy": self.free_energy, "distance": self.distance}
+
+
+@dataclass
+class EmtJob(Job):
+    atoms: ase.Atoms
+    stress: bool
+    shortest: float  # distances [Å] below which a structure is unlike the training
+
+    def run(self, **how: Any) -> EmtPrediction:
+        atoms = ase.Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell, pbc=True)
+        atoms.calc = EMT()
+        check_distances(atoms)
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        near = np.sort(atoms.get_all_distances(mic=True), axis=1)[:, 1].min()
+        unlike = [f"two atoms are {near:.3f} Å apart"] if near < self.shortest else []
+        return EmtPrediction(energy, forces, atoms.get_stress(voigt=False) if self.stress else None, near, unlike)
+
+
+class EmtSurrogate(Surrogate):
+    """shortest: as ``EmtJob``.  refuses_stress: as ``Surrogate``."""
+
+    refuses_energies = None
+
+    def __init__(self, shortest: float = 0.0, refuses_stress: str | None = None) -> None:
+        self.shortest, self._refuses_stress = shortest, refuses_stress
+
+    @property
+    def refuses_stress(self) -> str | None:
+        return self._refuses_stress
+
+    def options(self, *, forces: str = "none", stress: bool = False, temperature: float | None = None) -> Any:
+        if temperature is not None and temperature < 100:
+            raise InputError("too cold")
+        return {"stress": stress}
+
+    def prepare(self, structure: ase.Atoms, **asked: Any) -> EmtJob:
+        check_structure(structure, {"Al"})
+        return EmtJob(structure, self.options(**asked)["stress"], self.shortest)
+
+    def read(self, path: Any, frames: str = "-1") -> list[ase.Atoms]:
+        return read_structures(path, frames)
+
+    def tensors(self) -> dict[str, Any]:
+        return {"shortest": np.array([self.shortest])}
+
+
+def emt_model(**how: Any) -> Model:
+    """The model; arguments as ``EmtSurrogate``."""
+    return Model(EmtSurrogate(**how), ToyKind())
