@@ -37,6 +37,7 @@ from .methods import (
     refuse_taken_names,
     score_of,
 )
+from .objective import measure_of, weights_of
 from .tables import Budget, Compare, Resources, Scheduler, WrongType, refuse_text_for_numbers
 
 UNTRAINED = "none"  # the method that neither searches nor trains
@@ -61,9 +62,10 @@ class StudySpec(BaseModel):
     kind: str = Field(description="kind of surrogates; default that of the dataset")
     dataset: str = Field(min_length=1, description="dataset folder, relative to the study file, or URL of one")
     method: str = Field(description="how configs are chosen")
-    minimize: str = Field(description="value of a trial, on the validation data")
+    minimize: str = Field(description="value of a trial, on the validation data, or a sum with weights, as 'a + 50 b'")
     cost: str | None = Field(
-        default=None, description="cost of using the network, minimised beside the value by the methods that can"
+        default=None,
+        description="cost of using the network, or another value, minimised beside the value by the methods that can",
     )
     cost_tolerance: float = Field(
         default=0.05,
@@ -100,12 +102,11 @@ class StudySpec(BaseModel):
     def _fits_together(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         own: Own = context.get("own", NOTHING)
-        for what, name, known in (
-            ("minimize", self.minimize, self.of_kind.values),
-            ("cost", self.cost, self.of_kind.costs),
-        ):
-            if name is not None and name not in known:
-                raise ValueError(f"{what} = '{name}' is unknown; {did_you_mean(name, known)}")
+        minimized = weights_of(self.minimize, self.of_kind)
+        if self.cost is not None and self.cost not in self._costs:
+            raise ValueError(f"cost = '{self.cost}' is unknown; {did_you_mean(self.cost, self._costs)}")
+        if self.cost in minimized:
+            raise ValueError(f"cost = '{self.cost}' is minimised already; leave it out of one of the two")
         if not context.get("as_it_was"):
             self._check_methods(own)
         if self.cost is None and self.cost_tolerance != StudySpec.model_fields["cost_tolerance"].default:
@@ -160,12 +161,22 @@ class StudySpec(BaseModel):
     @property
     def value_measure(self) -> Any:
         """What is minimised."""
-        return self.of_kind.values[self.minimize]
+        return measure_of(self.minimize, self.of_kind)
+
+    @property
+    def _costs(self) -> dict[str, Any]:
+        return {**self.of_kind.costs, **self.of_kind.values}
 
     @property
     def cost_measure(self) -> Any:
         """What is minimised beside it, or None."""
-        return None if self.cost is None else self.of_kind.costs[self.cost]
+        return None if self.cost is None else self._costs[self.cost]
+
+    def refuse(self, data: Any) -> None:
+        """Check what would make the study fail on its data, before it starts.  Raises InputError."""
+        second = [self.cost] if self.cost in self.of_kind.values else []
+        for name in (*weights_of(self.minimize, self.of_kind), *second):
+            self.of_kind.refuse(data, self.settings, str(name))
 
     @property
     def epochs(self) -> int:

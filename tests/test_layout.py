@@ -57,6 +57,7 @@ ROOMS = [
     "platform/bugs",
     "platform/methods",
     "platform/tables",
+    "platform/objective",
     "platform/spec",
     "platform/ledger",
     "platform/figures",

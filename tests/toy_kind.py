@@ -131,7 +131,8 @@ def exact(data: Points, test: Any, seed: int) -> ToyError:
 
 class ToyKind(Kind):
     name, table, settings, config, card_model = "toy", "toys", ToySettings, ToyConfig, ToyCard
-    values, judged = {"error": Measure("best_error", "error", "cm")}, {"error": Measure("error", "error", "cm")}
+    values = {"error": Measure("best_error", "error", "cm"), "bias": Measure("best_bias", "bias", "cm")}
+    judged = {"error": Measure("error", "error", "cm")}
     costs = {"price": Measure("price", "price")}
     space = {"rate": {"type": "float", "low": 0.1, "high": 0.9}}
     scores = {"rate": Score(rate, 1, "rate", kind="toy")}
@@ -155,7 +156,8 @@ class ToyKind(Kind):
             time.sleep(config.pause)
             slopes += config.rate * ((y * x).mean() - slopes * (x * x).mean()) / (x * x).mean()
             last = {"epoch": epoch, "seconds": epoch * config.pause, "points": epoch * len(x)}
-            last["best_error"] = _error(slopes, data.validation)
+            off = np.mean(slopes) * data.validation[:, 0] - data.validation[:, 1]
+            last |= {"best_error": _error(slopes, data.validation), "best_bias": abs(float(off.mean()))}
             report(last)
             if not np.isfinite(slopes).all():
                 raise TrainingFailed("the slopes are not finite; lower the rate")

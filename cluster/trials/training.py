@@ -1,5 +1,6 @@
 """Training on the cluster: the function every trial runs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from ...trainables.kind import Kind, StudyData, TrainingFailed
 from ...trainables.temporary import temporary_folder
 from ..resources import MemoryShare, device_of_worker, use_cpus
 
+NOT_WEIGHTED: tuple[str, Mapping[str, float]] = ("", {})
+
 
 def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: MemoryShare) -> None:
     """Ray Tune trainable: train one config with one initialisation, report every epoch, say why it failed.
@@ -19,7 +22,8 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     Args:
         task: ``config`` (all hyperparameters), ``seed``, ``cpus``, ``sizes`` of the data; ``complete_key`` and
             ``failure_key`` mark the last report; ``pauses`` are the epochs after which the trial may be paused, so that
-            they report a checkpoint.
+            they report a checkpoint; ``weighted`` are the name of a weighted sum to report, and the weights of the
+            reported numbers in it, if any.
         kind: of the surrogate.
         data: of the study.
         memory: for its data.
@@ -35,7 +39,7 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
 
             def report(epoch: Mapping[str, Any]) -> None:
                 saved = tune.Checkpoint.from_directory(folder) if epoch["epoch"] in task["pauses"] else None
-                tune.report({**epoch, **costs}, checkpoint=saved)
+                tune.report(with_weighted({**epoch, **costs}, *task.get("weighted", NOT_WEIGHTED)), checkpoint=saved)
 
             # The search keeps values, not weights: only the chosen config is trained to be used.
             trained = kind.train(
@@ -54,4 +58,12 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     except Exception as error:  # out of memory has many types; whatever it was, the ledger shall say it
         tune.report({task["failure_key"]: f"{type(error).__name__}: {one_line(error, 300)}"})
     else:
-        tune.report({**trained.last_report, **costs, task["complete_key"]: True})
+        last = with_weighted({**trained.last_report, **costs}, *task.get("weighted", NOT_WEIGHTED))
+        tune.report({**last, task["complete_key"]: True})
+
+
+def with_weighted(report: Mapping[str, Any], name: str, weights: Mapping[str, float]) -> dict[str, Any]:
+    """A report with a weighted sum of its numbers under a name; NaN where a part of it is missing, none of nothing."""
+    if not weights:
+        return dict(report)
+    return {**report, name: sum(weight * float(report.get(part, math.nan)) for part, weight in weights.items())}

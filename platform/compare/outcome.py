@@ -11,6 +11,7 @@ from ...trainables.kind import Kind, Measure
 from ...trainables.kinds import KINDS
 from ..ledger.score_quality import ScoreQuality
 from ..ledger.trial import LedgerTrial
+from ..objective import measure_of
 from ..spec import UNTRAINED, StudySpec
 from ..study.conclusion import Conclusion
 from ..tables import Budget
@@ -110,7 +111,7 @@ class Compared:
     @property
     def value(self) -> Measure:
         """What was minimised."""
-        return self.of_kind.values[self.minimize]
+        return measure_of(self.minimize, self.of_kind)
 
     @property
     def first(self) -> str:

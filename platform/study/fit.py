@@ -50,7 +50,7 @@ def fit(
     kind, resources = spec.of_kind, spec.resources
     config = spec.full(middle(spec))  # the only one of its space
     data = kind.open(spec.dataset)
-    kind.refuse(data, spec.settings, spec.minimize)
+    spec.refuse(data)
     sizes, started = kind.sizes(data, spec.settings), time.perf_counter()
     progress.say(f"dataset {data.location}: {config}, without training")
     with closing(progress), connected(address, say=progress.say, log=output.with_name(f"{output.name}.ray.log")):

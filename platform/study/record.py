@@ -31,7 +31,7 @@ class Record:
     ) -> None:
         self._ledger, self._spec, self._scores_of, self._progress = ledger, spec, scores_of, progress
         kind = spec.of_kind
-        measures = (*kind.values.values(), *kind.costs.values(), kind.compute)
+        measures = (*kind.values.values(), *kind.costs.values(), kind.compute, spec.value_measure)
         self._kept = (*ALWAYS_KEPT, *(measure.report for measure in measures), *kind.kept)
         self._states: dict[int, State] = {t.number: t.state for t in ledger.trials()}
         self._counts = Counter(self._states.values())

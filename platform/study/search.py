@@ -13,6 +13,7 @@ from ...trainables.kind import StudyData
 from ..bugs import write_traceback
 from ..ledger.ledger import Ledger
 from ..methods import NOTHING, Own
+from ..objective import WEIGHTED, report_weights
 from ..progress import Progress
 from ..spec import StudySpec
 from .errors import SearchStopped
@@ -100,6 +101,7 @@ def _task(
         "failure_key": FAILURE,
         "complete_key": COMPLETE,
         "pauses": pauses,
+        "weighted": (WEIGHTED, report_weights(spec.minimize, spec.of_kind)),
     }
 
 

@@ -83,7 +83,7 @@ def _checked(spec: StudySpec, own: Own) -> Any:
     """Check everything that would make the study fail, and return the dataset."""
     spec.searcher(own=own)
     data = spec.of_kind.open(spec.dataset)
-    spec.of_kind.refuse(data, spec.settings, spec.minimize)
+    spec.refuse(data)
     return data
 
 

@@ -120,7 +120,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
     kind = spec.of_kind
     spec.searcher()
     data = kind.open(spec.dataset)
-    kind.refuse(data, spec.settings, spec.minimize)
+    spec.refuse(data)
     trials, exactly = _proposals(spec)
     epochs = None if "epochs" in spec.space else spec.epochs
     per_epoch = kind.sizes(data, spec.settings).get("n_train") or len(data.split("train"))

@@ -148,7 +148,8 @@ def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers
         alone = toy.train(ToyConfig(**t.config), training, seeds=[t.seed], report=lambda report: None)
         assert t.value == alone.last_report["best_error"]
         price = abs(t.config["rate"] - 0.5)
-        assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, "best_error": t.value, "price": price}
+        reported = {"best_error": t.value, "best_bias": alone.last_report["best_bias"], "price": price}
+        assert t.result == {"epoch": 3, "seconds": 0.0, "points": 12, **reported}
     conclusion, best = opened.conclusion(), min(trials, key=lambda t: t.value)
     assert (conclusion.trial, conclusion.value) == (best.number, best.value)
     seeds = [study.spec.trial_seed(FIRST_SEED + t) for t in range(2)]
@@ -289,6 +290,20 @@ def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_pat
     assert opened.spec.method == "Halving"
     assert [t.config["rate"] for t in opened.trials()] == [0.4, 0.2, 0.1]
     assert opened.explanation() == [], "without the script, too"
+
+
+def test_several_values_are_minimised_as_a_sum_and_beside_each_other(local_ray, numbers, tmp_path):
+    study = Study(
+        "several", numbers, method="optuna", minimize="error + 3 bias", cost="price", studies=tmp_path, trials=3,
+        initializations=1, resources=ONE, options={"startup": 2},
+    )  # fmt: skip
+    ended = study.run(progress=Silent(), defaults=False)
+    trials = study.trials()
+    assert len(trials) == 3
+    for trial in trials:
+        assert trial.value == pytest.approx(trial.result["best_error"] + 3 * trial.result["best_bias"], rel=1e-12)
+        assert trial.cost == trial.result["price"]
+    assert ended.trial in {t.number for t in study.pareto_front()}
 
 
 def test_a_score_of_the_script_is_computed_in_other_processes(local_ray, numbers, tmp_path):
