@@ -147,14 +147,14 @@ path = Path(sys.argv[1])
 write(path, to_batches(np.ones((10, 3), dtype=np.float32), "ldos", {"unit": "x"}))
 whole, outcomes = path.read_bytes(), {"refused": 0, "read": 0}
 for i in range(len(whole)):
-    for bit in range(8):
+    for bit in (i % 8, (i + 4) % 8):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :])
         try:
             ShardFile(path, "ldos", n_points=10, n=3, remedy="").array().sum()
             outcomes["read"] += 1
         except DatasetError:
             outcomes["refused"] += 1
-print(outcomes["refused"] > 1000 and outcomes["read"] > 1000)
+print(outcomes["refused"] > 250 and outcomes["read"] > 250)
 """
     run = [sys.executable, "-c", script, str(tmp_path / "a.arrow")]
     done = subprocess.run(run, capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """What is said of a prediction before it starts; the model of ``conftest`` has T = 2 and two layers of 48."""
 
+import time
 from types import SimpleNamespace
 
 import ase
@@ -29,10 +30,13 @@ def test_memory_grows_with_the_densities_and_not_with_the_energies(model, atoms)
     assert forces.seconds > 1.2 * two.seconds
 
 
-def test_a_forecast_is_near_what_a_prediction_takes(model, atoms):
+def test_a_forecast_is_near_what_a_prediction_takes(model, atoms, monkeypatch):
+    clock = SimpleNamespace(perf_counter=time.process_time)  # the machine does other things too
+    monkeypatch.setattr(forecasts, "time", clock)
+    monkeypatch.setattr(passes, "time", clock)
     job = model.prepare(atoms.repeat((2, 1, 1)), forces="mean")
-    expected, found = job.forecast(cpus=1).seconds, job.run(cpus=1)
-    assert 0.2 < expected / sum(found.seconds.values()) < 5, "both are times of a machine that does other things too"
+    job.run(cpus=1)  # what is compiled or imported once is not foretold
+    assert 0.2 < job.forecast(cpus=1).seconds / sum(job.run(cpus=1).seconds.values()) < 5
 
 
 def test_what_does_not_fit_is_refused_before_it_starts(model, atoms, monkeypatch):
