@@ -234,6 +234,8 @@ class Kind(Protocol):
     json_units: units of what else the JSON of its cards and accuracies holds, by name or "name above it.name".
     packages: distributions whose versions a model card names.
     untrained: hyperparameters of a surrogate that is made without training, in one step; None if there is none.
+    importers: of its data, for `dftune data import`; as ``data.importing.importer.Importer``, whose ``read`` gives an
+        ``OwnFound``.
     """
 
     name: str
@@ -252,6 +254,7 @@ class Kind(Protocol):
     packages: tuple[str, ...] = ()
     untrained: Mapping[str, Any] | None = None
     card_model: type[Card] = Card
+    importers: Sequence[Any] = ()
 
     @property
     def units(self) -> dict[str, str]:

@@ -39,6 +39,13 @@ class Lattice(BaseModel):
             raise ValueError("two sites are at the same place")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """By cell and sites alone: pydantic would compare the arrays that are kept, too."""
+        return isinstance(other, Lattice) and (self.cell, self.sites) == (other.cell, other.sites)
+
+    def __hash__(self) -> int:
+        return hash((self.cell, self.sites))
+
     @classmethod
     def of(cls, atoms: ase.Atoms) -> Self:
         """The lattice whose sites are where the atoms of an ideal crystal are."""

@@ -7,13 +7,14 @@ checksums, the folder.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...descriptors.settings import BispectrumSettings
 from ...errors import DatasetError, InputError
+from ...kind import Data
 from ...physics.smearing import Kernel
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
@@ -100,6 +101,23 @@ class Found:
     splits: Mapping[str, Split] | None = None
 
 
+class OwnPlan(Protocol):
+    """What is to become of data that are no snapshots."""
+
+    def lines(self) -> list[str]:
+        """What was found and what is missing, for people."""
+
+    def write(self, destination: Path, *, source: str | None = None) -> Data:
+        """Write the dataset, whole or not at all; ``source`` is a note on its origin."""
+
+
+class OwnFound(Protocol):
+    """What an importer of a kind with data of its own found."""
+
+    def plan(self, *, report: Report, **said: Any) -> OwnPlan:
+        """Check it.  Raises InputError: it is inconsistent, or something is ``said`` that it has no use for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """What the user says, because files do not always say it.
@@ -173,7 +191,7 @@ class Importer(Protocol):
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder looks like one of its own; looks at names and first lines only."""
 
-    def read(self, sources: Sequence[Path], *, told: Told, report: Report) -> Found:
+    def read(self, sources: Sequence[Path], *, told: Told, report: Report) -> Found | OwnFound:
         """Find the snapshots of all sources.  Arrays stay in their files until the writer asks for blocks.
 
         Args:

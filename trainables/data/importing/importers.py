@@ -14,7 +14,7 @@ from ...physics.smearing import Kernel
 from ...registry import Registry
 from ..dataset import Dataset
 from .arrays import ARRAYS
-from .importer import Importer, Report, Told
+from .importer import Found, Importer, OwnPlan, Report, Told
 from .mala import MALA
 from .planning import Checking, Plan, prepare
 from .quantum_espresso.importer import QUANTUM_ESPRESSO
@@ -82,6 +82,8 @@ def import_dataset(
     plan = plan_import(
         places, importer=importer, told=told, validation=validation, test=test, rule=rule, check=check, report=report
     )
+    if not isinstance(plan, Plan):
+        raise InputError(f"{places[0]}: holds no snapshots; import it by `dftune data import`")
     return write_dataset(plan, destination, source=source, report=report)
 
 
@@ -95,17 +97,21 @@ def plan_import(
     rule: Rule | None = None,
     check: Checking = "strict",
     report: Report = lambda line: None,
-) -> Plan:
+    others: Sequence[Importer] = (),
+) -> Plan | OwnPlan:
     """What an import would do.  It reads what the files say of themselves, not their arrays, and writes nothing.
 
-    Arguments and errors as ``import_dataset``, whose other ones are in ``told``.
+    Arguments and errors as ``import_dataset``, whose other ones are in ``told``; ``others`` are importers beside those
+    of IMPORTERS, of kinds with data of their own.
     """
     places = list(sources)
     if importer is None:
-        importer = recognised(places, report)
+        importer = recognised(places, report, others)
     elif isinstance(importer, str):
-        importer = IMPORTERS[importer]
+        importer = next((one for one in others if one.name == importer), None) or IMPORTERS[importer]
     found = importer.read(places, told=told or Told(), report=report)
+    if not isinstance(found, Found):
+        return found.plan(validation=validation, test=test, rule=rule, check=check, report=report)
     return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)
 
 
@@ -127,17 +133,20 @@ def reader_of(script: Path) -> Importer:
     return reader
 
 
-def recognised(sources: Sequence[Path], report: Report = lambda line: None) -> Importer:
+def recognised(
+    sources: Sequence[Path], report: Report = lambda line: None, others: Sequence[Importer] = ()
+) -> Importer:
     """The importer that recognises a source; it says itself what is wrong with the others.
 
     Args:
         sources: files or folders.
         report: called with one line for each installed importer that cannot be used.
+        others: importers beside those of IMPORTERS.
 
     Raises:
         InputError: no importer recognises any source, or several do.
     """
-    importers, broken = list[Importer](), list[str]()
+    importers, broken = list(others), list[str]()
     for name in IMPORTERS:
         try:
             importers.append(IMPORTERS[name])
