@@ -6,13 +6,16 @@ To add one: a folder with its ``Kind``, and a line here.  A package adds one by 
 
 import json
 from pathlib import Path
+from typing import Any
 
+from .alloys.kind import AlloyKind
+from .errors import InputError
 from .files import read_text
 from .kind import Kind
 from .ldos.kind import LdosKind
 from .registry import Registry
 
-OURS: dict[str, Kind] = {"ldos": LdosKind()}
+OURS: dict[str, Kind] = {"ldos": LdosKind(), "alloys": AlloyKind()}
 FIRST = next(iter(OURS))  # the kind of datasets and models that do not say theirs
 KINDS: Registry[Kind] = Registry(
     "kind of surrogates", "dftune.kinds", OURS, needs=("name", "table", "settings", "config", "values", "judged")
@@ -30,3 +33,14 @@ def kind_of(location: str) -> str:
         return str(found.get("kind", FIRST))
     except (OSError, ValueError, AttributeError, RecursionError):
         return FIRST
+
+
+def importers() -> list[Any]:
+    """The importers of the kinds that have data of their own; those of packages that cannot be used are left out."""
+    found = list[Any]()
+    for name in KINDS:
+        try:
+            found += KINDS[name].importers
+        except InputError:  # said where a dataset of that kind is used
+            continue
+    return found

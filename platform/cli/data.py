@@ -89,7 +89,7 @@ def data_import(
 ) -> None:
     """Import snapshots from SOURCES into a new folder DATASET.
 
-    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has three.
+    SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has six.
 
     "quantum-espresso" reads folders, and the folders in them, as pw.x and pp.x leave them: the log or
     data-file-schema.xml, and cubes or xsf files of plot_num = 3, a file an energy, and of plot_num = 0.
@@ -100,6 +100,10 @@ def data_import(
     "arrays" reads folders, or JSON files, of snapshots: NNN.json (cell, positions, energies, energy grid; eV, Å),
     NNN.ldos.npy (LDOS [nx, ny, nz, n_energy] in 1/(eV Å³)) and, if there is one, NNN.dens.npy (density [nx, ny, nz] in
     1/Å³).
+
+    "lsms", "alloy-table" and "hydragnn" read configurations of a binary alloy on a lattice: folders of LSMS runs
+    (info_evec_out, i_lsms, k.out); Parquet tables; folders of text files.  The last two need a structure file of the
+    sites, too.
 
     The import checks that LDOS, density, atoms, temperature and energies of a snapshot belong together, and says what
     it could not check.
@@ -113,10 +117,13 @@ def data_import(
       dftune data import qe-runs/ al4
       dftune data import runs/al4/ al4 --validation 006,007,008 --test 009,010,011
       dftune data import runs/al4/ al4 --pseudopotentials ~/pseudo
+      dftune data import CuAu.parquet CuAu_sites.xyz CuAu
     """
     from ...trainables.data.importing.importer import Told
     from ...trainables.data.importing.importers import plan_import, reader_of
+    from ...trainables.data.importing.planning import Plan
     from ...trainables.data.importing.writing import refuse_existing, write_dataset
+    from ...trainables.kinds import importers
 
     def report(line: str) -> None:
         echo(line, err=True)
@@ -138,13 +145,18 @@ def data_import(
         rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
         check=check,  # type: ignore[arg-type]  # one of the choices
         report=report,
+        others=importers(),
     )
     if dry_run:
         for line in plan.lines():
             echo(line)
         return
-    made = write_dataset(plan, dataset, source=source, report=report)
-    echo(f"{len(made.snapshots)} snapshots in {made.path}")
+    if isinstance(plan, Plan):
+        made = write_dataset(plan, dataset, source=source, report=report)
+        echo(f"{len(made.snapshots)} snapshots in {made.path}")
+    else:
+        for line in plan.write(dataset, source=source).lines():
+            echo(line)
 
 
 def _open(dataset: str) -> "Data":

@@ -143,7 +143,7 @@ def test_a_kind_of_a_package_opens_its_dataset(tmp_path):
     )
     assert kind == "('toy', [[3.0, 6.0]])"
     assert (method, table, shifted) == ("rate", "shift=0.0", "shift=1.5")
-    assert names == "['ldos', 'toy']"
+    assert names == "['ldos', 'alloys', 'toy']"
     assert unknown == "refused: key 'kind': there is no kind of surrogates 'tow'; did you mean 'toy'?"
 
 

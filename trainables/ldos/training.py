@@ -344,14 +344,14 @@ def _lean(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimi
     return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(methods["step"])})
 
 
-_ADAM, _ADAMW, _SGD = (_lean(kind) for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD))
+ADAM, _ADAMW, _SGD = (_lean(kind) for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD))
 
 
 def _optimizer(config: SurrogateConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         return _SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
-    kind = _ADAM if config.optimizer == "adam" else _ADAMW
+    kind = ADAM if config.optimizer == "adam" else _ADAMW
     return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 

@@ -1,0 +1,169 @@
+"""The alloy kind keeps what kinds promise; its surrogates predict configurations, also of other cells."""
+
+import json
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dftune import Model, Study
+from dftune.platform.cli.main import cli
+from dftune.platform.spec import StudySpec
+from dftune.testing import check_kind
+from dftune.tests.trainables.alloys.conftest import EXAMPLES
+from dftune.trainables.alloys.kind import AlloyKind
+from dftune.trainables.alloys.splits import SplitSettings
+from dftune.trainables.errors import InputError, UnknownFormat
+
+KIND, SMALL = AlloyKind(), {"width": 9, "epochs": 2, "images": 1}
+
+
+@pytest.mark.parametrize("architecture", ["multi", "equivariant"])
+def test_it_keeps_what_kinds_promise(architecture):
+    impossible = ase.Atoms("Cu", cell=np.eye(3) * 3, pbc=True)
+    how = {"architecture": architecture, "tasks": "ECM", "shells": 2, **SMALL}
+    check_kind(KIND, EXAMPLES / "FePt", EXAMPLES / "FePt_B2.xyz", hyperparameters=how, impossible=impossible)
+
+
+def made(data, folder, **values):
+    """A surrogate trained here for a moment, saved and opened."""
+    settings, config = SplitSettings(), KIND.config.of({**SMALL, **values})
+    training, test = KIND.split_for_training(data, settings)
+    trained = KIND.train(config, training, seeds=[1, 2], device="cpu", memory=1e9, report=lambda report: None)
+    accuracy = KIND.judge(trained, training, test).accuracy
+    card = KIND.card("by-hand", data, settings, config, trained.seeds, accuracy)
+    Model.assemble(card, KIND.tensors(trained), KIND).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clusters(cuau, tmp_path_factory):
+    return made(cuau, tmp_path_factory.mktemp("models") / "clusters", training="none")
+
+
+@pytest.fixture(scope="module")
+def paper(cuau, tmp_path_factory):
+    return made(cuau, tmp_path_factory.mktemp("models") / "paper")
+
+
+def test_atoms_species_and_digits_are_one_configuration(clusters):
+    model, atoms = Model.open(clusters), ase.io.read(EXAMPLES / "CuAu_L10.xyz")
+    found = model.predict(atoms).to_dict()
+    assert found["formation_energy"] < -22.6  # mRy/atom; of LSMS' configurations, which lack it, the lowest has -22.56
+    symbols = atoms.get_chemical_symbols()
+    assert model.predict(" ".join(symbols)).to_dict() == found
+    assert model.predict("".join("01"[s == "Au"] for s in symbols)).to_dict() == found
+    order = np.random.default_rng(0).permutation(32)
+    moved = model.predict(atoms[order]).to_dict()
+    assert moved["charge"] == pytest.approx(np.array(found["charge"])[order])
+    assert moved["total_energy"] == pytest.approx(found["total_energy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("repeat", [(2, 1, 1), (2, 2, 2)])
+def test_an_equivariant_model_predicts_larger_cells(clusters, repeat):
+    model, atoms = Model.open(clusters), ase.io.read(EXAMPLES / "CuAu_L10.xyz")
+    small, large = (model.predict(a).to_dict() for a in (atoms, atoms.repeat(repeat)))
+    assert large["n_atoms"] == 32 * np.prod(repeat)
+    assert large["formation_energy"] == pytest.approx(small["formation_energy"], abs=1e-4)
+    assert large["charge"][:32] == pytest.approx(small["charge"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda a: a.repeat((2, 1, 1)), "64 atoms, and the lattice has 32 sites"),
+        (lambda a: a.symbols.__setitem__(0, "Pt"), "the model knows Cu, Au but not Pt"),
+        (lambda a: a.positions.__setitem__((0, 0), 1.0), r"atom 0 \(Cu\) is 1.00 Å from the next site"),
+        (lambda a: a.set_pbc(False), "not periodic"),
+    ],
+)
+def test_structures_off_the_lattice_are_refused(paper, change, text):
+    atoms = ase.io.read(EXAMPLES / "CuAu_L10.xyz")
+    changed = change(atoms)
+    with pytest.raises(InputError, match=text):
+        Model.open(paper).predict(atoms if changed is None else changed)
+
+
+def test_another_lattice_is_refused(clusters):
+    bcc = ase.io.read(EXAMPLES / "FePt_B2.xyz")
+    bcc.symbols = ["Cu", "Au"] * 16
+    with pytest.raises(InputError, match=r"another lattice than the model's: neighbours at 2\.64, 3\.05"):
+        Model.open(clusters).predict(bcc)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("Cu " * 31, "31 elements, and the lattice has 32 sites"),
+        ("Cu Xx", "'Xx' is neither Cu nor Au"),
+        ("01" * 17, "34 elements, and the lattice has 32 sites"),
+        ("Ni.xyz", "no such file"),
+    ],
+)
+def test_texts_that_are_no_configuration_are_refused(clusters, text, said):
+    with pytest.raises(InputError, match=said):
+        Model.open(clusters).predict(text)
+
+
+def test_requests_are_structures_or_texts(clusters):
+    surrogate = Model.open(clusters).surrogate
+    xyz = (EXAMPLES / "CuAu_L10.xyz").read_bytes()
+    structure, asked = surrogate.parse(xyz, "chemical/x-xyz", {})
+    assert (len(structure), asked) == (32, {})
+    body = json.dumps({"structure": "01" * 16}).encode()
+    assert surrogate.parse(body, "application/json", {}) == ("01" * 16, {})
+    with pytest.raises(UnknownFormat):
+        surrogate.parse(xyz, "text/plain", {})
+
+
+def test_the_commands_show_predict_and_check(clusters):
+    def run(*arguments):
+        result = CliRunner().invoke(cli, [str(a) for a in arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "surrogate for CuAu on a lattice from study by-hand" in run("model", "show", clusters)
+    told = run("model", "predict", clusters, EXAMPLES / "CuAu_L10.xyz", "--json")
+    (found,), units = (json.loads(told)[name] for name in ("predictions", "units"))
+    assert len(found["charge"]) == 32
+    assert (units["formation_energy"], units["charge"]) == ("mRy/atom", "e")
+    assert "formation energy -2" in run("model", "predict", clusters, EXAMPLES / "CuAu_L10.xyz")
+    assert "the stated accuracy is confirmed" in run("model", "check", clusters, EXAMPLES / "CuAu")
+
+
+def test_models_of_another_alloy_are_not_compared(clusters, fept):
+    with pytest.raises(InputError, match="FePt by lsms, and the model is for CuAu by lsms"):
+        Model.open(clusters).check(fept, progress=lambda *at: None)
+
+
+def test_weights_of_another_network_are_refused(paper, clusters):
+    card = Model.open(paper).card
+    tensors = Model.open(clusters).surrogate.tensors()
+    with pytest.raises(InputError, match="weights do not fit"):
+        KIND.surrogate(card, tensors)
+
+
+def test_the_example_studies_can_be_read():
+    for name in ("CuAu", "FePt"):
+        spec = StudySpec.read(EXAMPLES / f"{name}.toml")
+        assert isinstance(spec, StudySpec)
+        assert (spec.of_kind.name, spec.minimize) == ("alloys", "error")
+
+
+@pytest.mark.ray
+def test_a_study_ends_with_a_model(local_ray, cuau, tmp_path):
+    study = Study(
+        "alloy", EXAMPLES / "CuAu", method="rfr", options={"candidates": 6, "top": 2, "calibration": 0},
+        splits={"rows": 40}, config={"tasks": "EC", "epochs": 4, "images": 2}, initializations=2, studies=tmp_path,
+        space={"width": {"type": "int", "low": 6, "high": 30}},
+    )  # fmt: skip
+    study.run()
+    trials = study.trials()
+    assert [t.state for t in trials if t.state != "pruned"] == ["finished"] * 2
+    model = Model.open(tmp_path / "alloy" / "model")
+    assert (model.card.n_initializations, model.card.splits.rows) == (2, 40)
+    assert (tmp_path / "alloy" / "figures" / "parity.png").is_file()
+    untrained = Model.open(tmp_path / "alloy" / "untrained" / "model")
+    assert untrained.card.accuracy.values["energy_mae"][0] < model.card.accuracy.values["energy_mae"][0]
