@@ -8,6 +8,7 @@ features is 8 MB, whatever the number of grid points.  Where all shards lie on t
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -125,7 +126,7 @@ def _sum(refs: Sequence[ray.ObjectRef]) -> ray.ObjectRef:
 def _shards(snapshot: SnapshotData) -> list[SnapshotData]:
     """One piece a shard."""
     return [
-        SnapshotData(snapshot.snapshot, snapshot.descriptors[k : k + 1], snapshot.ldos[k : k + 1])
+        replace(snapshot, descriptors=snapshot.descriptors[k : k + 1], ldos=snapshot.ldos[k : k + 1])
         for k in range(len(snapshot.ldos))
     ]
 

@@ -123,7 +123,21 @@ class StoredShard:
             raise DatasetError(f"{self.path}: cannot be read any more ({error}); bring the file back") from error
 
 
-Shard = NDArray[np.floating] | StoredShard
+@dataclass(frozen=True, eq=False)
+class CombinedShard:
+    """Another shard times a matrix, (n, n_columns), made of the rows that are asked for; float32."""
+
+    shard: "NDArray[np.floating] | StoredShard | CombinedShard"
+    matrix: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        return self.shard[rows].astype(np.float32) @ self.matrix
+
+
+Shard = NDArray[np.floating] | StoredShard | CombinedShard
 
 
 class ShardFile:

@@ -47,6 +47,7 @@ def snapshot_error(
     true_dos: NDArray[np.float64],
     squared_error: NDArray[np.float64],
     free_energies: "FreeEnergies | None" = None,
+    levels: NDArray[np.float64] | float = 0.0,
 ) -> SnapshotError:
     """Judge predicted DOS curves of one snapshot.
 
@@ -56,6 +57,7 @@ def snapshot_error(
         predicted_dos: (T, n_energy), true_dos: (n_energy,) [1/eV].
         squared_error: of the LDOS, (T,), passed on.
         free_energies: finds A of each initialisation; None where nobody asks for it, or it is not known.
+        levels: what the energies of ``grid`` are relative to, (T,) [eV].
     """
     from ..physics.energies import Energies, energies  # imports SciPy, which `dftune study show` does without
 
@@ -67,7 +69,8 @@ def snapshot_error(
         except ValueError:
             found.append(None)  # an untrained network's DOS may hold too few states: its energies stay NaN
     rmse = np.sqrt(((predicted_dos - true_dos) ** 2).mean(axis=1)) / snapshot.n_atoms
-    band = [np.nan if e is None else e.band for e in found]
+    zero = snapshot.n_electrons * np.asarray(levels)
+    band = zero + [np.nan if e is None else e.band for e in found]
     total: Sequence[float] = [np.nan] * len(found)
     if free_energies is not None and snapshot.total_energy is not None:
         total = free_energies(found)
@@ -76,13 +79,13 @@ def snapshot_error(
         _off(band, snapshot.band_energy, snapshot.n_atoms),
         rmse,
         squared_error,
-        _off(total, snapshot.total_energy, snapshot.n_atoms),
+        _off(zero + total, snapshot.total_energy, snapshot.n_atoms),
     )
 
 
-def _off(found: Sequence[float], reference: float | None, n_atoms: int) -> NDArray[np.float64]:
+def _off(found: NDArray[np.float64], reference: float | None, n_atoms: int) -> NDArray[np.float64]:
     """Found minus reference [eV] in meV/atom, NaN without a reference."""
-    return 1e3 * (np.array(found, dtype=float) - (np.nan if reference is None else reference)) / n_atoms
+    return 1e3 * (found - (np.nan if reference is None else reference)) / n_atoms
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..descriptors.settings import BispectrumSettings
 from ..kind import Card
 from .accuracy import Accuracy
 from .config import SurrogateConfig
+from .energy_reference import relative_grid
 from .ranges import TrainingRanges
 
 
@@ -31,6 +32,11 @@ class LdosCard(Card):
     )
 
     @property
+    def relative(self) -> bool:
+        """Whether energies are relative to one that the network says of each structure, and not absolute."""
+        return self.config.get("energies") == "fermi"
+
+    @property
     def subject(self) -> str:
         """What it is, in two or three words."""
         return f"surrogate for {', '.join(self.species)}"
@@ -41,7 +47,8 @@ class LdosCard(Card):
         return {
             "descriptors": f"{self.descriptors}, grid spacing up to {self.grid_spacing:.4f} Å",
             "LDOS": (
-                f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV; {grid.rule} rule"
+                f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV"
+                f"{', relative to the Fermi level' if self.relative else ''}; {grid.rule} rule"
             ),
             "temperature": f"{self.temperature:.1f} K",
             **({} if self.accuracy.fitted is None else {"last layer": self.accuracy.fitted}),
@@ -58,7 +65,7 @@ def card_for(
     accuracy: Accuracy,
 ) -> LdosCard:
     """The card of a surrogate just trained on ``dataset``."""
-    train = dataset.split("train")
+    train, grid = dataset.split("train"), dataset.info.energy_grid
     return LdosCard(
         kind="ldos",
         study=study,
@@ -68,7 +75,7 @@ def card_for(
         dataset=dataset.name,
         dataset_sha256=dataset.fingerprint,
         descriptors=descriptors,
-        energy_grid=dataset.info.energy_grid,
+        energy_grid=relative_grid(grid, train) if config.energies == "fermi" else grid,
         species=dataset.info.species,
         dft=dataset.info.dft,
         grid_spacing=max(float((np.linalg.norm(s.cell, axis=1) / s.grid).max()) for s in train),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset, Snapshot
 from ..drawing import COLORS, GREY, MARKS, REFERENCE, SURROGATE, save
 from .accuracy import Accuracy
+from .energy_reference import interpolation
 from .job import LdosJob
 from .judgement import Judgement
 from .prediction import Prediction
@@ -77,7 +78,10 @@ def check_snapshot(prediction: Prediction, snapshot: Snapshot, dataset: Dataset)
     for name, reference in TERMS.items():
         found, true = getattr(prediction, name), getattr(snapshot, reference)
         energies[name] = None if found is None or true is None else 1e3 * (found - true) / n
+    stored = dataset.info.energy_grid
     dos = dataset.dos(snapshot)
+    if len(prediction.energy) != len(dos) or not np.allclose(prediction.energy, stored.energy, rtol=0, atol=1e-9):
+        dos = dos @ interpolation(stored, prediction.energy)
     density = None
     if snapshot.density_sha256 is not None:
         true = dataset.density(snapshot).array().reshape(snapshot.grid)

@@ -62,6 +62,10 @@ class SurrogateConfig(BaseModel):
         description="of the training snapshots' energies in the readout [(eV/atom)^-2]; 0: none",
     )
 
+    energies: Literal["absolute", "fermi"] = Field(
+        default="absolute",
+        description="of the LDOS: as the DFT has them, or relative to the Fermi level, which holds over volumes",
+    )
     force_weight: _Number = Field(
         default=1e6, ge=0, le=1e15, description="of the training snapshots' forces in the readout [(eV/Å)^-2]; 0: none"
     )
@@ -73,6 +77,13 @@ class SurrogateConfig(BaseModel):
         if not isinstance(values, Mapping) or values.get("training") != "none":
             return values
         return {"n_layers": 1, "width": 1024, "activation": "silu", **values, "epochs": 1, "readout": "always"}
+
+    @model_validator(mode="after")
+    def _with_a_readout(self) -> "SurrogateConfig":
+        """The energy that a Fermi level is measured from is part of the readout."""
+        if self.energies == "fermi" and self.readout == "never":
+            raise ValueError("energies = 'fermi' needs the readout; leave out readout = 'never'")
+        return self
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -118,6 +129,8 @@ class SurrogateConfig(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # of several together
+                raise InputError(first["msg"].removeprefix("Value error, ")) from error
             field, *places = first["loc"]
             name = a_width.format(int(places[0]) + 1) if places else str(field)
             if first["type"] == "extra_forbidden":

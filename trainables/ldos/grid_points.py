@@ -171,7 +171,7 @@ class _Source:
     """The shards of some snapshots one after the other."""
 
     def __init__(self, snapshots: Sequence[SnapshotData], scaling: Scaling) -> None:
-        self._shards = [pair for s in snapshots for pair in zip(s.descriptors, s.ldos, strict=True)]
+        self._shards = [pair for s in snapshots for pair in zip(s.descriptors, s.learnt, strict=True)]
         self._starts = np.cumsum([0, *(len(ldos) for _, ldos in self._shards)])
         self._scaling = scaling
 

@@ -41,21 +41,31 @@ class LastLayer:
     Sums of d over grid points or over energies are sums of h, so that the LDOS itself need not be made.
 
     weights: W, (T, width, n_energy); biases: b, (T, n_energy) [1/(eV Å³)].
+    reference: ``Network.reference``, (T, width + 1) [eV], or None.
     """
 
     weights: Float64
     biases: Float64
+    reference: Float64 | None = None
 
     @classmethod
     def of(cls, network: Network, scaling: Scaling) -> "LastLayer":
         """That of a network, with the scaling of the LDOS in it."""
         weights, biases = (p[-1].detach().cpu().double().numpy() for p in (network.weights, network.biases))
-        return cls(scaling.ldos_scale * weights, scaling.ldos_scale * biases[:, 0] + scaling.ldos_mean)
+        reference = None if network.reference is None else network.reference.cpu().double().numpy()
+        return cls(scaling.ldos_scale * weights, scaling.ldos_scale * biases[:, 0] + scaling.ldos_mean, reference)
 
     def total(self, hidden: Tensor) -> Float64:
         """Σ_r d_j(r), (T, n_energy), of h, (T, n_points, width)."""
         sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
         return np.einsum("ti,tij->tj", sums, self.weights) + hidden.shape[1] * self.biases
+
+    def total_reference(self, hidden: Tensor) -> Float64:
+        """Σ_r of what the energies are relative to, (T,) [eV]; 0 where they are absolute."""
+        if self.reference is None:
+            return np.zeros(len(self.weights))
+        sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
+        return np.einsum("ti,ti->t", sums, self.reference[:, :-1]) + hidden.shape[1] * self.reference[:, -1]
 
     def mean(self, hidden: Tensor) -> Float64:
         """The mean of d over the T networks, (n_points, n_energy)."""
@@ -75,19 +85,22 @@ class LastLayer:
         weights, constants = zip(*found, strict=True)
         return np.array(weights), np.array(constants)
 
-    def by_hidden(self, constant: Float64, slope: Float64, potential: Float64) -> Float32:
+    def by_hidden(self, constant: Float64, slope: Float64, potential: Float64, by_reference: float) -> Float32:
         """Derivative with respect to h of a number whose derivative with respect to d_j(r) is a_j + w_j u(r).
 
         Args:
             constant, slope: a and w, (T, n_energy).
             potential: u, (T, n_points).
+            by_reference: derivative with respect to the reference's value at r.
 
         Returns:
             (T, n_points, width).
         """
-        a, w = (np.einsum("tij,tj->ti", self.weights, x)[:, None].astype(np.float32) for x in (constant, slope))
-        found: Float32 = w * potential[:, :, None].astype(np.float32)
-        found += a
+        a, w = (np.einsum("tij,tj->ti", self.weights, x)[:, None] for x in (constant, slope))
+        if self.reference is not None:
+            a = a + by_reference * self.reference[:, None, :-1]
+        found: Float32 = w.astype(np.float32) * potential[:, :, None].astype(np.float32)
+        found += a.astype(np.float32)
         return found
 
 
@@ -98,7 +111,25 @@ def integrated(hidden: Tensor, integrals: tuple[Float64, Float64]) -> Float64:
     return found[:, :, 0].cpu().numpy() + constants[:, None]
 
 
-def last_hidden(network: Network, scaling: Scaling, descriptors: NDArray[np.floating]) -> Iterator[Tensor]:
+def reference_levels(network: Network, scaling: Scaling, shards: Iterable[Shard], known: float) -> Float64:
+    """The absolute energy that those of the LDOS of a structure are relative to, (T,) [eV].
+
+    Args:
+        network, scaling: as trained.
+        shards: descriptors, (n_points_in_shard, n_components).
+        known: taken where the networks have not learnt one; 0 where energies are absolute.
+    """
+    if network.reference is None:
+        return np.full(network.n_initializations, known)
+    layer, total, count = LastLayer.of(network, scaling), np.zeros(network.n_initializations), 0
+    for shard in shards:
+        for hidden in last_hidden(network, scaling, shard):
+            total += layer.total_reference(hidden)
+            count += hidden.shape[1]
+    return total / count
+
+
+def last_hidden(network: Network, scaling: Scaling, descriptors: Shard) -> Iterator[Tensor]:
     """The last hidden layer of descriptors (n_points, n_components), chunk by chunk (T, n_points_in_chunk, width)."""
     with torch.no_grad():
         for x in _chunks(network, scaling, descriptors):

@@ -144,7 +144,8 @@ class LdosJob:
         """In which respects the cell is unlike those of the training."""
         if self.card.ranges is None:
             return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
-        found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
+        about = None if self.card.relative else ewald  # else the zero of the energies does not follow the volume
+        found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), about)
         if self.stress and self.card.ranges.one_volume:
             found.append(f"{NO_STRESS}: train over volumes")
         return tuple(found)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..data.energy_grid import EnergyGrid
 from ..data.shards import Shard
 from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
-from .inference import predict_ldos
+from .inference import predict_ldos, reference_levels
 from .network import Network
 from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData
@@ -68,7 +68,7 @@ def judge(
     for data in snapshots:
         snapshot, count = data.snapshot, sum(map(len, data.ldos))
         squares, predicted = np.zeros(network.n_initializations), np.zeros((network.n_initializations, grid.n_energy))
-        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
+        for descriptors, ldos in zip(data.descriptors, data.learnt, strict=True):
             done = 0
             for chunk in predict_ldos(network, scaling, [descriptors]):
                 true = ldos[done : done + chunk.shape[1]].astype(np.float32)
@@ -76,7 +76,7 @@ def judge(
                 predicted += chunk.sum(axis=1, dtype=np.float64)
                 done += chunk.shape[1]
         predicted_dos, true_dos = predicted * (snapshot.volume / count), data.dos()
-        seen += data.ldos
+        seen += data.learnt
         curves.append((predicted_dos, true_dos))
 
         def again(data: SnapshotData = data) -> Iterator[NDArray[np.float32]]:
@@ -89,6 +89,7 @@ def judge(
                 predicted_dos=predicted_dos,
                 true_dos=true_dos,
                 squared_error=squares,
+                levels=reference_levels(network, scaling, data.descriptors, data.level),
                 free_energies=None
                 if ingredients is None
                 else ingredients.free_energies(snapshot, grid.quadrature(), again),

@@ -210,6 +210,7 @@ class LdosKind(Kind):
         from .readout.fit import fit, with_free_energy
         from .training import train
 
+        data = data.relative_to_fermi_levels() if config.energies == "fermi" else data
         if config.training == "none":
             found = fit(config, data, seeds=seeds, device=device)
             report(found.last_report)
@@ -236,7 +237,11 @@ class LdosKind(Kind):
         from .accuracy import spread_factors
         from .judgement import judge
         from .readout.fit import errors_of
+        from .training_data import relative_to_fermi_levels
 
+        if trained.network.reference is not None:
+            stored, data = data.energy_grid, data.relative_to_fermi_levels()
+            test = relative_to_fermi_levels(test, stored, data.energy_grid)
         surrogate, ingredients = (trained.network, trained.scaling, data.energy_grid), data.ingredients
         factors = spread_factors(judge(*surrogate, data.validation, ingredients=ingredients).errors)
         found = judge(*surrogate, test, ingredients=ingredients, factors=factors)

@@ -33,6 +33,9 @@ class Network(nn.Module):
         seeds: one per initialisation; equal seeds give equal weights, whatever the others are.
         dtype: of the weights.
 
+    ``reference`` is None, or weights of the last hidden layer and a constant, (T, width + 1) [eV], whose mean over the
+    grid points of a structure is the absolute energy that those of its LDOS are relative to (``energy_reference``).
+
     Source: Fiedler et al. (2022), Eq. 3; initial weights uniform in ±1/√fan_in, as torch's own linear layer.
     """
 
@@ -49,6 +52,9 @@ class Network(nn.Module):
             both = ((2 * torch.stack(drawn) - 1) / fan_in**0.5).to(dtype)
             self.weights.append(nn.Parameter(both[:, :fan_in].contiguous()))
             self.biases.append(nn.Parameter(both[:, fan_in:].contiguous()))
+        self.register_buffer("reference", None)
+
+    reference: Tensor | None
 
     @property
     def n_initializations(self) -> int:
@@ -61,6 +67,8 @@ class Network(nn.Module):
         for parameters in (alone.weights, alone.biases):
             for i, parameter in enumerate(parameters):
                 parameters[i] = nn.Parameter(parameter.detach()[:1].clone())
+        if alone.reference is not None:
+            alone.reference = alone.reference[:1].clone()
         return alone
 
     def arrays(self) -> dict[str, NDArray[np.floating]]:

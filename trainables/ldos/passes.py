@@ -82,7 +82,7 @@ def predict(
         network, scaling: as trained, T initialisations.
         neighbours: points of the training; None where they are not known.
         descriptors: of the grid points.
-        energy_grid: of the LDOS.
+        energy_grid: of the LDOS; relative to what the network says of the structure where it has a reference.
         dft: what the free energy needs besides the LDOS; None where it is not known, and then there are no forces.
         cell: lattice vectors as rows, (3, 3) [Å].
         positions: (n_atoms, 3) [Å].
@@ -125,6 +125,7 @@ def predict(
         terms = run.terms()
         found, stresses = run.forces(each=forces == "spread", stress=stress) if forces != "none" else (None, None)
     means = {name: float(values.mean()) for name, values in terms.items()}
+    energy = run.quadrature.energy + run.levels.mean()
     return Prediction(
         symbols=tuple(chemical_symbols[n] for n in numbers),
         cell=cell,
@@ -134,13 +135,13 @@ def predict(
         temperature=temperature,
         **dict.fromkeys(TERMS.values()) | means,  # type: ignore[arg-type]
         std={name: float(values.std()) for name, values in terms.items()},
-        gap=gap(run.dos.mean(axis=0), run.quadrature.energy, fermi_level=means["fermi_level"]),
+        gap=gap(run.dos.mean(axis=0), energy, fermi_level=means["fermi_level"]),
         outside=run.n_outside / run.n_points,
         furthest=run.furthest,
         distance=None if neighbours is None else math.sqrt(run.squares / run.n_points) / neighbours.usual,
         usual_distance=None if neighbours is None else neighbours.largest,
         top_occupation=run.top_occupation,
-        energy=run.quadrature.energy,
+        energy=energy,
         dos=run.dos.mean(axis=0),
         dos_std=run.dos.std(axis=0),
         density=run.density.mean(axis=0),
@@ -179,6 +180,7 @@ class _Run:
         self.quadrature: Quadrature = self.energy_grid.quadrature()
         self.seconds: dict[str, float] = {}
         self.dos = np.zeros((n_initializations, self.energy_grid.n_energy))
+        self.levels = np.zeros(n_initializations)  # what energies are relative to [eV]
         self.density = np.empty((n_initializations, *self.grid))
         self.n_outside, self.furthest, self.squares = 0, 0.0, 0.0
         self.energies: list[Energies] = []
@@ -250,6 +252,7 @@ class _Run:
                     self.squares += float(self.neighbours.squares(self.scaling.descriptors(values)).sum())
                 for hidden in self._hidden(slab, values):
                     self.dos += self._last.total(hidden) * (self.volume / self.n_points)
+                    self.levels += self._last.total_reference(hidden) / self.n_points
             done += len(values)
             self.progress("descriptors", done, self.n_points)
         with self._clock("physics"):
@@ -259,7 +262,8 @@ class _Run:
         self.top_occupation = float(fermi_dirac(top, fermi_level=level, temperature=self.temperature))
         if self.top_occupation > TOO_OCCUPIED:
             raise ValueError(
-                f"at {self.temperature:g} K the occupation is {self.top_occupation:.2g} at {top:g} eV, where the "
+                f"at {self.temperature:g} K the occupation is {self.top_occupation:.2g} at "
+                f"{top + self.levels.mean():.4g} eV, where the "
                 "energy grid of this model ends; choose a lower temperature or a less compressed cell"
             )
 
@@ -290,11 +294,16 @@ class _Run:
         """Fermi level and energies by name, each (T,) [eV]; those of the density where the functional is known."""
         if self.dft is None:
             found = {n: [getattr(e, n) for e in self.energies] for n in ("fermi_level", "band", "entropy")}
-            return {TERMS[name]: np.array(values) for name, values in found.items()}
+            return self._absolute({TERMS[name]: np.array(values) for name, values in found.items()})
         with self._clock("physics"):
             ions, self.ion_forces, self.ion_strain = ewald(self.cell, self.positions, self.valences)
             each = all_terms(self.dft, self.sphere, self.core, self.energies, self.density, ions)
-        return {name: np.array([getattr(e, field) for e in each]) for field, name in TERMS.items()}
+        return self._absolute({name: np.array([getattr(e, field) for e in each]) for field, name in TERMS.items()})
+
+    def _absolute(self, terms: dict[str, Float64]) -> dict[str, Float64]:
+        """Terms with what the energies are relative to: E_b and A hold it N times."""
+        times = {"fermi_level": 1.0, "band_energy": self.electrons, "free_energy": self.electrons}
+        return {name: values + times.get(name, 0.0) * self.levels for name, values in terms.items()}
 
     @cached_property
     def sphere(self) -> DensitySphere:
@@ -364,7 +373,7 @@ class _Run:
         constant, slope = (point * np.array([getattr(g, n) for g in gradients]) for n in ("constant", "weights"))
         for slab, descriptors in self._descriptors():
             potential = np.array([g.potential[slab.index].ravel() for g in gradients])
-            by_hidden = self._last.by_hidden(constant, slope, potential)
+            by_hidden = self._last.by_hidden(constant, slope, potential, self.electrons / self.n_points)
             by_descriptor = pull_back(self.network, self.scaling, descriptors, by_hidden)
             seen = slab.shifted(self.cell, self.positions)
             for g in by_descriptor if each else by_descriptor.mean(axis=0, keepdims=True):

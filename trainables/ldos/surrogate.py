@@ -34,7 +34,7 @@ from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .ranges import NO_STRESS
 from .request import FORMATS, PredictRequest, example, parse
 from .total_energy import Ingredients
-from .training_data import Scaling, SnapshotData
+from .training_data import Scaling, SnapshotData, relative_to_fermi_levels
 
 NO_FREE_ENERGY = (
     "the dataset of this model does not say which functional and density cutoff its DFT had; "
@@ -84,10 +84,14 @@ class LdosSurrogate(Surrogate):
             raise ModelError(f"a scale of the LDOS of {scaling.ldos_scale:g}; it must be positive")
         weights = {name: values for name, values in tensors.items() if not name.startswith(("scaling.", "neighbours."))}
         stored = sum(values.size for values in weights.values())
-        needed = card.n_initializations * sum((a + 1) * b for a, b in pairwise((n_in, *config.hidden, n_out)))
+        sizes = (n_in, *config.hidden, n_out)
+        needed = sum((a + 1) * b for a, b in pairwise(sizes)) + (config.hidden[-1] + 1) * (config.energies == "fermi")
+        needed *= card.n_initializations
         if stored != needed:  # asked before a network is made, which may not fit into memory
             raise ModelError(f"weights do not fit the network of model.json: {stored:,} numbers, and it has {needed:,}")
         network = Network(config, n_in, n_out, seeds=[0] * card.n_initializations)
+        if config.energies == "fermi":
+            network.reference = torch.zeros(card.n_initializations, config.hidden[-1] + 1)
         try:
             network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
@@ -248,7 +252,10 @@ class LdosSurrogate(Surrogate):
             DatasetError: no test snapshot, or another energy grid, species or DFT than the model's.
         """
         card = self.card
-        if not dataset.info.energy_grid.samples_as(card.energy_grid):
+        stored, ours_grid = dataset.info.energy_grid, card.energy_grid
+        if card.relative:  # any grid of the same steps can be moved to it
+            stored = stored.model_copy(update={"minimum": ours_grid.minimum, "n_energy": ours_grid.n_energy})
+        if not stored.samples_as(ours_grid):
             raise DatasetError(f"{dataset.location}: has another energy grid than the model; they cannot be compared")
         if unknown := sorted(set(dataset.info.species) - set(card.species)):
             raise DatasetError(f"{dataset.location}: has {', '.join(unknown)}, which the model does not know")
@@ -285,8 +292,11 @@ class LdosSurrogate(Surrogate):
         """
         snapshots = self.unseen(data)
         terms = check_terms(self.prepare, data, snapshots, forces=forces, progress=progress)
-        described = (self._described(data, s) for s in snapshots)  # one in memory at a time
         card = self.card
+        described = (self._described(data, s) for s in snapshots)  # one in memory at a time
+        if card.relative:
+            grids = data.info.energy_grid, card.energy_grid
+            described = (one for d in described for one in relative_to_fermi_levels([d], *grids))
         judgement = judge(
             self.network,
             self.scaling,

@@ -293,7 +293,7 @@ class _Judge:
 
     def __init__(self, data: SnapshotData, points: Points, training: TrainingData) -> None:
         self.points, self.snapshot, self.grid = points, data.snapshot, training.energy_grid
-        self.true_dos = data.dos()
+        self.true_dos, self.level = data.dos(), data.level
 
     def sums(self, network: Network) -> Tensor:
         """Over all grid points, (T, n_energy + 1) on the device: the prediction, and last its squared error, scaled."""
@@ -315,6 +315,7 @@ class _Judge:
             predicted_dos=mean * self.snapshot.volume,
             true_dos=self.true_dos,
             squared_error=sums[:, -1] * scaling.ldos_scale**2,
+            levels=self.level,
         )
 
 

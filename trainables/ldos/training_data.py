@@ -14,6 +14,7 @@ from ..data.kohn_sham import KohnSham
 from ..data.shards import Shard
 from ..data.snapshot import Snapshot, Split
 from ..descriptors.settings import BispectrumSettings
+from .energy_reference import EnergyReference, references, relative_grid
 from .places import Here, Places
 from .total_energy import Ingredients
 
@@ -27,15 +28,27 @@ class SnapshotData:
 
     descriptors: shards (n_points_in_shard, n_components), float32.
     ldos: shards of the same points (n_points_in_shard, n_energy), float16 or float32 [1/(eV Å³)].
+    reference: what the energies are relative to that the LDOS is learnt on; None: absolute.
     """
 
     snapshot: Snapshot
     descriptors: Sequence[Shard]
     ldos: Sequence[Shard]
+    reference: EnergyReference | None = None
+
+    @property
+    def learnt(self) -> Sequence[Shard]:
+        """The LDOS on the energies that it is learnt on, in the same shards."""
+        return self.ldos if self.reference is None else self.reference.moved(self.ldos)
+
+    @property
+    def level(self) -> float:
+        """The absolute energy that these are relative to [eV]."""
+        return 0.0 if self.reference is None else self.reference.level
 
     def dos(self) -> NDArray[np.float64]:
-        """Reference DOS from the LDOS, shard by shard, (n_energy,) [1/eV]."""
-        total = sum(shard[:].sum(axis=0, dtype=np.float64) for shard in self.ldos)
+        """Reference DOS from the LDOS it learns, shard by shard, (n_energy,) [1/eV]."""
+        total = sum(shard[:].sum(axis=0, dtype=np.float64) for shard in self.learnt)
         return self.snapshot.volume * (total / sum(map(len, self.ldos)))
 
 
@@ -137,7 +150,7 @@ class _Moments:
 
 def _moments(network: None, snapshot: SnapshotData) -> list[tuple[_Moments, _Moments]]:
     """Those of the descriptors and of the LDOS, shard by shard."""
-    pairs = zip(snapshot.descriptors, snapshot.ldos, strict=True)
+    pairs = zip(snapshot.descriptors, snapshot.learnt, strict=True)
     return [(_Moments.of(descriptors[:]), _Moments.of(ldos[:])) for descriptors, ldos in pairs]
 
 
@@ -163,6 +176,19 @@ class TrainingData:
         """All but the snapshots, to be sent to where those lie."""
         return replace(self, train=(), validation=(), places=Here())
 
+    def relative_to_fermi_levels(self) -> "TrainingData":
+        """The same on energies relative to the Fermi level of each snapshot, scaled anew.
+
+        Raises:
+            DatasetError: as ``relative_grid`` and ``references``.
+        """
+        grid = relative_grid(self.energy_grid, [d.snapshot for d in self.train])
+        train, validation = (
+            relative_to_fermi_levels(part, self.energy_grid, grid) for part in (self.train, self.validation)
+        )
+        scaling = Scaling.fit(train, self.places)
+        return replace(self, train=train, validation=validation, energy_grid=grid, scaling=scaling)
+
     @property
     def ingredients(self) -> Ingredients | None:
         """Of the total free energy; None where the dataset does not have them."""
@@ -175,13 +201,21 @@ class TrainingData:
         chosen = np.sort(rng.choice(total, size=min(n_points, total), replace=False))
         starts = np.cumsum([0, *sizes])
         x, y = [], []
-        for i, (d, t) in enumerate((d, t) for s in self.train for d, t in zip(s.descriptors, s.ldos, strict=True)):
+        for i, (d, t) in enumerate((d, t) for s in self.train for d, t in zip(s.descriptors, s.learnt, strict=True)):
             first, end = np.searchsorted(chosen, starts[i : i + 2])
             rows = chosen[first:end] - starts[i]
             x.append(self.scaling.descriptors(d[rows]))
             y.append(self.scaling.ldos(t[rows]))
         order = rng.permutation(len(chosen))
         return MiniBatch(np.concatenate(x)[order], np.concatenate(y)[order])
+
+
+def relative_to_fermi_levels(
+    snapshots: Sequence[SnapshotData], stored: EnergyGrid, relative: EnergyGrid
+) -> list[SnapshotData]:
+    """Snapshots whose LDOS is on relative energies.  Errors as ``references``."""
+    found = references(stored, relative, [d.snapshot for d in snapshots])
+    return [replace(d, reference=reference) for d, reference in zip(snapshots, found, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

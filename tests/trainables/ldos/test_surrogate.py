@@ -87,7 +87,7 @@ def test_a_derivative_with_respect_to_descriptors_is_that_of_finite_differences(
     monkeypatch.setattr(inference, "CHUNK", 7)
     x, rng = descriptors(20, 9), np.random.default_rng(5)
     constant, slope, potential = rng.normal(size=(3, 37)), rng.normal(size=(3, 37)), rng.normal(size=(3, 20))
-    found = pull_back(*surrogate, x, LastLayer.of(*surrogate).by_hidden(constant, slope, potential))
+    found = pull_back(*surrogate, x, LastLayer.of(*surrogate).by_hidden(constant, slope, potential, 0.0))
     assert found.shape == (3, *x.shape)
     direction = rng.normal(size=x.shape) * surrogate[1].descriptor_std
     step = 1e-2

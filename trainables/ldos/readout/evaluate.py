@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...descriptors.bispectrum import bispectrum_forces
 from ...descriptors.settings import BispectrumSettings
-from ..inference import LastLayer, predict_ldos, pull_back
+from ..inference import LastLayer, predict_ldos, pull_back, reference_levels
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
@@ -59,6 +59,7 @@ def evaluate(
     predicted = _Predicted(network, scaling, data)
     band, free = np.full(n, np.nan), np.full(n, np.nan)
     dos, found = np.zeros((n, ions.energy_grid.n_energy)), list[Electrons | None]()
+    levels = reference_levels(network, scaling, data.descriptors, data.level)
     wanted = forces and ions.dft is not None and s.forces is not None
     for t in range(n):
         dos[t] = sum(c.sum(axis=0, dtype=np.float64) for c in predicted.of(t)) * (s.volume / s.n_points)
@@ -69,9 +70,9 @@ def evaluate(
             continue
         found.append(one)
         if s.band_energy is not None:
-            band[t] = (one.levels.band - s.band_energy) / s.n_atoms
+            band[t] = (one.levels.band + s.n_electrons * levels[t] - s.band_energy) / s.n_atoms
         if s.total_energy is not None and one.free_energy is not None:
-            free[t] = (one.free_energy - s.total_energy) / s.n_atoms
+            free[t] = (one.free_energy + s.n_electrons * levels[t] - s.total_energy) / s.n_atoms
     off = None
     if wanted and s.forces is not None:
         assert settings is not None
@@ -102,7 +103,7 @@ class _Predicted:
         """(T,) [1/(eV Å³)]²."""
         total = np.zeros(self.network.n_initializations)
         chunks = iter(self._kept or self._predict())
-        for ldos in self.data.ldos:
+        for ldos in self.data.learnt:
             done = 0
             while done < len(ldos):
                 chunk = next(chunks)
@@ -132,7 +133,7 @@ def _forces(
         for start in range(0, len(shard), PULLED):
             values = shard[start : start + PULLED]
             part = slice(done, done + len(values))
-            by_hidden = layer.by_hidden(constant, slope, potential[:, part])
+            by_hidden = layer.by_hidden(constant, slope, potential[:, part], s.n_electrons / s.volume)
             pulled[:, part] = (s.volume / s.n_points) * pull_back(network, scaling, values, by_hidden)
             done = part.stop
     forces = np.full((len(found), s.n_atoms, 3), np.nan)

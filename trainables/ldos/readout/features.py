@@ -11,6 +11,8 @@ from ..config import SurrogateConfig
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 
+# What counts as much in the reference of the energies, at a grid point, as the mean variation of the LDOS [eV].
+REFERENCE_SCALE = 1.0
 CHUNK = 4096  # grid points at once: 1,024 features of them are 34 MB in float64
 
 
@@ -39,7 +41,7 @@ def chunks(
     """
     done = 0
     with torch.no_grad():
-        for descriptors, ldos in zip(data.descriptors, data.ldos, strict=True):
+        for descriptors, ldos in zip(data.descriptors, data.learnt, strict=True):
             for start in range(0, len(ldos), CHUNK):
                 rows = slice(start, start + CHUNK)
                 values = ldos[rows]
@@ -48,8 +50,19 @@ def chunks(
                 done += len(values)
 
 
+def n_columns(network: Network, data: SnapshotData) -> int:
+    """Energies of the LDOS, and one more where these are relative to an energy, which is then learnt, too."""
+    return network.sizes[-1] + (data.reference is not None)
+
+
 def set_readout(network: Network, weights: NDArray[np.float64]) -> None:
-    """Give networks another last layer, (T, width + 1, n_energy), the bias last."""
+    """Give networks another last layer, (T, width + 1, n_energy), the bias last.
+
+    A column more is ``Network.reference``, in units of ``REFERENCE_SCALE``.
+    """
+    n_energy = network.sizes[-1]
     with torch.no_grad():
         for mine, values in ((network.weights[-1], weights[:, :-1]), (network.biases[-1], weights[:, -1:])):
-            mine.copy_(torch.from_numpy(values))
+            mine.copy_(torch.from_numpy(values[..., :n_energy]))
+        if weights.shape[-1] > n_energy:
+            network.reference = (REFERENCE_SCALE * torch.from_numpy(weights[..., n_energy])).to(network.weights[-1])

@@ -27,6 +27,7 @@ from .solve import Solver
 
 Float64 = NDArray[np.float64]
 CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
+REFERENCE_WEIGHT = 1e4  # of the level that energies are relative to [eV^-2]: known to 10 meV, as A holds it N times
 TRIED = 1  # the same for a penalty that is judged; the second time moves errors by a tenth, and costs as much
 
 
@@ -76,7 +77,8 @@ def fit(
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
     forces, spent, summing = config.force_weight > 0, time.perf_counter() - started, places.seconds
-    loss, last = _judged(network, data, sums.loss(solution), spent, forces=forces)
+    train_loss = sums.loss(solution[..., : network.sizes[-1]])
+    loss, last = _judged(network, data, train_loss, spent, forces=forces)
     last = replace(last, readout_sums=summing, readout_solve=spent - summing)
     if trained is not None:
         before = trained.last
@@ -184,7 +186,7 @@ def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gr
 def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, config: SurrogateConfig) -> Rows:
     """All rows of a snapshot that have a weight."""
     if config.energy_weight == config.force_weight == 0:
-        return Rows.none(network)
+        return Rows.none(network, snapshot)
     ions = _ions(data, snapshot)
     known, found = reference(snapshot, ions), list[Rows]()
     if config.energy_weight > 0:
@@ -197,7 +199,8 @@ def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, confi
 def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
     """κ of each kind of row."""
     energies = config.energy_weight
-    return {"free_energy": energies, "band_energy": energies, "electrons": energies, "forces": config.force_weight}
+    rows: dict[RowKind, float] = {"free_energy": energies, "band_energy": energies, "electrons": energies}
+    return {**rows, "reference": REFERENCE_WEIGHT, "forces": config.force_weight}
 
 
 def _solved(
@@ -246,7 +249,7 @@ def _judged(
         snapshot_error(d.snapshot, data.energy_grid, predicted_dos=e.dos, true_dos=true, squared_error=e.squared_error)
         for d, e, true in zip(data.validation, found, truth, strict=True)
     ]
-    band = float(np.mean([np.abs(e.band_energy) for e in errors]))
+    band = 1e3 * float(np.mean([np.abs(e.band_energy) for e in found]))
     n_points = sum(d.snapshot.n_points for d in data.train)
     return np.asarray(loss), EpochReport(
         epoch=1,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
-from .features import chunks
+from .features import REFERENCE_SCALE, chunks, n_columns
 
 Float64 = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ class Gram:
     """Σ_r φφᵀ, Σ_r φyᵀ and Σ_r |y|² of T initialisations; y is the scaled LDOS.
 
     n_points: how many grid points they are of.  phi_phi: (T, p, p).  phi_y: (T, p, n_energy).  y_y: number.
+    A column of ``phi_y`` more is that of the energies' reference; it is not in ``y_y``, nor in the loss.
     """
 
     n_points: int
@@ -41,8 +42,9 @@ class Gram:
 
     def loss(self, weights: Float64) -> Float64:
         """Mean squared error of φᵀW over points and energies, (T,), of W (T, p, n_energy)."""
-        square = np.einsum("tpj,tpj->t", weights, self.phi_phi @ weights - 2 * self.phi_y) + self.y_y
-        return np.asarray(square / (self.n_points * self.phi_y.shape[-1]))
+        n_energy = weights.shape[-1]
+        square = np.einsum("tpj,tpj->t", weights, self.phi_phi @ weights - 2 * self.phi_y[..., :n_energy]) + self.y_y
+        return np.asarray(square / (self.n_points * n_energy))
 
 
 def gram(network: Network, scaling: Scaling, data: SnapshotData) -> Gram:
@@ -53,11 +55,13 @@ def gram(network: Network, scaling: Scaling, data: SnapshotData) -> Gram:
         scaling: of descriptors and LDOS.
         data: the snapshot.
     """
-    n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, network.sizes[-1]
+    n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, n_columns(network, data)
     phi_phi, phi_y, y_y, count = np.zeros((n, p, p)), np.zeros((n, p, n_energy)), 0.0, 0
     on_device: list[Tensor] = []
     for points, phi, ldos in chunks(network, scaling, data):
         y = scaling.ldos(ldos).astype(np.float64)
+        if data.reference is not None:
+            y = np.pad(y, ((0, 0), (0, 1)), constant_values=data.level / REFERENCE_SCALE)
         wide = phi.double()
         if phi.is_cuda:
             target = torch.from_numpy(y).to(phi.device)
@@ -67,7 +71,7 @@ def gram(network: Network, scaling: Scaling, data: SnapshotData) -> Gram:
             for t, one in enumerate(wide.numpy()):
                 phi_phi[t] += one.T @ one  # NumPy computes one half of it only
                 phi_y[t] += one.T @ y
-        y_y += float(np.square(y).sum())
+        y_y += float(np.square(y[:, : network.sizes[-1]]).sum())
         count += len(points)
     if on_device:
         phi_phi, phi_y = (part.cpu().numpy() for part in on_device)

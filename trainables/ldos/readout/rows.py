@@ -18,11 +18,11 @@ from ...physics.smearing import fermi_dirac, fermi_dirac_slope
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
-from .features import chunks
+from .features import REFERENCE_SCALE, chunks, n_columns
 from .tangents import atom_tangents
 
 Float64 = NDArray[np.float64]
-RowKind = Literal["free_energy", "band_energy", "electrons", "forces"]
+RowKind = Literal["free_energy", "band_energy", "electrons", "reference", "forces"]
 # A free or band energy that is further than this from what the snapshot's own LDOS gives would teach an error.  Least
 # squares are 0.1 to 0.8 meV/atom off, the linear rule 28 to 36 [eV/atom].
 DISAGREES = 0.01
@@ -33,7 +33,8 @@ class Rows:
     """Rows of T initialisations: Σ_i left[t, k, i]ᵀ W right[k, i] should be target[k].
 
     kinds: of each row.  left: (T, n_rows, 2, p).  right: (n_rows, 2, n_energy).  target: (n_rows,), in eV/atom for
-    energies, electrons/atom, eV/Å for forces.
+    energies, electrons/atom, eV for a reference, eV/Å for forces.  Where energies are relative to one, W and ``right``
+    have a column for it behind those of the energies.
     """
 
     kinds: tuple[RowKind, ...]
@@ -52,9 +53,9 @@ class Rows:
         return Rows(self.kinds, self.left[:1], self.right, self.target)
 
     @classmethod
-    def none(cls, network: Network) -> "Rows":
+    def none(cls, network: Network, data: SnapshotData) -> "Rows":
         """No row at all."""
-        n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, network.sizes[-1]
+        n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, n_columns(network, data)
         return cls((), np.zeros((n, 0, 2, p)), np.zeros((0, 2, n_energy)), np.zeros(0))
 
     @classmethod
@@ -77,7 +78,7 @@ def reference(data: SnapshotData, ions: Ions) -> Electrons:
     s = data.snapshot
 
     def ldos() -> Iterable[NDArray[np.floating]]:
-        return (shard[start : start + 16_384] for shard in data.ldos for start in range(0, len(shard), 16_384))
+        return (shard[start : start + 16_384] for shard in data.learnt for start in range(0, len(shard), 16_384))
 
     try:
         found = electrons_of(ldos, ions, slopes=ions.dft is not None)
@@ -87,6 +88,7 @@ def reference(data: SnapshotData, ions: Ions) -> Electrons:
     ours, theirs = (found.free_energy, s.total_energy) if free else (found.levels.band, s.band_energy)
     if ours is None or theirs is None or ions.energy_grid.rule == "linear":
         return found
+    ours += s.n_electrons * data.level
     if not abs(ours - theirs) < DISAGREES * s.n_atoms:
         raise DatasetError(
             f"snapshot {s.id}: its {'free' if free else 'band'} energy of {theirs / s.n_atoms:.4f} eV/atom is "
@@ -98,6 +100,8 @@ def reference(data: SnapshotData, ions: Ions) -> Electrons:
 
 def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Ions, known: Electrons) -> Rows:
     """One row for the free energy; where it is not known two, for band energy and number of electrons.
+
+    One more where energies are relative to a level: for that level, which A and E_b hold N times.
 
     A change δy of the scaled LDOS changes A by Ω s [⟨δy⟩·a + ⟨u δy⟩·w], with means over the grid, the scale s of the
     LDOS, and a, w, u of ``LdosGradient``; it changes E_b by Ω s ⟨δy⟩·b at a constant number of electrons,
@@ -114,7 +118,7 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
     s = data.snapshot
     free = known.free_energy is not None
     if ions.energy_grid.rule == "linear" or (s.total_energy if free else s.band_energy) is None:
-        return Rows.none(network)
+        return Rows.none(network, data)
     potential = None if known.gradient is None else known.gradient.potential.reshape(-1)
     n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, network.sizes[-1]
     phi, y = np.zeros((n, 2, p)), np.zeros((2, n_energy))
@@ -137,7 +141,13 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
         right[:, 0] = _band_slopes(known, ions)
         off = np.array([(s.band_energy - known.levels.band) / s.n_atoms, 0.0])
     right = scale * right
-    return Rows(kinds, np.repeat(phi[:, None], len(kinds), axis=1), right, np.einsum("ij,kij->k", y, right) + off)
+    target = np.einsum("ij,kij->k", y, right) + off
+    if data.reference is not None:
+        kinds, target = (*kinds, "reference"), np.append(target, data.level)
+        right = np.pad(right, ((0, 1), (0, 0), (0, 1)))
+        right[0, 0, -1] = REFERENCE_SCALE * s.n_electrons / s.n_atoms
+        right[-1, 0, -1] = REFERENCE_SCALE
+    return Rows(kinds, np.repeat(phi[:, None], len(kinds), axis=1), right, target)
 
 
 def force_rows(
@@ -152,10 +162,13 @@ def force_rows(
     """
     s, gradient = data.snapshot, known.gradient
     if gradient is None or known.still is None or s.forces is None:
-        return Rows.none(network)
+        return Rows.none(network, data)
     moved = atom_tangents(network, scaling, data, settings, gradient.potential.reshape(-1))
     point = s.volume / s.n_points
     right = point * scaling.ldos_scale * np.stack([gradient.constant, gradient.weights])
+    if data.reference is not None:
+        right = np.pad(right, ((0, 0), (0, 1)))
+        right[0, -1] = REFERENCE_SCALE * s.n_electrons / s.n_points
     n_rows = 3 * s.n_atoms
     kind: RowKind = "forces"
     return Rows((kind,) * n_rows, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))

@@ -25,7 +25,7 @@ def predicted(data):
     """A network, its weights, and a snapshot whose LDOS is what the network predicts: a row is exact there."""
     first = data.train[0]
     network = random_network(CONFIG, 14, 37, [3])
-    none = Rows.none(network)
+    none = Rows.none(network, first)
     weights = Solver(gram(network, data.scaling, first), none, 1.0).solve({})
     set_readout(network, weights)
     ldos = np.concatenate([chunk[0] for chunk in predict_ldos(network, data.scaling, first.descriptors)])
