@@ -111,8 +111,9 @@ ALLOWED = {
 MOST_LINES = 400  # of a source file
 # What names a kind of surrogates.  General parts use such words in help texts and comments only.
 OF_A_KIND = re.compile(r"ldos|bispectrum|naswot|\brfr\b|n_layers|band_energy|grid_points|alloy|\btoy", re.IGNORECASE)
-# These are about descriptors on a grid, or are the one line by which a kind's data get to the workers.
+# These are about descriptors on a grid or of atoms, or are the one line by which a kind's data get to the workers.
 SPECIFIC = (
+    "platform/md/distill.py",
     "platform/screen",
     "platform/cli/descriptors.py",
     "platform/cli/snapshots.py",

@@ -41,7 +41,7 @@ class _Numbers(click.ParamType):
             self.fail(f"'{value}' is not a list of {what}", param, ctx)
 
 
-class _OfSpecies(click.ParamType):
+class OfSpecies(click.ParamType):
     """Numbers of species, with commas between them."""
 
     name = "numbers of species"
@@ -67,14 +67,14 @@ def species_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--radii",
-            type=_OfSpecies(),
+            type=OfSpecies(),
             metavar="X=R,...",
             default={},
             help="Radius of each species: it counts within 2 R R_cut.  [default: 0.5]",
         ),
         click.option(
             "--weights",
-            type=_OfSpecies(),
+            type=OfSpecies(),
             metavar="X=W,...",
             default={},
             help="How much an atom of each species counts.  [default: 1]",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .descriptors import OfSpecies
 from .options import folder_argument, json_option
 from .tables import echo, print_json
 
@@ -167,3 +168,81 @@ def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electron
     with closing(for_terminal()) as progress:
         answered = give_forces(opened, atoms, address, virial=not no_virial, say=progress.say, **asked)
     echo(f"{answered} structures answered; the server is done")
+
+
+@md.command("distill")
+@folder_argument("model")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("potential", type=click.Path(path_type=Path))
+@click.option("--frames", default=":", show_default=True, help="Structures of SOURCE, as ::10 for every tenth.")
+@click.option("--number", "-n", type=int, help="Fit so many displaced structures of those instead.")
+@click.option("--rattle", default=0.1, show_default=True, help="Largest standard deviation of their displacements [Å].")
+@click.option("--strain", default=0.0, show_default=True, help="Largest component of their strain.")
+@click.option("--cutoff", type=float, help="Of the potential [Å].  [default: 4.7]")
+@click.option("--two-j-max", type=int, help="2J_max of the potential.  [default: 6]")
+@click.option(
+    "--weights",
+    type=OfSpecies(),
+    metavar="X=W,...",
+    default={},
+    help="How much an atom of each species counts, where there are several.",
+)
+@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal structures.")
+@json_option
+def md_distill(
+    model: Path,
+    source: Path,
+    potential: Path,
+    cutoff: float | None,
+    two_j_max: int | None,
+    weights: dict[str, float],
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Fit a linear SNAP potential to MODEL, and write it to the folder POTENTIAL, for any LAMMPS.
+
+    SOURCE is a run of `dftune md`, or a file of structures.  Without a trajectory, --number makes displaced structures.
+    Energies, forces and, where the model has one, stresses are fitted; its errors against MODEL are stated.
+
+    \b
+    Example:
+      dftune md distill al.model md al.snap
+      dftune md distill al.model POSCAR al.snap --number 40 --rattle 0.15 --strain 0.02
+    """
+    from ..md.distill import UNITS, distill
+    from ..progress import for_terminal
+
+    given = {"cutoff": cutoff, "two_j_max": two_j_max, "weights": weights or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+    with closing(for_terminal()) as progress:
+        made = distill(model, source, potential, settings=settings, progress=progress, **asked)
+    if as_json:
+        return print_json({"path": str(potential), **made.model_dump(mode="json"), "beyond": made.beyond}, UNITS)
+    echo("\n".join(made.lines()))
+    for text in made.beyond:
+        echo(f"warning: {text}", err=True)
+
+
+@md.command("judge")
+@folder_argument("potential")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.option("--frames", default=":", show_default=True, help="Structures of SOURCE, as ::100 for every hundredth.")
+@click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Where its surrogate is now.")
+@json_option
+def md_judge(potential: Path, source: Path, frames: str, model: Path | None, as_json: bool) -> None:
+    """Compare a distilled POTENTIAL with its surrogate on structures of SOURCE.
+
+    SOURCE is a file of any format that the surrogate reads: a dump that LAMMPS wrote with the potential, for instance.
+
+    \b
+    Example:
+      dftune md judge al.snap dump.xyz --frames ::100
+    """
+    from ..md.distill import UNITS, judge
+    from ..progress import for_terminal
+
+    with closing(for_terminal()) as progress:
+        found = judge(potential, source, frames=frames, model=model, progress=progress)
+    if as_json:
+        return print_json(found.model_dump(mode="json"), UNITS)
+    echo(f"against the surrogate, {found}")

@@ -1,7 +1,7 @@
 """The reference engine: SNAP bispectrum descriptors and their derivatives by LAMMPS, some 15 times slower than ours.
 
-The only file that knows LAMMPS.  Its first call sets this process to one OpenMP thread, hence torch too.  It takes
-input that ``bispectrum.py`` has checked.
+This file and ``lammps_snap.py`` alone know LAMMPS.  The first call sets this process to one OpenMP thread, hence torch
+too.  It takes input that ``bispectrum.py`` has checked.
 """
 
 import math
@@ -60,14 +60,14 @@ def bispectrum(
         of_species += f" chem {len(species.weights)} {' '.join(map(str, range(len(species.weights))))} wselfallflag 1"
     processors = [*("*" if n > 1 else "1" for n in block[:2]), "*"]
     options = gpu_options() if communicator is None else ()
-    with _lammps(cell, len(species.weights), communicator, processors, options) as (lmp, rotation):
+    with empty_cell(cell, len(species.weights), communicator, processors, options) as (lmp, rotation):
         lmp.commands_list(["mass * 1.0", f"pair_style zero {species.cutoffs.max()}", "pair_coeff * *"])
         for start in range(points.start, points.stop, math.prod(block)):
             x, y = divmod(start // nz, ny)
             if start != points.start:
                 lmp.commands_list(["uncompute b", "delete_atoms group all"])
-            atoms = _folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
-            _place(lmp, atoms, (species.index + 1).tolist())
+            atoms = folded(cell, positions - np.array([x / nx, y / ny, 0]) @ cell) @ rotation + ON_GRID_SHIFT
+            place(lmp, atoms, (species.index + 1).tolist())
             lmp.commands_list(
                 [
                     f"compute b all sna/grid/local grid {' '.join(map(str, block))} {settings.cutoff} {RFAC0} "
@@ -141,7 +141,7 @@ def _pull(
     betas = [*np.zeros((n_species, settings.n_components)).tolist(), *gradient.tolist()]
     with (
         temporary_folder("lammps") as folder,
-        _lammps(cell, len(elements)) as (lmp, rotation),
+        empty_cell(cell, len(elements)) as (lmp, rotation),
     ):
         coefficients, parameters = folder / "c", folder / "p"
         lines = [f"{len(elements)} {settings.n_components + 1}\n"]
@@ -152,10 +152,10 @@ def _pull(
             f"rcutfac {settings.cutoff}\ntwojmax {settings.two_j_max}\nrfac0 {RFAC0}\n"
             "rmin0 0\nbzeroflag 0\nquadraticflag 0\nswitchflag 1\n"
         )
-        atoms = _folded(cell, positions) @ rotation + ON_GRID_SHIFT
+        atoms = folded(cell, positions) @ rotation + ON_GRID_SHIFT
         points = fractions @ cell @ rotation
         types = [*(species.index + 1).tolist(), *range(n_species + 1, len(elements) + 1)]
-        _place(lmp, np.concatenate([atoms, points]), types)
+        place(lmp, np.concatenate([atoms, points]), types)
         lmp.commands_list(
             [
                 "mass * 1.0",
@@ -212,7 +212,7 @@ def _sees_gpu() -> bool:
 
 
 @contextmanager
-def _lammps(
+def empty_cell(
     cell: Float64,
     n_species: int,
     communicator: Any = None,
@@ -271,7 +271,7 @@ def mpi_world(*, alone: bool) -> Any:
     return MPI.COMM_WORLD
 
 
-def _folded(cell: Float64, positions: Float64) -> Float64:
+def folded(cell: Float64, positions: Float64) -> Float64:
     """Positions folded into the cell, (n_atoms, 3) [Å]: LAMMPS drops atoms outside the box it was given.
 
     LAMMPS leaves an atom within 1e-10 Å of a grid point out of that point's neighbours, and the atoms of ideal crystals
@@ -280,7 +280,7 @@ def _folded(cell: Float64, positions: Float64) -> Float64:
     return (np.linalg.solve(cell.T, positions.T).T % 1.0 % 1.0) @ cell
 
 
-def _place(lmp: Any, atoms: Float64, species: list[int]) -> None:
+def place(lmp: Any, atoms: Float64, species: list[int]) -> None:
     made = lmp.create_atoms(len(atoms), None, species, atoms.ravel().tolist())
     if made != len(atoms):
         raise InputError(f"LAMMPS placed {made} of {len(atoms)} atoms in the cell; check it for overlapping atoms")

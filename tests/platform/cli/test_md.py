@@ -64,3 +64,19 @@ def test_a_server_of_ase_gets_forces_from_the_command(files, model, tmp_path):
         command.join(60)
     assert shown[0].exit_code == 0
     assert "1 structures answered; the server is done" in shown[0].stdout
+
+
+def test_a_distilled_potential_says_its_errors_and_those_of_the_surrogate(files, model, tmp_path):
+    asked = (*files, tmp_path / "al.snap", "--number", 6, "--rattle", 0.05, "--two-j-max", 2, "--seed", 1)
+    shown = md("distill", *asked)
+    assert "  pair_coeff * * Al.snapcoeff Al.snapparam Al" in shown.stdout
+    assert "  test        1 frames: " in shown.stdout
+    assert sorted(p.name for p in (tmp_path / "al.snap").iterdir()) == [
+        "Al.snapcoeff",
+        "Al.snapparam",
+        "distilled.json",
+    ]
+    found = json.loads(md("judge", tmp_path / "al.snap", files[1], "--json").stdout)
+    assert (found["frames"], found["stress_mae"]) == (1, None), "the model is of one volume"
+    assert found["units"]["energy_mae"] == "meV/atom"
+    assert "exists already" in md("distill", *asked, code=1).stderr
