@@ -262,6 +262,15 @@ def test_boosted_trees_need_their_package(cuau_split, monkeypatch):
         boosted_trees(*cuau_split, 0)
 
 
+def test_boosted_trees_learn_the_elements_charges(split):
+    pytest.importorskip("xgboost")
+    data, test = split
+    found, again = (boosted_trees(data, test, 1) for _ in range(2))
+    assert found == again
+    assert found.values["moment_r2"][0] > 0.98  # iron or platinum tells most of it
+    assert found.values["moment_r2"][0] < shell_model(data, test, 0).values["moment_r2"][0]
+
+
 def test_a_thousand_configurations_take_less_than_a_millisecond_each():
     assert inference_time(AlloyConfig.of({"tasks": "ECM", "width": 300}), 32) < 1000  # µs
 
