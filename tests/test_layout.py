@@ -33,6 +33,7 @@ ROOMS = [
     "trainables/cells",
     "trainables/lammps_files",
     "trainables/structures",
+    "trainables/structure_texts",
     "trainables/descriptors",
     "trainables/data",
     "trainables/ldos",
@@ -351,7 +352,8 @@ def test_importing_any_module_changes_nothing_in_the_callers_process(tmp_path):
 def test_the_public_names_can_be_imported(tmp_path):
     code = "import dftune; print([getattr(dftune, n).__name__ for n in dftune.__all__ if n != '__version__'])"
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "['BispectrumSettings', 'Dataset', 'Study', 'fit', 'StudySpec', 'Model', 'Calculator']"
+    names = ["BispectrumSettings", "Dataset", "Study", "fit", "StudySpec", "Model", "Calculator"]
+    assert out.stdout.strip() == str([*names, "Client", "RemoteCalculator"])
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InputError, UnknownFormat
-from .json_body import JSON, read_json
+from .json_body import JSON, one_each, read_json
 
 
 class Card(BaseModel):
@@ -261,6 +261,18 @@ class Surrogate(Protocol):
             raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON}")
         asked = dict(read_json(self.request, content, query))
         return asked.pop("structure"), asked
+
+    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+        """The bodies of single structures, for ``parse``, of one that has several; None if it is of one.
+
+        Args:
+            content: body of the request.
+            content_type: as in ``parse``.
+
+        Raises:
+            InputError: no structure, or too many.
+        """
+        return one_each(content) if content_type == JSON else None
 
     def example(self) -> dict[str, Any]:
         """The JSON of a request to try."""

@@ -1,20 +1,27 @@
-"""What is asked of an LDOS surrogate over the web: a structure as JSON or extended XYZ, and wishes.  Å, K."""
+"""What is asked of an LDOS surrogate over the web: a structure as JSON or text, and wishes.  Å, K."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import ase
 import ase.build
+import numpy as np
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import InputError, Malformed, UnknownFormat, one_line
 from ..json_body import JSON, read_json
+from ..structure_texts import read_cif_text, read_poscar_text
 from ..structures import read_extended_xyz
 
-XYZ = "chemical/x-xyz"
-FORMATS = {XYZ: "extended XYZ, one frame; species and pos are read"}
+XYZ, CIF, POSCAR = "chemical/x-xyz", "chemical/x-cif", "chemical/x-poscar"
+FORMATS = {
+    XYZ: "extended XYZ, a frame for each structure; species and pos are read",
+    CIF: "CIF with one block of data",
+    POSCAR: "POSCAR of VASP 5, with a line of symbols",
+}
+READERS = {XYZ: read_extended_xyz, CIF: read_cif_text, POSCAR: read_poscar_text}
 # What ASE's todict() may hold besides: nothing in a prediction depends on it.
 UNUSED = {"tags", "momenta", "masses", "initial_magmoms", "initial_charges", "celldisp", "constraints"}
 Vector = tuple[float, float, float]
@@ -22,7 +29,11 @@ _strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Structure(BaseModel):
-    """Atoms in a periodic cell, as ASE and pymatgen give them: ``Atoms.todict()`` is one, with lists for its arrays."""
+    """Atoms in a periodic cell.
+
+    ASE's ``Atoms.todict()`` is one, with lists for its arrays or as `ase.io.jsonio` writes it, and so is pymatgen's
+    ``Structure.as_dict()``.
+    """
 
     model_config = _strict
 
@@ -39,8 +50,12 @@ class Structure(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_what_nothing_depends_on(cls, values: Any) -> Any:
-        """ASE's atoms hold more than a prediction depends on."""
-        return {n: v for n, v in values.items() if n not in UNUSED} if isinstance(values, dict) else values
+        """ASE's atoms hold more than a prediction depends on; pymatgen's have other names."""
+        if not isinstance(values, dict):
+            return values
+        if "lattice" in values and "sites" in values:
+            return _from_pymatgen(values)
+        return {n: _from_ase(v) for n, v in values.items() if n not in UNUSED}
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "Structure":
@@ -63,6 +78,35 @@ class Structure(BaseModel):
         if self.scaled_positions is not None:
             where = {"scaled_positions": self.scaled_positions}
         return ase.Atoms(self.symbols or self.numbers, cell=self.cell, pbc=self.pbc, info=self.info, **where)
+
+
+def _from_ase(value: Any) -> Any:
+    """A value as `ase.io.jsonio` writes it: an array is its shape, its type and its numbers, one after the other."""
+    if not isinstance(value, dict) or value.keys() != {"__ndarray__"}:
+        return value
+    try:
+        shape, _, numbers = value["__ndarray__"]
+        return np.array(numbers).reshape(shape).tolist()
+    except (TypeError, ValueError) as error:
+        raise PydanticCustomError("array", f"an array that is none: {one_line(error, 100)}") from None
+
+
+def _from_pymatgen(values: dict[str, Any]) -> dict[str, Any]:
+    """A structure of pymatgen's ``as_dict()``, whose sites are whole atoms."""
+    try:
+        places = [site["abc"] for site in values["sites"]]
+        occupied = [[(s["element"], float(s["occu"])) for s in site["species"]] for site in values["sites"]]
+        pbc = values["lattice"].get("pbc", (True, True, True))
+        found = {"cell": values["lattice"]["matrix"], "scaled_positions": places, "pbc": pbc}
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        said = f"not what pymatgen's as_dict() makes: {type(error).__name__} {one_line(error, 100)}"
+        raise PydanticCustomError("pymatgen", "{said}", {"said": said}) from None
+    for number, species in enumerate(occupied, 1):
+        if len(species) != 1 or not abs(species[0][1] - 1) < 1e-3:
+            said = ", ".join(f"{str(name)[:20]} {share:g}" for name, share in species[:5])
+            said = f"site {number} is partly occupied: {said or 'nothing'}; give a cell with whole atoms"
+            raise PydanticCustomError("occupancy", "{said}", {"said": said})
+    return found | {"symbols": [species[0][0] for species in occupied]}
 
 
 class Wishes(BaseModel):
@@ -101,29 +145,29 @@ def parse(content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[
     """The structure of a request, and the keywords of ``LdosSurrogate.prepare``.
 
     Args:
-        content: JSON of a ``PredictRequest``, or extended XYZ.
+        content: JSON of a ``PredictRequest``, or a text of ``FORMATS``.
         content_type: which of them.
-        query: ``Wishes`` beside extended XYZ.
+        query: ``Wishes`` beside a text.
 
     Raises:
-        UnknownFormat: neither JSON nor extended XYZ.
+        UnknownFormat: of no known type.
         Malformed: JSON or text that is none.
         InputError: something unknown, missing or out of range.
     """
     if content_type == JSON:
         body = read_json(PredictRequest, content, query)
         return body.structure.atoms(), body.asked()
-    if content_type != XYZ:
-        raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON} or {XYZ}")
+    if content_type not in READERS:
+        raise UnknownFormat(f"content type {content_type or 'missing'}; send {', '.join([JSON, *READERS])}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Malformed("the extended XYZ is no UTF-8 text") from None
+        raise Malformed(f"{FORMATS[content_type].partition(',')[0]}: the body is no UTF-8 text") from None
     try:
         wishes = Wishes.model_validate(query)
     except ValidationError as error:
         raise InputError(one_line(error)) from None
-    return read_extended_xyz(text), wishes.asked()
+    return READERS[content_type](text), wishes.asked()
 
 
 def example(symbol: str) -> dict[str, Any]:

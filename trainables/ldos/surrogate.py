@@ -17,6 +17,7 @@ from ..data.dataset import Dataset, Snapshot
 from ..descriptors.bispectrum import bispectrum
 from ..errors import DatasetError, InputError, ModelError
 from ..kind import Surrogate
+from ..structure_texts import xyz_frames
 from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Answer
 from .accuracy import ENERGIES
@@ -32,7 +33,7 @@ from .network import Network
 from .passes import Forces
 from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .ranges import NO_STRESS
-from .request import FORMATS, PredictRequest, example, parse
+from .request import FORMATS, XYZ, PredictRequest, example, parse
 from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData, relative_to_fermi_levels
 
@@ -240,6 +241,10 @@ class LdosSurrogate(Surrogate):
     def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[ase.Atoms, dict[str, Any]]:
         """As ``request.parse``."""
         return parse(content, content_type, query)
+
+    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+        """As ``Surrogate.split``; also the frames of an extended XYZ."""
+        return xyz_frames(content) if content_type == XYZ else super().split(content, content_type)
 
     def example(self) -> dict[str, Any]:
         """A crystal of its first species."""
