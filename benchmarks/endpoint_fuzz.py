@@ -21,6 +21,7 @@ from typing import Any
 
 from dftune import Model
 from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
 from dftune.trainables.ldos.request import XYZ
 
@@ -146,7 +147,7 @@ def main() -> None:
     model = Model.open(given.model)
     example = model.surrogate.example()
     settings = EndpointSettings(model=str(given.model), without_token=True, size=20_000)
-    ask = over_http(given.url) if given.url else in_process(web_app(model, settings))
+    ask = over_http(given.url) if given.url else in_process(web_app(Shelf.of(model), settings))
     ask("POST", "/v1/predict", {"content-type": KINDS[0]}, json.dumps(example).encode())
     statuses: collections.Counter[int] = collections.Counter()
     without_detail, memory, slowest = 0, [], 0.0

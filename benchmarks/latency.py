@@ -22,6 +22,7 @@ from ase.build import bulk
 
 from dftune import Model
 from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
 from dftune.tests.platform.serve.asgi import ask
 
@@ -63,7 +64,7 @@ def main() -> None:
             one = Model.assemble(card, model.surrogate.tensors())
             folders[engine] = Path(temporary) / f"{engine}.model"
             one.save(folders[engine])
-            applications[engine] = web_app(one, settings)
+            applications[engine] = web_app(Shelf.of(one), settings)
 
         def request(engine: str) -> None:
             assert ask(applications[engine], "/v1/predict", body).status == 200

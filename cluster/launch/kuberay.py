@@ -23,7 +23,7 @@ class KubeRay(Nodes):
     mount: AbsolutePath = Field(default="/shared", description="where the claim is mounted in every pod")
     namespace: Name | None = Field(default=None, description="default that of kubectl's context")
     study: AbsolutePath | None = Field(default=None, description="study file in the pods; default a cluster for many")
-    serve: AbsolutePath | None = Field(default=None, description="model in the pods, to be served")
+    serve: dict[str, AbsolutePath] = Field(default={}, description="name -> model in the pods, to be served")
     studies: AbsolutePath = Field(default="/shared/studies", description="folder of the studies in the pods")
     ledger_secret: Name | None = Field(
         default=None, description="Secret whose key url is the URL of the study's PostgreSQL ledger"
@@ -38,7 +38,8 @@ class KubeRay(Nodes):
 
     @model_validator(mode="after")
     def _files_lie_on_the_claim(self) -> Self:
-        for what, path in (("study", self.study), ("studies", self.studies), ("model", self.serve)):
+        models = [("model", path) for path in self.serve.values()]
+        for what, path in (("study", self.study), ("studies", self.studies), *models):
             if path is not None and (not path.startswith(self.mount.rstrip("/") + "/") or ".." in path.split("/")):
                 raise PydanticCustomError(
                     "place", f"{what} {path} is not below {self.mount}, where the claim is mounted"
@@ -47,21 +48,21 @@ class KubeRay(Nodes):
             raise PydanticCustomError("unused", "hours is the time limit of a study, and none is given")
         if self.study is None and self.ledger_secret is not None:
             raise PydanticCustomError("unused", "ledger_secret has the ledger of a study, and none is given")
-        if self.study is not None and self.serve is not None:
+        if self.study is not None and self.serve:
             raise PydanticCustomError("both", "a manifest runs a study or serves a model; make one for each")
         return self
 
 
 def kuberay_manifest(spec: KubeRay) -> str:
     """The manifest for ``kubectl apply -f``: a RayCluster, a ConfigMap and a RayJob, or a RayService."""
-    if spec.serve is not None:
+    if spec.serve:
         secret = _secret(spec)
         namespace = "" if spec.namespace is None else f" --namespace {spec.namespace}"
         service = {"serveConfigV2": to_yaml(_serve_config(spec)), "rayClusterConfig": _cluster(spec)}
         return (
-            "# A model of dftune as an HTTP endpoint.  Once, the token that it asks for:\n"
+            "# Models of dftune as an HTTP endpoint.  Once, the token that it asks for:\n"
             f"#   kubectl create secret generic {secret}{namespace} --from-literal=token=$(openssl rand -hex 32)\n"
-            "# then kubectl apply -f FILE; with another model or other limits again, while it serves.\n"
+            "# then kubectl apply -f FILE; with other models or other limits again, while it serves.\n"
             f"{to_yaml(_resource(spec, 'RayService', service))}"
         )
     if spec.study is None:
@@ -106,7 +107,7 @@ def _serve_config(spec: KubeRay) -> dict[str, Any]:
                 "name": "dftune",
                 "route_prefix": "/",
                 "import_path": "dftune.platform.serve.endpoint:application",
-                "args": {"model": spec.serve, "replicas": on_node * spec.nodes, **limits},
+                "args": {"models": spec.serve, "replicas": on_node * spec.nodes, **limits},
             }
         ],
     }
@@ -154,7 +155,7 @@ def _pod(spec: KubeRay, container: str) -> dict[str, Any]:
         volumes.append({"name": "scripts", "configMap": {"name": f"{spec.name}-scripts"}})
         mounts.append({"name": "scripts", "mountPath": _SCRIPTS, "readOnly": True})
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings().items()]
-    if spec.serve is not None:
+    if spec.serve:
         env.append(_from_secret("DFTUNE_TOKEN", _secret(spec), "token"))
         middlewares = "dftune.platform.serve.proxy.middlewares"
         env.append({"name": "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "value": middlewares})

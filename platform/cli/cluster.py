@@ -77,7 +77,12 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @click.option("--image", required=True, help="Container image with dftune.")
 @click.option("--claim", required=True, help="Volume claim (ReadWriteMany) with datasets and studies.")
 @_nodes_options
-@click.option("--serve", metavar="MODEL", help="Serve the model in this folder of the pods, without a STUDY.")
+@click.option(
+    "--serve",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="Serve the model in this folder of the pods, without a STUDY; may be repeated.",
+)
 @click.option("--mount", default="/shared", show_default=True, help="Path of the claim in every pod.")
 @click.option("--studies", default="/shared/studies", show_default=True, help="Folder of the studies in the pods.")
 @click.option("--ledger-secret", metavar="NAME", help="Secret with the URL of a PostgreSQL ledger under the key url.")
@@ -86,7 +91,7 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @click.option("--namespace", help="Kubernetes namespace; by default that of your context.")
 @name_option
 @output_option
-def cluster_kuberay(output: Path | None, **options: Any) -> None:
+def cluster_kuberay(output: Path | None, serve: tuple[str, ...], **options: Any) -> None:
     """Print a manifest for the KubeRay operator (1.5.1 or later): a RayJob for STUDY, else a RayCluster for many.
 
     With --serve it is a RayService: the endpoint of `dftune serve`, a replica for each GPU, or for each node.
@@ -101,8 +106,9 @@ def cluster_kuberay(output: Path | None, **options: Any) -> None:
       dftune cluster kuberay --serve /shared/al4.model --image registry.example.org/dftune:0.1 --claim studies
     """
     from ...cluster.launch.kuberay import KubeRay, kuberay_manifest
+    from ..serve.settings import named
 
-    _print(KubeRay, kuberay_manifest, output, **options)
+    _print(KubeRay, kuberay_manifest, output, serve=named(serve), **options)
 
 
 @cluster.command("ray-up")

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import click
 
-from .options import address_option, folder_argument
+from .options import address_option
 from .tables import echo
 
 
 @click.command("serve")
-@folder_argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on.  Any but loopback needs a token."
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Structures predicted at once.")
+@click.option("--max-replicas", type=click.IntRange(1), help="So many while requests wait.  [default: as --replicas]")
+@click.option("--loaded", type=click.IntRange(1), default=8, show_default=True, help="Models in a replica's memory.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs for each prediction.")
 @click.option(
     "--gpus", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of a GPU for each prediction."
@@ -51,15 +53,32 @@ from .tables import echo
     type=click.Path(path_type=Path, dir_okay=False),
     help="File (mode 0600) with the token that requests must bring; by default the token in DFTUNE_TOKEN, if set.",
 )
+@click.option(
+    "--config-out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a config file for `serve deploy` instead, with the token's hash.",
+)
 @address_option
-def serve(model: Path, host: str, port: int, token_file: Path | None, address: str | None, **limits: float) -> None:
-    """Serve MODEL over HTTP: structures in, energies, Fermi level, DOS, forces, density and LDOS out.  Ctrl-C ends it.
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    token_file: Path | None,
+    config_out: Path | None,
+    address: str | None,
+    **limits: float | None,
+) -> None:
+    """Serve MODELs over HTTP: structures in, energies, Fermi level, DOS, forces, density and LDOS out.  Ctrl-C ends it.
+
+    A MODEL is the folder of a model, or a folder that holds one for each version.  NAME is that of the folder unless it
+    is given.  A version that is put beside the others answers as soon as it is loaded, and no request is lost.
 
     The API describes itself at /docs.  What cannot be predicted is refused with the reason in one line.
 
     \b
     Example:
       dftune serve al4.model
+      dftune serve al4.model beryllium=models/be --loaded 2
       (umask 077; openssl rand -hex 32 > token)
       dftune serve al4.model --host 0.0.0.0 --replicas 4 --token-file token
     """
@@ -69,27 +88,34 @@ def serve(model: Path, host: str, port: int, token_file: Path | None, address: s
     from ..progress import for_terminal
     from ..serve.page import curl
     from ..serve.server import served
-    from ..serve.settings import TOKEN, EndpointSettings, digest, read_token
+    from ..serve.settings import TOKEN, EndpointSettings, digest, named, read_token
 
     # Not left in the environment: that of every process of Ray would have it.
     token = os.environ.pop(TOKEN, None) if token_file is None else read_token(token_file)
     try:
         settings = EndpointSettings(
-            model=str(model.absolute()),
+            models={name: str(Path(folder).absolute()) for name, folder in named(models).items()},
             token_sha256=None if token is None else digest(token),
             without_token=token is None,
             **limits,  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
+    if config_out is not None:
+        from ...trainables.files import write_text
+        from ..serve.config_file import config_file
+
+        write_text(config_out, config_file(settings, host=host, port=port))
+        return echo(f"written: {config_out}", err=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # either ends it, also where a shell has had SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     with closing(for_terminal()) as progress:
         try:
-            with served(settings, host=host, port=port, address=address, say=progress.say) as (opened, check):
+            with served(settings, host=host, port=port, address=address, say=progress.say) as (first, check):
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-                progress.say(f"{model} is served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
-                echo(curl(url, opened.surrogate.example(), with_token=token is not None))
+                what = f"{', '.join(settings.models)} {'are' if len(settings.models) > 1 else 'is'}"
+                progress.say(f"{what} served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
+                echo(curl(url, first.example, with_token=token is not None))
                 while True:
                     time.sleep(2)
                     check()

@@ -46,12 +46,14 @@ def page(document: Mapping[str, Any], example: str) -> str:
         if "security" in about:
             parts.append("<p>Needs the header <code>Authorization: Bearer TOKEN</code>.</p>")
         for kind, body in about.get("requestBody", {}).get("content", {}).items():
-            parts.append(f"<h3>Body: <code>{escape(kind)}</code></h3>" + _fields(body["schema"], schemas))
-        if rows := [(p["name"], _type(p["schema"], schemas), p["description"]) for p in about.get("parameters", [])]:
-            parts.append("<h3>Query</h3>" + _table(rows))
+            for schema in body["schema"].get("anyOf", [body["schema"]]):
+                parts.append(f"<h3>Body: <code>{escape(kind)}</code></h3>" + _fields(schema, schemas))
+        asked = about.get("parameters", [])
+        if rows := [(p["name"], _type(p["schema"], schemas), p.get("description", "")) for p in asked]:
+            parts.append("<h3>Path and query</h3>" + _table(rows))
         answers = about["responses"]
         good = answers["200"].get("content", {}).get(JSON, {}).get("schema", {})
-        parts.append("<h3>Answer</h3>" + _fields(good, schemas))
+        parts += ["<h3>Answer</h3>" + _fields(schema, schemas) for schema in good.get("anyOf", [good])]
         parts.append("<h3>Errors</h3>" + _table((c, a["description"]) for c, a in answers.items() if c != "200"))
     text = "\n".join(parts)
     return (
@@ -84,8 +86,9 @@ def _rows(schema: Mapping[str, Any], schemas: Mapping[str, Any], above: str = ""
     for name, one in found.get("properties", {}).items():
         needed = ", required" if name in found.get("required", ()) and "default" not in one else ""
         yield above + name, _type(one, schemas) + (needed if above == "" else ""), one.get("description", "")
-        if "$ref" in one and len(above) < 20:
-            yield from _rows(one, schemas, f"{above}{name}.")
+        inner = one.get("items", one)
+        if "$ref" in inner and len(above) < 20:
+            yield from _rows(inner, schemas, f"{above}{name}.")
 
 
 def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:

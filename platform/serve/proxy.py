@@ -1,17 +1,23 @@
-"""In the web server of Ray Serve: answers where no replica gives one, in the form of all our errors.
+"""In the web server of Ray Serve: answers where no replica gives one, in the form of all our errors, and counts them.
 
 Serve itself would say nothing while a killed replica starts again, and then `Internal Server Error` as plain text.  Its
 web server finds ``middlewares`` by the environment (``ENVIRONMENT``).
+
+Each request has an X-Request-ID, its client's or a new one.  Its answer and the lines of Serve's logs name it.
 """
 
 import asyncio
 import json
+import re
+import time
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.middleware import Middleware
 
 from ...trainables.errors import one_line
+from .metrics import REQUEST_ID, Metrics, route_of
 from .settings import RETRY_AFTER
 
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.serve.proxy.middlewares"}
@@ -46,14 +52,24 @@ class AnswerAlways:
     """
 
     def __init__(self, app: App, stand: Callable[[], bool] = replicas_stand, patience: float = PATIENCE) -> None:
-        self._app, self._stand, self._patience = app, stand, patience
+        self._app, self._stand, self._patience, self._metrics = app, stand, patience, Metrics()
         self._question: asyncio.Future[bool] | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        name, scope = _with_request_id(scope)
+        path, started = scope["path"], time.perf_counter()
+        answer = _Answer(send, name, self._metrics.text if route_of(path) == "metrics" else None)
+        with self._metrics.under_way.labels(route_of(path)).track_inprogress():
+            try:
+                await self._answer(scope, receive, answer)
+            finally:
+                if answer.status:
+                    self._metrics.count(path, answer.status, time.perf_counter() - started, answer.headers)
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, answer: "_Answer") -> None:
         served = asyncio.ensure_future(self._app(scope, receive, answer.send))
         try:
             while True:
@@ -78,36 +94,63 @@ class AnswerAlways:
             return True
 
 
-class _Answer:
-    """What goes to the client: as it comes, but errors that are no JSON in our form."""
+def _with_request_id(scope: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+    """The name of a request, and the request with it: a new one if its client gave none, or none that is short."""
+    key = REQUEST_ID.encode()
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == key]
+    name = given[0] if len(given) == 1 and re.fullmatch(r"[\w.:-]{1,128}", given[0], re.ASCII) else str(uuid.uuid4())
+    rest = [(one, value) for one, value in scope["headers"] if one.lower() != key]
+    return name, {**scope, "headers": [*rest, (key, name.encode())]}
 
-    def __init__(self, send: Send) -> None:
-        self._send, self._status, self._text = send, 0, b""
+
+class _Answer:
+    """What goes to the client: as it comes, but errors that are no JSON in our form.
+
+    Args:
+        send: to the client.
+        name: of the request.
+        more: what is put after the text of a good answer.
+    """
+
+    def __init__(self, send: Send, name: str, more: Callable[[], str] | None) -> None:
+        self._send, self._name, self._more, self._text, self._ours = send, name, more, b"", False
+        self.status, self.headers = 0, dict[str, str]()
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            key = REQUEST_ID.encode()
+            given = [(name.lower(), value) for name, value in message.get("headers", ()) if name.lower() != key]
+            self.status, self.headers = message["status"], {n.decode(): v.decode("latin-1") for n, v in given}
+            is_json = self.headers.get("content-type", "").startswith("application/json")
+            self._ours = self.status >= 400 and not is_json
             self.begun.set_result(None)
-            kinds = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
-            if message["status"] >= 400 and not any(kind.startswith(b"application/json") for kind in kinds):
-                self._status = message["status"]
+            if self._more is not None and self.status == 200:
+                given = [(name, value) for name, value in given if name != b"content-length"]
+            else:
+                self._more = None
+            message = {**message, "headers": [*given, (key, self._name.encode())]}
+            if self._ours:
                 return
-        if not self._status:
+        elif self._more is not None and not message.get("more_body", False):
+            message = {**message, "body": message.get("body", b"") + self._more().encode()}
+        if not self._ours:
             await self._send(message)
             return
         self._text += message.get("body", b"")
         if not message.get("more_body", False):
             # 408 is Serve's word for its own limit of time, which stands behind ours.
-            status = 504 if self._status == 408 else self._status
+            status = 504 if self.status == 408 else self.status
             await self.refuse(status, one_line(self._text.decode(errors="replace"), 300))
 
     async def refuse(self, status: int, detail: str) -> None:
         """An error in our form."""
-        headers = [(b"content-type", b"application/json")]
+        self.status = status
+        headers = [(b"content-type", b"application/json"), (REQUEST_ID.encode(), self._name.encode())]
         if status == 503:
             detail += f"; try again in {RETRY_AFTER} s"
             headers.append((b"retry-after", str(RETRY_AFTER).encode()))
-        body = json.dumps({"detail": detail}).encode()
+        body = json.dumps({"detail": detail, "request_id": self._name}).encode()
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})

@@ -3,14 +3,15 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...cluster.connection import ClusterError, connected, given_address
 from ...trainables.errors import one_line
-from ..model.model import Model
 from .proxy import ENVIRONMENT
 from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
+from .shelf import About, Shelf
 
 NAME = "dftune"  # of the application on its cluster
 
@@ -23,8 +24,10 @@ def served(
     port: int = 8000,
     address: str | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[tuple[Model, Callable[[], None]]]:
-    """An endpoint that answers inside the block; yields the model, and what raises ClusterError once it ended.
+) -> Iterator[tuple[About, Callable[[], None]]]:
+    """An endpoint that answers inside the block; yields its first model, and what raises ClusterError once it ended.
+
+    At the end of the block, requests that were accepted are answered, for as long as the settings' time limit.
 
     Args:
         settings: what to serve; without a token only on loopback.
@@ -42,7 +45,7 @@ def served(
             f"on {host} others reach the endpoint, so it needs a token: set {TOKEN}, "
             f"or give a --token-file (mode 0600); {HOW}"
         )
-    model = Model.open(settings.model)
+    about = Shelf(settings.model_copy(update={"loaded": 1})).about
     if given_address(address) is None:
         _check_port(host, port)  # of this machine
     for name, value in ENVIRONMENT.items():  # of the processes of an embedded Ray
@@ -68,13 +71,31 @@ def served(
                 http = {"host": host, "port": port, "request_timeout_s": settings.time_limit + 10}
                 serve.start(proxy_location="HeadOnly", http_options=http)
                 say(f"starting {settings.replicas} replica{'s' if settings.replicas > 1 else ''}")
-                serve.run(application_of(settings, model.kind), name=NAME, route_prefix="/")
+                kinds = {name: one.kind for name, one in about.items()}
+                serve.run(application_of(settings, kinds), name=NAME, route_prefix="/")
             except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
                 raise ClusterError(f"the endpoint did not start: {one_line(error, 300)}") from error
-            yield model, _check_alive
+            yield next(iter(about.values())), _check_alive
         finally:
             say("stopping")
+            _finish(settings.time_limit)
             serve.shutdown()
+
+
+def _finish(patience: float) -> None:
+    """Have the replicas end when they have answered what they accepted; the web server goes on until then."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    end = time.monotonic() + patience + 10
+    try:
+        if NAME in serve.status().applications:
+            serve.delete(NAME, _blocking=False)
+        while NAME in serve.status().applications and time.monotonic() < end:
+            time.sleep(0.1)
+    except (RayError, RayServeException):
+        return  # the cluster is gone
 
 
 def _check_port(host: str, port: int) -> None:

@@ -4,9 +4,12 @@ import hashlib
 import ipaddress
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ...trainables.errors import InputError
 
@@ -14,6 +17,8 @@ TOKEN = "DFTUNE_TOKEN"  # in the environment: the token that an endpoint asks fo
 RETRY_AFTER = 5  # seconds, said to whom is turned away for now
 LEAST_TOKEN = 16  # characters
 HOW = "`openssl rand -hex 32` makes one"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"  # of a model at an endpoint
+Folder = Annotated[str, Field(min_length=1)]
 
 
 class EndpointError(InputError):
@@ -25,8 +30,12 @@ class EndpointSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model: str = Field(min_length=1, description="the model's folder, under this path on every node")
+    models: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Folder] = Field(
+        min_length=1, description="name -> folder of a model, or of its versions, under this path on every node"
+    )
+    loaded: int = Field(default=8, ge=1, le=10_000, description="models in the memory of a replica at once")
     replicas: int = Field(default=1, ge=1, le=1024, description="processes that predict, each one structure at a time")
+    max_replicas: int | None = Field(default=None, ge=1, le=1024, description="so many if there is more to do")
     cpus: int = Field(default=1, ge=1, le=1024, description="CPUs of a replica, all for one prediction")
     gpus: float = Field(default=0.0, ge=0, le=1, description="of a GPU, for each replica")
     queue: int = Field(default=16, ge=0, le=10_000, description="requests that wait at a replica; more get 503")
@@ -44,6 +53,54 @@ class EndpointSettings(BaseModel):
         default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the token; default of DFTUNE_TOKEN"
     )
     without_token: bool = Field(default=False, description="answer whoever reaches the port")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model(cls, values: Any) -> Any:
+        """`model` with a folder is the key of an endpoint with one model, and of config files of early versions."""
+        if not isinstance(values, dict) or "model" not in values:
+            return values
+        if "models" in values:
+            raise PydanticCustomError("twice", "give either model or models")
+        folder = values["model"]
+        rest = {name: value for name, value in values.items() if name != "model"}
+        return rest | {"models": {name_of(folder): folder} if isinstance(folder, str) else folder}
+
+    @model_validator(mode="after")
+    def _most_replicas(self) -> "EndpointSettings":
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise PydanticCustomError("most", f"max_replicas is {self.max_replicas}, below replicas, {self.replicas}")
+        return self
+
+
+def name_of(folder: str) -> str:
+    """The name that a model has if nobody names it: that of its folder, without `.model`."""
+    found = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(folder).name.removesuffix(".model")).lstrip("._-")
+    return found[:63] or "model"
+
+
+def named(models: Iterable[str]) -> dict[str, str]:
+    """Folders of models by name.
+
+    Args:
+        models: FOLDER, or NAME=FOLDER.
+
+    Raises:
+        EndpointError: a name that is none, or two models of one name.
+    """
+    found: dict[str, str] = {}
+    for text in models:
+        name, equals, folder = text.partition("=")
+        if not equals or "/" in name:
+            name, folder = name_of(text), text
+        if not re.fullmatch(NAME, name) or not folder:
+            raise EndpointError(
+                f"'{text}': give FOLDER or NAME=FOLDER; a name has up to 63 letters, digits, dots, - and _"
+            )
+        if name in found:
+            raise EndpointError(f"two models are named {name}: {found[name]} and {folder}; name one by NAME=FOLDER")
+        found[name] = folder
+    return found
 
 
 def digest(token: str) -> str:

@@ -1,4 +1,4 @@
-"""The web side of a model: requests checked before anything is computed, answers as JSON or Arrow.
+"""The web side of models: requests checked before anything is computed, answers as JSON, text, Arrow or NPY.
 
 A request passes token, header, body, check and prediction.  So many bodies are read at once; one structure at a time is
 checked, in a thread, and one predicted, in another.  `/healthz` waits for none of them.
@@ -7,38 +7,51 @@ checked, in a thread, and one predicted, in another.  `/healthz` waits for none 
 import asyncio
 import hashlib
 import hmac
-import io
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-import pyarrow as pa
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from ...trainables.errors import InputError, Malformed, TooLarge, UnknownFormat, one_line
-from ...trainables.kind import Job, Tell
-from ..model.model import Model
+from ...trainables.errors import InputError, one_line
+from ...trainables.json_body import JSON, MOST_STRUCTURES
 from ..version import __version__
-from .interface import ARROW, Health, Index, describe, predict_operation, problems
+from .answers import Asked, Reply, answer, media_type_of, prepare, status_of
+from .interface import (
+    ARROW,
+    NPY,
+    Health,
+    Index,
+    Models,
+    answers,
+    describe,
+    details_model,
+    predict_operation,
+    problems,
+    short_name,
+    wishes,
+)
+from .metrics import REQUEST_ID, of_models
 from .page import HEADERS, curl, page
 from .settings import EndpointSettings
+from .shelf import Shelf
 from .turns import Places, Turns
 
 SPARE = 16  # bodies that are read beside those of requests that can wait, so that the others are told soon
-STATUS: dict[type[InputError], int] = {Malformed: 400, TooLarge: 413, UnknownFormat: 415}  # of all others 422
 
 
-def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
+def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
     """The endpoint as an ASGI application.
 
     Args:
-        model: what it serves.
+        shelf: the models that it serves.
         settings: its limits and its token.
     """
-    surrogate = model.surrogate
-    title = model.card.lines()[0]
+    about = list(shelf.about.values())
+    first = about[0]
+    title = first.title if len(about) == 1 else f"{len(about)} models: {', '.join(shelf.names)}"
     app = FastAPI(
         title="dftune",
         version=__version__,
@@ -48,13 +61,13 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    describe(app, surrogate)
+    describe(app, about)
     _errors_in_one_line(app)
     with_token = settings.token_sha256 is not None
     bodies = Places(1 + settings.queue + SPARE, "are being read")
     checks = Turns(settings.queue, "are being checked or wait")
     turns = Turns(settings.queue, "are being predicted or wait")
-    guarded = APIRouter(prefix="/v1", dependencies=_guards(settings.token_sha256))
+    guarded = APIRouter(dependencies=_guards(settings.token_sha256))
 
     @app.get("/healthz", responses=problems(with_token=False))
     async def health() -> Health:
@@ -69,54 +82,108 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
             version=__version__,
             predict="/v1/predict",
             model="/v1/model",
+            models="/v1/models",
             docs="/docs",
             openapi="/openapi.json",
             health="/healthz",
+            metrics="/metrics",
         )
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         url = str(request.base_url).rstrip("/")
-        return HTMLResponse(page(app.openapi(), curl(url, surrogate.example(), with_token=with_token)), headers=HEADERS)
+        return HTMLResponse(page(app.openapi(), curl(url, first.example, with_token=with_token)), headers=HEADERS)
 
     @guarded.get(
-        "/model",
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses=problems(with_token=with_token),
+    )
+    async def metrics() -> PlainTextResponse:
+        """Numbers for Prometheus: requests, seconds, sizes; of all replicas behind this web server."""
+        return PlainTextResponse(of_models([shelf.describe(name) for name in shelf.names]))
+
+    @guarded.get(
+        "/v1/model",
         name="model",
-        response_model=model.kind.card_model,
+        response_model=first.kind.card_model,
         responses=problems(with_token=with_token),
     )
     async def card() -> Any:
-        """What the model is, and how accurate."""
-        return model.card
+        """What the first model is, and how accurate."""
+        return (await asyncio.to_thread(shelf.get)).model.card
 
-    wishes = [name for name in surrogate.request.model_fields if name != "structure"]
+    @guarded.get("/v1/models", name="models", responses=problems(with_token=with_token))
+    async def models() -> Models:
+        """All models, the first one first."""
+        return Models.model_validate({"models": [shelf.describe(name) for name in shelf.names]})
+
+    @guarded.get(
+        "/v1/models/{name}",
+        name="details",
+        responses={200: {"model": details_model(about)}, **problems(404, with_token=with_token)},
+    )
+    async def details(name: str) -> Response:
+        """What a model is, how accurate, and what it refuses.  NAME@VERSION is another version of it."""
+        found = await asyncio.to_thread(shelf.get, name)
+        limits = {
+            "size": settings.size,
+            "size_unit": found.model.surrogate.size_unit,
+            "structures": MOST_STRUCTURES,
+            "body": settings.body,
+            "time_limit": settings.time_limit,
+        }
+        said = {"version": found.version, "limits": limits, "card": found.model.card.model_dump(mode="json")}
+        return JSONResponse(shelf.describe(found.name) | said)
+
+    refused = problems(400, 404, 406, 408, 413, 415, 422, 504, with_token=with_token)
 
     @guarded.post(
-        "/predict",
-        openapi_extra=predict_operation(surrogate),
-        responses={
-            200: {"model": surrogate.answer, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}},
-            **problems(400, 406, 408, 413, 415, 422, 504, with_token=with_token),
-        },
+        "/v1/predict",
+        openapi_extra=predict_operation([first]),
+        responses={200: answers([first]), **refused},
     )
     async def predict(request: Request) -> Response:
-        """Predict a structure: JSON, or with `Accept: application/vnd.apache.arrow.stream` a `quantity` as Arrow.
+        """Predict by the first model; otherwise as `/v1/models/{name}/predict`."""
+        return await predicted(request, shelf.names[0])
 
-        A body of JSON says everything. Of any other body the wishes are in the query.
+    @guarded.post(
+        "/v1/models/{name}/predict",
+        name="predict_by",
+        openapi_extra=predict_operation(about),
+        responses={200: answers(about), **refused},
+    )
+    async def predict_by(request: Request, name: str) -> Response:
+        """Predict a structure, or several: JSON, or with another `Accept` text or a `quantity` as an array.
+
+        A body of JSON says everything. Of any other body the wishes are in the query. NAME@VERSION asks another version
+        of the model. A structure of several that cannot be predicted has its error in its place.
         """
-        offered, quantity = " or ".join(surrogate.quantities) or "none", request.query_params.get("quantity")
-        if quantity is not None and quantity not in surrogate.quantities:
-            raise HTTPException(422, f"quantity: there is {offered}")
-        if (ARROW in request.headers.get("accept", "")) != (quantity is not None):
-            raise HTTPException(406, f"'Accept: {ARROW}' and ?quantity={offered} belong together")
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        query = {name: request.query_params[name] for name in wishes if name in request.query_params}
+        return await predicted(request, name)
+
+    async def predicted(request: Request, name: str) -> Response:
+        known = shelf.about[shelf.find(name)[0]]
+        offered, quantity = known.surrogate.quantities, request.query_params.get("quantity")
+        said = " or ".join(offered) or "none"
+        if quantity is not None and quantity not in offered:
+            raise HTTPException(422, f"quantity: there is {said}")
+        media_type = media_type_of(request.headers.get("accept", ""), quantity, offered)
+        if media_type is None:
+            raise HTTPException(406, f"'Accept: {ARROW}' or '{NPY}' and ?quantity={said} belong together")
+        kind = _kind(request, known.surrogate.formats)
+        query = {one: request.query_params[one] for one in wishes(known) if one in request.query_params}
+
+        def checked(tell: Any) -> tuple[str, Asked]:
+            found = shelf.get(name)
+            return str(found), prepare(found.model, content, kind, query, settings.size, tell)
+
         try:
             async with asyncio.timeout(settings.time_limit):
                 with bodies.one():
                     content = await _body(request, settings.body, settings.body_time)
-                job = await checks.run(lambda tell: _prepare(model, content, kind, query, settings.size, tell))
-                return await turns.run(lambda tell: _answer(job, quantity, settings.cpus, tell))
+                model, asked = await checks.run(checked)
+                reply = await turns.run(lambda tell: answer(asked, media_type, quantity, settings.cpus, tell))
+                return _response(reply, {"X-Model": model, "X-Size": str(asked.size)})
         except TimeoutError:
             raise HTTPException(
                 504, f"not done within {settings.time_limit:g} s; ask later, for a smaller cell, or without forces"
@@ -124,6 +191,23 @@ def web_app(model: Model, settings: EndpointSettings) -> FastAPI:
 
     app.include_router(guarded)
     return app
+
+
+def _kind(request: Request, formats: Any) -> str:
+    """The type of a request's body: what `format` says, else its header."""
+    short = request.query_params.get("format")
+    if short is None:
+        return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    known = {short_name(one): one for one in (JSON, *formats)}
+    if short not in known:
+        raise HTTPException(422, f"format: there is {' or '.join(known)}")
+    return known[short]
+
+
+def _response(reply: Reply, headers: dict[str, str]) -> Response:
+    if isinstance(reply.content, bytes):
+        return Response(reply.content, media_type=reply.media_type, headers=headers)
+    return StreamingResponse(reply.content, media_type=reply.media_type, headers=headers)
 
 
 def _guards(token_sha256: str | None) -> list[Any]:
@@ -147,23 +231,30 @@ def _guards(token_sha256: str | None) -> list[Any]:
 def _errors_in_one_line(app: FastAPI) -> None:
     """Every error as ``Problem``."""
 
+    def problem(request: Request, status: int, detail: str, headers: Any = None) -> JSONResponse:
+        name = request.headers.get(REQUEST_ID)
+        return JSONResponse({"detail": detail} | ({} if name is None else {"request_id": name}), status, headers)
+
     @app.exception_handler(InputError)
-    async def _unusable(_: Request, error: Exception) -> JSONResponse:
+    async def _unusable(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, InputError)
-        return JSONResponse({"detail": one_line(error)}, STATUS.get(type(error), 422))
+        return problem(request, status_of(error), one_line(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def _refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, StarletteHTTPException)
+        return problem(request, error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    async def _invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+        return problem(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(Exception)
-    async def _bug(_: Request, error: Exception) -> JSONResponse:
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
         # Its traceback is in the log of the replica: Starlette raises it again.
-        return JSONResponse(
-            {"detail": f"a fault of dftune, not of the request ({type(error).__name__}); report it"}, 500
-        )
+        return problem(request, 500, f"a fault of dftune, not of the request ({type(error).__name__}); report it")
 
 
 async def _body(request: Request, most: int, seconds: float) -> bytes:
@@ -177,7 +268,7 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
     Raises:
         HTTPException: 408, too slow; 413, too large.
     """
-    too_large = HTTPException(413, f"the request is larger than {most:,} bytes; send one structure, without results")
+    too_large = HTTPException(413, f"the request is larger than {most:,} bytes; send fewer structures, without results")
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said[:20]) > most:
         raise too_large
@@ -194,36 +285,3 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
             raise  # the time of the whole request is over
         raise HTTPException(408, f"the body did not come within {seconds:g} s; send it at once") from None
     return b"".join(parts)
-
-
-def _prepare(model: Model, content: bytes, kind: str, query: Mapping[str, str], largest: int, tell: Tell) -> Job:
-    """The structure of a request, checked.
-
-    Raises:
-        TooLarge: for this endpoint.
-        InputError: anything else that cannot be predicted.
-    """
-    tell("reading", 0, 2)
-    structure, asked = model.surrogate.parse(content, kind, query)
-    tell("checking", 1, 2)
-    return model.prepare(structure, largest=largest, **asked)
-
-
-def _answer(job: Job, quantity: str | None, cpus: int, progress: Tell) -> Response:
-    """The answer to a request, computed."""
-    if quantity is not None:
-        return StreamingResponse(_stream(job.batches(quantity, cpus=cpus, progress=progress)), media_type=ARROW)
-    found = job.run(cpus=cpus, progress=progress)
-    return JSONResponse(found.to_dict() | {"units": dict(found.units)})
-
-
-def _stream(batches: Sequence[pa.RecordBatch]) -> Iterator[bytes]:
-    """An Arrow IPC stream, a piece a batch."""
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-            yield sink.getvalue()
-            sink.seek(0)
-            sink.truncate()
-    yield sink.getvalue()

@@ -16,6 +16,7 @@ from dftune import Model, Study
 from dftune.platform.cli.main import cli
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
 from dftune.platform.study.trainer import FIRST_SEED
 from dftune.searchers.random_search import RandomSearch
@@ -109,7 +110,7 @@ def asked(app, path, body=None, kind="application/json"):
 
 def test_the_endpoint_of_a_model_asks_its_surrogate_for_everything(by_hand):
     model = Model.open(by_hand)
-    app = web_app(model, EndpointSettings(model=str(by_hand), without_token=True))
+    app = web_app(Shelf.of(model), EndpointSettings(model=str(by_hand), without_token=True))
     assert asked(app, "/v1/predict", b'{"structure": 3.0}') == (200, model.predict(3.0).to_dict() | {"units": {}})
     assert asked(app, "/v1/model") == (200, model.card.model_dump(mode="json"))
     assert asked(app, "/v1/predict", b'{"structure": -3.0}') == (422, {"detail": "numbers below zero have no line"})

@@ -120,7 +120,7 @@ def kuberay(**changes) -> KubeRay:
         (kuberay(study="/shared/al4.toml"), ["ConfigMap", "RayJob"]),
         (kuberay(study="/shared/al4.toml", ledger_secret="ledger"), ["ConfigMap", "RayJob"]),
         (kuberay(study=f"/shared/{NASTY}", hours=1.5, retries=0, gpus=1, nodes=9), ["ConfigMap", "RayJob"]),
-        (kuberay(serve=f"/shared/{NASTY}", nodes=3, namespace="physics"), ["RayService"]),
+        (kuberay(serve={"al4": f"/shared/{NASTY}"}, nodes=3, namespace="physics"), ["RayService"]),
     ],
 )
 def test_kuberay_manifests_have_the_fields_that_kuberay_knows(spec, kinds):
@@ -152,7 +152,7 @@ def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, repli
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
     from ray.serve.schema import ServeDeploySchema
 
-    text = kuberay_manifest(kuberay(serve="/shared/al4.model", nodes=3, gpus=gpus))
+    text = kuberay_manifest(kuberay(serve={"al4": "/shared/al4.model", "be": "/shared/be"}, nodes=3, gpus=gpus))
     spec = yaml.safe_load(text)["spec"]
     config = ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"]))
     (served,) = config.applications
@@ -164,9 +164,9 @@ def test_a_ray_service_is_what_ray_serve_and_the_endpoint_understand(gpus, repli
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DFTUNE_TOKEN", "x" * 32)
         deployment = call_user_app_builder_with_args_if_necessary(builder, served.args)._bound_deployment
-    settings_, kind = deployment.init_args
-    assert kind is None, "each replica finds it by the model's name of it"
-    assert settings_.model == "/shared/al4.model"
+    settings_, kinds = deployment.init_args
+    assert kinds == {}, "each replica finds them by their names in the cards"
+    assert settings_.models == {"al4": "/shared/al4.model", "be": "/shared/be"}
     assert settings_.token_sha256 == hashlib.sha256(b"x" * 32).hexdigest()
     assert (deployment.num_replicas, settings_.cpus, settings_.gpus) == (replicas, cpus, share)
     assert deployment.ray_actor_options["num_gpus"] == share
@@ -224,8 +224,8 @@ def test_the_job_of_a_ray_job_runs_the_study_and_a_retry_goes_on_with_it(stand_i
         ({"study": "/shared/../etc/al4.toml"}, "not below /shared"),
         ({"hours": 3}, "time limit of a study"),
         ({"ledger_secret": "ledger"}, "the ledger of a study"),
-        ({"serve": "/home/me/al4.model"}, "not below /shared"),
-        ({"serve": "/shared/al4.model", "study": "/shared/al4.toml"}, "a study or serves a model"),
+        ({"serve": {"al4": "/home/me/al4.model"}}, "not below /shared"),
+        ({"serve": {"al4": "/shared/al4.model"}, "study": "/shared/al4.toml"}, "a study or serves a model"),
         ({"image": "x y"}, "not the name of an image"),
         ({"claim": "a: b"}, "not the name of a volume claim"),
         ({"namespace": "a\nb"}, "lower-case letters"),

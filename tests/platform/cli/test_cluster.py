@@ -30,8 +30,8 @@ MACHINES = {"head": "10.0.0.1", "user": "ada"}
             kuberay_manifest(KubeRay(study="/shared/x.toml", image="a", claim="c")),
         ),
         (
-            ["kuberay", "--serve", "/shared/x.model", "--image", "a", "--claim", "c"],
-            kuberay_manifest(KubeRay(serve="/shared/x.model", image="a", claim="c")),
+            ["kuberay", "--serve", "/shared/x.model", "--serve", "be=/shared/y", "--image", "a", "--claim", "c"],
+            kuberay_manifest(KubeRay(serve={"x": "/shared/x.model", "be": "/shared/y"}, image="a", claim="c")),
         ),
         (
             ["ray-up", "--head", "10.0.0.1", "--user", "ada", "--worker", "b", "--worker", "c"],

@@ -4,10 +4,12 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,12 +25,12 @@ import pytest
 from dftune.cluster.connection import ClusterError
 from dftune.cluster.processes import MARK, mark
 from dftune.platform.model.model import ModelError
+from dftune.platform.serve.interface import ARROW
 from dftune.platform.serve.server import NAME, served
 from dftune.platform.serve.settings import EndpointError, EndpointSettings, digest, is_loopback, read_token
-from dftune.platform.serve.web import ARROW
 from dftune.tests.listeners import descendants, is_local, listeners
 from dftune.trainables.data.shards import to_numpy
-from dftune.trainables.ldos.request import XYZ
+from dftune.trainables.ldos.request import CIF, POSCAR, XYZ
 
 TOKEN = "correct-horse-battery-staple"
 BODY = 20_000
@@ -50,15 +52,24 @@ def folder(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def endpoint(local_ray, folder):
+def versions(folder, tmp_path_factory):
+    """A folder of versions, with one of them."""
+    path = tmp_path_factory.mktemp("moving")
+    shutil.copytree(folder, path / "v1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def endpoint(local_ray, folder, versions):
     """The port of an endpoint with a token, and beside it at /hurried one without, of little time."""
     from ray import serve
 
     from dftune.platform.serve.endpoint import application
 
     settings = EndpointSettings(
-        model=str(folder), queue=3, size=400_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN)
-    )
+        models={"al4": str(folder), "moving": str(versions)},
+        queue=3, size=400_000, body=BODY, time_limit=60, token_sha256=digest(TOKEN),
+    )  # fmt: skip
     port = free_port()
     with served(settings, port=port):
         hurried = EndpointSettings(model=str(folder), time_limit=1.5, size=2_000_000, without_token=True)
@@ -149,18 +160,21 @@ def test_an_endpoint_listens_on_loopback_in_all_its_processes(endpoint):
 def test_the_endpoint_says_what_it_serves(endpoint, model):
     assert json.loads(ask(endpoint, "/v1/model")[2]) == model.card.model_dump(mode="json")
     api = json.loads(ask(endpoint, "/openapi.json")[2])
-    assert api["info"]["description"] == "Surrogate for Al from study by hand, dataset al4."
+    assert api["info"]["description"] == "2 models: al4, moving."
     paths = api["paths"]
     asked = paths["/v1/predict"]["post"]["parameters"]
-    assert [p["name"] for p in asked] == ["quantity", "temperature", "forces", "stress", "grid"]
+    assert [p["name"] for p in asked] == ["quantity", "format", "temperature", "forces", "stress", "grid"]
     assert asked[0]["schema"]["enum"] == ["density", "ldos"]
-    assert set(paths) == {"/", "/healthz", "/v1/model", "/v1/predict"}
-    assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ}
+    named = {"/v1/models", "/v1/models/{name}", "/v1/models/{name}/predict"}
+    assert set(paths) == {"/", "/healthz", "/metrics", "/v1/model", "/v1/predict"} | named
+    assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"application/json", XYZ, CIF, POSCAR}
     assert json.loads(ask(endpoint, "/healthz", token=None)[2]) == {"status": "ok"}
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x"])
-@pytest.mark.parametrize("path, body", [("/v1/model", None), ("/v1/predict", {})])
+@pytest.mark.parametrize(
+    "path, body", [("/v1/model", None), ("/v1/predict", {}), ("/v1/models/al4", None), ("/metrics", None)]
+)
 def test_without_the_token_nothing_is_told(endpoint, token, path, body):
     status, headers, content = ask(endpoint, path, body, token=token)
     assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -205,7 +219,6 @@ LATTICE = 'Lattice="4 0 0 0 4 0 0 0 4"'
     [
         ("", "number of atoms"),
         (f"1\n{LATTICE}\n", "the first line says 1 atoms"),
-        (f"1\n{LATTICE}\nAl 0 0 0\n1\n{LATTICE}\nAl 0 0 0\n", "give one frame"),
         ("1\nno cell\nAl 0 0 0\n", "has no Lattice"),
         (f"1\n{LATTICE}\nAl 0 0\n", "line 3 has 3 columns"),
         (f"1\n{LATTICE}\nAl 0 0 x\n", "an atom that is none"),
@@ -261,6 +274,59 @@ def test_requests_wait_for_their_turn_and_those_beyond_the_queue_are_sent_away(e
     assert "try again in 5 s" in json.loads(away[0][2])["detail"]
     assert len({json.loads(a[2])["free_energy"] for a in done}) == 1
     assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 200, "afterwards all is as before"
+
+
+def test_a_version_put_beside_another_answers_and_no_request_is_lost(endpoint, versions, folder, atoms):
+    answers, ended = [], threading.Event()
+
+    def go_on():
+        while not ended.is_set():
+            answers.append(ask(endpoint, "/v1/models/moving/predict", {"structure": as_json(atoms)}))
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(go_on) for _ in range(3)]
+        try:
+            deadline = time.monotonic() + 300
+            for number in (2, 10):
+                shutil.copytree(folder, versions / f"v{number}")
+                while not answers or answers[-1][1].get("X-Model") != f"moving@v{number}":
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+        finally:
+            ended.set()
+        [one.result() for one in asked]
+    assert {a[0] for a in answers} == {200}
+    assert list(dict.fromkeys(a[1]["X-Model"] for a in answers)) == [f"moving@v{n}" for n in (1, 2, 10)]
+    status, headers, _ = ask(endpoint, "/v1/models/moving@v1/predict", {"structure": as_json(atoms)})
+    assert (status, headers["X-Model"]) == (200, "moving@v1")
+
+
+def test_an_endpoint_counts_what_it_does(endpoint, atoms):
+    counter = 'dftune_requests_total{model="",route="predict",status="422"}'
+
+    def count() -> float:
+        lines = ask(endpoint, "/metrics")[2].decode().splitlines()
+        assert any(line.startswith("dftune_model_info{") for line in lines), lines
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(counter))
+
+    before = count()
+    assert ask(endpoint, body={})[0] == 422
+    assert count() == before + 1
+
+
+def test_a_request_is_named_in_answers_and_in_the_logs(endpoint):
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint, timeout=600)
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "X-Request-ID": "mine-4711"}
+    connection.request("POST", "/v1/predict", b"{}", headers)
+    answer = connection.getresponse()
+    assert answer.headers.get_all("x-request-id") == ["mine-4711"]
+    assert json.loads(answer.read())["request_id"] == "mine-4711"
+    opened = (os.readlink(file) for file in Path(f"/proc/{replica(NAME)}/fd").iterdir())
+    logs = [Path(name) for name in opened if Path(name).name.startswith("replica_")]
+    deadline = time.monotonic() + 60
+    while not any("mine-4711" in log.read_text() for log in logs):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def until(status, port, path, atoms, token):
@@ -336,7 +402,7 @@ def test_a_killed_replica_is_said_and_comes_back(endpoint, atoms):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for status, headers, content in answers[:-1]:
-        assert (status, headers["Retry-After"], list(json.loads(content))) == (503, "5", ["detail"]), content
+        assert (status, headers["Retry-After"], list(json.loads(content))) == (503, "5", ["detail", "request_id"])
     assert ask(endpoint, "/v1/model")[0] == 200, "the other one never noticed"
 
 
@@ -436,7 +502,12 @@ def test_the_command_serves_until_it_is_stopped_and_leaves_nothing(folder, atoms
             except OSError:
                 continue
             assert TOKEN.encode() not in environment
-        running.send_signal(number)
+        with ThreadPoolExecutor(2) as pool:
+            body = {"structure": as_json(atoms.repeat((2, 2, 2))), "forces": "mean"}
+            asked = [pool.submit(ask, port, body=body) for _ in range(2)]
+            time.sleep(1)
+            running.send_signal(number)
+            assert [one.result()[0] for one in asked] == [200, 200], "one that is predicted and one that waits"
         assert running.wait(timeout=600) == 0
     finally:
         running.kill()

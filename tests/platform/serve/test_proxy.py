@@ -39,14 +39,15 @@ def test_what_the_endpoint_answers_passes_as_it_is(status, body, kind):
 def test_errors_of_serve_as_text_come_in_our_form(given, status):
     answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"])), "/")
     again = "; try again in 5 s" if status == 503 else ""
-    assert (answer.status, answer.json()) == (status, {"detail": f"Serve says this{again}"})
+    said = {"detail": f"Serve says this{again}", "request_id": answer.headers["x-request-id"]}
+    assert (answer.status, answer.json()) == (status, said)
     assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
 
 
 def test_a_replica_that_dies_with_a_request_is_said_at_once():
     answer = ask(AnswerAlways(ended), "/")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json() == {"detail": "the process that predicts has ended and starts again; try again in 5 s"}
+    assert answer.json()["detail"] == "the process that predicts has ended and starts again; try again in 5 s"
 
 
 def test_nobody_waits_in_silence_for_a_replica_that_starts():
@@ -97,3 +98,63 @@ def test_a_client_that_goes_away_ends_what_it_asked_for():
 
     asyncio.run(leave())
     assert cancelled
+
+
+# ---------------------------------------------------------------- names of requests, and numbers for Prometheus
+
+
+@pytest.mark.parametrize(
+    "given, kept",
+    [("abc-1", True), ("", False), ("x" * 129, False), ("a b", False), ("a\x1b[31m", False), ("é", False)],
+)
+def test_a_request_has_the_name_that_its_client_gives_if_it_is_one(given, kept):
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.extend(value.decode() for name, value in scope["headers"] if name == b"x-request-id")
+        await answering(200, [b""])(scope, receive, send)
+
+    answer = ask(AnswerAlways(app), "/", headers={"x-request-id": given})
+    assert heard == [answer.headers["x-request-id"]]
+    assert (heard[0] == given) == kept
+    assert 0 < len(heard[0]) < 129
+
+
+def test_requests_are_counted_by_route_model_and_status():
+    async def app(scope, receive, send):
+        good = scope["path"].endswith("predict")
+        headers = [(b"x-model", b"al@2"), (b"x-size", b"8000"), (b"content-type", b"text/plain")] if good else []
+        await send({"type": "http.response.start", "status": 200 if good else 404, "headers": headers})
+        await send({"type": "http.response.body", "body": b"dftune_model_info 1\n" if good else b"no"})
+
+    async def replica(scope, receive, send):
+        if scope["path"] == "/metrics":
+            await answering(200, [b"of the replica 1\n"])(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    proxy = AnswerAlways(replica)
+    for path in ("/v1/predict", "/v1/models/al@2/predict", "/v1/nonsense/1", "/v1/nonsense/2"):
+        ask(proxy, path)
+    text = ask(proxy, "/metrics").content.decode()
+    for line in (
+        "of the replica 1",
+        'dftune_requests_total{model="al@2",route="predict",status="200"} 2.0',
+        'dftune_requests_total{model="",route="other",status="404"} 2.0',
+        'dftune_predicted_size_total{model="al@2"} 16000.0',
+        'dftune_request_seconds_count{model="al@2",route="predict"} 2.0',
+        'dftune_requests_under_way{route="metrics"} 1.0',
+        'dftune_requests_under_way{route="predict"} 0.0',
+    ):
+        assert line in text.splitlines(), text
+
+
+def test_a_request_that_no_replica_answers_is_counted_too():
+    proxy = AnswerAlways(ended)
+    assert ask(proxy, "/v1/predict").status == 503
+    assert 'dftune_requests_total{model="",route="predict",status="503"} 1.0' in proxy._metrics.text()
+
+
+def test_numbers_are_not_told_where_the_replica_refuses():
+    refused = answering(401, [b'{"detail": "no token"}'], b"application/json")
+    assert ask(AnswerAlways(refused), "/metrics").json() == {"detail": "no token"}

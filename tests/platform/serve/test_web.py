@@ -1,15 +1,19 @@
 """The web side of the endpoint, in this process: bounded work, errors in one form, a description that holds."""
 
 import asyncio
+import io
 import re
 import threading
 import time
 
+import ase
 import numpy as np
 import pytest
 
 from dftune.platform.serve import web
+from dftune.platform.serve.interface import ARROW, NPY, batch_model
 from dftune.platform.serve.settings import EndpointSettings, digest
+from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
 from dftune.tests.platform.serve.asgi import ask, request
 
@@ -23,7 +27,7 @@ def settings_of(**changes) -> EndpointSettings:
 
 @pytest.fixture(scope="module")
 def app(model):
-    return web_app(model, settings_of())
+    return web_app(Shelf.of(model), settings_of())
 
 
 def many_atoms(n: int, apart: float) -> dict:
@@ -44,13 +48,13 @@ def test_a_structure_too_large_for_the_grid_is_refused_before_its_atoms_are_comp
         raise AssertionError("compared its atoms")
 
     monkeypatch.setattr("dftune.trainables.structures.closest", compared)
-    answer = ask(web_app(model, settings_of(body=2**20)), "/v1/predict", {"structure": many_atoms(30, 1.2)})
+    answer = ask(web_app(Shelf.of(model), settings_of(body=2**20)), "/v1/predict", {"structure": many_atoms(30, 1.2)})
     assert answer.status == 413
     assert "grid points, more than 500,000; use a smaller one" in answer.json()["detail"]
 
 
 def test_a_body_has_so_much_time(model):
-    app = web_app(model, settings_of(body_time=0.2))
+    app = web_app(Shelf.of(model), settings_of(body_time=0.2))
     parts = [b" "] * 2000  # 100 s of them
     started = time.monotonic()
     answer = ask(app, "/v1/predict", parts, pause=0.05)
@@ -59,7 +63,7 @@ def test_a_body_has_so_much_time(model):
 
 
 def test_slow_bodies_hold_neither_health_nor_anything_else_for_long(model):
-    app, n = web_app(model, settings_of(queue=0, body_time=3.0)), web.SPARE + 1
+    app, n = web_app(Shelf.of(model), settings_of(queue=0, body_time=3.0)), web.SPARE + 1
 
     async def all_at_once():
         slow = [asyncio.ensure_future(request(app, "/v1/predict", [b" "] * 1000, pause=0.1)) for _ in range(n)]
@@ -114,7 +118,7 @@ def test_a_structure_is_checked_in_the_one_thread_that_can_be_ended(model, monke
 
     monkeypatch.setattr(type(model.surrogate), "parse", slowly)
     monkeypatch.setattr(type(model.surrogate), "prepare", prepare)
-    app = web_app(model, settings_of(time_limit=0.1))
+    app = web_app(Shelf.of(model), settings_of(time_limit=0.1))
 
     async def nine():
         return await asyncio.gather(*(request(app, "/v1/predict", {"structure": ONE}) for _ in range(9)))
@@ -137,6 +141,10 @@ def test_a_structure_is_checked_in_the_one_thread_that_can_be_ended(model, monke
         ("DELETE", "/v1/model", 405),
         ("POST", "/v1/predict/", 404),
         ("BREW", "/healthz", 405),
+        ("GET", "/v1/models/other", 404),
+        ("GET", "/v1/models/model@7", 404),
+        ("POST", "/v1/models/other/predict", 404),
+        ("GET", "/v1/models/model/predict", 405),
     ],
 )
 def test_every_route_has_its_errors_in_one_form(app, method, path, status):
@@ -149,12 +157,16 @@ def test_a_bug_is_answered_in_the_same_form(model, monkeypatch):
         raise ZeroDivisionError("x" * 1000)
 
     monkeypatch.setattr(type(model.surrogate), "prepare", broken)
-    answer = ask(web_app(model, settings_of()), "/v1/predict", {"structure": ONE})
+    answer = ask(web_app(Shelf.of(model), settings_of()), "/v1/predict", {"structure": ONE})
     assert (answer.status, answer.headers["content-type"]) == (500, "application/json")
     assert answer.json() == {"detail": "a fault of dftune, not of the request (ZeroDivisionError); report it"}
 
 
 # ---------------------------------------------------------------- what it says of itself
+
+
+def references_in(body) -> list[dict]:
+    return body["content"]["application/json"]["schema"]["anyOf"]
 
 
 def references(value) -> set[str]:
@@ -164,7 +176,7 @@ def references(value) -> set[str]:
 
 
 def test_the_description_holds_in_itself(model):
-    answer = ask(web_app(model, settings_of(token_sha256=digest(TOKEN))), "/openapi.json")
+    answer = ask(web_app(Shelf.of(model), settings_of(token_sha256=digest(TOKEN))), "/openapi.json")
     document = answer.json()
     assert b"prefixItems" not in answer.content, "few generators know tuples"
     for reference in references(document):
@@ -173,37 +185,143 @@ def test_the_description_holds_in_itself(model):
             found = found[part]
     operations = {(m, p): about for p, one in document["paths"].items() for m, about in one.items()}
     names = [about["operationId"] for about in operations.values()]
-    assert names == ["health", "index", "model", "predict"]
-    predict = operations["post", "/v1/predict"]
-    assert set(predict["responses"]) == {str(code) for code in (200, 400, 401, 406, 408, 413, 415, 422, 500, 503, 504)}
+    assert names == ["health", "index", "metrics", "model", "models", "details", "predict", "predict_by"]
+    codes = {str(code) for code in (200, 400, 401, 404, 406, 408, 413, 415, 422, 500, 503, 504)}
     problem = {"$ref": "#/components/schemas/Problem"}
-    for code, about in predict["responses"].items():
-        assert about["content"]["application/json"]["schema"] == problem or code == "200"
-    assert "Retry-After" in predict["responses"]["503"]["headers"]
+    for path in ("/v1/predict", "/v1/models/{name}/predict"):
+        predict = operations["post", path]
+        assert set(predict["responses"]) == codes
+        for code, about in predict["responses"].items():
+            assert about["content"]["application/json"]["schema"] == problem or code == "200"
+        assert "Retry-After" in predict["responses"]["503"]["headers"]
+        assert {one["$ref"].rpartition("/")[2] for one in references_in(predict["requestBody"])} == {
+            "PredictRequest",
+            "PredictRequests",
+        }
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
-    assert all(("security" in about) == path.startswith("/v1") for (_, path), about in operations.items())
+    assert all(("security" in about) == (path[:3] in ("/v1", "/me")) for (_, path), about in operations.items())
 
 
 def test_the_answer_is_as_described(model):
-    app = web_app(model, settings_of())
+    app = web_app(Shelf.of(model), settings_of())
     described = ask(app, "/openapi.json").json()["components"]["schemas"]["PredictAnswer"]["properties"]
     answer = ask(app, "/v1/predict", {"structure": ONE}).json()
     assert answer.keys() == described.keys()
     model.surrogate.answer.model_validate(answer)
+    batch_model(model.surrogate.answer).model_validate(ask(app, "/v1/predict", {"structures": [ONE, {}]}).json())
 
 
 def test_the_front_door_says_what_is_there(model, app):
     there = ask(app, "/").json()
     assert there["service"] == "dftune"
-    for name in ("model", "docs", "openapi", "health"):
+    for name in ("model", "models", "docs", "openapi", "health", "metrics"):
         assert ask(app, there[name]).status == 200
     assert ask(app, there["predict"], {"structure": ONE}).status == 200
 
 
 def test_the_page_needs_neither_script_nor_internet(model):
-    answer = ask(web_app(model, settings_of(token_sha256=digest(TOKEN))), "/docs", headers={"host": "here"})
+    answer = ask(web_app(Shelf.of(model), settings_of(token_sha256=digest(TOKEN))), "/docs", headers={"host": "here"})
     text = answer.content.decode()
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not re.search(r"<script|<link|<img|src=|https?://(?!here)", text)
     for said in ("/v1/predict", "structure.cell", "3 x 3 x number", "[eV]", "starts again", "density"):
         assert said in text
+
+
+# ---------------------------------------------------------------- several structures, and forms of an answer
+
+
+TWO = {"cell": (4.1 * np.eye(3)).tolist(), "positions": [[0, 0, 0]], "symbols": ["Al"]}
+BAD = {**ONE, "symbols": ["Be"]}
+
+
+def xyz_of(*cells: float) -> bytes:
+    frames = [f'1\nLattice="{a} 0 0 0 {a} 0 0 0 {a}"\nAl 0 0 0\n' for a in cells]
+    return "".join(frames).encode()
+
+
+def test_structures_of_one_request_are_answered_in_their_order(app):
+    alone = [ask(app, "/v1/predict", {"structure": one}).json() for one in (ONE, TWO)]
+    answer = ask(app, "/v1/predict", {"structures": [ONE, BAD, TWO], "temperature": alone[0]["temperature"]})
+    first, refused, second = answer.json()["predictions"]
+    for one, expected in ((first, alone[0]), (second, alone[1])):
+        assert one["free_energy"] == pytest.approx(expected["free_energy"], abs=1e-6)
+        assert one["grid"] == expected["grid"]
+    assert refused == {"detail": "the model knows Al but not Be", "status": 422}
+    assert first["units"] == alone[0]["units"]
+    assert answer.headers["x-size"] == str(sum(np.prod(one["grid"]) for one in alone))
+    frames = ask(app, "/v1/predict", xyz_of(4, 4.1), headers={"content-type": "chemical/x-xyz"}).json()
+    assert [one["free_energy"] for one in frames["predictions"]] == [first["free_energy"], second["free_energy"]]
+
+
+@pytest.mark.parametrize(
+    "body, status, said",
+    [
+        ({"structures": []}, 422, "structures: give a list of one structure or more"),
+        ({"structures": {"0": ONE}}, 422, "structures: give a list of one structure or more"),
+        ({"structures": [ONE], "structure": ONE}, 422, "structures: there is a structure, too; give one of them"),
+        ({"structures": [BAD]}, 422, "the model knows Al but not Be"),
+        ({"structures": [BAD, {}]}, 422, "structure 0: the model knows Al but not Be"),
+        ({"structures": [ONE, ONE], "temprature": 3}, 422, "structure 0: temprature: extra inputs are not permitted"),
+        ({"structures": [ONE] * 1001}, 413, "structures: 1,001 of them, more than 1,000; send them in parts"),
+        (xyz_of(4, 4) + b"1\n", 422, "the first line says 1 atoms, but -1 lines follow"),
+    ],
+)
+def test_what_is_wrong_with_all_structures_refuses_the_request(model, body, status, said):
+    kind = "chemical/x-xyz" if isinstance(body, bytes) else "application/json"
+    app = web_app(Shelf.of(model), settings_of(body=2**20))
+    answer = ask(app, "/v1/predict", body, headers={"content-type": kind})
+    if isinstance(body, bytes):  # the third frame alone is none
+        assert "extended XYZ begins with" in answer.json()["predictions"][2]["detail"]
+    else:
+        assert (answer.status, answer.json()["detail"]) == (status, said)
+
+
+def test_the_size_of_all_structures_together_is_bounded(model):
+    size = int(np.prod(ask(web_app(Shelf.of(model), settings_of()), "/v1/predict", {"structure": ONE}).json()["grid"]))
+    app = web_app(Shelf.of(model), settings_of(size=int(2.5 * size)))
+    assert ask(app, "/v1/predict", {"structures": [ONE] * 2}).status == 200
+    answer = ask(app, "/v1/predict", {"structures": [ONE] * 3})
+    assert answer.status == 413
+    assert answer.json()["detail"].startswith(f"structures up to number 2 need {3 * size:,} grid points, more than ")
+
+
+def test_a_quantity_comes_as_npy_on_its_grid(app, model):
+    found = ask(app, "/v1/predict?quantity=density", {"structure": ONE}, headers={"accept": NPY})
+    density = np.load(io.BytesIO(found.content), allow_pickle=False)
+    atoms = ase.Atoms("Al", cell=ONE["cell"], pbc=True)
+    np.testing.assert_allclose(density, model.predict(atoms).density, rtol=1e-5)
+    assert (found.status, found.headers["content-type"], found.headers["x-model"]) == (200, NPY, "model@1")
+    ldos = ask(app, "/v1/predict?quantity=ldos", {"structure": ONE}, headers={"accept": NPY})
+    assert np.load(io.BytesIO(ldos.content)).shape == (*density.shape, model.card.energy_grid.n_energy)
+
+
+def test_text_is_for_people(app):
+    answer = ask(app, "/v1/predict", {"structures": [ONE, BAD]}, headers={"accept": "text/plain"})
+    first, second = answer.content.decode().split("\n\n")
+    assert first.startswith("1 atoms, 3 electrons at ")
+    assert second == "refused: the model knows Al but not Be\n"
+
+
+@pytest.mark.parametrize(
+    "path, body, accept, status, said",
+    [
+        ("?quantity=ldos", {"structures": [ONE, ONE]}, ARROW, 422, "ldos is given of one structure at a time"),
+        ("", {"structure": ONE}, NPY, 406, "belong together"),
+        ("?quantity=ldos", {"structure": ONE}, "text/plain", 406, "belong together"),
+        ("?format=pdb", {"structure": ONE}, "*/*", 422, "format: there is json or xyz or cif or poscar"),
+    ],
+)
+def test_forms_that_are_not_offered_are_refused(app, path, body, accept, status, said):
+    answer = ask(app, f"/v1/predict{path}", body, headers={"accept": accept})
+    assert (answer.status, said in answer.json()["detail"]) == (status, True), answer.content
+
+
+def test_the_format_in_the_url_comes_before_the_content_type(app):
+    answer = ask(app, "/v1/predict?format=xyz&temperature=900", xyz_of(4), headers={"content-type": "text/plain"})
+    assert (answer.status, answer.json()["temperature"]) == (200, 900)
+
+
+def test_an_error_names_its_request(app):
+    answer = ask(app, "/v1/predict", {}, headers={"x-request-id": "mine"})
+    assert answer.json() == {"detail": "structure: field required", "request_id": "mine"}
