@@ -16,12 +16,16 @@ _HOME = {
     "StudySpec": ".platform.spec",
     "Model": ".platform.model.model",
     "Calculator": ".platform.model.calculator",
+    "Client": ".platform.serve.client",
+    "RemoteCalculator": ".platform.serve.remote_calculator",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .platform.model.calculator import Calculator as Calculator
     from .platform.model.model import Model as Model
+    from .platform.serve.client import Client as Client
+    from .platform.serve.remote_calculator import RemoteCalculator as RemoteCalculator
     from .platform.spec import StudySpec as StudySpec
     from .platform.study.fit import fit as fit
     from .platform.study.study import Study as Study

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import dataset_argument, folder_argument, json_option
+from .predict_there import predict_there
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
@@ -123,6 +124,12 @@ def model_show(model: Path, as_json: bool) -> None:
     show_default=True,
     help="Folder for --save; files are named after their structure.",
 )
+@click.option("--url", help="Endpoint of `dftune serve` that predicts; MODEL is then the name of a model there.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File (mode 0600) with the endpoint's token; by default it is in DFTUNE_TOKEN.",
+)
 @json_option
 def model_predict(
     model: Path,
@@ -136,6 +143,8 @@ def model_predict(
     grid: tuple[int, int, int] | None,
     names: tuple[str, ...],
     output: Path,
+    url: str | None,
+    token_file: Path | None,
     as_json: bool,
 ) -> None:
     """Predict the free energy, its terms, Fermi level and DOS of STRUCTURES (any file that ASE reads).
@@ -149,21 +158,28 @@ def model_predict(
       dftune model predict al4.model md.traj --frames ::100 --json > energies.json
       dftune model predict al4.model dump.lammpstrj --types Al
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
+      dftune model predict al4 POSCAR --url http://127.0.0.1:8000
     """
     from ...trainables.errors import InputError
     from ..model.model import Model, ModelError
     from ..progress import for_terminal
 
-    opened = Model.open(model)
-    for name in names:
-        if name not in opened.surrogate.files:
-            offered = ", ".join(opened.surrogate.files) or "nothing"
-            raise ModelError(f"this model writes no '{name}'; it writes {offered}")
     given = {"temperature": temperature, "forces": forces or None, "stress": stress or None, "grid": grid}
     wishes = {name: wish for name, wish in given.items() if wish is not None}
     how: dict[str, Any] = {} if form is None else {"format": form}
     if types is not None:
         how["types"] = [part.strip() for part in types.split(",")]
+    if url is not None:
+        if names:
+            raise click.UsageError("--save writes files of a model in a folder; from an endpoint take Client.array")
+        return predict_there(
+            url, str(model), structures, frames=frames, how=how, wishes=wishes, token_file=token_file, as_json=as_json
+        )
+    opened = Model.open(model)
+    for name in names:
+        if name not in opened.surrogate.files:
+            offered = ", ".join(opened.surrogate.files) or "nothing"
+            raise ModelError(f"this model writes no '{name}'; it writes {offered}")
     asked = _prepared(opened, structures, frames, wishes, how)
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
