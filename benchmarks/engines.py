@@ -150,11 +150,11 @@ def derivatives() -> None:
     for cutoff, two_j_max in ((3.0, 8), (4.68, 10)):
         settings, n_pairs = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max), 0
         seconds: dict[str, list[float]] = {"pairs": [], "descriptors": []}
-        pair_derivatives(cell, positions, numbers, grid, settings, start=0, stop=8)
+        pair_derivatives(cell, positions, numbers, grid, settings, points=range(8))
         for _ in range(REPEATS):
             started, n_pairs = time.process_time(), 0
             for start in range(0, 8000, 2000):
-                found = pair_derivatives(cell, positions, numbers, grid, settings, start=start, stop=start + 2000)
+                found = pair_derivatives(cell, positions, numbers, grid, settings, points=range(start, start + 2000))
                 n_pairs += len(found.point)
             seconds["pairs"].append(time.process_time() - started)
             seconds["descriptors"].append(cpu(bispectrum, cell, positions, numbers, grid, settings))

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ..data.energy_grid import EnergyGrid
-    from ..data.shards import Shard
     from ..data.snapshot import Snapshot
-    from .total_energy import FreeEnergies
 
 ENERGIES = {"free_energy": "free energy", "band_energy": "band energy"}  # whose errors are stated, first that of A
 Groups = dict[str, tuple[float, float]]
@@ -46,17 +44,15 @@ def snapshot_error(
     predicted_dos: NDArray[np.float64],
     true_dos: NDArray[np.float64],
     squared_error: NDArray[np.float64],
-    free_energies: "FreeEnergies | None" = None,
     levels: NDArray[np.float64] | float = 0.0,
 ) -> SnapshotError:
-    """Judge predicted DOS curves of one snapshot.
+    """Judge predicted DOS curves of one snapshot, without its free energy.
 
     Args:
         snapshot: with its DFT band energy.
         grid: energies of the DOS.
         predicted_dos: (T, n_energy), true_dos: (n_energy,) [1/eV].
         squared_error: of the LDOS, (T,), passed on.
-        free_energies: finds A of each initialisation; None where nobody asks for it, or it is not known.
         levels: what the energies of ``grid`` are relative to, (T,) [eV].
     """
     from ..physics.energies import Energies, energies  # imports SciPy, which `dftune study show` does without
@@ -69,23 +65,10 @@ def snapshot_error(
         except ValueError:
             found.append(None)  # an untrained network's DOS may hold too few states: its energies stay NaN
     rmse = np.sqrt(((predicted_dos - true_dos) ** 2).mean(axis=1)) / snapshot.n_atoms
-    zero = snapshot.n_electrons * np.asarray(levels)
-    band = zero + [np.nan if e is None else e.band for e in found]
-    total: Sequence[float] = [np.nan] * len(found)
-    if free_energies is not None and snapshot.total_energy is not None:
-        total = free_energies(found)
-    return SnapshotError(
-        snapshot,
-        _off(band, snapshot.band_energy, snapshot.n_atoms),
-        rmse,
-        squared_error,
-        _off(zero + total, snapshot.total_energy, snapshot.n_atoms),
-    )
-
-
-def _off(found: NDArray[np.float64], reference: float | None, n_atoms: int) -> NDArray[np.float64]:
-    """Found minus reference [eV] in meV/atom, NaN without a reference."""
-    return 1e3 * (found - (np.nan if reference is None else reference)) / n_atoms
+    band = snapshot.n_electrons * np.asarray(levels) + [np.nan if e is None else e.band for e in found]
+    reference = np.nan if snapshot.band_energy is None else snapshot.band_energy
+    off = 1e3 * (band - reference) / snapshot.n_atoms
+    return SnapshotError(snapshot, off, rmse, squared_error, np.full(len(found), np.nan))
 
 
 @dataclass(frozen=True)
@@ -301,10 +284,3 @@ def _energy_accuracy(errors: Sequence[SnapshotError], energy: str, factor: float
     mae = np.abs(off).mean(axis=0)
     covered = None if factor is None else float(np.mean(np.abs(off.mean(axis=1)) <= factor * off.std(axis=1)))
     return EnergyAccuracy(float(mae.mean()), float(mae.std()), groups, factor, covered)
-
-
-def total_variance(ldos: Sequence["Shard"]) -> float:
-    """Σ over points and energies of (value - mean of that energy)², over all shards in float64."""
-    count = sum(map(len, ldos))
-    mean = sum(s[:].sum(axis=0, dtype=np.float64) for s in ldos) / count
-    return float(sum(((s[:] - mean) ** 2).sum() for s in ldos))

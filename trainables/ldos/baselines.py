@@ -1,12 +1,14 @@
 """What a surrogate is quoted beside: closed-form kernel ridge of a few grid points, judged as a network is."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 
-from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
+from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize
 from .kernel_ridge import KernelRidge, fit
-from .training_data import SnapshotData, TrainingData
+from .training_data import Moments, SnapshotData, TrainingData
 
 WIDTHS = (2.0, 4.0, 8.0, 16.0)  # of the kernel, in √n_components
 CHUNK = 4096  # grid points predicted at once: 33 MB of kernel for 1,000 points to fit
@@ -52,4 +54,4 @@ def judge_kernel_ridge(model: KernelRidge, data: TrainingData, test: Sequence[Sn
                 squared_error=np.array([squared]),
             )
         )
-    return summarize(errors, total_variance([shard for s in test for shard in s.ldos]))
+    return summarize(errors, reduce(add, (Moments.of(shard[:]) for s in test for shard in s.ldos)).total)

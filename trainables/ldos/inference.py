@@ -111,24 +111,6 @@ def integrated(hidden: Tensor, integrals: tuple[Float64, Float64]) -> Float64:
     return found[:, :, 0].cpu().numpy() + constants[:, None]
 
 
-def reference_levels(network: Network, scaling: Scaling, shards: Iterable[Shard], known: float) -> Float64:
-    """The absolute energy that those of the LDOS of a structure are relative to, (T,) [eV].
-
-    Args:
-        network, scaling: as trained.
-        shards: descriptors, (n_points_in_shard, n_components).
-        known: taken where the networks have not learnt one; 0 where energies are absolute.
-    """
-    if network.reference is None:
-        return np.full(network.n_initializations, known)
-    layer, total, count = LastLayer.of(network, scaling), np.zeros(network.n_initializations), 0
-    for shard in shards:
-        for hidden in last_hidden(network, scaling, shard):
-            total += layer.total_reference(hidden)
-            count += hidden.shape[1]
-    return total / count
-
-
 def last_hidden(network: Network, scaling: Scaling, descriptors: Shard) -> Iterator[Tensor]:
     """The last hidden layer of descriptors (n_points, n_components), chunk by chunk (T, n_points_in_chunk, width)."""
     with torch.no_grad():

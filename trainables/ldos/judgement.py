@@ -1,19 +1,21 @@
 """A trained network judged on snapshots that it has not seen.  eV, Å, K; LDOS in 1/(eV Å³)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.energy_grid import EnergyGrid
-from ..data.shards import Shard
-from .accuracy import Accuracy, SnapshotError, snapshot_error, summarize, total_variance
-from .inference import predict_ldos, reference_levels
+from .accuracy import Accuracy, SnapshotError, summarize
 from .network import Network
+from .readout.electrons import Ions
+from .readout.evaluate import Evaluation, evaluate
 from .total_energy import Ingredients
-from .training_data import Scaling, SnapshotData
+from .training_data import Moments, Scaling, SnapshotData
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,39 +62,25 @@ def judge(
     Args:
         network, scaling: as trained.
         grid: energies of the LDOS.
-        snapshots: with the reference.
-        ingredients: of the total free energy, whose errors are then judged, too; they take the network a second time.
+        snapshots: with the reference; only one at a time is held.
+        ingredients: of the total free energy, whose errors are then judged, too.
         factors: ``spread_factors`` of the validation snapshots, where they are known.
     """
-    errors, curves, seen = [], [], list[Shard]()
-    for data in snapshots:
-        snapshot, count = data.snapshot, sum(map(len, data.ldos))
-        squares, predicted = np.zeros(network.n_initializations), np.zeros((network.n_initializations, grid.n_energy))
-        for descriptors, ldos in zip(data.descriptors, data.learnt, strict=True):
-            done = 0
-            for chunk in predict_ldos(network, scaling, [descriptors]):
-                true = ldos[done : done + chunk.shape[1]].astype(np.float32)
-                squares += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
-                predicted += chunk.sum(axis=1, dtype=np.float64)
-                done += chunk.shape[1]
-        predicted_dos, true_dos = predicted * (snapshot.volume / count), data.dos()
-        seen += data.learnt
-        curves.append((predicted_dos, true_dos))
+    dft, species = (None, {}) if ingredients is None else (ingredients.dft, ingredients.species)
+    found = [(d, evaluate(network, scaling, d, Ions(d.snapshot, grid, dft, species))) for d in snapshots]
+    return judgement_of(found, grid, factors)
 
-        def again(data: SnapshotData = data) -> Iterator[NDArray[np.float32]]:
-            return predict_ldos(network, scaling, data.descriptors)
 
-        errors.append(
-            snapshot_error(
-                snapshot,
-                grid,
-                predicted_dos=predicted_dos,
-                true_dos=true_dos,
-                squared_error=squares,
-                levels=reference_levels(network, scaling, data.descriptors, data.level),
-                free_energies=None
-                if ingredients is None
-                else ingredients.free_energies(snapshot, grid.quadrature(), again),
-            )
-        )
-    return Judgement(summarize(errors, total_variance(seen), factors), errors, curves, grid.energy)
+def judgement_of(
+    found: Iterable[tuple[SnapshotData, Evaluation]],
+    grid: EnergyGrid,
+    factors: Mapping[str, float | None] | None = None,
+) -> Judgement:
+    """As ``judge``, of snapshots and their evaluations, with ``ldos``."""
+    errors, curves, seen = [], [], list[Moments]()
+    for data, one in found:
+        assert one.ldos is not None
+        errors.append(one.error(data))
+        curves.append((one.dos, one.ldos.true_dos(data)))
+        seen.append(one.ldos.true)
+    return Judgement(summarize(errors, reduce(add, seen).total, factors), errors, curves, grid.energy)

@@ -234,21 +234,23 @@ class LdosKind(Kind):
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
         """As ``judgement.judge``; the validation snapshots say how much smaller the spread is than the error."""
+        from functools import partial
+
         from .accuracy import spread_factors
-        from .judgement import judge
-        from .readout.fit import errors_of
+        from .judgement import judgement_of
+        from .readout.fit import errors_of, evaluated
         from .training_data import relative_to_fermi_levels
 
         if trained.network.reference is not None:
             stored, data = data.energy_grid, data.relative_to_fermi_levels()
             test = relative_to_fermi_levels(test, stored, data.energy_grid)
-        surrogate, ingredients = (trained.network, trained.scaling, data.energy_grid), data.ingredients
-        factors = spread_factors(judge(*surrogate, data.validation, ingredients=ingredients).errors)
-        found = judge(*surrogate, test, ingredients=ingredients, factors=factors)
         splits = {"test": test, "validation": data.validation, "training": data.train}
-        errors = {name: errors_of(trained.network, data, some) for name, some in splits.items()}
-        known = {name: values for name, values in errors.items() if values} or None
-        return replace(found, accuracy=replace(found.accuracy, splits=known, fitted=trained.fitted))
+        one = partial(evaluated, data=data.about, forces=True)
+        found = {name: data.places.each(one, trained.network, some) for name, some in splits.items()}
+        factors = spread_factors([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
+        judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, factors)
+        known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None
+        return replace(judgement, accuracy=replace(judgement.accuracy, splits=known, fitted=trained.fitted))
 
     def card(
         self,

@@ -61,14 +61,14 @@ class Network(nn.Module):
         """T."""
         return self.weights[0].shape[0]
 
-    def first(self) -> "Network":
-        """The first initialisation alone, a copy."""
+    def only(self, t: int) -> "Network":
+        """One initialisation alone, a copy."""
         alone = copy.deepcopy(self)
         for parameters in (alone.weights, alone.biases):
             for i, parameter in enumerate(parameters):
-                parameters[i] = nn.Parameter(parameter.detach()[:1].clone())
+                parameters[i] = nn.Parameter(parameter.detach()[t : t + 1].clone())
         if alone.reference is not None:
-            alone.reference = alone.reference[:1].clone()
+            alone.reference = alone.reference[t : t + 1].clone()
         return alone
 
     def arrays(self) -> dict[str, NDArray[np.floating]]:

@@ -1,25 +1,20 @@
 """The total free energy A of a predicted LDOS, and what it takes besides.  Energies in eV, lengths in Å."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.cores import core_on
 from ..data.info import DatasetInfo
 from ..data.kohn_sham import KohnSham
-from ..data.snapshot import Snapshot
 from ..physics.energies import Energies
-from ..physics.ewald import ewald
 from ..physics.free_energy import FreeEnergy, density_energies, free_energy
 from ..physics.local import density
 from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere
 
 Float64 = NDArray[np.float64]
-# A of each initialisation [eV], NaN where its electrons are None, as where a DOS cannot hold them.
-FreeEnergies = Callable[[Sequence[Energies | None]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,34 +28,6 @@ class Ingredients:
     def of(cls, info: DatasetInfo) -> "Ingredients | None":
         """Those of a dataset; None where it does not say its functional."""
         return None if info.dft is None else cls(info.dft, info.species)
-
-    def free_energies(
-        self, snapshot: Snapshot, quadrature: Quadrature, ldos: Callable[[], Iterable[NDArray[np.floating]]]
-    ) -> FreeEnergies:
-        """What finds A of predictions on the grid of a snapshot.
-
-        Args:
-            snapshot: its structure, grid and temperature.
-            quadrature: of the LDOS.
-            ldos: gives the predictions again, chunk by chunk in grid order, (T, n_points_in_chunk, n_energy)
-                [1/(eV Å³)].
-        """
-
-        def found(electrons: Sequence[Energies | None]) -> list[float]:
-            if any(e is None for e in electrons):
-                return [np.nan] * len(electrons)
-            known = [e for e in electrons if e is not None]
-            try:
-                sphere = DensitySphere(snapshot.cell, snapshot.grid, self.dft.density_cutoff)
-            except ValueError:  # a grid too coarse for the plane waves of the density
-                return [np.nan] * len(electrons)
-            chunks = [densities(chunk, known, quadrature, snapshot.temperature) for chunk in ldos()]
-            on_grid = np.concatenate(chunks, axis=1).reshape(len(known), *snapshot.grid)
-            ions = ewald(snapshot.cell, snapshot.positions, snapshot.valences(self.species))[0]
-            core = core_on(self.dft, sphere, snapshot.cell, snapshot.positions, snapshot.numbers)
-            return [e.total for e in all_terms(self.dft, sphere, core, known, on_grid, ions)]
-
-        return found
 
 
 def densities(

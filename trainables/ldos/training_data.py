@@ -115,7 +115,7 @@ class Scaling:
 
 
 @dataclass(frozen=True, eq=False)
-class _Moments:
+class Moments:
     """Of the columns of some rows: mean, squares Σ (x - mean)², minimum and maximum, each (n_columns,)."""
 
     count: int
@@ -125,17 +125,18 @@ class _Moments:
     high: Float64
 
     @classmethod
-    def of(cls, values: NDArray[np.floating]) -> "_Moments":
+    def of(cls, values: NDArray[np.floating]) -> "Moments":
+        """Those of rows (n_rows, n_columns)."""
         mean = values.sum(axis=0, dtype=np.float64) / len(values)
         return cls(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0), values.max(axis=0))
 
-    def __add__(self, other: "_Moments") -> "_Moments":
+    def __add__(self, other: "Moments") -> "Moments":
         """Of the rows of both.
 
         Source: Chan, Golub and LeVeque, The American Statistician 37, 242 (1983), Eq. 2.1.
         """
         count, between = self.count + other.count, other.mean - self.mean
-        return _Moments(
+        return Moments(
             count,
             self.mean + between * (other.count / count),
             self.squares + other.squares + between**2 * (self.count * other.count / count),
@@ -144,14 +145,20 @@ class _Moments:
         )
 
     @property
+    def total(self) -> float:
+        """Σ over rows and columns of (value - mean of the column)²."""
+        return float(self.squares.sum())
+
+    @property
     def variance(self) -> Float64:
+        """Of each column."""
         return self.squares / self.count
 
 
-def _moments(network: None, snapshot: SnapshotData) -> list[tuple[_Moments, _Moments]]:
+def _moments(network: None, snapshot: SnapshotData) -> list[tuple[Moments, Moments]]:
     """Those of the descriptors and of the LDOS, shard by shard."""
     pairs = zip(snapshot.descriptors, snapshot.learnt, strict=True)
-    return [(_Moments.of(descriptors[:]), _Moments.of(ldos[:])) for descriptors, ldos in pairs]
+    return [(Moments.of(descriptors[:]), Moments.of(ldos[:])) for descriptors, ldos in pairs]
 
 
 @dataclass(frozen=True, eq=False)

@@ -276,4 +276,4 @@ def test_what_needs_numba_says_so_without_it(without_numba):
     with pytest.raises(InputError, match="nothing to compare: the native engine needs numba, which cannot be loaded"):
         compare_engines(*given)
     with pytest.raises(InputError, match="derivatives of descriptors along each neighbour need numba"):
-        pair_derivatives(*given, start=0, stop=1)
+        pair_derivatives(*given, points=[0])

@@ -1,9 +1,16 @@
 import dataclasses
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
 
-from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factors, summarize, total_variance
+from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factors, summarize
+from dftune.trainables.ldos.training_data import Moments
+
+
+def total_variance(shards):
+    return reduce(add, map(Moments.of, shards)).total
 
 
 def judged(al4, snapshot, predicted):

@@ -1,6 +1,6 @@
 """Descriptors and forces of a cell by the compiled kernels, shared by threads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -98,9 +98,9 @@ def _chunks(points: range) -> Iterator[range]:
         yield range(start, min(start + CHUNK, points.stop))
 
 
-def coordinates(cell: Float64, grid: Grid, points: range) -> Float64:
+def coordinates(cell: Float64, grid: Grid, points: Sequence[int] | NDArray[np.integer]) -> Float64:
     """(n_points, 3) [Å]."""
-    index = np.unravel_index(np.arange(points.start, points.stop), grid)
+    index = np.unravel_index(np.asarray(points), grid)
     return np.stack([i / n for i, n in zip(index, grid, strict=True)], axis=1) @ cell
 
 

@@ -3,6 +3,7 @@
 Lengths in Å.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -49,12 +50,11 @@ def pair_derivatives(
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
     *,
-    start: int,
-    stop: int,
+    points: Sequence[int] | Int64,
     dtype: type[np.floating] = np.float32,
     threads: int = 1,
 ) -> PairDerivatives:
-    """∂B(r)/∂R of the grid points ``start`` to ``stop`` and all neighbours R of each.
+    """∂B(r)/∂R of some grid points and all neighbours R of each.
 
     Neighbours number 4π/3 R_cut³ times the density of atoms: 7 at 3 Å in aluminium, with 3 · 55 numbers each for
     2J_max = 8.  For a large grid, take some thousand points at a time.
@@ -62,7 +62,7 @@ def pair_derivatives(
     Args:
         cell, positions, numbers, grid: as in ``bispectrum``.
         settings: as in ``bispectrum``; the native engine computes, whatever they name.
-        start, stop: grid points, numbered in C order.
+        points: numbers of the grid points in C order, increasing, (n,).
         dtype: of the values, which are computed in float64.
         threads: that share the work.
 
@@ -74,14 +74,18 @@ def pair_derivatives(
     if not has_numba():
         raise InputError("derivatives of descriptors along each neighbour need numba, which cannot be loaded here")
     species = check(cell, numbers, grid, settings)
-    if not 0 <= start <= stop <= prod(grid):
-        raise InputError(f"grid points {start} to {stop} are not within a grid of {prod(grid)}; number them in C order")
+    points = np.asarray(points, np.int64)
+    if len(points) and not (points[0] >= 0 and points[-1] < prod(grid) and (np.diff(points) > 0).all()):
+        raise InputError(
+            f"grid points {points[0]} to {points[-1]} do not increase within a grid of {prod(grid)}; number them in C "
+            "order"
+        )
     kernel = _kernel()
     images, table = images_of(cell, positions, species.cutoffs.max()), tables(settings.two_j_max, species.n_densities)
     around, about, ahead = engine.neighbours(images, species), engine.wigner(table), _ahead(table)
-    parts = [range(s, min(s + POINTS, stop)) for s in range(start, stop, POINTS)]
+    parts = [points[start : start + POINTS] for start in range(0, len(points), POINTS)]
 
-    def find(part: range) -> tuple[Int64, Int64]:
+    def find(part: Int64) -> tuple[Int64, Int64]:
         return _pairs(engine.coordinates(cell, grid, part), around)
 
     pairs = list(engine.in_threads(find, parts, threads))

@@ -19,6 +19,7 @@ from ...physics.reciprocal import DensitySphere
 from ...physics.smearing import fermi_dirac, fermi_dirac_slope
 
 Float64 = NDArray[np.float64]
+Sums = Callable[[Float64], Float64]  # of an LDOS over energies, at each grid point
 Chunks = Callable[[], Iterable[NDArray[np.floating]]]  # an LDOS in grid order, from its first point at each call
 
 
@@ -39,10 +40,13 @@ class Ions:
     species: Mapping[str, float]
 
     @cached_property
-    def sphere(self) -> DensitySphere:
-        """The plane waves of the density."""
+    def sphere(self) -> DensitySphere | None:
+        """The plane waves of the density; None where the grid is too coarse for them, and A is not known."""
         assert self.dft is not None
-        return DensitySphere(self.snapshot.cell, self.snapshot.grid, self.dft.density_cutoff)
+        try:
+            return DensitySphere(self.snapshot.cell, self.snapshot.grid, self.dft.density_cutoff)
+        except ValueError:
+            return None
 
     @cached_property
     def ewald(self) -> tuple[float, Float64, Float64]:
@@ -54,12 +58,14 @@ class Ions:
     def core(self) -> Float64 | None:
         """Core charge on the grid, None without one [1/Å³]."""
         assert self.dft is not None
+        assert self.sphere is not None
         s = self.snapshot
         return core_on(self.dft, self.sphere, s.cell, s.positions, s.numbers)
 
     def core_forces(self, by_core: Float64) -> Float64:
         """Forces on the atoms from their core charges, (n_atoms, 3) [eV/Å], of δU/δn_core (nx, ny, nz) [eV]."""
         assert self.dft is not None
+        assert self.sphere is not None
         s, forces = self.snapshot, np.zeros_like(self.snapshot.positions)
         for atoms, *charge in core_charges(self.dft, s.numbers):
             forces[atoms] = core_forces(by_core, self.sphere, s.positions[atoms], *charge)
@@ -71,8 +77,8 @@ class Electrons:
     """What an LDOS says of a snapshot.
 
     levels: Fermi level, band energy and entropy term [eV per cell].  dos: D, (n_energy,) [1/eV].
-    free_energy: A [eV per cell], None where the DFT is not known.
-    gradient: δA/δd where the DFT is known and slopes were asked for.
+    free_energy: A [eV per cell], None where the DFT is not known or the grid is too coarse for its density.
+    gradient: δA/δd where A is known and slopes were asked for.
     still: forces that stay where the LDOS does, of ions and core charges, (n_atoms, 3) [eV/Å]; with ``gradient``.
     """
 
@@ -94,19 +100,37 @@ def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
     Raises:
         ValueError: the DOS cannot hold the electrons, or no state answers to a change of the Fermi level.
     """
-    s, rule = ions.snapshot, ions.energy_grid.quadrature()
+    s = ions.snapshot
     total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in ldos())
-    dos = np.asarray(total) * (s.volume / s.n_points)
+    return electrons_from(
+        np.asarray(total) * (s.volume / s.n_points),
+        lambda weights: np.concatenate([np.asarray(chunk, dtype=np.float64) @ weights for chunk in ldos()]),
+        ions,
+        slopes=slopes,
+    )
+
+
+def electrons_from(dos: Float64, sums: Sums, ions: Ions, *, slopes: bool) -> Electrons:
+    """Energies of a DOS, and of the density at its Fermi level.
+
+    Args:
+        dos: D, (n_energy,) [1/eV].
+        sums: Σ_j d_j(r) w_jk at each grid point, (n_points, n_weights), of weights (n_energy, n_weights).
+        ions, slopes: as in ``electrons_of``.
+
+    Raises:
+        ValueError: as ``electrons_of``.
+    """
+    s, rule = ions.snapshot, ions.energy_grid.quadrature()
     levels = energies(dos, rule, electrons=s.n_electrons, temperature=s.temperature)
-    if ions.dft is None:
+    if ions.dft is None or ions.sphere is None:
         return Electrons(levels, dos)
     at = {"fermi_level": levels.fermi_level, "temperature": s.temperature}
     weights = [rule.weights(lambda e: fermi_dirac(e, **at))]
     if slopes:
         weights.append(rule.weights(lambda e: fermi_dirac_slope(e, **at)))
-    by_weight = np.stack(weights, axis=1)
-    # n and ∂n/∂ε_F, as ``local.density`` and ``local.density_response`` have them, in one product a chunk
-    fields = np.concatenate([np.asarray(chunk, dtype=np.float64) @ by_weight for chunk in ldos()])
+    # n and ∂n/∂ε_F, as ``local.density`` and ``local.density_response`` have them
+    fields = sums(np.stack(weights, axis=1))
     density = fields[:, 0].reshape(s.grid)
     parts = density_energies(density, ions.sphere, ions.dft.functional, ions.core)
     energy = free_energy(levels, parts, ewald=ions.ewald[0]).total

@@ -1,40 +1,64 @@
 """Networks on a snapshot: their LDOS, energies and forces beside those of the DFT.  eV, Å, K."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...descriptors.bispectrum import bispectrum_forces
 from ...descriptors.settings import BispectrumSettings
-from ..inference import LastLayer, predict_ldos, pull_back, reference_levels
+from ..accuracy import SnapshotError
+from ..inference import LastLayer, last_hidden, pull_back
 from ..network import Network
-from ..training_data import Scaling, SnapshotData
-from .electrons import Electrons, Ions, electrons_of
-from .motions import DERIVED, is_small, motions
+from ..training_data import Moments, Scaling, SnapshotData
+from .electrons import Electrons, Ions, electrons_from
+from .motions import is_small, slabs, thinned
 
 Float64 = NDArray[np.float64]
-PULLED = 4096  # grid points of one pass back through the network
-IN_MEMORY = 256 * 2**20  # bytes of a predicted LDOS that is kept for the second pass over it
+PULLED = 2048  # grid points of one pass back through the network
+IN_MEMORY = 256 * 2**20  # bytes of a hidden layer that is kept for the second pass over it
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """T networks on one snapshot.
 
-    squared_error: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².  dos: (T, n_energy) [1/eV].
-    band_energy, free_energy: predicted minus DFT, (T,) [eV/atom]; NaN where the predicted DOS cannot hold the
-    electrons, or the DFT gave none.  forces: predicted minus DFT, (T, n_atoms, 3) [eV/Å], where they were asked for
-    and the DFT gave them.
+    dos: (T, n_energy) [1/eV].  band_energy, free_energy: predicted minus DFT, (T,) [eV/atom]; NaN where the predicted
+    DOS cannot hold the electrons, or the DFT gave none; A also where the grid is too coarse for its density.
+    forces: predicted minus DFT, (T, n_atoms, 3) [eV/Å], where they were asked for and the DFT gave them.
+    ldos: where it was asked for.  levels: absolute energies that those of the LDOS are relative to, (T,) [eV].
     """
 
-    squared_error: Float64
     dos: Float64
     band_energy: Float64
     free_energy: Float64
     forces: Float64 | None
+    ldos: "LdosError | None"
+    levels: Float64
+
+    def error(self, data: SnapshotData) -> SnapshotError:
+        """In the units of reports; of an evaluation with ``ldos``."""
+        assert self.ldos is not None
+        rmse = np.sqrt(((self.dos - self.ldos.true_dos(data)) ** 2).mean(axis=1)) / data.snapshot.n_atoms
+        band, free = 1e3 * self.band_energy, 1e3 * self.free_energy
+        return SnapshotError(data.snapshot, band, rmse, self.ldos.squares, free)
+
+
+@dataclass(frozen=True, eq=False)
+class LdosError:
+    """squares: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².  true: moments of the true one."""
+
+    squares: Float64
+    true: Moments
+
+    def true_dos(self, data: SnapshotData) -> Float64:
+        """Reference DOS, (n_energy,) [1/eV]."""
+        return self.true.mean * data.snapshot.volume
 
 
 def evaluate(
@@ -45,115 +69,135 @@ def evaluate(
     *,
     settings: BispectrumSettings | None = None,
     forces: bool = False,
+    ldos: bool = True,
 ) -> Evaluation:
     """Predict a snapshot on its own grid from its stored descriptors, and compare.
+
+    Energies and forces need sums of the LDOS only, which are sums of the last hidden layer.
 
     Args:
         network, scaling: with their last layer.
         data: the snapshot.
         ions: of the snapshot.
         settings: of the descriptors; needed for forces.
-        forces: also forces, where the DFT is known and gave them.
+        forces: also forces, where the DFT is known and gave them; where ``motions`` keeps derivatives, as sums over
+            thinned grid points.
+        ldos: also the squared error of the LDOS, for which the LDOS is made.
     """
-    s, n = data.snapshot, network.n_initializations
-    predicted = _Predicted(network, scaling, data)
-    band, free = np.full(n, np.nan), np.full(n, np.nan)
-    dos, found = np.zeros((n, ions.energy_grid.n_energy)), list[Electrons | None]()
-    levels = reference_levels(network, scaling, data.descriptors, data.level)
-    wanted = forces and ions.dft is not None and s.forces is not None
-    for t in range(n):
-        dos[t] = sum(c.sum(axis=0, dtype=np.float64) for c in predicted.of(t)) * (s.volume / s.n_points)
+    s = data.snapshot
+    found = [_One(network.only(t), scaling, data) for t in range(network.n_initializations)]
+    dos = np.array([one.dos for one in found])
+    levels = np.array([one.level for one in found])
+    zero = s.n_electrons * levels
+    band, free = np.full((2, len(found)), np.nan)
+    wanted = forces and s.forces is not None and ions.dft is not None and settings is not None
+    off = np.full((len(found), s.n_atoms, 3), np.nan) if wanted else None
+    for t, one in enumerate(found):
         try:
-            one = electrons_of(partial(predicted.of, t), ions, slopes=wanted)
+            electrons = electrons_from(dos[t], one.sums, ions, slopes=off is not None)
         except ValueError:
-            found.append(None)  # the DOS may hold too few states: what follows from it stays NaN
-            continue
-        found.append(one)
+            continue  # the DOS may hold too few states: what follows from it stays NaN
         if s.band_energy is not None:
-            band[t] = (one.levels.band + s.n_electrons * levels[t] - s.band_energy) / s.n_atoms
-        if s.total_energy is not None and one.free_energy is not None:
-            free[t] = (one.free_energy + s.n_electrons * levels[t] - s.total_energy) / s.n_atoms
-    off = None
-    if wanted and s.forces is not None:
-        assert settings is not None
-        off = _forces(network, scaling, data, settings, found) - s.forces
-    return Evaluation(predicted.squared_error(), dos, band, free, off)
+            band[t] = (electrons.levels.band + zero[t] - s.band_energy) / s.n_atoms
+        if s.total_energy is not None and electrons.free_energy is not None:
+            free[t] = (electrons.free_energy + zero[t] - s.total_energy) / s.n_atoms
+        if off is not None and electrons.gradient is not None:
+            assert settings is not None
+            assert s.forces is not None
+            off[t] = one.forces(electrons, settings) - s.forces
+    error = None
+    if ldos:
+        squares = np.array([one.squared_error() for one in found])
+        error = LdosError(squares, reduce(add, (Moments.of(shard[:]) for shard in data.learnt)))
+    return Evaluation(dos, band, free, off, error, levels)
 
 
-@dataclass(eq=False)
-class _Predicted:
-    """The LDOS of T networks on a snapshot, kept where memory allows and else predicted whenever it is asked for."""
+class _One:
+    """One network on a snapshot; its last hidden layer is kept where memory allows, and else made at each pass."""
 
-    network: Network
-    scaling: Scaling
-    data: SnapshotData
+    def __init__(self, network: Network, scaling: Scaling, data: SnapshotData) -> None:
+        self._network, self._scaling, self._data = network, scaling, data
+        self._layer = LastLayer.of(network, scaling)
+        size = 4 * data.snapshot.n_points * network.sizes[-2]
+        self._kept = [list(shard) for shard in self._made()] if size <= IN_MEMORY else None
 
-    def __post_init__(self) -> None:
-        size = 4 * self.network.n_initializations * self.data.snapshot.n_points * self.network.sizes[-1]
-        self._kept = list(self._predict()) if size <= IN_MEMORY else None
+    def _made(self) -> Iterator[Iterator[Tensor]]:
+        return (last_hidden(self._network, self._scaling, shard) for shard in self._data.descriptors)
 
-    def _predict(self) -> Iterable[NDArray[np.float32]]:
-        return predict_ldos(self.network, self.scaling, self.data.descriptors)
+    def _hidden(self) -> Iterator[Tensor]:
+        """Chunk by chunk in grid order, (1, n_points_in_chunk, width)."""
+        return (chunk for shard in self._kept or self._made() for chunk in shard)
 
-    def of(self, t: int) -> Iterable[NDArray[np.float32]]:
-        """That of one network, (n_points_in_chunk, n_energy) [1/(eV Å³)]."""
-        return (chunk[t] for chunk in self._kept or self._predict())
+    @cached_property
+    def _mean(self) -> Float64:
+        """The last hidden layer's mean over the grid, (width,)."""
+        sums = sum(h[0].sum(dim=0).double() for h in self._hidden())
+        assert isinstance(sums, Tensor)
+        return np.asarray(sums.cpu().numpy() / self._data.snapshot.n_points)
 
-    def squared_error(self) -> Float64:
-        """(T,) [1/(eV Å³)]²."""
-        total = np.zeros(self.network.n_initializations)
-        chunks = iter(self._kept or self._predict())
-        for ldos in self.data.learnt:
+    @property
+    def dos(self) -> Float64:
+        """D, (n_energy,) [1/eV]."""
+        return self._data.snapshot.volume * (self._mean @ self._layer.weights[0] + self._layer.biases[0])
+
+    @property
+    def level(self) -> float:
+        """The absolute energy that those of the LDOS are relative to [eV]."""
+        if self._layer.reference is None:
+            return self._data.level
+        return float(self._mean @ self._layer.reference[0, :-1] + self._layer.reference[0, -1])
+
+    def sums(self, weights: Float64) -> Float64:
+        """Σ_j d_j(r) w_jk of weights (n_energy, n_weights), (n_points, n_weights)."""
+        by_hidden = torch.from_numpy((self._layer.weights[0] @ weights).astype(np.float32))
+        found = [(h[0] @ by_hidden.to(h.device)).cpu().numpy() for h in self._hidden()]
+        return np.concatenate(found).astype(np.float64) + self._layer.biases[0] @ weights
+
+    def squared_error(self) -> float:
+        """Σ over points and energies of (predicted - true)² [1/(eV Å³)]²."""
+        total, chunks = 0.0, self._hidden()
+        weight, bias = (part[-1][0].detach() for part in (self._network.weights, self._network.biases))
+        for ldos in self._data.learnt:
             done = 0
             while done < len(ldos):
-                chunk = next(chunks)
-                true = ldos[done : done + chunk.shape[1]].astype(np.float32)
-                total += np.square(chunk - true).sum(axis=(1, 2), dtype=np.float64)
-                done += chunk.shape[1]
-        return total
+                h = next(chunks)[0]
+                true = torch.from_numpy(self._scaling.ldos(ldos[done : done + len(h)])).to(h.device)
+                total += float((torch.addmm(bias, h, weight) - true).square().sum(dtype=torch.float64))
+                done += len(h)
+        return total * self._scaling.ldos_scale**2
+
+    def forces(self, electrons: Electrons, settings: BispectrumSettings) -> Float64:
+        """Minus the derivative of A, (n_atoms, 3) [eV/Å]."""
+        data, s, gradient = self._data, self._data.snapshot, electrons.gradient
+        assert gradient is not None
+        assert electrons.still is not None
+        small = is_small(s, settings)
+        points = thinned(s.grid) if small else np.arange(s.n_points)
+        n_summed = len(points)
+        constant, slope = (s.volume / n_summed * part[None] for part in (gradient.constant, gradient.weights))
+        potential = gradient.potential.reshape(1, -1)
+
+        def pulled(points: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.floating]:
+            by_hidden = self._layer.by_hidden(constant, slope, potential[:, points], s.n_electrons / n_summed)
+            return pull_back(self._network, self._scaling, values, by_hidden)[0]
+
+        if not small:
+            every = np.concatenate([pulled(*some) for some in _in_order(data)])
+            place = s.cell, s.positions, s.numbers, s.grid, settings
+            return electrons.still + bispectrum_forces(*place, every, threads=torch.get_num_threads())[0]
+        found = electrons.still.copy()
+        for slab, values in slabs(data, settings, points):
+            g = pulled(slab.points, values)
+            for motion in slab.motions:
+                found[motion.atom] -= motion.values.reshape(3, -1) @ g[motion.point].reshape(-1)
+        return found
 
 
-def _forces(
-    network: Network,
-    scaling: Scaling,
-    data: SnapshotData,
-    settings: BispectrumSettings,
-    found: Sequence[Electrons | None],
-) -> Float64:
-    """Minus the derivative of A of each network, (T, n_atoms, 3) [eV/Å]; NaN where there is no A."""
-    s, layer, done = data.snapshot, LastLayer.of(network, scaling), 0
-    constant, slope = np.zeros((2, len(found), network.sizes[-1]))
-    potential = np.zeros((len(found), s.n_points))
-    for t, one in enumerate(found):
-        if one is not None and one.gradient is not None:
-            g = one.gradient
-            constant[t], slope[t], potential[t] = g.constant, g.weights, g.potential.reshape(-1)
-    pulled = np.empty((len(found), s.n_points, settings.n_components), dtype=np.float32)
+def _in_order(data: SnapshotData) -> Iterator[tuple[NDArray[np.integer], NDArray[np.floating]]]:
+    """All grid points, some at a time, and their descriptors."""
+    first = 0
     for shard in data.descriptors:
         for start in range(0, len(shard), PULLED):
             values = shard[start : start + PULLED]
-            part = slice(done, done + len(values))
-            by_hidden = layer.by_hidden(constant, slope, potential[:, part], s.n_electrons / s.volume)
-            pulled[:, part] = (s.volume / s.n_points) * pull_back(network, scaling, values, by_hidden)
-            done = part.stop
-    forces = np.full((len(found), s.n_atoms, 3), np.nan)
-    kept = _by_motions(data, settings, pulled) if is_small(s, settings) else None
-    for t, one in enumerate(found):
-        if one is not None and one.still is not None:
-            place = s.cell, s.positions, s.numbers, s.grid, settings
-            forces[t] = one.still + (bispectrum_forces(*place, pulled[t])[0] if kept is None else kept[t])
-    return forces
-
-
-def _by_motions(data: SnapshotData, settings: BispectrumSettings, by_descriptors: NDArray[np.float32]) -> Float64:
-    """-Σ_r g(r)·∂B(r)/∂R of g (T, n_points, n_components), by derivatives that are kept, (T, n_atoms, 3)."""
-    forces, done = np.zeros((len(by_descriptors), data.snapshot.n_atoms, 3)), 0
-    for shard in data.descriptors:
-        for start in range(0, len(shard), DERIVED):
-            stop = min(start + DERIVED, len(shard))
-            for motion in motions(data.snapshot, settings, done + start, done + stop):
-                moved = np.einsum("tpc,pac->tpa", by_descriptors[:, motion.point], motion.values, dtype=np.float64)
-                for atom, here in motion.of_atoms:
-                    forces[:, atom] -= moved[:, here].sum(axis=1)
-        done += len(shard)
-    return forces
+            yield np.arange(first + start, first + start + len(values)), values
+        first += len(shard)

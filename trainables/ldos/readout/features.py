@@ -13,7 +13,7 @@ from ..training_data import Scaling, SnapshotData
 
 # What counts as much in the reference of the energies, at a grid point, as the mean variation of the LDOS [eV].
 REFERENCE_SCALE = 1.0
-CHUNK = 4096  # grid points at once: 1,024 features of them are 34 MB in float64
+CHUNK = 2048  # grid points at once: 512 features of them are 8 MB in float64
 
 
 def random_network(config: SurrogateConfig, n_in: int, n_out: int, seeds: list[int]) -> Network:

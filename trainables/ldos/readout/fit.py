@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...kind import TrainingFailed
-from ..accuracy import snapshot_error
 from ..config import SurrogateConfig
 from ..epoch_report import EpochReport
 from ..network import Network
@@ -21,7 +20,7 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
-from .penalty import WORDS, Judged, choose, judges, of_one_size
+from .penalty import WORDS, Judged, choose, judges
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -69,7 +68,7 @@ def fit(
     together = Rows.join(rows)
 
     if config.penalty is None:
-        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.first(), data, config)
+        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.only(0), data, config)
     else:
         penalty, chosen = config.penalty, "as given"
     solution = _solved(Solver(sums, together, penalty), rows, network, data, config, CHORDS)
@@ -106,7 +105,7 @@ def _chosen(
         set_readout(network, solution)
         return _errors(network, data, some, set(together.kinds))
 
-    found = choose(errors_at, one_size=of_one_size([*data.train, *some]))
+    found = choose(errors_at)
     cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"
     return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
 
@@ -114,16 +113,20 @@ def _chosen(
 def _errors(
     network: Network, data: TrainingData, snapshots: Sequence[SnapshotData], kinds: set[RowKind]
 ) -> dict[Judged, float]:
-    """Mean |error| of the LDOS (squared) and of those kinds of rows that snapshots have."""
+    """Mean |error| of the LDOS (squared) and of those kinds of rows that snapshots have.
+
+    The mean over snapshots is geometric where errors have no sign: one far from all others would else decide alone.
+    """
     found = data.places.each(partial(evaluated, data=data.about, forces="forces" in kinds), network, snapshots)
     both = [(e, d.snapshot) for e, d in zip(found, snapshots, strict=True)]
     off: dict[Judged, list[float]] = {
-        "forces": [float(np.abs(e.forces).mean()) for e in found if e.forces is not None],
+        "forces": [float(np.log(np.abs(e.forces).mean())) for e in found if e.forces is not None],
         "free_energy": [float(np.abs(e.free_energy).mean()) for e, s in both if s.total_energy is not None],
         "band_energy": [float(np.abs(e.band_energy).mean()) for e, s in both if s.band_energy is not None],
-        "ldos": [float(e.squared_error.mean()) for e in found],
+        "ldos": [float(np.log(e.ldos.squares.mean())) for e in found if e.ldos is not None],
     }
-    return {kind: float(np.mean(some)) for kind, some in off.items() if some and (kind in kinds or kind == "ldos")}
+    means = {kind: float(np.mean(some)) for kind, some in off.items() if some and (kind in kinds or kind == "ldos")}
+    return {kind: float(np.exp(mean)) if kind in ("forces", "ldos") else mean for kind, mean in means.items()}
 
 
 def _described(rows: Rows, data: TrainingData, config: SurrogateConfig) -> str:
@@ -148,20 +151,16 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
     """Trained networks whose last report has the error of the free energy, too."""
     if data.dft is None:
         return trained
-    found = data.places.each(partial(evaluated, data=data.about), trained.network, data.validation)
+    found = data.places.each(partial(evaluated, data=data.about, ldos=False), trained.network, data.validation)
     return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
 
 
-def errors_of(network: Network, data: TrainingData, snapshots: Sequence[SnapshotData]) -> dict[str, float]:
+def errors_of(found: Sequence[Evaluation]) -> dict[str, float]:
     """Mean |error| of A [meV/atom] and of a force's component [eV/Å], by their names in ``Accuracy``.
 
     Those that are not known or not defined for all snapshots are left out.
     """
-    if data.dft is None:
-        return {}
-    found = data.places.each(partial(evaluated, data=data.about, forces=True), network, snapshots)
-    forces = [np.nan if e.forces is None else np.abs(e.forces).mean() for e in found]
-    errors = {"free_energy_mae": _free_energy_mae(found), "forces_mae": float(np.mean(forces))}
+    errors = {"free_energy_mae": _free_energy_mae(found), "forces_mae": _forces_mae(found)}
     return {name: value for name, value in errors.items() if np.isfinite(value)}
 
 
@@ -169,14 +168,12 @@ def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
     return Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
 
 
-def evaluated(network: Network, snapshot: SnapshotData, *, data: TrainingData, forces: bool = False) -> Evaluation:
+def evaluated(
+    network: Network, snapshot: SnapshotData, *, data: TrainingData, forces: bool = False, ldos: bool = True
+) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
-    asked = forces and data.descriptors is not None
-    return evaluate(network, data.scaling, snapshot, _ions(data, snapshot), settings=data.descriptors, forces=asked)
-
-
-def _true_dos(network: None, snapshot: SnapshotData) -> Float64:
-    return snapshot.dos()
+    ions = _ions(data, snapshot)
+    return evaluate(network, data.scaling, snapshot, ions, settings=data.descriptors, forces=forces, ldos=ldos)
 
 
 def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gram:
@@ -214,7 +211,7 @@ def _solved(
     solution = solver.solve(weights)
     for _ in range(chords if solver.rows.kinds else 0):
         set_readout(network, solution)
-        found = data.places.each(partial(evaluated, data=data.about, forces=forces), network, data.train)
+        found = data.places.each(partial(evaluated, data=data.about, forces=forces, ldos=False), network, data.train)
         moved = [_moved(some, solution, one) for some, one in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
         if not np.isfinite(shift).all():
@@ -240,15 +237,11 @@ def _judged(
     network: Network, data: TrainingData, train_loss: Float64, seconds: float, *, forces: bool
 ) -> tuple[Float64, EpochReport]:
     """Validation loss of each initialisation, and the report."""
-    scaling, about = data.scaling, data.about
-    found = data.places.each(partial(evaluated, data=about, forces=forces), network, data.validation)
-    truth = data.places.each(_true_dos, None, data.validation)
+    scaling = data.scaling
+    found = data.places.each(partial(evaluated, data=data.about, forces=forces), network, data.validation)
     n_values = sum(d.snapshot.n_points for d in data.validation) * len(scaling.ldos_mean)
-    loss = sum(e.squared_error for e in found) / (n_values * scaling.ldos_scale**2)
-    errors = [
-        snapshot_error(d.snapshot, data.energy_grid, predicted_dos=e.dos, true_dos=true, squared_error=e.squared_error)
-        for d, e, true in zip(data.validation, found, truth, strict=True)
-    ]
+    errors = [e.error(d) for e, d in zip(found, data.validation, strict=True)]
+    loss = sum(e.squared_error for e in errors) / (n_values * scaling.ldos_scale**2)
     band = 1e3 * float(np.mean([np.abs(e.band_energy) for e in found]))
     n_points = sum(d.snapshot.n_points for d in data.train)
     return np.asarray(loss), EpochReport(
@@ -265,10 +258,15 @@ def _judged(
         memory_mb=memory_mb(network.weights[0].device.type),
         share_in_memory=1.0,
         best_free_energy_mae=_free_energy_mae(found),
-        best_forces_mae=float(np.mean([np.nan if e.forces is None else np.abs(e.forces).mean() for e in found])),
+        best_forces_mae=_forces_mae(found),
     )
 
 
 def _free_energy_mae(found: Sequence[Evaluation]) -> float:
     """Mean |error| of A over snapshots and initialisations [meV/atom]."""
     return 1e3 * float(np.mean([np.abs(e.free_energy) for e in found]))
+
+
+def _forces_mae(found: Sequence[Evaluation]) -> float:
+    """Mean |error| of a force's component over snapshots and initialisations [eV/Å]."""
+    return float(np.mean([np.nan if e.forces is None else np.abs(e.forces).mean() for e in found]))

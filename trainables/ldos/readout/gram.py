@@ -62,13 +62,14 @@ def gram(network: Network, scaling: Scaling, data: SnapshotData) -> Gram:
         y = scaling.ldos(ldos).astype(np.float64)
         if data.reference is not None:
             y = np.pad(y, ((0, 0), (0, 1)), constant_values=data.level / REFERENCE_SCALE)
-        wide = phi.double()
         if phi.is_cuda:
+            wide = phi.double()
             target = torch.from_numpy(y).to(phi.device)
             parts = [wide.mT @ wide, wide.mT @ target]
             on_device = [a + b for a, b in zip(on_device, parts, strict=True)] if on_device else parts
         else:
-            for t, one in enumerate(wide.numpy()):
+            for t in range(n):
+                one = phi[t].double().numpy()
                 phi_phi[t] += one.T @ one  # NumPy computes one half of it only
                 phi_y[t] += one.T @ y
         y_y += float(np.square(y[:, : network.sizes[-1]]).sum())

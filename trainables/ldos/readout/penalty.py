@@ -2,6 +2,7 @@
 
 Measured on aluminium (docs/physics.md, section 18): in cells of the training's own size forces are best at 0.1 to 1; 16
 and 32 atoms that 8 must speak for need 300.  Linear errors of rows do not tell: the chord iterations change them.
+Forces alone do not tell either: a snapshot far from all others prefers any penalty that flattens the LDOS of all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,7 @@ from ..training_data import SnapshotData
 Judged = Literal["forces", "free_energy", "band_energy", "ldos"]
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 BETWEEN = sqrt(10)  # the best one's neighbours at this factor are tried, too
-# The smallest penalty within this factor of the least error is taken: the LDOS gets worse as the penalty grows.  Forces
-# and energies are right at many penalties where all cells are of one size, so there they may lose more.
-AS_GOOD, AS_GOOD_IN_ONE_SIZE = 1.05, 1.25
+AS_GOOD = 1.05  # the smallest penalty within this factor of the least error is taken
 KINDS: tuple[Judged, ...] = ("forces", "free_energy", "band_energy", "ldos")  # the most telling first
 WORDS: dict[str, str] = {
     "forces": "forces",
@@ -48,19 +47,13 @@ def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) ->
     return some[:: -(-len(some) // JUDGES)], bool(larger)
 
 
-def of_one_size(snapshots: Sequence[SnapshotData]) -> bool:
-    """Whether all cells have about one volume."""
-    volumes = [d.snapshot.volume for d in snapshots]
-    return max(volumes) <= LARGER * min(volumes)
-
-
-def choose(errors_at: Callable[[float], Mapping[Judged, float]], *, one_size: bool) -> Chosen:
+def choose(errors_at: Callable[[float], Mapping[Judged, float]]) -> Chosen:
     """The penalty with the least error on validation snapshots.
 
     Args:
-        errors_at: the errors of the readout at a penalty.  Of the kinds that are finite at any penalty, forces count,
-            else free energies, else band energies, else the LDOS.
-        one_size: whether the cells of the training and of the snapshots that judge are.
+        errors_at: the errors of the readout at a penalty, that of the LDOS squared.  Of the kinds that are finite at
+            any penalty, forces count, else free energies, else band energies, times the root of the LDOS' error; else
+            the LDOS alone.
 
     Raises:
         InputError: what ``errors_at`` raises at every penalty, or numbers that are not finite.
@@ -81,12 +74,13 @@ def choose(errors_at: Callable[[float], Mapping[Judged, float]], *, one_size: bo
 
     def off(penalty: float) -> float:
         value = found[penalty].get(by, inf)
+        if by != "ldos":
+            value *= sqrt(found[penalty]["ldos"])
         return value if isfinite(value) else inf
 
     best = min(found, key=off)
     for penalty in (best / BETWEEN, best * BETWEEN):
         if PENALTIES[0] < penalty < PENALTIES[-1]:
             judge(penalty)
-    factor = AS_GOOD_IN_ONE_SIZE if one_size and by != "ldos" else AS_GOOD
-    limit = factor * min(map(off, found))
+    limit = AS_GOOD * min(map(off, found))
     return Chosen(min(penalty for penalty in found if off(penalty) <= limit), by)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...descriptors.settings import BispectrumSettings
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
-from .motions import DERIVED, Motion, motions
+from .motions import slabs, thinned
 
 Float64 = NDArray[np.float64]
 
@@ -18,7 +18,8 @@ def atom_tangents(
 ) -> Float64:
     """Σ_r ∂φ(r)/∂R and Σ_r u(r) ∂φ(r)/∂R for each coordinate R of each atom.
 
-    The derivatives of the descriptors are led through the network some points at a time.
+    The derivatives of the descriptors are led through the network some points at a time.  The sums are over the points
+    of ``motions.thinned``, each of which counts for several.
 
     Args:
         network: T networks.
@@ -30,40 +31,21 @@ def atom_tangents(
     Returns:
         (T, 3 n_atoms, 2, width + 1) [1/Å]; the last feature, the constant, does not move.
     """
-    s = data.snapshot
+    s, points = data.snapshot, thinned(data.snapshot.grid)
+    device = network.weights[0].device
     sums = np.zeros((network.n_initializations, s.n_atoms, 2, 3, network.sizes[-2]))
-    done = 0
-    for shard in data.descriptors:
-        for start in range(0, len(shard), DERIVED):
-            values = shard[start : start + DERIVED]
-            x = torch.from_numpy(scaling.descriptors(values)).to(network.weights[0].device)
-            slopes = [slope.detach() for slope in hidden_slopes(network, x)]
-            for motion in motions(s, settings, done, done + len(values)):
-                _add(sums, network, scaling, slopes, motion, done, potential)
-            done += len(values)
-    moved = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
-    return np.concatenate([moved, np.zeros((*moved.shape[:-1], 1))], axis=-1)
-
-
-def _add(
-    sums: Float64,
-    network: Network,
-    scaling: Scaling,
-    slopes: list[Tensor],
-    motion: Motion,
-    first: int,
-    potential: Float64,
-) -> None:
-    """Add the tangents of some points to those of their atoms; ``first`` is the point that slopes begin with."""
-    point, device = motion.point, slopes[0].device
-    v = torch.from_numpy(motion.values / scaling.descriptor_std).to(device)
-    weights = np.stack([np.ones(len(point)), potential[point]]).astype(np.float32)
-    on_device, at = torch.from_numpy(weights).to(device), torch.from_numpy(point - first).to(device)
-    for t in range(len(sums)):
-        moved = tangent(network, t, slopes, v, at).reshape(len(point), -1)
-        for atom, here in motion.of_atoms:
-            part = (on_device[:, here] @ moved[here]).cpu().numpy()
-            sums[t, atom] += part.reshape(2, 3, -1)
+    for slab, values in slabs(data, settings, points):
+        weights = (s.n_points / len(points)) * np.stack([np.ones(len(slab.points)), potential[slab.points]])
+        on_device = torch.from_numpy(weights.astype(np.float32)).to(device)
+        slopes = [x.detach() for x in hidden_slopes(network, torch.from_numpy(scaling.descriptors(values)).to(device))]
+        for motion in slab.motions:
+            at = torch.from_numpy(motion.point).to(device)
+            v = torch.from_numpy(motion.values / scaling.descriptor_std).to(device)
+            for t in range(len(sums)):
+                moved = tangent(network, t, slopes, v, at)
+                sums[t, motion.atom] += (on_device[:, at] @ moved).swapaxes(0, 1).cpu().numpy()
+    found = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
+    return np.concatenate([found, np.zeros((*found.shape[:-1], 1))], axis=-1)
 
 
 def hidden_slopes(network: Network, x: Tensor) -> list[Tensor]:
@@ -81,18 +63,18 @@ def hidden_slopes(network: Network, x: Tensor) -> list[Tensor]:
 
 
 def tangent(network: Network, t: int, slopes: list[Tensor], v: Tensor, at: Tensor) -> Tensor:
-    """By how much the last hidden layer of one network moves, (n, axes, width), as standardised descriptors move by v.
+    """By how much the last hidden layer of one network moves, (axes, n, width), as standardised descriptors move by v.
 
     Args:
         network: its hidden weights count.
         t: which initialisation.
         slopes: ``hidden_slopes`` of some grid points.
-        v: (n, axes, n_in).
+        v: (axes, n, n_in).
         at: which of the grid points moves so, (n,).
     """
     with torch.no_grad():
-        moved, (n, axes, _) = v, v.shape
+        moved = v
         for weight, slope in zip(network.weights[:-1], slopes, strict=True):
-            moved = (moved.reshape(n * axes, -1) @ weight[t]).reshape(n, axes, -1)
-            moved *= slope[t].index_select(0, at)[:, None]
+            moved = moved @ weight[t]
+            moved *= slope[t].index_select(0, at)
     return moved

@@ -1,4 +1,4 @@
-"""Derivatives of the descriptors in batches, some of them kept."""
+"""Derivatives of the descriptors in slabs, some of them kept."""
 
 import dataclasses
 
@@ -19,14 +19,24 @@ def nothing_kept(monkeypatch):
 
 def test_images_of_an_atom_at_a_point_are_one_pair():
     point, atom = np.array([0, 0, 0, 1, 1]), np.array([1, 0, 1, 1, 0])
-    found = motions.merged(point, atom, np.arange(5.0)[:, None, None] * np.ones((5, 3, 2)))
-    assert (found.point.tolist(), found.atom.tolist()) == ([0, 1, 0, 1], [0, 0, 1, 1])
-    assert found.values[:, 0, 0].tolist() == [1, 4, 2, 3]
-    assert found.of_atoms == [(0, slice(0, 2)), (1, slice(2, 4))]
+    first, second = motions.merged(point, atom, np.arange(5.0)[:, None, None] * np.ones((5, 3, 2)))
+    assert (first.atom, first.point.tolist(), first.values[2, :, 1].tolist()) == (0, [0, 1], [1, 4])
+    assert (second.atom, second.point.tolist(), second.values[0, :, 0].tolist()) == (1, [0, 1], [2, 3])
+
+
+@pytest.mark.parametrize("grid", [(4, 6, 2), (4, 6, 3), (4, 3, 5)], ids=str)
+def test_thinned_points_are_those_of_a_chessboard(grid):
+    i, j, k = np.unravel_index(motions.thinned(grid), grid)
+    here = set(zip(i.tolist(), j.tolist(), k.tolist(), strict=True))
+    wanted = {tuple(p) for p in np.ndindex(grid) if grid[1] == 3 or (p[0] + p[1] + p[2] * (grid[2] == 2)) % 2 == 0}
+    assert here == wanted
+    assert (np.diff(motions.thinned(grid)) > 0).all()
 
 
 def test_they_are_differences_of_the_descriptors(data):
-    s, settings, step = data.train[0].snapshot, data.descriptors, 1e-4
+    """At grid points of both shards, in slabs that are not full."""
+    snapshot, settings, step = data.train[0], data.descriptors, 1e-4
+    s, points = snapshot.snapshot, np.arange(3, 8000, 7)
 
     def moved(by):
         positions = s.positions.copy()
@@ -34,32 +44,35 @@ def test_they_are_differences_of_the_descriptors(data):
         return bispectrum(s.cell, positions, s.numbers, s.grid, settings, dtype=np.float64)
 
     expected = (moved(step) - moved(-step)) / (2 * step)
-    found = np.zeros_like(expected)
-    for start, stop in ((0, 5000), (5000, s.n_points)):
-        for motion in motions.motions(s, settings, start, stop):
-            for atom, here in motion.of_atoms:
-                if atom == 1:
-                    found[motion.point[here]] += motion.values[here, 2]
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    found, seen = np.zeros_like(expected), []
+    whole = np.concatenate(snapshot.descriptors)
+    for slab, values in motions.slabs(snapshot, settings, points):
+        seen += slab.points.tolist()
+        np.testing.assert_array_equal(values, whole[slab.points])
+        for motion in slab.motions:
+            if motion.atom == 1:
+                found[slab.points[motion.point]] += motion.values[2]
+    assert seen == points.tolist()
+    np.testing.assert_allclose(found[points], expected[points], atol=1e-5 * np.abs(expected).max())
 
 
 def test_those_of_small_cells_are_kept_and_the_oldest_go_first(data, monkeypatch):
-    s, settings = data.train[0].snapshot, data.descriptors
-    first = motions.motions(s, settings, 0, 64)
-    assert motions.motions(s, settings, 0, 64) is first
+    s, settings, first, second = data.train[0].snapshot, data.descriptors, np.arange(64), np.arange(64, 128)
+    one = motions._slabs(s, settings, first)
+    assert motions._slabs(s, settings, first) is one
     other = dataclasses.replace(s, positions=s.positions + 0.01)
-    assert motions.motions(other, settings, 0, 64) is not first
-    size = sum(motion.values.nbytes for motion in first)
-    monkeypatch.setattr(motions, "KEPT", 2.5 * size)
+    assert motions._slabs(other, settings, first) is not one
+    monkeypatch.setattr(motions, "KEPT", 2.5 * sum(slab.size for slab in one))
     monkeypatch.setattr(motions, "is_small", lambda snapshot, settings: True)
-    again = motions.motions(s, settings, 0, 64)
-    third = motions.motions(s, settings, 64, 128)
-    assert again is first
-    assert (motions.motions(s, settings, 0, 64), motions.motions(s, settings, 64, 128)) == (first, third)
+    again = motions._slabs(s, settings, first)
+    two = motions._slabs(s, settings, second)
+    assert again is one
+    assert (motions._slabs(s, settings, first), motions._slabs(s, settings, second)) == (one, two)
     assert len(motions._kept) == 2, "the other one, not asked for since, has gone"
 
 
-def test_forces_are_equal_by_kept_derivatives_and_by_the_adjoint(data, monkeypatch):
+def test_forces_of_thinned_points_are_those_of_the_adjoint_on_all(data, monkeypatch):
+    """The first to a part in 1e3, and the same to a part in 1e5 where no point is left out."""
     snapshot, settings = data.train[0], data.descriptors
     network = random_network(SurrogateConfig.of({"training": "none", "width": 8}), 14, 37, [1, 2])
     ions = Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
@@ -68,8 +81,13 @@ def test_forces_are_equal_by_kept_derivatives_and_by_the_adjoint(data, monkeypat
     def forces():
         return evaluate.evaluate(network, data.scaling, snapshot, ions, settings=settings, forces=True).forces
 
-    kept = forces()
+    thin = forces()
     assert motions._kept
+    monkeypatch.setattr(evaluate, "thinned", lambda grid: np.arange(8000))
+    kept = forces()
     monkeypatch.setattr(evaluate, "is_small", lambda snapshot, settings: False)
-    assert np.abs(kept).max() > 0.01
-    np.testing.assert_allclose(kept, forces(), atol=1e-5 * np.abs(kept).max())
+    expected = forces()
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(kept, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(thin, expected, atol=1e-3 * np.abs(expected).max())
+    assert np.abs(thin - expected).max() > 1e-6

@@ -8,7 +8,7 @@ from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.readout import fit as fitting
 from dftune.trainables.ldos.readout.fit import fit
-from dftune.trainables.ldos.readout.penalty import JUDGES, PENALTIES, Chosen, choose, judges, of_one_size
+from dftune.trainables.ldos.readout.penalty import JUDGES, PENALTIES, Chosen, choose, judges
 
 
 def larger(data, factor):
@@ -21,8 +21,6 @@ def test_validation_snapshots_of_larger_cells_judge_where_there_are_any(data):
     assert judges(data.train, [same, large, same]) == ([large], True)
     assert judges(data.train, [same, larger(same, 1.001), larger(same, 0.5)])[1] is False
     assert len(judges(data.train, [same, same])[0]) == 2
-    assert of_one_size([same, larger(same, 1.001), same])
-    assert not of_one_size([same, large, same])
     many = [same] * (2 * JUDGES + 1)
     assert len(judges(data.train, many)[0]) == 5  # every third
 
@@ -43,33 +41,36 @@ FORCES = [0.046, 0.0345, 0.0345, 0.0271, 0.0228, 0.0268]
 NAN = [np.nan] * 6
 
 
-def test_the_smallest_penalty_that_is_as_good_is_taken_and_one_size_allows_more():
-    errors_at, asked = table(forces=FORCES)
-    assert choose(errors_at, one_size=False) == Chosen(100, "forces")
+def test_the_smallest_penalty_that_is_as_good_is_taken():
+    errors_at, asked = table(forces=FORCES, ldos=[1.0] * 6)
+    assert choose(errors_at) == Chosen(100, "forces")
     np.testing.assert_allclose(asked, [*PENALTIES, 100 / np.sqrt(10), 100 * np.sqrt(10)])
-    assert choose(errors_at, one_size=True) == Chosen(10, "forces")
-    # The LDOS itself is not given away.
-    assert choose(table(ldos=FORCES)[0], one_size=True) == Chosen(100, "ldos")
+    assert choose(table(forces=[0.0235, *FORCES[1:]], ldos=[1.0] * 6)[0]).penalty == 1e-2
+
+
+def test_an_ldos_that_gets_worse_counts_as_much_as_forces_that_get_better():
+    worse = [1.0, 1.1, 1.2, 2.0, 4.0, 8.0]  # squared
+    assert choose(table(forces=FORCES, ldos=worse)[0]).penalty == 0.1
 
 
 def test_a_penalty_between_two_is_found():
     def errors_at(penalty):
-        return {"forces": 1 + np.log10(penalty / 250) ** 2}
+        return {"forces": 1 + np.log10(penalty / 250) ** 2, "ldos": 1.0}
 
-    assert choose(errors_at, one_size=False).penalty == pytest.approx(100 * np.sqrt(10))
+    assert choose(errors_at).penalty == pytest.approx(100 * np.sqrt(10))
 
 
 def test_forces_choose_where_there_are_any_and_else_energies_and_else_the_ldos():
     some = [3.0, 2, 1, 4, 5, 6]
-    better = [6.0, 5, 4, 3, 2, 1]
-    assert choose(table(ldos=better, free_energy=better, forces=some)[0], one_size=False) == Chosen(1, "forces")
-    assert choose(table(ldos=better, free_energy=some)[0], one_size=False) == Chosen(1, "free_energy")
-    assert choose(table(ldos=better, band_energy=some, free_energy=NAN)[0], one_size=False) == Chosen(1, "band_energy")
-    assert choose(table(ldos=better)[0], one_size=False) == Chosen(1000, "ldos")
+    better, ldos = [6.0, 5, 4, 3, 2, 1], [1.0] * 6
+    assert choose(table(ldos=ldos, free_energy=better, forces=some)[0]) == Chosen(1, "forces")
+    assert choose(table(ldos=ldos, free_energy=some)[0]) == Chosen(1, "free_energy")
+    assert choose(table(ldos=ldos, band_energy=some, free_energy=NAN)[0]) == Chosen(1, "band_energy")
+    assert choose(table(ldos=better)[0]) == Chosen(1000, "ldos")
 
 
 def test_penalties_without_finite_errors_are_passed_over_and_all_of_them_refused():
-    assert choose(table(forces=[np.nan, np.inf, np.nan, 3, 2, 4])[0], one_size=False) == Chosen(100, "forces")
+    assert choose(table(forces=[np.nan, np.inf, np.nan, 3, 2, 4], ldos=[1.0] * 6)[0]) == Chosen(100, "forces")
 
     def singular(penalty):
         if penalty < limit:
@@ -77,20 +78,19 @@ def test_penalties_without_finite_errors_are_passed_over_and_all_of_them_refused
         return {"ldos": penalty}
 
     limit = 0.5
-    assert choose(singular, one_size=False).penalty == 1
+    assert choose(singular).penalty == 1
     limit = 1e9
     with pytest.raises(InputError, match=r"singular at 0\.01"):
-        choose(singular, one_size=False)
+        choose(singular)
     with pytest.raises(InputError, match="not finite"):
-        choose(table(ldos=NAN)[0], one_size=False)
+        choose(table(ldos=NAN)[0])
 
 
 def test_penalties_are_judged_by_actual_errors_after_an_iteration(data, monkeypatch):
     """The errors of each are those of a readout with that penalty."""
     found = {}
 
-    def spied(errors_at, *, one_size):
-        assert one_size
+    def spied(errors_at):
         found.update({penalty: errors_at(penalty) for penalty in (0.1, 30.0)})
         return Chosen(0.1, "free_energy")
 

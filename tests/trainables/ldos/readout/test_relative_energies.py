@@ -12,13 +12,12 @@ from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.energy_reference import interpolation, references, relative_grid
-from dftune.trainables.ldos.inference import reference_levels
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.kind import LdosKind
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.features import set_readout
-from dftune.trainables.ldos.readout.fit import errors_of, fit
+from dftune.trainables.ldos.readout.fit import errors_of, evaluated, fit
 from dftune.trainables.ldos.readout.rows import energy_rows, force_rows, reference
 from dftune.trainables.ldos.training_data import relative_to_fermi_levels
 from dftune.trainables.physics.energies import n_electrons
@@ -98,7 +97,7 @@ def ions_of(data, snapshot):
 
 def test_rows_are_derivatives_of_energies_forces_and_the_level(data, relative, trained, rng):
     """The linear rows against central differences of what ``evaluate`` computes on its own way."""
-    first, network = relative.train[1], trained.network.first()
+    first, network = relative.train[1], trained.network.only(0)
     scaling = relative.scaling
     last = [network.weights[-1], network.biases[-1]]
     weights = np.concatenate([p.detach().double().numpy() for p in last], axis=1)
@@ -113,8 +112,7 @@ def test_rows_are_derivatives_of_energies_forces_and_the_level(data, relative, t
     for step in (-1.0, 1.0):
         set_readout(network, weights + step * direction)
         one = evaluate(network, scaling, first, ions_of(relative, first), settings=relative.descriptors, forces=True)
-        levels = reference_levels(network, scaling, first.descriptors, 0.0)
-        found.append((one.free_energy[0], levels[0], one.forces[0]))
+        found.append((one.free_energy[0], one.levels[0], one.forces[0]))
     energy, level, force = ((b - a) / 2 for a, b in zip(*found, strict=True))
     assert abs(level) > 0.01  # eV: something to be right about
     assert rows.of(direction)[0] == pytest.approx([energy, level], rel=1e-4)
@@ -124,12 +122,12 @@ def test_rows_are_derivatives_of_energies_forces_and_the_level(data, relative, t
 
 
 def test_training_snapshots_are_right_in_energies_forces_and_levels(relative, trained):
-    errors = errors_of(trained.network, relative, relative.train)
+    found = [evaluated(trained.network, d, data=relative, forces=True) for d in relative.train]
+    errors = errors_of(found)
     assert errors["free_energy_mae"] < 0.1
     assert errors["forces_mae"] < 0.005
-    for d in relative.train:
-        levels = reference_levels(trained.network, relative.scaling, d.descriptors, 0.0)
-        assert np.abs(levels - d.level).max() < 0.05
+    for d, one in zip(relative.train, found, strict=True):
+        assert np.abs(one.levels - d.level).max() < 0.05
 
 
 def test_another_zero_of_the_energies_moves_the_predictions_and_nothing_else(data, relative, trained):
@@ -152,10 +150,13 @@ def test_another_zero_of_the_energies_moves_the_predictions_and_nothing_else(dat
     before, after = trained.network, again.network
     np.testing.assert_allclose(after.weights[-1][0].detach(), before.weights[-1][0].detach(), atol=1e-3)
     d = data.validation[0]
-    at = [reference_levels(n, other.scaling, d.descriptors, 0.0)[0] for n in (before, after)]
+    at = [evaluated(n, d, data=other).levels[0] for n in (before, after)]
     assert at[1] - at[0] == pytest.approx(shift, abs=1e-3)
-    expected = errors_of(before.first(), relative, relative.validation)
-    assert errors_of(after, other, other.validation) == pytest.approx(expected, rel=1e-2)
+
+    def errors(network, data):
+        return errors_of([evaluated(network, d, data=data, forces=True) for d in data.validation])
+
+    assert errors(after, other) == pytest.approx(errors(before.only(0), relative), rel=1e-2)
 
 
 def test_a_model_gives_absolute_energies(model, al4, relative, trained):

@@ -12,6 +12,7 @@ from dftune.trainables.ldos.readout.electrons import Ions, electrons_of
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.features import features, random_network, set_readout
 from dftune.trainables.ldos.readout.gram import gram
+from dftune.trainables.ldos.readout.motions import thinned
 from dftune.trainables.ldos.readout.rows import Rows, energy_rows, force_rows, reference
 from dftune.trainables.ldos.readout.solve import Solver
 from dftune.trainables.ldos.readout.tangents import atom_tangents
@@ -129,19 +130,19 @@ def test_tangents_are_differences_of_the_features(data, values):
     first, settings = data.train[0], data.descriptors
     s = first.snapshot
     network = random_network(SurrogateConfig.of({"training": "none"} | values), 14, 37, [1, 2])
-    potential = np.sin(np.arange(s.n_points))
+    potential, points = np.sin(np.arange(s.n_points)), thinned(s.grid)
     found = atom_tangents(network, data.scaling, first, settings, potential)
 
     def sums(step):
-        """Σ_r φ and Σ_r u φ of the atoms moved, (T, 2, p)."""
+        """Σ_r φ and Σ_r u φ over every second point, each of which counts twice, of the atoms moved, (T, 2, p)."""
         moved = s.positions.copy()
         moved[2, 1] += step
         values = bispectrum(s.cell, moved, s.numbers, s.grid, settings, dtype=np.float64)
         x = torch.from_numpy((values - data.scaling.descriptor_mean) / data.scaling.descriptor_std)
         with torch.no_grad():
-            phi = features(network.double(), x).numpy()
+            phi = 2 * features(network.double(), x[points]).numpy()
         network.float()
-        return np.stack([phi.sum(axis=1), potential @ phi], axis=1)
+        return np.stack([phi.sum(axis=1), potential[points] @ phi], axis=1)
 
     expected = (sums(1e-4) - sums(-1e-4)) / 2e-4
     assert found.shape == (2, 12, 2, expected.shape[-1])
