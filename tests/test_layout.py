@@ -51,6 +51,7 @@ ROOMS = [
     "cluster/node_check",
     "cluster/study_data",
     "cluster/descriptors",
+    "cluster/dft",
     "cluster/trials",
     "cluster/launch",
     "platform/version",
@@ -118,7 +119,9 @@ SPECIFIC = (
     "platform/screen",
     "platform/cli/descriptors.py",
     "platform/cli/snapshots.py",
+    "platform/cli/generate.py",
     "cluster/descriptors",
+    "cluster/dft",
     "cluster/trials/publish.py",
 )
 OLD_NAMES = {"platform/serve/settings.py": {"grid_points"}}  # still read in config files

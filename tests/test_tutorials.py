@@ -68,3 +68,18 @@ def test_a_folder_of_quantum_espresso_becomes_a_served_surrogate(tmp_path):
     log = (tmp_path / "runs/0/pw.out").read_text()
     of_dft = float(re.search(r"^!\s+total energy\s+=\s+(\S+) Ry", log, re.MULTILINE)[1]) * RYDBERG
     assert answer["free_energy"] == pytest.approx(of_dft, abs=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_cell_of_aluminium_becomes_a_served_surrogate(tmp_path):
+    assert shutil.which("pw.x"), "pw.x not found; apt-get install quantum-espresso quantum-espresso-data"
+    said = follow(ROOT / "docs" / "from_a_cell.md", tmp_path)
+    assert "warning: 3x3x3 k-points are sparse for a width of 0.5 eV" in said
+    assert re.search(r"6 snapshots in \S*al$", said, re.MULTILINE)
+    assert "checked: total free energy of the LDOS" in said
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    # Against pw.x on displaced atoms, which are 0.05 eV an atom apart.
+    log = (tmp_path / "al.runs/000/pw.out").read_text()
+    of_dft = float(re.search(r"^!\s+total energy\s+=\s+(\S+) Ry", log, re.MULTILINE)[1]) * RYDBERG
+    assert answer["free_energy"] == pytest.approx(of_dft, abs=0.4)

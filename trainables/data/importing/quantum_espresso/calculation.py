@@ -1,5 +1,6 @@
 """What the calculations of one snapshot say together: an SCF, perhaps an nscf after it, each by a log or by XML."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,10 @@ from ....physics.smearing import Kernel
 from ....physics.units import K_B
 from ...energy_grid import EnergyGrid
 from ...pseudopotential import read_upf
+from ...snapshot import Snapshot
 from ...states_check import States
 from ..importer import Report
+from ..pseudopotentials import Calculation
 from .inputs import PwInput
 from .ldos_files import LdosFiles
 from .pw_run import FERMI_DIRAC, TERMS, PwRun
@@ -209,6 +212,45 @@ class Together:
             except InputError as error:
                 raise DatasetError(f"{self.scf.where}: does not say the valence of {symbol}: {error}") from error
         return found
+
+    @property
+    def formula(self) -> str:
+        """How many atoms of which element, in words."""
+        return " ".join(f"{n} {symbol}" for symbol, n in Counter(self.scf.symbols).items())
+
+    def snapshot(self, name: str, group: str) -> Snapshot:
+        """Its numbers; the writer of datasets sets the split and the checksums."""
+        scf, numbers = self.scf, self.reference
+        return Snapshot(
+            id=name,
+            group=group,
+            cell=self.structure.cell,
+            positions=self.structure.positions,
+            numbers=scf.numbers,
+            grid=self.grid,
+            temperature=self.temperature,
+            n_electrons=scf.n_electrons,
+            total_energy=scf.total_energy,
+            band_energy=numbers.band,
+            entropy_term=numbers.entropy,
+            hartree_energy=scf.terms.get("hartree"),
+            xc_energy=scf.terms.get("xc"),
+            ewald_energy=scf.terms.get("ewald"),
+            fermi_level=numbers.fermi_level,
+            forces=scf.forces,
+        )
+
+    def calculation(self, folders: Sequence[Path]) -> Calculation:
+        """What total free energies need to know of it; UPF files are looked for in the folders."""
+        return Calculation(
+            where=self.scf.where,
+            cutoff=round(self.scf.density_cutoff, 6),
+            pseudopotentials={symbol: Path(name).name for symbol, name in self.pseudopotentials.items()},
+            folders=folders,
+            checksums=self.checksums,
+            functional=self.scf.functional,
+            beyond=self.beyond,
+        )
 
     def kernel(self, ldos: LdosFiles) -> tuple[Kernel | None, Kernel | None]:
         """The kernel that an input of pp.x says, and that which pp.x takes from the smearing before it."""

@@ -4,7 +4,6 @@ A snapshot is the LDOS of a structure at many energies (plot_num = 3), a file ea
 may be missing, and the nearest log or data-file-schema.xml of the same structure.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from ....physics.smearing import Kernel
 from ....physics.units import BOHR, RYDBERG
 from ...energy_grid import EnergyGrid
 from ...kohn_sham import KohnSham
-from ...snapshot import Snapshot
 from ..grid_files import SUFFIXES, GridFile, blocks
 from ..importer import Found, FoundSnapshot, GridValues, Report, Told
-from ..pseudopotentials import Calculation, Keys, kohn_sham
+from ..pseudopotentials import Keys, kohn_sham
 from .calculation import Together
 from .finding import Calculated, Files, files_below, look, may_be_log, together
 from .ldos_files import LdosFiles, in_order, sample
@@ -70,7 +68,7 @@ class QuantumEspresso:
         read = [_Reader(one, files, told, name, group, report) for one, name, group in named]
         found = sorted((one.found() for one in read), key=lambda one: one.snapshot.id)
         _say_kernel(read, report)
-        calculations = [one.calculation(sources) for one in read]
+        calculations = [one.together.calculation(one.together.pseudopotential_folders(sources)) for one in read]
 
         def dft(species: Mapping[str, float]) -> KohnSham | None:
             return kohn_sham(calculations, KEYS, species=species, folder=told.pseudopotentials, report=report)
@@ -143,30 +141,9 @@ class _Reader:
         kernel, width = self.told.broadening(said, ldos.width, where=ldos.where)
         grid = _energy_grid(ldos, kernel, width)
         together.say(self.name, grid, self.report)
-        counts = Counter(together.scf.symbols)
-        numbers = together.reference
-        snapshot = Snapshot(
-            id=self.name,
-            group=self.group,
-            cell=together.structure.cell,
-            positions=together.structure.positions,
-            numbers=together.scf.numbers,
-            grid=together.grid,
-            temperature=together.temperature,
-            n_electrons=together.scf.n_electrons,
-            total_energy=together.scf.total_energy,
-            band_energy=numbers.band,
-            entropy_term=numbers.entropy,
-            hartree_energy=together.scf.terms.get("hartree"),
-            xc_energy=together.scf.terms.get("xc"),
-            ewald_energy=together.scf.terms.get("ewald"),
-            fermi_level=numbers.fermi_level,
-            forces=together.scf.forces,
-        )
-        formula = " ".join(f"{n} {symbol}" for symbol, n in counts.items())
         return FoundSnapshot(
             where=together.scf.where,
-            snapshot=snapshot,
+            snapshot=together.snapshot(self.name, self.group),
             species=together.valences(self.told.pseudopotentials),
             energy_grid=grid,
             ldos=GridValues(ldos.where.parent, lambda: _values(ldos.files, LDOS)),
@@ -174,20 +151,7 @@ class _Reader:
             terms_error=together.terms_error,
             states=together.states,
             k_mesh=together.k_mesh,
-            files=f"{formula}: {together.files}, {len(ldos.files)} files of the LDOS in {ldos.where.parent}",
-        )
-
-    def calculation(self, sources: Sequence[Path]) -> Calculation:
-        """What total free energies need to know of it."""
-        scf = self.together.scf
-        return Calculation(
-            where=scf.where,
-            cutoff=round(scf.density_cutoff, 6),
-            pseudopotentials={symbol: Path(name).name for symbol, name in self.together.pseudopotentials.items()},
-            folders=self.together.pseudopotential_folders(sources),
-            checksums=self.together.checksums,
-            functional=scf.functional,
-            beyond=self.together.beyond,
+            files=f"{together.formula}: {together.files}, {len(ldos.files)} files of the LDOS in {ldos.where.parent}",
         )
 
     def _density_values(self) -> Iterator[NDArray[np.float32]]:

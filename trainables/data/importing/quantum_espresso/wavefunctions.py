@@ -20,7 +20,7 @@ from ....errors import DatasetError, one_line
 from ....physics.smearing import broadening
 from ....physics.units import BOHR
 from ...energy_grid import EnergyGrid
-from .pw_run import Bands
+from .pw_run import Bands, PwRun
 from .pw_xml import NAME, Facts, read_xml_with_facts
 
 HELD = 500e6  # bytes of LDOS and of waves on the grid that are held at once
@@ -120,7 +120,7 @@ class Wavefunctions:
             if isinstance(error, DatasetError):
                 raise
             raise DatasetError(f"{path}: not a whole file of wavefunctions ({one_line(error, 80)}); {AGAIN}") from error
-        self._refuse_other_cell(path, axes)
+        _refuse_other_cell(path, axes, self.run)
         if int(head[3][0]):  # at Γ the file has one half: c(-G) = c(G)*
             other = np.flatnonzero(orders.any(axis=1))
             orders = np.concatenate([orders, -orders[other]])
@@ -128,10 +128,6 @@ class Wavefunctions:
         if (np.abs((np.abs(found) ** 2).sum(axis=1) - 1) > 1e-6).any():
             raise DatasetError(f"{path}: states are not normalised, as those of ultrasoft ones are not; {AGAIN}")
         return Waves(orders, found)
-
-    def _refuse_other_cell(self, path: Path, axes: NDArray[np.float64]) -> None:
-        if np.abs(axes / BOHR @ self.run.cell.T / (2 * np.pi) - np.eye(3)).max() > 1e-6:
-            raise DatasetError(f"{path}: of another cell than that in {NAME} beside it; {AGAIN}")
 
     def ldos(self, grids: Sequence[EnergyGrid], *, held: float = HELD) -> Iterator[list[NDArray[np.float32]]]:
         """LDOS n(r, E) = Σ_nk w_k |ψ_nk(r)|² K(E - ε_nk) on one or several energy grids, from one pass.
@@ -176,26 +172,44 @@ class Wavefunctions:
         return found
 
     def density(self) -> NDArray[np.float64]:
-        """Density of the valence electrons, (nx, ny, nz) [1/Å³].  Raises DatasetError: its file is damaged."""
-        path = self.folder / "charge-density.dat"
-        try:
-            with FortranFile(path, "r") as file:
-                gamma, n_waves, n_spins = file.read_ints(INTEGER)
-                axes = file.read_reals(REAL).reshape(3, 3)
-                orders = file.read_ints(INTEGER).reshape(n_waves, 3).astype(np.int64)
-                coefficients = file.read_record(COMPLEX)
-        except FileNotFoundError as error:
-            raise DatasetError(f"{path}: missing; {AGAIN}") from error
-        except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
-            raise DatasetError(f"{path}: not a whole file of a density ({one_line(error, 80)}); {AGAIN}") from error
-        if n_spins != 1 or len(coefficients) != n_waves:
-            raise DatasetError(f"{path}: {n_spins} densities of {n_waves} plane waves; one is read")
-        self._refuse_other_cell(path, axes)
-        field = np.zeros(self.grid, dtype=np.complex128)
-        field[tuple((orders % self.grid).T)] = coefficients
-        if gamma:
-            field[tuple((-orders % self.grid).T)] = coefficients.conj()
-        return fft.ifftn(field, norm="forward").real / BOHR**3
+        """Density of the valence electrons, see ``read_density``."""
+        return read_density(self.folder, self.run)
+
+
+def read_density(folder: Path, run: PwRun) -> NDArray[np.float64]:
+    """Density of the valence electrons, (nx, ny, nz) [1/Å³], with the augmentation charges of ultrasoft ones.
+
+    Args:
+        folder: outdir/prefix.save.
+        run: the calculation.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or of another calculation.
+    """
+    path = folder / "charge-density.dat"
+    try:
+        with FortranFile(path, "r") as file:
+            gamma, n_waves, n_spins = file.read_ints(INTEGER)
+            axes = file.read_reals(REAL).reshape(3, 3)
+            orders = file.read_ints(INTEGER).reshape(n_waves, 3).astype(np.int64)
+            coefficients = file.read_record(COMPLEX)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: missing; {AGAIN}") from error
+    except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: not a whole file of a density ({one_line(error, 80)}); {AGAIN}") from error
+    if n_spins != 1 or len(coefficients) != n_waves:
+        raise DatasetError(f"{path}: {n_spins} densities of {n_waves} plane waves; one is read")
+    _refuse_other_cell(path, axes, run)
+    field = np.zeros(run.grid, dtype=np.complex128)
+    field[tuple((orders % run.grid).T)] = coefficients
+    if gamma:
+        field[tuple((-orders % run.grid).T)] = coefficients.conj()
+    return fft.ifftn(field, norm="forward").real / BOHR**3
+
+
+def _refuse_other_cell(path: Path, axes: NDArray[np.float64], run: PwRun) -> None:
+    if np.abs(axes / BOHR @ run.cell.T / (2 * np.pi) - np.eye(3)).max() > 1e-6:
+        raise DatasetError(f"{path}: of another cell than that in {NAME} beside it; {AGAIN}")
 
 
 def squared(waves: Waves, grid: tuple[int, int, int], planes: range) -> NDArray[np.float64]:

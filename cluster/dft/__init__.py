@@ -1,0 +1,1 @@
+"""DFT as Ray tasks: the snapshots of a specification, and scans of its convergence."""
