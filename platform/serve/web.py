@@ -19,6 +19,9 @@ from ...trainables.errors import InputError, one_line
 from ...trainables.json_body import JSON, MOST_STRUCTURES
 from ..version import __version__
 from .answers import Asked, Reply, answer, media_type_of, prepare, status_of
+from .front import HEADERS as front_headers
+from .front import front
+from .front_script import SCRIPT
 from .interface import (
     ARROW,
     NPY,
@@ -39,6 +42,7 @@ from .settings import EndpointSettings
 from .shelf import Shelf
 from .turns import Places, Turns
 
+HTML = "text/html"
 SPARE = 16  # bodies that are read beside those of requests that can wait, so that the others are told soon
 
 
@@ -74,9 +78,17 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
         """Whether the endpoint answers; without a token."""
         return Health(status="ok")
 
-    @app.get("/", responses=problems(with_token=False))
-    async def index() -> Index:
-        """What there is at this endpoint; without a token."""
+    @app.get(
+        "/",
+        response_model=Index,
+        responses={200: {"content": {HTML: {"schema": {"type": "string"}}}}, **problems(with_token=False)},
+    )
+    async def index(request: Request) -> Any:
+        """What there is at this endpoint; without a token.  For a browser a page to predict with."""
+        if HTML in request.headers.get("accept", ""):
+            density = any("density" in one.surrogate.quantities for one in about)
+            text = front(shelf.names, app.description, first.example, quantities=density, with_token=with_token)
+            return HTMLResponse(text, headers=front_headers | {"Vary": "Accept"})
         return Index(
             service="dftune",
             version=__version__,
@@ -88,6 +100,10 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
             health="/healthz",
             metrics="/metrics",
         )
+
+    @app.get("/front.js", include_in_schema=False)
+    async def front_js() -> Response:
+        return Response(SCRIPT, media_type="text/javascript", headers={"X-Content-Type-Options": "nosniff"})
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

@@ -2,8 +2,14 @@
 
 import asyncio
 import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import uvicorn
 
 
 @dataclass
@@ -69,3 +75,16 @@ async def request(app, path, body=None, *, method=None, headers=None, pause=None
 def ask(app, path, body=None, **how) -> Answer:
     """One request, and its answer."""
     return asyncio.run(request(app, path, body, **how))
+
+
+@contextmanager
+def listening(app) -> Iterator[str]:
+    """The URL of an application on loopback."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()

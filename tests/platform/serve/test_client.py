@@ -11,7 +11,6 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-import uvicorn
 from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
@@ -21,22 +20,10 @@ from dftune.platform.serve.remote_calculator import RemoteCalculator
 from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
+from dftune.tests.platform.serve.asgi import listening
 from dftune.trainables.errors import InputError
 
 TOKEN = "correct-horse-battery-staple"
-
-
-@contextmanager
-def listening(app) -> Iterator[str]:
-    """The URL of an application on loopback."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 @contextmanager

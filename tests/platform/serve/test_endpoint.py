@@ -512,7 +512,7 @@ def test_the_command_serves_until_it_is_stopped_and_leaves_nothing(folder, atoms
     finally:
         running.kill()
     said = (tmp_path / "err").read_text()
-    assert [word in said for word in ("starting Ray", "is served at", "ended", "Traceback")] == [
+    assert [word in said for word in ("Ray is starting", "is served at", "ended", "Traceback")] == [
         True,
         True,
         True,

@@ -1,0 +1,295 @@
+"""The script of the page at `/`: it reads a structure, asks the endpoint, and draws the answer."""
+
+READ = r"""
+"use strict";
+const $ = id => document.getElementById(id);
+const about = JSON.parse($("about").textContent);
+const KINDS = {json: "application/json", cif: "chemical/x-cif", xyz: "chemical/x-xyz", poscar: "chemical/x-poscar"};
+
+// Of which format a text is.
+function kindOf(text) {
+  if (/^\s*[{\[]/.test(text)) return "json";
+  if (/^\s*(#[^\n]*\n\s*)*data_/i.test(text)) return "cif";
+  return /^\s*\d+\s*\n/.test(text) ? "xyz" : "poscar";
+}
+
+const numbers = words => words.map(Number);
+const times = (v, cell) => [0, 1, 2].map(i => v[0] * cell[0][i] + v[1] * cell[1][i] + v[2] * cell[2][i]);
+
+// Cell, positions and symbols of a text, to be drawn; null where that is not known.
+function atomsOf(text, kind) {
+  try {
+    const found = {json: ofJson, xyz: ofXyz, poscar: ofPoscar, cif: ofCif}[kind](text);
+    const whole = found.cell.flat().concat(found.positions.flat()).every(Number.isFinite);
+    return whole && found.cell.length === 3 && found.positions.length <= 2000 ? found : null;
+  } catch (error) { return null; }
+}
+function ofJson(text) {
+  const body = JSON.parse(text), s = body.structure || (body.structures || [body])[0];
+  if (s.lattice) return {cell: s.lattice.matrix, positions: s.sites.map(a => times(a.abc, s.lattice.matrix)),
+    symbols: s.sites.map(a => a.species[0].element)};
+  const plain = v => {
+    if (!v || !v.__ndarray__) return v;
+    const [shape, , flat] = v.__ndarray__;
+    return shape.length === 1 ? flat : Array.from({length: shape[0]}, (_, i) => flat.slice(3 * i, 3 * i + 3));
+  };
+  const cell = plain(s.cell), scaled = plain(s.scaled_positions);
+  return {cell, positions: scaled ? scaled.map(p => times(p, cell)) : plain(s.positions),
+    symbols: (s.symbols || plain(s.numbers)).map(String)};
+}
+function ofXyz(text) {
+  const lines = text.trim().split("\n"), n = Number(lines[0]);
+  const flat = numbers(/Lattice\s*=\s*"([^"]*)"/.exec(lines[1])[1].trim().split(/\s+/));
+  const fields = (/Properties\s*=\s*"?([^\s"]+)/.exec(lines[1]) || [0, "species:S:1:pos:R:3"])[1].split(":");
+  const at = {};
+  for (let i = 0, column = 0; i < fields.length; column += Number(fields[i + 2]), i += 3) at[fields[i]] = column;
+  const rows = lines.slice(2, 2 + n).map(line => line.trim().split(/\s+/));
+  return {cell: [flat.slice(0, 3), flat.slice(3, 6), flat.slice(6, 9)],
+    positions: rows.map(r => numbers(r.slice(at.pos, at.pos + 3))), symbols: rows.map(r => r[at.species])};
+}
+function ofPoscar(text) {
+  const lines = text.split("\n").map(line => line.trim().split(/\s+/));
+  let scale = Number(lines[1][0]);
+  const raw = lines.slice(2, 5).map(numbers), counts = numbers(lines[6]);
+  const [a, b, c] = raw, volume = Math.abs(a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0])
+    + a[2] * (b[0] * c[1] - b[1] * c[0]));
+  if (scale < 0) scale = Math.cbrt(-scale / volume);
+  const cell = raw.map(v => v.map(x => scale * x));
+  const first = /^s/i.test(lines[7][0]) ? 9 : 8, cartesian = /^[ck]/i.test(lines[first - 1][0]);
+  const symbols = counts.flatMap((n, i) => Array(n).fill(lines[5][i]));
+  const positions = symbols.map((_, i) => numbers(lines[first + i].slice(0, 3)));
+  return {cell, positions: positions.map(p => cartesian ? p.map(x => scale * x) : times(p, cell)), symbols};
+}
+function ofCif(text) {
+  const value = name => parseFloat(new RegExp(`_cell_${name}\\s+(\\S+)`, "i").exec(text)[1]);
+  const [a, b, c] = ["length_a", "length_b", "length_c"].map(value);
+  const [al, be, ga] = ["angle_alpha", "angle_beta", "angle_gamma"].map(n => value(n) * Math.PI / 180);
+  const x = (Math.cos(al) - Math.cos(be) * Math.cos(ga)) / Math.sin(ga), y = Math.cos(be);
+  const cell = [[a, 0, 0], [b * Math.cos(ga), b * Math.sin(ga), 0],
+    [c * y, c * x, c * Math.sqrt(Math.max(0, 1 - y * y - x * x))]];
+  const lines = text.split("\n").map(line => line.trim());
+  const names = [], rows = [];
+  for (let i = lines.findIndex(line => /^_atom_site_/i.test(line)); i < lines.length; i++) {
+    if (/^_atom_site_/i.test(lines[i])) names.push(lines[i].toLowerCase());
+    else if (!lines[i] || /^(loop_|_|#|data_)/i.test(lines[i])) break;
+    else rows.push(lines[i].split(/\s+/));
+  }
+  const place = ["x", "y", "z"].map(i => names.indexOf(`_atom_site_fract_${i}`));
+  const symbol = Math.max(names.indexOf("_atom_site_type_symbol"), 0);
+  return {cell, positions: rows.map(r => times(place.map(p => parseFloat(r[p])), cell)),
+    symbols: rows.map(r => (/[A-Z][a-z]?/.exec(r[symbol]) || ["X"])[0])};
+}
+"""
+
+DRAW = r"""
+const NAMES = ("X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+  + "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba").split(" ");
+const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442"];
+const ink = () => getComputedStyle(document.body).color;
+
+// The atoms, turned by two angles.
+const view = {atoms: null, turn: 0.5, tilt: 0.35, zoom: 1};
+function drawAtoms() {
+  const {atoms, turn, tilt} = view, canvas = $("atoms"), g = canvas.getContext("2d");
+  g.clearRect(0, 0, canvas.width, canvas.height);
+  if (!atoms) return;
+  const corners = [0, 1, 2, 3, 4, 5, 6, 7].map(n => times([n & 1, n >> 1 & 1, n >> 2 & 1], atoms.cell));
+  const middle = times([0.5, 0.5, 0.5], atoms.cell);
+  const turned = p => {
+    const [x, y, z] = p.map((v, i) => v - middle[i]);
+    const u = x * Math.cos(turn) - y * Math.sin(turn), w = x * Math.sin(turn) + y * Math.cos(turn);
+    return [u, z * Math.cos(tilt) - w * Math.sin(tilt), z * Math.sin(tilt) + w * Math.cos(tilt)];
+  };
+  const reach = Math.max(...corners.map(p => Math.hypot(...p.map((v, i) => v - middle[i]))));
+  const scale = 0.42 * view.zoom * canvas.height / reach;
+  const at = ([x, y]) => [canvas.width / 2 + scale * x, canvas.height / 2 - scale * y];
+  g.strokeStyle = ink(); g.lineWidth = 1.5; g.globalAlpha = 0.6; g.beginPath();
+  for (let n = 0; n < 8; n++) for (const bit of [1, 2, 4]) if (!(n & bit)) {
+    g.moveTo(...at(turned(corners[n]))); g.lineTo(...at(turned(corners[n | bit])));
+  }
+  g.stroke(); g.globalAlpha = 1;
+  const kinds = [...new Set(atoms.symbols)];
+  const placed = atoms.positions.map((p, i) => [turned(p), kinds.indexOf(atoms.symbols[i])]);
+  placed.sort((a, b) => b[0][2] - a[0][2]);
+  for (const [p, kind] of placed) {
+    const [x, y] = at(p), r = Math.max(3, 0.55 * scale);
+    const shade = g.createRadialGradient(x - r / 3, y - r / 3, r / 8, x, y, r);
+    shade.addColorStop(0, "#fff");
+    shade.addColorStop(0.35, COLOURS[kind % COLOURS.length]);
+    shade.addColorStop(1, "#222");
+    g.fillStyle = shade; g.beginPath(); g.arc(x, y, r, 0, 7); g.fill();
+  }
+  const name = s => /^\d+$/.test(s) ? NAMES[Number(s)] || s : s;
+  g.font = "20px system-ui"; kinds.forEach((kind, i) => {
+    g.fillStyle = COLOURS[i % COLOURS.length]; g.fillText("●", 12, 28 + 26 * i);
+    g.fillStyle = ink(); g.fillText(name(kind), 32, 28 + 26 * i);
+  });
+  canvas.setAttribute("aria-label", `${atoms.symbols.length} atoms in their cell: ${kinds.map(name).join(", ")}`);
+}
+
+// The DOS with the Fermi level, as SVG.
+function drawDos(answer) {
+  const {energy, dos, dos_std: std, fermi_level: fermi} = answer, w = 560, h = 300, left = 46, low = 38;
+  const top = 1.05 * Math.max(...dos.map((d, i) => d + (std ? std[i] : 0))) || 1, last = energy.length - 1;
+  const x = e => left + (w - left - 8) * (e - energy[0]) / (energy[last] - energy[0]);
+  const y = d => h - low - (h - low - 8) * Math.max(d, 0) / top;
+  const line = values => values.map((v, i) => `${x(energy[i]).toFixed(1)},${y(v).toFixed(1)}`).join(" ");
+  const band = std ? line(dos.map((d, i) => d + std[i])) + " "
+    + line(dos.map((d, i) => d - std[i])).split(" ").reverse().join(" ") : "";
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20].find(s => (energy[last] - energy[0]) / s < 8) || 50;
+  const before = x(fermi) > w / 2;
+  let ticks = "";
+  for (let e = Math.ceil(energy[0] / step) * step; e <= energy[last]; e += step)
+    ticks += `<text x="${x(e)}" y="${h - low + 18}" text-anchor="middle">${+e.toFixed(2)}</text>`;
+  $("dos").innerHTML = `<svg viewBox="0 0 ${w} ${h}" role="img" aria-labelledby="dostitle" font-size="13"
+    fill="currentColor">
+    <title id="dostitle">Density of states over energy; the Fermi level is ${fermi.toFixed(3)} eV</title>
+    <polygon points="${band}" fill="var(--blue)" opacity="0.25"/>
+    <polyline points="${line(dos)}" fill="none" stroke="var(--blue)" stroke-width="2"/>
+    <line x1="${x(fermi)}" x2="${x(fermi)}" y1="8" y2="${h - low}" stroke="var(--red)" stroke-dasharray="5 4"
+      stroke-width="2"/>
+    <text x="${x(fermi) + (before ? -6 : 6)}" y="20" text-anchor="${before ? "end" : "start"}"
+      fill="var(--red)">Fermi level ${fermi.toFixed(3)} eV</text>
+    <path d="M${left} 8V${h - low}H${w - 8}" fill="none" stroke="currentColor"/>${ticks}
+    <text x="${(w + left) / 2}" y="${h - 4}" text-anchor="middle">energy [eV]</text>
+    <text x="${left - 6}" y="18" text-anchor="end">${top.toPrecision(2)}</text>
+    <text x="${left - 6}" y="${h - low}" text-anchor="end">0</text>
+    <text transform="translate(14 ${h / 2}) rotate(-90)" text-anchor="middle">DOS [1/eV]</text></svg>`;
+}
+
+// A .npy file: its shape and numbers.
+function npy(buffer) {
+  const head = new TextDecoder("latin1").decode(buffer.slice(10, 10 + new DataView(buffer).getUint16(8, true)));
+  const shape = /'shape': \(([^)]*)\)/.exec(head)[1].split(",").map(s => s.trim()).filter(Boolean).map(Number);
+  const start = 10 + new DataView(buffer).getUint16(8, true);
+  const type = /'descr': '<f8'/.test(head) ? Float64Array : Float32Array;
+  return {shape, values: new type(buffer.slice(start))};
+}
+
+function drawSlice() {
+  const density = state.density;
+  if (!density) return;
+  const [nx, ny, nz] = density.shape, k = Number($("height").value), canvas = $("slice"), g = canvas.getContext("2d");
+  let most = 0;
+  for (const v of density.values) most = Math.max(most, v);
+  const dx = canvas.width / nx, dy = canvas.height / ny;
+  for (let i = 0; i < nx; i++) for (let j = 0; j < ny; j++) {
+    const t = Math.sqrt(Math.max(density.values[(i * ny + j) * nz + k], 0) / most);
+    g.fillStyle = `hsl(${260 - 210 * t} 75% ${12 + 68 * t}%)`;
+    g.fillRect(i * dx, canvas.height - (j + 1) * dy, dx + 1, dy + 1);
+  }
+  $("scale").textContent = `plane ${k + 1} of ${nz}, in units of the first two cell vectors; dark 0, bright `
+    + `${most.toPrecision(3)} electrons/Å³`;
+  canvas.setAttribute("aria-label", `density of electrons, ${$("scale").textContent}`);
+}
+"""
+
+ASK = r"""
+const state = {answer: null, density: null, bytes: null};
+
+function say(text, wrong) { $("said").textContent = text; $("said").className = wrong ? "wrong" : ""; }
+
+async function ask(query, accept) {
+  const text = $("text").value, kind = kindOf(text), wishes = {};
+  if ($("temperature").value) wishes.temperature = Number($("temperature").value);
+  if ($("forces").checked && !query) wishes.forces = "mean";
+  let body = text, parameters = new URLSearchParams(query);
+  if (kind === "json") {
+    const given = JSON.parse(text);
+    body = JSON.stringify({...(given.structure !== undefined ? given : {structure: given}), ...wishes});
+  } else for (const name in wishes) parameters.set(name, wishes[name]);
+  const headers = {"Content-Type": KINDS[kind], Accept: accept};
+  if ($("token").value) headers.Authorization = "Bearer " + $("token").value;
+  const path = `v1/models/${encodeURIComponent($("model").value)}/predict?${parameters}`;
+  const reply = await fetch(path, {method: "POST", headers, body});
+  if (!reply.ok) throw new Error((await reply.json()).detail);
+  return reply;
+}
+
+function cell(tag, text, kind) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  made.className = kind || "";
+  return made;
+}
+function showEnergies(answer) {
+  const table = document.createElement("table"), errors = answer.estimated_errors || {}, spreads = answer.std || {};
+  table.append(document.createElement("tr"));
+  for (const text of ["", "value", "error", ""]) table.rows[0].append(cell("th", text));
+  for (const [name, value] of Object.entries(answer)) {
+    const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
+    if (typeof value !== "number" || !unit) continue;
+    const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
+      : spreads[name] !== undefined ? "spread " + spreads[name].toPrecision(2) : "";
+    const shown = Number.isInteger(value) ? value : value.toFixed(4);
+    row.append(cell("th", name.replaceAll("_", " ")), cell("td", shown, "n"), cell("td", error, "n"), cell("td", unit));
+    table.append(row);
+  }
+  $("energies").replaceChildren(table);
+  $("errors").textContent = (answer.expected_errors ? `errors to expect: ${answer.expected_errors}. ` : "")
+    + "± is the error that the model estimates; a spread of its trainings is none.";
+  $("warnings").replaceChildren(...(answer.warnings || []).map(text => cell("li", text)));
+}
+
+async function predict() {
+  say("predicting …"); $("result").hidden = true;
+  try {
+    const reply = await (await ask("", KINDS.json)).json();
+    const answer = reply.predictions ? reply.predictions[0] : reply;
+    state.answer = answer; state.density = state.bytes = null;
+    view.atoms = atomsOf($("text").value, kindOf($("text").value));
+    for (const [id, there] of [["view", view.atoms], ["dosbox", answer.dos], ["slicebox", false], ["result", true]])
+      $(id).hidden = !there;
+    showEnergies(answer); drawAtoms();
+    if (answer.dos) drawDos(answer);
+    if (about.density && !reply.predictions) {
+      state.bytes = await (await ask("quantity=density", "application/x-npy")).arrayBuffer();
+      state.density = npy(state.bytes);
+      $("height").max = state.density.shape[2] - 1; $("height").value = 0; $("slicebox").hidden = false;
+      drawSlice();
+    }
+    say(reply.predictions ? `done; the first of ${reply.predictions.length} structures is shown` : "done");
+  } catch (error) { say(error.message, true); }
+}
+
+function save(name, parts) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts)); link.download = name; link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+const SAVE = {
+  json: () => state.answer && save("prediction.json", [JSON.stringify(state.answer, null, 1)]),
+  csv: () => state.answer && state.answer.dos && save("dos.csv", ["energy [eV],dos [1/eV]\n"
+    + state.answer.energy.map((e, i) => `${e},${state.answer.dos[i]}`).join("\n") + "\n"]),
+  npy: () => state.bytes && save("density.npy", [state.bytes]),
+};
+for (const button of document.querySelectorAll("[data-save]")) button.onclick = () => SAVE[button.dataset.save]();
+
+$("form").onsubmit = event => { event.preventDefault(); predict(); };
+$("example").onclick = () => { $("text").value = JSON.stringify(about.example); predict(); };
+$("file").onchange = async () => {
+  if (!$("file").files[0]) return;
+  $("text").value = await $("file").files[0].text();
+  predict();
+};
+$("height").oninput = drawSlice;
+addEventListener("dragover", event => { event.preventDefault(); document.body.classList.add("over"); });
+addEventListener("dragleave", () => document.body.classList.remove("over"));
+addEventListener("drop", async event => {
+  event.preventDefault(); document.body.classList.remove("over");
+  const file = event.dataTransfer.files[0];
+  $("text").value = file ? await file.text() : event.dataTransfer.getData("text");
+  predict();
+});
+const turn = (x, y) => { view.turn += x; view.tilt = Math.max(-1.57, Math.min(1.57, view.tilt + y)); drawAtoms(); };
+$("atoms").onpointermove = event => { if (event.buttons) turn(event.movementX / 100, event.movementY / 100); };
+$("atoms").onkeydown = event => {
+  const moves = {ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1]}[event.key];
+  if (moves) { event.preventDefault(); turn(...moves); }
+  if (event.key === "+" || event.key === "-") { view.zoom *= event.key === "+" ? 1.15 : 1 / 1.15; drawAtoms(); }
+};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAtoms);
+if (location.hash === "#example") $("example").click();
+"""
+
+SCRIPT = READ + DRAW + ASK
