@@ -175,8 +175,10 @@ class StudySpec(BaseModel):
     def refuse(self, data: Any) -> None:
         """Check what would make the study fail on its data, before it starts.  Raises InputError."""
         second = [self.cost] if self.cost in self.of_kind.values else []
-        for name in (*weights_of(self.minimize, self.of_kind), *second):
-            self.of_kind.refuse(data, self.settings, str(name))
+        minimized = [str(name) for name in (*weights_of(self.minimize, self.of_kind), *second)]
+        for name in minimized:
+            self.of_kind.refuse(data, self.settings, name)
+        self.of_kind.refuse_config(data, self.config, set(self.space), minimized)
 
     @property
     def epochs(self) -> int:

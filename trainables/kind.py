@@ -275,6 +275,15 @@ class Kind(Protocol):
     def refuse(self, data: Any, settings: Any, minimize: str) -> None:
         """Check what would make a study fail, before it starts.  Raises InputError."""
 
+    def refuse_config(
+        self, data: Any, config: Mapping[str, Any], space: Collection[str], minimized: Collection[str]
+    ) -> None:
+        """Check hyperparameters held at one value against data and values to minimise, before a study starts.
+
+        ``space`` has the names of those that vary, ``minimized`` names of ``values``.  Raises InputError.
+        """
+        return
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
 

@@ -132,6 +132,32 @@ class LdosKind(Kind):
                     f"{data.location}: has no reference {what[1]} to minimize; use minimize = 'validation_loss'"
                 )
 
+    def refuse_config(
+        self, data: "Dataset", config: Mapping[str, Any], space: Collection[str], minimized: Collection[str]
+    ) -> None:
+        """Forces are judged where a trial ends with the readout; its rows need energies that are those of the LDOS.
+
+        Raises:
+            InputError: a trial would have no error of forces.
+            DatasetError: as ``readout.rows.reference``, of a training snapshot.
+        """
+        full = self.config.of(config)
+        solved = full.readout == "always" and not {"readout", "training"} & set(space)
+        if "forces_mae" in minimized and not (solved and full.force_weight > 0):
+            raise InputError(
+                "minimize = 'forces_mae' needs trials whose last layer is solved with rows for forces; set readout = "
+                "'always' or training = 'none', and force_weight above 0, in [config]"
+            )
+        if full.readout != "never" and full.energy_weight + full.force_weight > 0:
+            from .readout.electrons import Ions
+            from .readout.rows import reference
+            from .training_data import SnapshotData
+
+            info = data.info
+            for s in data.split("train"):
+                ions = Ions(s, info.energy_grid, info.dft, info.species)
+                reference(SnapshotData(s, [], data.ldos(s).stored()), ions, slopes=False)
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """With the widths of all layers given, there is no number of layers and no width to vary."""
         if "widths" in config and (useless := {"n_layers", "width"} & set(space)):
@@ -165,10 +191,12 @@ class LdosKind(Kind):
         return sizes["n_train_snapshots"], 8 * n_initializations * features * (features + sizes["n_out"])
 
     def terms(self, config: SurrogateConfig, sizes: Mapping[str, int]) -> Sequence[float]:
-        """What a point costs, a step of the optimizer, a neuron and a weight."""
+        """What a point costs, a step of the optimizer, a neuron, a weight, and a pair of features of a readout."""
         layers = (sizes["n_in"], *config.hidden, sizes["n_out"])
-        weights = sum(a * b for a, b in pairwise(layers))
-        return (1.0, 256 / config.batch_size, sum(config.hidden) / 128, weights / 1e4)
+        weights, features = sum(a * b for a, b in pairwise(layers)), config.hidden[-1]
+        steps = 0.0 if config.training == "none" else 256 / config.batch_size
+        sums = (features / 1e3) ** 2 if config.readout == "always" else 0.0
+        return (1.0, steps, sum(config.hidden) / 128, weights / 1e4, sums)
 
     def split_for_training(
         self, data: "Dataset", settings: BispectrumSettings

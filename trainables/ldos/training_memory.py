@@ -6,6 +6,7 @@ from ..kind import TrainingMemory
 from .config import SurrogateConfig
 from .inference import CHUNK
 from .network import n_parameters
+from .readout.features import CHUNK as FEATURES_CHUNK
 
 NUMBER = 4  # bytes
 
@@ -19,7 +20,7 @@ def training_memory(
     n_validation: int,
     n_initializations: int = 1,
 ) -> TrainingMemory:
-    """What ``train`` takes on its device.
+    """What ``train`` takes on its device; without training, what the readout takes there.
 
     ``weights`` and ``points`` are exact, ``activations`` are what torch's allocator was seen to take on a CPU, to 2 %.
 
@@ -30,6 +31,8 @@ def training_memory(
         n_initializations: T, trained at once.
     """
     hidden, n_weights = config.hidden, n_initializations * n_parameters(config, n_in, n_out)
+    if config.training == "none":
+        return _of_readout(config, n_in, n_out, n_initializations)
     # Momentum; or two moments, and of each tensor the number of steps.
     moments, counters = (1, 0) if config.optimizer == "sgd" else (2, 2 * (len(hidden) + 1))
     # The way back needs what each hidden layer gave, and of some activations what it received as well.  Where it comes
@@ -49,4 +52,18 @@ def training_memory(
         weights=NUMBER * (n_weights * (3 + moments) + counters),
         activations=NUMBER * max(min(config.batch_size, n_train) * step, CHUNK * validation),
         points=NUMBER * (2 * n_train + n_validation) * (n_in + n_out),
+    )
+
+
+def _of_readout(config: SurrogateConfig, n_in: int, n_out: int, n: int) -> TrainingMemory:
+    """Grid points stay in their shards, some at a time; there are no gradients and no optimizer.
+
+    The sums are in float64: they, and those of a chunk before they are added.
+    """
+    hidden, features = config.hidden, config.hidden[-1] + 1
+    sums = 2 * n * features * (features + n_out)
+    chunk = FEATURES_CHUNK * (n * (sum(hidden) + 2 * features) + 2 * n_in + n_out)
+    wide = FEATURES_CHUNK * (n * features + n_out)
+    return TrainingMemory(
+        weights=NUMBER * n * n_parameters(config, n_in, n_out), activations=NUMBER * chunk + 2 * NUMBER * (sums + wide)
     )

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.grid_points import Resident, place
 from dftune.trainables.ldos.inference import CHUNK
+from dftune.trainables.ldos.readout.features import chunks, random_network
 from dftune.trainables.ldos.training import _Judge, _State, _steps, _validation_sums
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 from dftune.trainables.ldos.training_memory import training_memory
@@ -98,3 +99,24 @@ def test_activations_take_what_is_foretold(data, values, n_initializations):
     forth_and_back = peak(lambda: a_step(state, points, min(config.batch_size, N_TRAIN)))
     forth = peak(lambda: _validation_sums(state.network, [judge]))
     assert foretold(config, n_initializations).activations == pytest.approx(max(forth_and_back, forth), rel=0.02)
+
+
+@pytest.mark.parametrize("n_initializations", [1, 2])
+def test_without_training_the_sums_take_what_is_foretold_and_points_nothing(data, n_initializations):
+    config = SurrogateConfig.of({"training": "none", "width": 600})
+    memory = foretold(config, n_initializations)
+    network = random_network(config, N_IN, N_OUT, list(range(n_initializations)))
+    assert memory.weights == size(network.parameters())
+    assert memory.points == 0
+
+    def by_torch():
+        """As ``gram`` on a GPU, where all is torch's."""
+        found = []
+        for _, phi, ldos in chunks(network, data.scaling, data.train[0]):
+            wide, y = phi.double(), torch.from_numpy(data.scaling.ldos(ldos)).double()
+            parts = [wide.mT @ wide, wide.mT @ y.expand(n_initializations, *y.shape)]
+            found = [a + b for a, b in zip(found, parts, strict=True)] if found else parts
+
+    assert peak(by_torch) <= memory.activations
+    assert memory.activations < 3 * peak(by_torch)
+    assert foretold(SurrogateConfig(width=600), n_initializations).points > 0

@@ -69,8 +69,13 @@ class Rows:
         )
 
 
-def reference(data: SnapshotData, ions: Ions) -> Electrons:
+def reference(data: SnapshotData, ions: Ions, *, slopes: bool = True) -> Electrons:
     """What the snapshot's own LDOS says of its electrons, with the derivative of A where the DFT is known.
+
+    Args:
+        data: the snapshot; its descriptors do not count.
+        ions: of the snapshot.
+        slopes: whether the derivative is needed.
 
     Raises:
         DatasetError: its energies are not those of its LDOS, so that rows would teach an error.
@@ -81,7 +86,7 @@ def reference(data: SnapshotData, ions: Ions) -> Electrons:
         return (shard[start : start + 16_384] for shard in data.learnt for start in range(0, len(shard), 16_384))
 
     try:
-        found = electrons_of(ldos, ions, slopes=ions.dft is not None)
+        found = electrons_of(ldos, ions, slopes=slopes and ions.dft is not None)
     except ValueError as error:
         raise DatasetError(f"snapshot {s.id}: its LDOS gives no energies ({error}); import it again") from error
     free = found.free_energy is not None

@@ -1,0 +1,54 @@
+"""What the LDOS kind says of a study before it starts."""
+
+from dataclasses import replace
+
+import pytest
+
+from dftune import StudySpec
+from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.errors import DatasetError, InputError
+from dftune.trainables.kinds import KINDS
+
+KIND = KINDS["ldos"]
+
+
+@pytest.mark.parametrize(
+    "config, space",
+    [({}, ()), ({"readout": "always"}, ("readout",)), ({"readout": "always", "force_weight": 0}, ()),
+     ({"readout": "final", "training": "adam"}, ("width",))],
+    ids=str,
+)  # fmt: skip
+def test_forces_are_not_minimised_where_trials_have_no_error_of_them(al4, config, space):
+    with pytest.raises(InputError, match=r"'forces_mae' needs trials whose last layer.*readout = 'always' or training"):
+        KIND.refuse_config(al4, config, space, ["validation_loss", "forces_mae"])
+    KIND.refuse_config(al4, config, space, ["free_energy_mae"])
+
+
+@pytest.mark.parametrize("config", [{"readout": "always"}, {"training": "none"}], ids=str)
+def test_forces_are_minimised_where_trials_end_with_a_readout(al4, config):
+    KIND.refuse_config(al4, config, ["width"], ["forces_mae"])
+
+
+def test_energies_that_are_not_those_of_the_ldos_stop_a_study_before_it_starts(al4, monkeypatch):
+    wrong = al4.split("train")[1]
+    moved = {wrong.id: 0.08}
+
+    def split(self, name, before=Dataset.split):
+        return [replace(s, total_energy=s.total_energy + moved.get(s.id, 0.0)) for s in before(self, name)]
+
+    monkeypatch.setattr(Dataset, "split", split)
+    for config in ({}, {"training": "none"}, {"readout": "always", "force_weight": 0}):
+        with pytest.raises(DatasetError, match=rf"snapshot {wrong.id}: its free energy .* from that of its own LDOS"):
+            KIND.refuse_config(al4, config, (), ["validation_loss"])
+    for config in ({"readout": "never"}, {"energy_weight": 0, "force_weight": 0}):
+        KIND.refuse_config(al4, config, (), ["validation_loss"])
+    spec = StudySpec.of({"name": "s", "dataset": str(al4.location)})
+    with pytest.raises(DatasetError, match="from that of its own LDOS"):
+        spec.refuse(al4)
+
+
+def test_time_without_training_has_no_steps_and_grows_with_pairs_of_features():
+    sizes = {"n_in": 14, "n_out": 37}
+    small, wide = (KIND.terms(KIND.config.of({"training": "none", "width": w}), sizes) for w in (100, 400))
+    assert (small[1], wide[4] / small[4]) == (0.0, pytest.approx(16))
+    assert KIND.terms(KIND.config.of({}), sizes)[4] == 0.0
