@@ -1,8 +1,9 @@
-"""Lattice constant, elastic constants and dynamics under pressure of fcc aluminium, by a surrogate.
+"""Equation of state, elastic constants and dynamics under pressure of fcc aluminium, by a surrogate.
 
     python examples/elastic_constants.py MODEL [steps of dynamics=100]
 
 The model has to know how the energy changes with the volume: one trained at a single lattice constant is refused.
+examples/README.md makes one of the bundled cells in some minutes.
 """
 
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
+from ase.eos import EquationOfState
 from ase.filters import FrechetCellFilter
 from ase.md.nptberendsen import NPTBerendsen
 from ase.md.velocitydistribution import thermalize_momenta
@@ -26,6 +28,17 @@ def relaxed(calculator: Calculator, guess: float) -> Atoms:
     atoms.calc = calculator
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.002, steps=40)
     return atoms
+
+
+def equation_of_state(calculator: Calculator, volumes: np.ndarray) -> tuple[float, float]:
+    """Lattice constant [Å] and bulk modulus [GPa] of the least energy over some volumes of the cubic cell [Å³]."""
+    energies = []
+    for volume in volumes:
+        atoms = bulk("Al", cubic=True, a=np.cbrt(volume))
+        atoms.calc = calculator
+        energies.append(atoms.get_potential_energy())
+    volume, _, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit()
+    return float(np.cbrt(volume)), float(modulus / GPa)
 
 
 def elastic_constants(atoms: Atoms, strain: float = 0.005) -> dict[str, float]:
@@ -74,8 +87,11 @@ def main() -> None:
     ranges = calculator.model.card.ranges
     if ranges is None or ranges.one_volume:
         raise SystemExit("this model was trained at one volume: it knows no stress; train it on cells of several")
-    atoms = relaxed(calculator, guess=np.cbrt(4 * np.mean(ranges.volume_per_atom)))
-    print(f"lattice constant {atoms.cell.lengths().mean():.3f} Å")
+    smallest, largest = ranges.volume_per_atom
+    length, modulus = equation_of_state(calculator, 4 * np.linspace(largest, smallest, 9))
+    print(f"equation of state: lattice constant {length:.3f} Å, bulk modulus {modulus:.0f} GPa")
+    atoms = relaxed(calculator, guess=length)
+    print(f"without stress: lattice constant {atoms.cell.lengths().mean():.3f} Å")
     constants = elastic_constants(atoms)
     print(", ".join(f"{name} {value:.0f} GPa" for name, value in constants.items()))
     print(f"bulk modulus {(constants['C11'] + 2 * constants['C12']) / 3:.0f} GPa")

@@ -144,8 +144,7 @@ class LdosJob:
         """In which respects the cell is unlike those of the training."""
         if self.card.ranges is None:
             return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
-        about = None if self.card.relative else ewald  # else the zero of the energies does not follow the volume
-        found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), about)
+        found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
         if self.stress and self.card.ranges.one_volume:
             found.append(f"{NO_STRESS}: train over volumes")
         return tuple(found)

@@ -65,7 +65,7 @@ class TrainingRanges(BaseModel):
         Args:
             cell: lattice vectors as rows, (3, 3) [Å].
             n_atoms: in the cell.
-            ewald: E_Ewald of the cell [eV], where it is known, and energies are absolute.
+            ewald: E_Ewald of the cell [eV], where it is known.
         """
         found, strain = [], self.strain(cell, n_atoms)
         if strain:
