@@ -75,14 +75,14 @@ def connected(
 ) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
-    Inside a process that is connected already, that connection is used and left as it is.  If an embedded Ray is killed
-    under the process, that ends with one line and exit code 1.
+    Inside a process that is connected already, that connection is used and left as it is.  If Ray is killed under the
+    process, that ends with one line and exit code 1: an embedded one, the raylet of this machine, or a cluster's head.
 
     Args:
         address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
         meanwhile: done in a thread while Ray starts, if it has to; its errors are raised here.
         say: takes a line about what is going on.
-        remedy: how to go on if an embedded Ray is killed, in a few words.
+        remedy: how to go on if Ray is killed, in a few words.
         log: file for what Ray would print on the terminal; it is made when there is something.
 
     Raises:
@@ -98,7 +98,7 @@ def connected(
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
-    from .ray_private import processes, session_folder
+    from .ray_private import head_address, processes, session_folder
 
     if ray.is_initialized():
         yield
@@ -119,10 +119,9 @@ def connected(
                     else f"cannot reach Ray at {address}: {reason}; --address and RAY_ADDRESS take HOST:PORT of a "
                     "running cluster"
                 ) from error
-        if address is None:
-            watch = Watch(remedy, write)
-            connection.callback(watch.end)
-            watch.begin(processes(), session_folder() / "logs")
+        watch = Watch(remedy, write)
+        connection.callback(watch.end)
+        watch.begin(processes(), session_folder() / "logs", head=None if address is None else head_address())
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial died, the ledger says in one line
         for name in ("ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)

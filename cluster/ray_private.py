@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +118,35 @@ def _with_stand_ins(command: list[str]) -> list[str]:
 
 
 def processes() -> dict[str, int]:
-    """Of the node that this process has started: the processes without which nothing goes on, and their ids."""
+    """Of this process' node: the processes of this machine without which nothing goes on, and their ids.
+
+    Of a node that somebody else has started, it is the raylet alone, if it can be seen from here.
+    """
     from ray._private import ray_constants, worker
 
     node = worker._global_node
     kinds = {"raylet": ray_constants.PROCESS_TYPE_RAYLET, "GCS server": ray_constants.PROCESS_TYPE_GCS_SERVER}
-    return {name: node.all_processes[kind][0].process.pid for name, kind in kinds.items()}
+    own = {name: node.all_processes[kind][0].process.pid for name, kind in kinds.items() if kind in node.all_processes}
+    if own:
+        return own
+    socket = f"--raylet_socket_name={node.raylet_socket_name}"
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+            if socket in words and Path(words[0]).name == "raylet":
+                return {"raylet": int(folder.name)}
+    return {}
+
+
+def head_address() -> str:
+    """HOST:PORT of the GCS server of the cluster that this process is connected to."""
+    from ray._private import worker
+
+    return str(worker._global_node.gcs_address)
 
 
 def session_folder() -> Path:
-    """Of the node that this process has started: the folder of its files, logs among them."""
+    """Of this process' node: the folder of its files, logs among them."""
     from ray._private import worker
 
     return Path(worker._global_node.get_session_dir_path())

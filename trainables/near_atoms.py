@@ -19,7 +19,7 @@ def closest(cell: NDArray[np.float64], positions: NDArray[np.float64], within: f
         within: the distance that is too small [Å].
 
     Returns:
-        The distance [Å]; an upper bound of it if very many atoms are in one place.
+        The distance [Å]; where two are within ``within`` / 2 along each axis, that of some such pair.
     """
     # Of a reduced cell the first vector is the shortest distance of an atom to its own image, and the planes are at
     # least half as far apart as that.
@@ -30,9 +30,11 @@ def closest(cell: NDArray[np.float64], positions: NDArray[np.float64], within: f
     fractions = positions @ np.linalg.inv(reduced)
     fractions -= np.floor(fractions)
     # Atoms in one small box are found first: a tree of very many in one place would be slow.
-    box = within / 2
-    if len(np.unique(np.floor(fractions @ reduced / box), axis=0)) < len(positions):
-        return float(np.sqrt(3) * box)
+    places = fractions @ reduced
+    _, first, box = np.unique(np.floor(2 * places / within), axis=0, return_index=True, return_inverse=True)
+    apart = np.linalg.norm(places - places[first[box.reshape(-1)]], axis=1)
+    if len(first) < len(positions):
+        return float(np.delete(apart, first).min())
     areas = np.linalg.norm(np.cross(reduced[[1, 2, 0]], reduced[[2, 0, 1]]), axis=1)
     margin = within * areas / abs(np.linalg.det(reduced))  # as a share of the distance between the cell's planes
     images = [fractions]

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,9 @@ def _read(file: Path, path: Path, index: slice, form: str | None, types: Sequenc
                     _check_xyz(file)
                 elif form == "res":
                     _check_res(file.read_text(errors="replace"))
-                found = ase.io.read(file, wanted, form, do_not_split_by_at_sign=True)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # what ASE means to change is for its programmers
+                    found = ase.io.read(file, wanted, form, do_not_split_by_at_sign=True)
             return list(found)[index] if single else list(found)
     except StructureError as error:
         raise StructureError(f"{path}: {error}") from None

@@ -289,3 +289,10 @@ def test_an_xyz_that_says_more_atoms_than_it_has_is_refused_at_once(tmp_path, n_
         read_structures(tmp_path / "a.xyz", ":")
     (tmp_path / "a.xyz").write_text(frame * 3)
     assert len(read_structures(tmp_path / "a.xyz", ":")) == 3
+
+
+def test_what_ase_means_to_change_is_not_said(tmp_path, recwarn):
+    rows = ["lattice_vector 4 0 0", "lattice_vector 0 4 0", "lattice_vector 0 0 4", "atom 0 0 0 Al"]
+    (tmp_path / "geometry.in").write_text("\n".join(rows))
+    (atoms,) = read_structures(tmp_path / "geometry.in")
+    assert (len(atoms), list(recwarn)) == (1, [])
