@@ -6,7 +6,9 @@ import pytest
 
 from dftune.tests.exported import refused, upf
 from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.data.importing.quantum_espresso.pw_log import read_log
 from dftune.trainables.data.importing.quantum_espresso.pw_xml import NAME
+from dftune.trainables.physics.units import RYDBERG
 
 UNPOLARISED = "dftune knows electrons without spin polarisation"
 
@@ -276,6 +278,29 @@ def test_terms_that_are_not_known_leave_no_total_free_energies(calculated, run, 
     made = import_dataset([run], tmp_path / "al2", kernel="gaussian", report=lines.append)
     assert made.info.dft is None
     assert f"no total free energies from this dataset: {run / 'pw.out'}: {reason}" in lines
+
+
+@pytest.mark.parametrize(
+    "name, beyond",
+    [
+        ("d3", "a term 'DFT-D3 Dispersion'"),
+        ("ts", "a term 'Dispersion T-S Correction'"),
+        ("xdm", "a term 'Dispersion XDM Correction'"),
+        ("2d", "assume_isolated = '2D'"),
+        ("mt", "assume_isolated = 'mt'"),
+        ("esm", "assume_isolated = 'esm'"),
+        ("hubbard", "a Hubbard U"),
+        ("pbe0", "exact exchange"),
+    ],
+)
+def test_what_a_log_holds_beyond_the_known_terms_is_named(calculated, name, beyond):
+    assert beyond in read_log(calculated / "others" / name / "pw.out").beyond
+
+
+def test_of_a_hybrid_functional_the_last_cycle_counts(calculated):
+    run = read_log(calculated / "others/pbe0/pw.out")
+    assert run.fermi_level == 10.0737  # 9.9315 without exchange, 10.0746 in the cycle before
+    assert run.total_energy == pytest.approx(-8.58543429 * RYDBERG)
 
 
 def test_the_functional_is_that_of_the_calculation_and_not_of_the_pseudopotential(run, tmp_path):

@@ -40,6 +40,8 @@ _NOT_COVERED = {
 # What keeps total energies away, where no term of the sum says it.
 _BEYOND = {
     "2D cutoff": "assume_isolated = '2D'",
+    "Martyna-Tuckerman method": "assume_isolated = 'mt'",
+    "Effective Screening Medium Method": "assume_isolated = 'esm'",
     "EXX-fraction": "exact exchange",
     "LDA+U calculation": "a Hubbard U",
     "DFT+U calculation": "a Hubbard U",
@@ -71,6 +73,7 @@ class _Log:
         self.path, self.lines = path, lines
 
     def run(self) -> PwRun:
+        self._forget_cycles_of_exchange()
         self._refuse()
         alat = float(self.need(rf"celldm\(1\)=\s*{_NUMBER}")[1]) * BOHR
         start, _ = self._after(r"crystal axes")
@@ -139,6 +142,12 @@ class _Log:
             self.refuse(i, f"{line!r} where three numbers belong")
         return values
 
+    def _forget_cycles_of_exchange(self) -> None:
+        """Of a hybrid functional the last SCF cycle counts: before it, pw.x repeats them with a better exchange."""
+        starts = [i for i, line in enumerate(self.lines) if "Self-consistent Calculation" in line]
+        if starts and any("EXX-fraction" in line for line in self.lines):
+            self.lines[starts[0] : starts[-1]] = [""] * (starts[-1] - starts[0])
+
     def _refuse(self) -> None:
         """Raise DatasetError where the log is not of one converged calculation that the physics covers."""
         for i, line in enumerate(self.lines):
@@ -152,7 +161,7 @@ class _Log:
             self.refuse(starts[1], "a second run in one log; keep the log of one run a file")
         if not any("JOB DONE" in line for line in self.lines):
             raise DatasetError(f"{self.path}: ends before JOB DONE; run pw.x to its end, or give the whole log")
-        cycles = [i for i, line in enumerate(self.lines) if line.startswith("!")]
+        cycles = [i for i, line in enumerate(self.lines) if re.match(r"!(?!!)", line)]
         if len(cycles) > 1:
             self.refuse(
                 cycles[1],
