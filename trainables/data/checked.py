@@ -1,6 +1,7 @@
 """What was checked of the snapshots of a dataset, with which result, and what could not be.  Energies in eV."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,6 +62,10 @@ class Checked(BaseModel):
     n: int = Field(ge=0, description="snapshots that it was checked of")
     n_snapshots: int = Field(ge=0)
     worst: float | None = Field(description="the difference of largest size; None: not checked")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; with the unit of ``worst``."""
+        return self.model_dump() | {"unit": CHECKS.get(self.name, ("", "", ""))[1]}
 
     def line(self) -> str:
         """For people."""

@@ -134,7 +134,8 @@ class Dataset:
     def to_dict(self) -> dict[str, Any]:
         """What `dftune data show --json` prints: dataset.json, the table and the descriptors there are."""
         found = {"snapshots": self.rows(), "descriptors": self.described()}
-        return {"path": self.location, **self.info.model_dump(), **found}
+        checks = self.info.checks and [check.to_dict() for check in self.info.checks]
+        return {"path": self.location, **self.info.model_dump(), "checks": checks, **found}
 
     def lines(self) -> list[str]:
         """What people read above the table of ``rows``."""

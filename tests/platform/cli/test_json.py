@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from dftune.platform.cli.main import cli
 from dftune.platform.cli.tables import enveloped
 from dftune.tests.places import ROOT
+from dftune.trainables.data.composing.selection import take
 
 
 def commands(group: click.Group, above: tuple[str, ...] = ()):
@@ -32,8 +33,10 @@ def folder(model, tmp_path_factory):
 
 
 def numbers(value, above=""):
-    """(name, name above it) of all numbers that are not whole, in nested values."""
+    """(name, name above it) of all numbers that are not whole, in nested values; not of what says its own unit."""
     if isinstance(value, dict):
+        if value.get("unit"):
+            return
         for name, part in value.items():
             if name != "units":
                 yield from ((n or name, a or above) for n, a in numbers(part, name))
@@ -79,6 +82,7 @@ PLAIN |= {
         ("data check", ["{al4}"], "snapshots", {"band_energy_error": "meV/atom"}),
         ("data export", ["{al4}", "{new}", "--format", "arrays"], "snapshots", {}),
         ("data split", ["{al4}", "{new}", "--by", "group"], "splits", {}),
+        ("data merge", ["{first}", "{second}", "{new}"], "splits", {}),
         ("data select", ["{al4}", "{new}", "-n", "3"], "frames", {}),
         ("study list", ["--studies", "{studies}"], "studies", {}),
         ("study show", ["kept", "--studies", "{studies}"], "trials", {"seconds": "s", "band_energy_mae": "meV/atom"}),
@@ -89,6 +93,9 @@ PLAIN |= {
 )
 def test_every_result_has_a_version_and_its_units(words, arguments, name, some_units, al4, studies, folder, tmp_path):
     places = {"al4": al4.path, "studies": studies, "folder": folder, "new": tmp_path / "new"}
+    if words == "data merge":
+        for part, ids in {"first": ["000", "006"], "second": ["003", "009"]}.items():
+            places[part] = take(al4, tmp_path / part, ids).path
     result = CliRunner().invoke(cli, [*words.split(), *(a.format(**places) for a in arguments), "--json"])
     assert result.exception is None
     *_, line = [result.stdout] if words != "study watch" else result.stdout.splitlines()
