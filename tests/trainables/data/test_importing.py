@@ -10,9 +10,12 @@ import pytest
 
 from dftune.tests.exported import REFERENCES, edit, edit_array, export, refused, upf
 from dftune.tests.places import DATA
+from dftune.trainables.data.check import MOST_UNSMOOTHED, unsmoothed
 from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.errors import DatasetError
+from dftune.trainables.physics.smearing import broadening
 from dftune.trainables.physics.units import BOHR
 
 
@@ -28,7 +31,7 @@ def test_an_import_equals_what_was_exported(al4, raw, tmp_path):
     lines = []
     made = import_dataset([raw], tmp_path / "al4", source="a note", report=lines.append)
     assert made.path == (tmp_path / "al4").resolve()
-    assert made.info.model_copy(update={"checks": None}) == al4.info.model_copy(update={"source": "a note"})
+    assert made.info == al4.info.model_copy(update={"source": "a note", "checks": made.info.checks})
     assert [line.split()[0] for line in lines[:5]] == ["rule", "000", "001", "002", "003"]
     for ours, theirs in zip(made.snapshots, al4.snapshots, strict=False):
         same = {"split": "", "temperature": 0, "ldos_sha256": "", "density_sha256": ""}
@@ -491,3 +494,28 @@ def test_a_wrong_kernel_is_found_whatever_rule_is_asked_for(raw, tmp_path):
     # By the linear rule, which knows no kernel, the band energy is 36 meV/atom off with any.
     edit(raw / "000.json", key="config.energy_grid_ev.kernel", value="fd")
     assert "158 meV/atom off the DFT's" in refused([raw / "000.json"], tmp_path / "al4", rule="linear")
+
+
+@pytest.mark.parametrize("width", [1.0, 5.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_width_that_is_told_too_large_is_refused(raw, tmp_path, width, known):
+    """Where no band energy tells it, or the rule for so large a width is too coarse, the DOS itself does."""
+    edit(raw / "000.json", key="config.energy_grid_ev.width", value=width)
+    if not known:
+        edit(raw / "000.json", key="band_energy_ev", value=None)
+    text = refused([raw / "000.json"], tmp_path / "al4")
+    if width == 1.0 and known:
+        assert "the kernel (gaussian, 1 eV) is not the one it had" in text
+    else:
+        assert f"structure that a gaussian kernel of {width:g} eV would have smoothed away" in text
+        (enough,) = re.findall(r"widths up to (\S+) eV would do", text)
+        assert 0.5 <= float(enough) < 0.62
+
+
+def test_states_far_apart_and_many_energies_are_not_mistaken_for_a_wrong_width():
+    energies = np.random.default_rng(0).uniform(-10, 40, 60)
+    grid = EnergyGrid(minimum=-10, spacing=0.05, n_energy=1000, kernel="gaussian", width=0.1)
+    dos = broadening(grid.energy[:, None] - energies, kernel="gaussian", width=0.1).sum(axis=1)
+    assert unsmoothed(dos, grid) < 0.5 * MOST_UNSMOOTHED
+    assert unsmoothed(dos, grid.model_copy(update={"width": 0.2})) > 0.1
+    assert unsmoothed(dos, grid.model_copy(update={"width": 0.04})) == 0, "anything is possible"
