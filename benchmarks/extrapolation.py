@@ -12,6 +12,7 @@ chosen elsewhere, as the largest that flags 95 % of the bad ones: on a random ha
 other half, 200 times, and on all groups but one and judged on that one.
 
     python benchmarks/extrapolation.py [FOLDER] [--quick]     models are kept in, or read from, FOLDER
+    python benchmarks/extrapolation.py --model MODEL          of one surrogate of al4, untrained/model of the demo say
 """
 
 import argparse
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--model", type=Path)
     arguments = parser.parse_args()
     if not SHARED.is_dir():
         raise SystemExit("the raw data of aluminium are not here")
@@ -80,10 +82,11 @@ def main() -> None:
             sets[name] = import_dataset(
                 [SHARED / name], Path(temporary) / name, pseudopotentials=SHARED / "al4", source=name, **splits
             )
-        for settings in SETTINGS:
-            path = folder / f"al4-{settings.cutoff:g}-{settings.two_j_max}.model"
+        paths = {} if arguments.model else {s: folder / f"al4-{s.cutoff:g}-{s.two_j_max}.model" for s in SETTINGS}
+        for settings, path in paths.items():
             if not path.is_dir():
                 trained_on(sets["al4"], settings, *how).save(path)
+        for path in [arguments.model] if arguments.model else paths.values():
             model = Model.open(path)
             found = judge(model, path.stem, structures(sets))
             about = {"model": path.stem, "stated_error_mev_per_atom": stated(model)}
