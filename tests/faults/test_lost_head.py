@@ -13,11 +13,15 @@ from dftune.tests.faults.test_driver import finished, rows, start, wait_for, wri
 
 HEAD = """
 import os, sys
-os.environ["RAY_AUTH_MODE"] = "disabled"  # its node listens on loopback
-from ray.cluster_utils import Cluster
 from dftune.cluster.connection import SETTINGS
+from dftune.cluster.embedded import ENVIRONMENT, PATIENCE
 
-os.environ.update(SETTINGS)
+os.environ.update(SETTINGS | ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"})  # its node listens on loopback
+from ray._private import services
+from ray.cluster_utils import Cluster
+from dftune.cluster.ray_private import _patient
+
+services.get_node = _patient(services.get_node, PATIENCE)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
 started = {kind: infos[0].process.pid for kind, infos in cluster.head_node.all_processes.items()}
 print(cluster.address, started["gcs_server"], started["raylet"], flush=True)
