@@ -75,6 +75,8 @@ def test_a_folder_of_quantum_espresso_becomes_a_served_surrogate(tmp_path):
 def test_a_cell_of_aluminium_becomes_a_served_surrogate(tmp_path):
     assert shutil.which("pw.x"), "pw.x not found; apt-get install quantum-espresso quantum-espresso-data"
     said = follow(ROOT / "docs" / "from_a_cell.md", tmp_path)
+    assert re.search(r"^k-points +8 +4x4x4 +0 ", said, re.MULTILINE)
+    assert (tmp_path / "converge.png").stat().st_size > 10_000
     assert "warning: 3x3x3 k-points are sparse for a width of 0.5 eV" in said
     assert re.search(r"6 snapshots in \S*al$", said, re.MULTILINE)
     assert "checked: total free energy of the LDOS" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from .options import address_option, folder_argument, json_option
-from .tables import echo, print_json
+from .tables import echo, print_json, print_table
 
 
 @click.command("generate")
@@ -42,3 +42,75 @@ def data_generate(spec: Path, dataset: Path, without_failed: bool, address: str 
         return print_json({"datasets": [{"path": str(one.path), "snapshots": [s.id for s in one]} for one in made]})
     for one in made:
         echo(f"{len(one)} snapshots in {one.path}")
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError as error:
+        raise click.BadParameter(f"'{text}' is not a list of numbers as in 8,10,12") from error
+
+
+@click.command("converge")
+@click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--cutoffs", callback=_numbers, metavar="RY,RY,...", help="Cutoffs of the wavefunctions to compare [Ry].")
+@click.option(
+    "--k-points",
+    callback=_numbers,
+    metavar="N,N,...",
+    help="Meshes of k-points to compare: points along the longest reciprocal vector; the others follow the cell.",
+)
+@click.option(
+    "--widths", callback=_numbers, metavar="EV,EV,...", help="Broadenings of the DOS [eV].  [default: those of SPEC]"
+)
+@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path, file_okay=False), help="Folder of the SCFs.  [default: SPEC.converge]"
+)
+@address_option
+@json_option
+def data_converge(
+    spec: Path,
+    cutoffs: list[float],
+    k_points: list[float],
+    widths: list[float],
+    figure: Path | None,
+    runs: Path | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Compute the first structure of SPEC with several cutoffs and k-points, and compare each with the last.
+
+    The table has the differences of the free energy, the Fermi level, the forces and the DOS, and the CPU seconds.  The
+    DOS needs far more k-points than the energy, the more the smaller its broadening.
+
+    \b
+    Example:
+      dftune data converge al.toml --cutoffs 10,15,20,30 --k-points 4,6,8,10 --widths 0.25,0.5 --figure al.png
+    """
+    from ...cluster.dft.converge import converge
+    from ...trainables.data.generating.convergence import convergence_figure, units
+    from ...trainables.data.generating.spec import GenerateSpec
+    from ..progress import for_terminal
+
+    if any(n != int(n) for n in k_points):
+        raise click.BadParameter("numbers of k-points are whole", param_hint="--k-points")
+    with closing(for_terminal()) as progress:
+        rows = converge(
+            GenerateSpec.read(spec),
+            runs or spec.with_suffix(".converge"),
+            cutoffs=cutoffs,
+            k_points=[int(n) for n in k_points],
+            widths=widths,
+            address=address,
+            progress=progress,
+        )
+    if figure is not None:
+        from ...trainables.drawing import save
+
+        save(convergence_figure(rows), figure)
+    if as_json:
+        return print_json({"rows": [row.to_dict() for row in rows]}, units(rows))
+    print_table([row.to_dict() for row in rows], units=units(rows))
+    if figure is not None:
+        echo(f"figure: {figure}")

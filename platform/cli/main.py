@@ -15,7 +15,7 @@ from .compare import compare
 from .data import data
 from .descriptors import descriptors
 from .fit import fit
-from .generate import data_generate
+from .generate import data_converge, data_generate
 from .md import md
 from .model import model
 from .options import study_folder
@@ -88,7 +88,7 @@ def cli() -> None:
 
 for group in (data, descriptors, fit, study, compare, model, md, serve, cluster):
     cli.add_command(group)
-for command in (*COMMANDS, data_generate):
+for command in (*COMMANDS, data_generate, data_converge):
     data.add_command(command)
 
 

@@ -75,20 +75,22 @@ def _look(spec: GenerateSpec, species: Species, planned: Planned, bands: int) ->
         pw_input(planned.atoms, dft, species.names, mesh=mesh, bands=bands, gentle=gentle, convergence=rough)
         for gentle in (False, True)
     ]
-    return Look(_order(spec, species, f"first-look-{planned.id}-{bands}", texts, ()), planned, bands)
+    return Look(order_of(spec, species, f"first-look-{planned.id}-{bands}", texts, ()), planned, bands)
 
 
-def _order(
-    spec: GenerateSpec, species: Species, name: str, inputs: Sequence[str], grids: Sequence[EnergyGrid]
+def order_of(
+    spec: GenerateSpec, species: Species, name: str | None, inputs: Sequence[str], grids: Sequence[EnergyGrid]
 ) -> Order:
+    """An order; without a name it has one of its key."""
     decides = [inputs[0], species.checksums, [grid.model_dump(exclude={"rule"}) for grid in grids], spec.run.source]
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return Order(
-        id=name,
+        id=name or key[:12],
         inputs=tuple(inputs),
         pseudopotentials={species.names[symbol]: content for symbol, content in species.contents.items()},
         grids=tuple(grids),
         run=spec.run,
-        key=hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+        key=key,
     )
 
 
@@ -169,5 +171,5 @@ def orders_of(
             pw_input(one.atoms, spec.dft, species.names, mesh=mesh, bands=bands[size(one)], gentle=gentle)
             for gentle in (False, True)
         ]
-        found.append(_order(spec, species, one.id, texts, grids))
+        found.append(order_of(spec, species, one.id, texts, grids))
     return found
