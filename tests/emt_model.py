@@ -24,12 +24,13 @@ class EmtPrediction:
     stress: Any
     distance: float
     outside_training: list[str]
+    grid: float
     std: dict[str, float] = field(default_factory=lambda: {"free_energy": 0.0})
     energy: Any = field(default_factory=lambda: np.array([0.0, 1.0]))
 
     @property
     def dos(self) -> Any:
-        return np.array([self.distance, self.free_energy])
+        return np.array([self.distance, self.grid])
 
     @property
     def warnings(self) -> list[str]:
@@ -44,6 +45,7 @@ class EmtJob(Job):
     atoms: ase.Atoms
     stress: bool
     shortest: float  # distances [Å] below which a structure is unlike the training
+    grid: float  # what is held of the first structure: its longest edge [Å]
 
     def run(self, **how: Any) -> EmtPrediction:
         atoms = ase.Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell, pbc=True)
@@ -52,7 +54,8 @@ class EmtJob(Job):
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         near = np.sort(atoms.get_all_distances(mic=True), axis=1)[:, 1].min()
         unlike = [f"two atoms are {near:.3f} Å apart"] if near < self.shortest else []
-        return EmtPrediction(energy, forces, atoms.get_stress(voigt=False) if self.stress else None, near, unlike)
+        stress = atoms.get_stress(voigt=False) if self.stress else None
+        return EmtPrediction(energy, forces, stress, near, unlike, self.grid)
 
 
 class EmtSurrogate(Surrogate):
@@ -68,14 +71,27 @@ class EmtSurrogate(Surrogate):
     def refuses_stress(self) -> str | None:
         return self._refuses_stress
 
-    def options(self, *, forces: str = "none", stress: bool = False, temperature: float | None = None) -> Any:
+    def options(
+        self,
+        *,
+        forces: str = "none",
+        stress: bool = False,
+        temperature: float | None = None,
+        grid: float | None = None,
+    ) -> Any:
         if temperature is not None and temperature < 100:
             raise InputError("too cold")
-        return {"stress": stress}
+        return {"stress": stress, "grid": grid}
+
+    def held(self, job: EmtJob, structure: ase.Atoms) -> Any:
+        """The edge, until the cell is 0.002 Å longer or shorter."""
+        return {"grid": job.grid} if abs(job.grid - structure.cell.lengths().max()) < 0.002 else None
 
     def prepare(self, structure: ase.Atoms, **asked: Any) -> EmtJob:
         check_structure(structure, {"Al"})
-        return EmtJob(structure, self.options(**asked)["stress"], self.shortest)
+        options = self.options(**asked)
+        grid = options["grid"] or structure.cell.lengths().max()
+        return EmtJob(structure, options["stress"], self.shortest, grid)
 
     def read(self, path: Any, frames: str = "-1") -> list[ase.Atoms]:
         return read_structures(path, frames)

@@ -26,7 +26,7 @@ def made(crystal, tmp_path_factory):
 
 
 def test_the_potential_is_near_the_surrogate_where_it_was_fitted(made, crystal):
-    """EMT is no linear function of the bispectrum.  Without the fit the forces would be 0.4 eV/Å off."""
+    """Measured: 0.14 meV/atom, 0.0027 eV/Å and 0.05 GPa."""
     _, potential = made
     assert {name: errors.frames for name, errors in potential.errors.items()} == {
         "train": 14,
@@ -34,9 +34,9 @@ def test_the_potential_is_near_the_surrogate_where_it_was_fitted(made, crystal):
         "test": 3,
     }
     test = potential.errors["test"]
-    assert test.energy_mae < 6
-    assert test.forces_mae < 0.05
-    assert test.stress_mae < 1.0
+    assert test.energy_mae < 0.5
+    assert test.forces_mae < 0.01
+    assert test.stress_mae < 0.2
 
 
 def test_lammps_gives_the_energies_forces_and_stresses_of_the_written_files(made):
