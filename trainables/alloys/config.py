@@ -45,7 +45,7 @@ class AlloyConfig(BaseModel):
         le=10_000,
         description="images of each configuration in an epoch, drawn anew in each; 0: the configuration itself",
     )
-    shells: _Whole = Field(default=4, ge=1, le=12, description="neighbour shells of an equivariant network")
+    shells: _Whole = Field(default=6, ge=1, le=12, description="neighbour shells of an equivariant network")
     training: Literal["adam", "none"] = Field(
         default="adam", description="by the optimizer; or none, an equivariant network is its linear part alone"
     )

@@ -50,9 +50,9 @@ def _equations(data: TrainingData, targets: Targets, task: Task, n_shells: int) 
     sigma = torch.from_numpy(2.0 * targets.species[None] - 1)
     averages = torch.from_numpy(shell_averages(data.lattice, n_shells))
     means = torch.cat([torch.matmul(shell, sigma[..., None]) for shell in averages], dim=-1)
-    features = linear_features(sigma, means)[0].numpy()
+    features = linear_features(task, sigma, means)[0].numpy()
     mean, std = data.scaling[task]
     values = (targets.values[task] - mean) / std
     if task == "E":
-        return features.mean(axis=1), values[:, 0]
+        return features, values[:, 0]
     return features.reshape(-1, features.shape[-1]), values.ravel()

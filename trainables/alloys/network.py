@@ -34,7 +34,7 @@ def chains(config: AlloyConfig, n_sites: int) -> dict[str, Chain]:
     elif config.architecture == "single":
         hidden = (width,) * depth
     else:
-        n_features = 1 + 2 * config.shells  # σ_i, the means over shells, their products
+        n_features = 2 + 2 * config.shells  # m, σ_i, the means over shells, their products
         trunk, hidden = (n_features, *[width] * depth), ()
     out = {task: 1 if task == "E" or config.architecture == "equivariant" else n_sites for task in tasks}
     heads = {task: (trunk[-1], *hidden, out[task]) for task in tasks}
@@ -45,7 +45,9 @@ def chains(config: AlloyConfig, n_sites: int) -> dict[str, Chain]:
 
 def n_parameters(config: AlloyConfig, n_sites: int) -> int:
     """Number of weights and biases of one network."""
-    found = len(config.learnt) * n_linear(config.shells) if config.architecture == "equivariant" else 0
+    found = 0
+    if config.architecture == "equivariant":
+        found = sum(n_linear(task, config.shells) for task in config.learnt)
     for name, chain in chains(config, n_sites).items():
         for layer, (a, b) in enumerate(pairwise(chain)):
             more = config.shells * a if _sees_neighbours(config, name, layer) else 0
@@ -97,7 +99,7 @@ class Network(nn.Module):
                 self.weights[f"{name}_{layer}"] = nn.Parameter(both)
         if config.architecture == "equivariant":
             for task in config.learnt:  # not learnt by steps: see ``fit_linear``
-                shape = (len(seeds), n_linear(config.shells), 1)
+                shape = (len(seeds), n_linear(task, config.shells), 1)
                 self.weights[f"linear_{task}"] = nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=False)
         self.neighbours: Tensor = torch.empty(0)
         if config.architecture == "equivariant":
@@ -164,7 +166,8 @@ class Network(nn.Module):
         """Features and hidden layers of all sites, (T, n n_sites, width)."""
         n, n_sites = sigma.shape[1:]
         means = self._means(sigma[..., None])
-        x = torch.cat([sigma[..., None], means, sigma[..., None] * means], dim=-1).flatten(1, 2)
+        m = sigma.mean(dim=2, keepdim=True).expand_as(sigma)
+        x = torch.cat([m[..., None], sigma[..., None], means, sigma[..., None] * means], dim=-1).flatten(1, 2)
         layers = [x]
         for layer in range(len(self._chains["trunk"]) - 1):
             if layer > 0:
@@ -179,12 +182,14 @@ class Network(nn.Module):
         return torch.cat([torch.matmul(shell, by_site) for shell in self.neighbours], dim=-1)
 
     def _equivariant(self, sigma: Tensor) -> dict[Task, Tensor]:
-        last, linear = self._trunk_of_sites(sigma)[-1], linear_features(sigma, self._means(sigma[..., None]))
+        last, means = self._trunk_of_sites(sigma)[-1], self._means(sigma[..., None])
         found: dict[Task, Tensor] = {}
         for task in self.config.learnt:
-            by_site = self._linear(f"{task}_0", last) + torch.bmm(linear.flatten(1, 2), self.weights[f"linear_{task}"])
-            values = by_site.unflatten(1, sigma.shape[1:])[..., 0]
-            found[task] = values.mean(dim=2, keepdim=True) if task == "E" else values
+            values = self._linear(f"{task}_0", last).unflatten(1, sigma.shape[1:])[..., 0]
+            linear = torch.einsum(
+                "t...k,tkj->t...", linear_features(task, sigma, means), self.weights[f"linear_{task}"]
+            )
+            found[task] = values.mean(dim=2, keepdim=True) + linear[..., None] if task == "E" else values + linear
         return found
 
 
@@ -195,22 +200,32 @@ def shell_averages(lattice: Lattice, n_shells: int) -> NDArray[np.float64]:
     return np.array([[np.bincount(row, minlength=n) / len(row) for row in shell] for shell in shells])
 
 
-def n_linear(n_shells: int) -> int:
+def n_linear(task: Task, n_shells: int) -> int:
     """Number of ``linear_features``."""
     pairs = n_shells * (n_shells + 1) // 2
-    return 2 * (1 + n_shells + pairs)
+    return 6 + 4 * n_shells if task == "E" else 2 * (3 * (1 + n_shells) + pairs)
 
 
-def linear_features(sigma: Tensor, means: Tensor) -> Tensor:
-    """What the linear part of an equivariant network is linear in, (T, n, n_sites, n_linear).
+def linear_features(task: Task, sigma: Tensor, means: Tensor) -> Tensor:
+    """What the linear part of an equivariant network is linear in.
 
-    With σ of a site and the means s_k over its shells: 1, s_k, s_k s_l, and all of them times σ; so clusters of up to
-    three sites, for each site.
+    With m the mean of σ over the cell, and s_k over shell k around a site.  Energy: m to the powers 0 to 5, and the pair
+    correlations c_k = mean of σ s_k times m to the powers 0 to 3, (T, n, n_linear).  Charges and moments: s_k s_l, and
+    1 and s_k times m to the powers 0 to 2, all of it also times σ, (T, n, n_sites, n_linear).
 
     Args:
+        task: which.
         sigma: (T, n, n_sites).
         means: (T, n, n_sites, n_shells).
+
+    Source: Sanchez, Phys. Rev. B 81, 224202 (2010), couplings that depend on the composition; the rest is ours.
     """
+    own = sigma[..., None]
+    m = sigma.mean(dim=2)[..., None]
+    if task == "E":
+        correlations = (own * means).mean(dim=2)
+        return torch.cat([*(m**k for k in range(6)), *(correlations * m**k for k in range(4))], dim=-1)
     k, j = torch.triu_indices(means.shape[-1], means.shape[-1])
-    even = torch.cat([torch.ones_like(sigma)[..., None], means, means[..., k] * means[..., j]], dim=-1)
-    return torch.cat([even, sigma[..., None] * even], dim=-1)
+    first, m = torch.cat([torch.ones_like(own), means], dim=-1), m[..., None]
+    even = torch.cat([first, m * first, m * m * first, means[..., k] * means[..., j]], dim=-1)
+    return torch.cat([even, own * even], dim=-1)

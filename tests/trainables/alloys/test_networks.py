@@ -181,8 +181,8 @@ def test_clusters_without_training_beat_the_shell_model_in_energy(cuau_split):
     trained = train(AlloyConfig.of({"training": "none"}), [data], seeds=[0])
     accuracy = accuracy_of(predict(trained.network, trained.scaling, test.sigma), test)
     bar = shell_model(data, test, 0)
-    assert accuracy.values["energy_mae"][0] < 0.26  # mRy/atom, that of the linear shell model
-    assert accuracy.values["charge_r2"][0] > 0.999
+    assert accuracy.values["energy_mae"][0] < 0.2  # mRy/atom
+    assert accuracy.values["charge_r2"][0] > 0.9999
     assert bar.values["energy_mae"][0] < 0.5
     line = composition(data, test, 0).values["energy_mae"][0]
     assert line > 5 * bar.values["energy_mae"][0]
@@ -195,7 +195,9 @@ def test_the_linear_part_is_a_ridge_regression(split):
     sigma = 2.0 * data.train.species - 1
     _, (shell,) = data.lattice.shells(1)
     s = sigma[:, shell].mean(axis=2)
-    x = np.stack([np.ones_like(sigma), s, s * s, sigma, sigma * s, sigma * s * s], axis=-1).reshape(-1, 6)
+    m = np.broadcast_to(sigma.mean(axis=1)[:, None], s.shape)
+    even = [np.ones_like(s), s, m, m * s, m * m, m * m * s, s * s]
+    x = np.stack([*even, *(sigma * one for one in even)], axis=-1).reshape(-1, 14)
     mean, std = data.scaling["M"]
     exact = np.linalg.lstsq(x, (data.train.values["M"].ravel() - mean) / std, rcond=None)[0]
     assert x @ weights == pytest.approx(x @ exact, abs=0.02)
@@ -262,11 +264,11 @@ def test_boosted_trees_need_their_package(cuau_split, monkeypatch):
         boosted_trees(*cuau_split, 0)
 
 
-def test_boosted_trees_learn_the_elements_charges(split):
+def test_boosted_trees_learn_which_element_has_a_moment(split, monkeypatch):
     pytest.importorskip("xgboost")
+    monkeypatch.setattr("dftune.trainables.alloys.baselines.ROUNDS", 15)
     data, test = split
-    found, again = (boosted_trees(data, test, 1) for _ in range(2))
-    assert found == again
+    found = boosted_trees(data, test, 1)
     assert found.values["moment_r2"][0] > 0.98  # iron or platinum tells most of it
     assert found.values["moment_r2"][0] < shell_model(data, test, 0).values["moment_r2"][0]
 
