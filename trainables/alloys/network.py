@@ -209,9 +209,9 @@ def n_linear(task: Task, n_shells: int) -> int:
 def linear_features(task: Task, sigma: Tensor, means: Tensor) -> Tensor:
     """What the linear part of an equivariant network is linear in.
 
-    With m the mean of σ over the cell, and s_k over shell k around a site.  Energy: m to the powers 0 to 5, and the pair
-    correlations c_k = mean of σ s_k times m to the powers 0 to 3, (T, n, n_linear).  Charges and moments: s_k s_l, and
-    1 and s_k times m to the powers 0 to 2, all of it also times σ, (T, n, n_sites, n_linear).
+    With m the mean of σ over the cell, and s_k over shell k around a site.  Energy: m to the powers 0 to 5, and the
+    pair correlations c_k = mean of σ s_k times m to the powers 0 to 3, (T, n, n_linear).  Charges and moments: s_k s_l,
+    and 1 and s_k times m to the powers 0 to 2, all of it also times σ, (T, n, n_sites, n_linear).
 
     Args:
         task: which.
