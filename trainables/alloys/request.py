@@ -6,11 +6,12 @@ from typing import Any
 import ase
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import Malformed, UnknownFormat
+from ..errors import InputError
 from ..json_body import JSON, read_json
 from ..ldos.request import FORMATS as FORMATS
-from ..ldos.request import XYZ, Structure
-from ..structures import read_extended_xyz
+from ..ldos.request import XYZ as XYZ
+from ..ldos.request import Structure
+from ..ldos.request import parse as parse_text
 
 
 class ConfigurationRequest(BaseModel):
@@ -26,12 +27,9 @@ class ConfigurationRequest(BaseModel):
 
 def parse(content: bytes, content_type: str, query: Mapping[str, Any]) -> ase.Atoms | str:
     """The structure of a request; arguments and errors as ``Surrogate.parse``."""
-    if content_type == JSON:
-        structure = read_json(ConfigurationRequest, content, query).structure
-        return structure if isinstance(structure, str) else structure.atoms()
-    if content_type != XYZ:
-        raise UnknownFormat(f"content type {content_type or 'missing'}; send {JSON} or {XYZ}")
-    try:
-        return read_extended_xyz(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise Malformed("the extended XYZ is no UTF-8 text") from None
+    if content_type != JSON:
+        if query:
+            raise InputError(f"{', '.join(query)}: this model can be asked for nothing but a structure")
+        return parse_text(content, content_type, query)[0]
+    structure = read_json(ConfigurationRequest, content, query).structure
+    return structure if isinstance(structure, str) else structure.atoms()

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ..cells import StructureError
 from ..errors import DatasetError, InputError, ModelError
+from ..structure_texts import xyz_frames
 from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Job, Prediction, Surrogate, Tell, quiet
 from .card import AlloyCard
@@ -22,7 +23,7 @@ from .data import AlloyData, total_energy
 from .judgement import AlloyCheck, AlloyJudgement
 from .lattice import Lattice
 from .network import Network, chains
-from .request import FORMATS, ConfigurationRequest, parse
+from .request import FORMATS, XYZ, ConfigurationRequest, parse
 from .splits import split_rows
 from .training import Scaling, predict
 from .training_data import Targets
@@ -165,6 +166,10 @@ class AlloySurrogate(Surrogate):
     def parse(self, content: bytes, content_type: str, query: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """As ``request.parse``."""
         return parse(content, content_type, query), {}
+
+    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+        """As ``Surrogate.split``; also the frames of an extended XYZ."""
+        return xyz_frames(content) if content_type == XYZ else super().split(content, content_type)
 
     def example(self) -> dict[str, Any]:
         """The elements in turn."""
