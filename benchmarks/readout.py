@@ -98,7 +98,8 @@ def main() -> None:
     chosen = sys.argv[1:] or list(CASES)
     with tempfile.TemporaryDirectory() as temporary:
         sets = {}
-        for name in ("al4", "al8", "al8_more", "al16", "al32", "al4_933K"):
+        used = {name for case in chosen for parts in (*CASES[case][1:3], *CASES[case][3].values()) for name, _ in parts}
+        for name in sorted(used):
             splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
             place = Path(temporary) / name
             sets[name] = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)

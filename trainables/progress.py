@@ -1,6 +1,8 @@
 """How far a long task is: the one protocol for it, and the progress that says nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -58,3 +60,34 @@ class Within:
 
     def close(self) -> None:
         pass
+
+
+Listener = Callable[[int, int, str], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard(listener: Listener) -> Iterator[None]:
+    """Inside, and in this thread, ``listener`` is told of the ``Steps`` of a task: done, in all, and what comes now."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+class Steps:
+    """Tells whoever listens how far a task without epochs is.
+
+    Args:
+        total: how many steps it takes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
+
+    def __call__(self, what: str) -> None:
+        """A step begins, and the one before it is done."""
+        if (listener := _listener.get()) is not None:
+            listener(min(self._done, self._total), self._total, what)
+        self._done += 1

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from ...trainables.kind import Kind, StudyData
+from ...trainables.progress import heard
 from ..resources import MemoryShare, device_of_worker, use_cpus
 
 
@@ -32,7 +33,7 @@ class Retrainer:
         self._last: dict[str, Any] = {"epoch": 0}
 
     def progress(self) -> dict[str, Any]:
-        """The last report."""
+        """The last report, and after ``heard`` of one since then the ``step``: done, in all, and what it is."""
         with self._lock:
             return self._last
 
@@ -52,17 +53,22 @@ class Retrainer:
             with self._lock:
                 self._last = dict(epoch)
 
+        def step(done: int, total: int, what: str) -> None:
+            with self._lock:
+                self._last = {**self._last, "step": (done, total, what)}
+
         report({"epoch": 0})  # not the last of the training before
         use_cpus(cpus)
         device = device_of_worker()
         chosen, training_data = kind.config.of(config), data.training_data()
-        trained = kind.train(
-            chosen,
-            training_data,
-            seeds=seeds,
-            device=device,
-            memory=memory.bytes(device, kind.memory(chosen, sizes, len(seeds)).network),
-            report=report,
-        )
-        judgement = kind.judge(trained, training_data, data.test())
+        with heard(step):
+            trained = kind.train(
+                chosen,
+                training_data,
+                seeds=seeds,
+                device=device,
+                memory=memory.bytes(device, kind.memory(chosen, sizes, len(seeds)).network),
+                report=report,
+            )
+            judgement = kind.judge(trained, training_data, data.test())
         return Retrained(kind.tensors(trained), judgement, tuple(trained.seeds))

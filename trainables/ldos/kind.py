@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, InputError
 from ..kind import SPLITS, Card, Kind, Measure, TrainingMemory
+from ..progress import Steps
 from .config import SurrogateConfig
 from .scores import SCORES
 
@@ -274,7 +275,10 @@ class LdosKind(Kind):
             test = relative_to_fermi_levels(test, stored, data.energy_grid)
         splits = {"test": test, "validation": data.validation, "training": data.train}
         one = partial(evaluated, data=data.about, forces=True)
-        found = {name: data.places.each(one, trained.network, some) for name, some in splits.items()}
+        steps, found = Steps(len(splits)), {}
+        for name, some in splits.items():
+            steps(f"errors of {name} snapshots")
+            found[name] = data.places.each(one, trained.network, some)
         factors = spread_factors([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
         judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, factors)
         known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None

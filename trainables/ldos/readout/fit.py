@@ -1,7 +1,7 @@
 """A surrogate in closed form: features of networks, sums and rows of the training's snapshots, and the last layer."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...kind import TrainingFailed
+from ...progress import Steps
 from ..config import SurrogateConfig
 from ..epoch_report import EpochReport
 from ..network import Network
@@ -20,7 +21,7 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
-from .penalty import WORDS, Judged, choose, judges
+from .penalty import PENALTIES, WORDS, Judged, choose, judges
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -63,20 +64,24 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
+    steps = Steps(2 + (len(PENALTIES) + 2 if config.penalty is None else 0) + CHORDS + 1)
+    steps("sums over grid points")
     sums = data.places.total(partial(_gram, data=data.about), network, data.train)
+    steps("rows of energies and forces")
     rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
     together = Rows.join(rows)
 
     if config.penalty is None:
-        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.only(0), data, config)
+        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.only(0), data, config, steps)
     else:
         penalty, chosen = config.penalty, "as given"
-    solution = _solved(Solver(sums, together, penalty), rows, network, data, config, CHORDS)
+    solution = _solved(Solver(sums, together, penalty), rows, network, data, config, CHORDS, steps)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
     forces, spent, summing = config.force_weight > 0, time.perf_counter() - started, places.seconds
     train_loss = sums.loss(solution[..., : network.sizes[-1]])
+    steps("errors of validation snapshots")
     loss, last = _judged(network, data, train_loss, spent, forces=forces)
     last = replace(last, readout_sums=summing, readout_solve=spent - summing)
     if trained is not None:
@@ -89,7 +94,12 @@ def fit(
 
 
 def _chosen(
-    sums: Gram, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig
+    sums: Gram,
+    rows: Sequence[Rows],
+    network: Network,
+    data: TrainingData,
+    config: SurrogateConfig,
+    say: Callable[[str], None],
 ) -> tuple[float, str]:
     """The penalty that validation snapshots choose for one network, and how, in a few words.
 
@@ -99,6 +109,7 @@ def _chosen(
     together = Rows.join(rows)
 
     def errors_at(penalty: float) -> dict[Judged, float]:
+        say(f"penalty {penalty:.3g}")
         solution = _solved(Solver(sums, together, penalty), rows, network, data, config, TRIED)
         if not np.isfinite(solution).all():
             return {}
@@ -201,7 +212,13 @@ def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
 
 
 def _solved(
-    solver: Solver, rows: Sequence[Rows], network: Network, data: TrainingData, config: SurrogateConfig, chords: int
+    solver: Solver,
+    rows: Sequence[Rows],
+    network: Network,
+    data: TrainingData,
+    config: SurrogateConfig,
+    chords: int,
+    say: Callable[[str], None] = lambda what: None,
 ) -> Float64:
     """W with the rows, which are right to first order in the error of the LDOS, and then moved until they are right.
 
@@ -209,7 +226,8 @@ def _solved(
     """
     weights, forces = weights_of(config), "forces" in solver.rows.kinds
     solution = solver.solve(weights)
-    for _ in range(chords if solver.rows.kinds else 0):
+    for k in range(chords if solver.rows.kinds else 0):
+        say(f"actual errors of training snapshots, {k + 1} of {chords}")
         set_readout(network, solution)
         found = data.places.each(partial(evaluated, data=data.about, forces=forces, ldos=False), network, data.train)
         moved = [_moved(some, solution, one) for some, one in zip(rows, found, strict=True)]

@@ -11,6 +11,7 @@ from dftune.trainables.ldos.readout import fit as fitting
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.fit import fit
+from dftune.trainables.progress import heard
 
 
 def config(**values):
@@ -117,3 +118,20 @@ def test_a_config_without_training_has_one_wide_layer_and_one_epoch():
     assert SurrogateConfig.of({}).training == "adam"
     with pytest.raises(InputError, match="training"):
         SurrogateConfig.of({"training": "some"})
+
+
+def test_a_fit_says_its_steps_to_whoever_listens(data):
+    said = []
+    with heard(lambda *step: said.append(step)):
+        trained = fit(config(penalty=None, width=8), data, seeds=[1])
+        KINDS["ldos"].judge(trained, data, data.validation)
+    fit(config(width=8), data, seeds=[1])  # nobody listens
+    fitting_steps, judging = said[:-3], said[-3:]
+    assert [done for done, *_ in fitting_steps] == sorted(done for done, *_ in fitting_steps)
+    assert {total for _, total, _ in fitting_steps} == {13}
+    assert fitting_steps[0] == (0, 13, "sums over grid points")
+    assert [what for *_, what in fitting_steps if "penalty" in what][:2] == ["penalty 0.01", "penalty 0.1"]
+    assert fitting_steps[-1][2] == "errors of validation snapshots"
+    assert judging == [
+        (k, 3, f"errors of {name} snapshots") for k, name in enumerate(("test", "validation", "training"))
+    ]
