@@ -30,15 +30,19 @@ class Places:
     def __init__(self, most: int, doing: str) -> None:
         self._most, self._doing, self._taken, self._lock = most, doing, 0, threading.Lock()
 
-    def take(self) -> None:
+    def refuse_if_taken(self) -> None:
         """Raises HTTPException: 503, all are taken."""
+        if self._taken >= self._most:
+            raise HTTPException(
+                503,
+                f"{self._taken} requests {self._doing} already; try again in {RETRY_AFTER} s",
+                {"Retry-After": str(RETRY_AFTER)},
+            )
+
+    def take(self) -> None:
+        """Raises as ``refuse_if_taken``."""
         with self._lock:
-            if self._taken >= self._most:
-                raise HTTPException(
-                    503,
-                    f"{self._taken} requests {self._doing} already; try again in {RETRY_AFTER} s",
-                    {"Retry-After": str(RETRY_AFTER)},
-                )
+            self.refuse_if_taken()
             self._taken += 1
 
     def give_back(self, _: Any = None) -> None:
@@ -65,6 +69,7 @@ class Turns:
 
     def __init__(self, queue: int, doing: str) -> None:
         self._places, self._worker = Places(1 + queue, doing), ThreadPoolExecutor(1, "turns")
+        self.refuse_if_taken = self._places.refuse_if_taken
 
     async def run(self, work: Callable[[Tell], T]) -> T:
         """The result of some work, when its turn has come and it is done.

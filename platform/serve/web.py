@@ -178,6 +178,7 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
         return await predicted(request, name)
 
     async def predicted(request: Request, name: str) -> Response:
+        turns.refuse_if_taken()  # before its body is read and checked, which would be for nothing
         known = shelf.about[shelf.find(name)[0]]
         offered, quantity = known.surrogate.quantities, request.query_params.get("quantity")
         said = " or ".join(offered) or "none"

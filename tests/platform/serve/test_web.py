@@ -23,6 +23,7 @@ from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
 from dftune.tests.platform.serve.asgi import ask, listening, request
+from dftune.trainables.errors import InputError
 
 TOKEN = "correct-horse-battery-staple"
 ONE = {"cell": (4 * np.eye(3)).tolist(), "positions": [[0, 0, 0]], "symbols": ["Al"]}
@@ -134,6 +135,29 @@ def test_a_structure_is_checked_in_the_one_thread_that_can_be_ended(model, monke
     assert {a.status for a in answers} == {504}
     time.sleep(0.5)
     assert most == 1
+
+
+def test_a_request_beyond_the_queue_is_refused_before_its_body_is_read(model, monkeypatch):
+    going, go_on = threading.Event(), threading.Event()
+
+    def wait(*_, **__):
+        going.set()
+        go_on.wait(60)
+        raise InputError("enough")
+
+    monkeypatch.setattr("dftune.platform.serve.web.answer", wait)
+    app = web_app(Shelf.of(model), settings_of(queue=0))
+
+    async def two():
+        first = asyncio.ensure_future(request(app, "/v1/predict", {"structure": ONE}))
+        await asyncio.to_thread(going.wait, 60)
+        second = await request(app, "/v1/predict", [b" "] * 1000, pause=1)
+        go_on.set()
+        return await first, second
+
+    first, second = asyncio.run(two())
+    assert (first.status, second.status) == (422, 503)
+    assert second.json()["detail"] == "1 requests are being predicted or wait already; try again in 5 s"
 
 
 # ---------------------------------------------------------------- errors in one form
