@@ -12,8 +12,8 @@ cell on one CPU.  Rows:
     overload            ten times as many requests a second as one loop in this process answers, for --overload seconds:
                         answers by status, seconds of those that were accepted and of those sent away, the replica's
                         memory, and how long until a request is answered as before
-    faults              --clients ask while a version is put beside the others --swaps times and a replica is killed
-                        --kills times: answers by status, and how many clients of dftune got none at all
+    faults              two replicas; --clients ask while a version is put beside the others --swaps times and a replica
+                        is killed --kills times: answers by status, and what clients of dftune gave up
 
     python benchmarks/endpoint.py [MODEL] [--requests 40] [--overload 20] [--swaps 4] [--kills 2]
     python benchmarks/endpoint.py --overload 120 --swaps 20 --kills 10      the whole of it: some 10 minutes
@@ -94,14 +94,20 @@ def replicas() -> list[int]:
     return found
 
 
+def cpu_seconds() -> float:
+    """CPU time that the replicas have used, however busy the machine is."""
+    words = [Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split() for p in replicas()]
+    return sum(int(one[11]) + int(one[12]) for one in words) / os.sysconf("SC_CLK_TCK")
+
+
 def memory() -> float:
     """Resident memory of the replicas [MB]."""
     pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in replicas())
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> float:
-    """All rows without faults; returns seconds of a prediction in this process."""
+def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> None:
+    """All rows without faults."""
     client = Client(URL)
     say("start", seconds=time.perf_counter() - begun, first_request_seconds=timed(client.predict, atoms))
     say("/v1/models", **quantiles([timed(client.models) for _ in range(200)]))
@@ -117,17 +123,21 @@ def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> float:
     ratio, more = statistics.median(there) / statistics.median(here), statistics.median(there) - statistics.median(here)
     say("endpoint", **quantiles(there), ratio=ratio, more_seconds=more)
     say("calculator", **quantiles(calculated))
+    started, before = time.process_time(), cpu_seconds()
+    for _ in range(16):
+        model.predict(atoms, cpus=1)
+    alone = (time.process_time() - started) / 16
     with ThreadPoolExecutor(32) as pool:
         started = time.perf_counter()
         list(pool.map(lambda _: client.predict(atoms), range(2 * 32)))
         rate = 2 * 32 / (time.perf_counter() - started)
-    say("32 clients", requests_a_second=rate, in_process_a_second=1 / statistics.median(here))
+    each = (cpu_seconds() - before) / (2 * 32)
+    say("32 clients", requests_a_second=rate, cpu_seconds_of_replica=each, cpu_seconds_in_process=alone)
     one, several = [], []
     for _ in range(2):
         one.append(timed(lambda: [client.predict(atoms) for _ in range(32)]))
         several.append(timed(client.predict, [atoms] * 32))
     say("32 in one request", seconds=min(several), seconds_of_32_requests=min(one))
-    return statistics.median(here)
 
 
 def overload(atoms: ase.Atoms, each: float, seconds: float) -> None:
@@ -185,10 +195,12 @@ def faults(atoms: ase.Atoms, folder: Path, versions: Path, clients: int, swaps: 
         random.Random(0).shuffle(events)
         for number, event in enumerate(events):
             time.sleep(4)
+            while len(replicas()) < 2:  # the one before starts again
+                time.sleep(1)
             if event == "swap":
                 shutil.copytree(folder, versions / f"v{number + 2}")
-            elif standing := replicas():
-                os.kill(standing[0], signal.SIGKILL)
+            else:
+                os.kill(replicas()[0], signal.SIGKILL)
         time.sleep(10)
         answered = Client(URL).models()[0]["version"]
         ended.set()
@@ -211,10 +223,14 @@ def main() -> None:
         model.predict(atoms, cpus=1)
         begun = time.perf_counter()
         settings = EndpointSettings(models={"m": str(versions)}, queue=40, without_token=True)
-        with served(settings, port=PORT):
-            each = speed(model, atoms, given.requests, begun)
-        with served(settings.model_copy(update={"queue": 4}), port=PORT):
-            overload(atoms, each, given.overload)
+        if given.requests:
+            with served(settings, port=PORT):
+                speed(model, atoms, given.requests, begun)
+        if given.overload:
+            each = statistics.median([timed(lambda: model.predict(atoms, cpus=1)) for _ in range(5)])
+            with served(settings.model_copy(update={"queue": 4}), port=PORT):
+                overload(atoms, each, given.overload)
+        with served(settings.model_copy(update={"replicas": 2}), port=PORT):
             faults(atoms, folder, versions, given.clients, given.swaps, given.kills)
 
 
