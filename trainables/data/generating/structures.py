@@ -48,7 +48,7 @@ def plan_structures(spec: GenerateSpec) -> list[Planned]:
         where = f"[[snapshots]] {number + 1}" if len(spec.snapshots) > 1 else "[[snapshots]]"
         try:
             starts = _starts(some.structure or spec.structure, some)  # type: ignore[arg-type]  # one of them is there
-            made = list(_made(starts, some))
+            made = list(_made(starts, some, number))
             for atoms in made:
                 check_structure(atoms, spec.dft.pseudopotentials.keys() | set(atoms.get_chemical_symbols()))
                 check_distances(atoms)
@@ -87,15 +87,16 @@ def _starts(structure: Structure, some: Snapshots) -> list[ase.Atoms]:
     return base[: some.number]
 
 
-def _made(starts: list[ase.Atoms], some: Snapshots) -> Iterator[ase.Atoms]:
+def _made(starts: list[ase.Atoms], some: Snapshots, table: int) -> Iterator[ase.Atoms]:
     """The structures: strained, with vacancies, and then with atoms displaced or moved by molecular dynamics."""
     if some.vacancies >= len(starts[0]):
         raise InputError(f"{some.vacancies} vacancies in a cell of {len(starts[0])} atoms; take a supercell")
-    # A generator per snapshot: each is the same, however many there are.
-    generators = [default_rng([some.seed, number]) for number in range(some.number)]
+    # A generator per snapshot: each is the same, however many there are.  With the number of the table, as two tables
+    # of one seed would move atoms in the same directions, those of training and of test snapshots, too.
+    generators = [default_rng([some.seed, table, number]) for number in range(some.number)]
     if some.md is not None:
         start = _without(_strained(starts[0], some, generators[0], 0), some.vacancies, generators[0])
-        yield from _dynamics(start, some.md, some.number, some.seed)
+        yield from _dynamics(start, some.md, some.number, generators[0])
         return
     for number, (start, generator) in enumerate(zip(starts, generators)):
         atoms = _without(_strained(start, some, generator, number), some.vacancies, generator)
@@ -126,11 +127,11 @@ def _without(atoms: ase.Atoms, vacancies: int, generator: Generator) -> ase.Atom
     return atoms
 
 
-def _dynamics(start: ase.Atoms, md: MolecularDynamics, number: int, seed: int) -> Iterator[ase.Atoms]:
+def _dynamics(start: ase.Atoms, md: MolecularDynamics, number: int, generator: Generator) -> Iterator[ase.Atoms]:
     """Frames of Langevin dynamics with a friction of 0.02/fs, as ASE runs it."""
     if unknown := sorted(set(start.get_chemical_symbols()) - set(EMT_PARAMETERS)):
         raise InputError(f"md: the potential does not know {unknown[0]}; give a trajectory as file")
-    atoms, generator = start.copy(), default_rng(seed)
+    atoms = start.copy()
     if len(atoms) < 2:
         raise InputError("md: one atom does not move; take a supercell")
     atoms.calc = EMT()

@@ -111,6 +111,14 @@ def test_snapshots_are_displaced_in_turn_and_equal_for_equal_seeds():
     np.testing.assert_allclose(sigma, np.array([0.05, 0.1]) * np.sqrt(3 / 4), rtol=0.1)  # the mean of 4 atoms is 0
 
 
+def test_two_tables_of_one_seed_move_atoms_in_other_directions():
+    table = {"train": 1, "displacement": 0.1}
+    planned = plan_structures(spec(snapshots=[table, table | {"displacement": 0.05}]))
+    ideal = ase.build.bulk("Al", "fcc", a=4.05, cubic=True).positions
+    a, b = ((one.atoms.positions - ideal).ravel() for one in planned)
+    assert abs(a @ b) < 0.9 * np.linalg.norm(a) * np.linalg.norm(b)
+
+
 def test_volumes_divide_their_range_and_strains_have_their_sigma():
     planned = plan_structures(spec(snapshots__0__volumes=[0.9, 1.1], snapshots__0__strain=0.02))
     np.testing.assert_allclose([p.atoms.get_volume() / 4.05**3 for p in planned], [0.9, 0.95, 1, 1.05, 1.1])
