@@ -48,6 +48,7 @@ ROOMS = [
     "cluster/connection",
     "cluster/resources",
     "cluster/store",
+    "cluster/tasks",
     "cluster/node_check",
     "cluster/study_data",
     "cluster/descriptors",
@@ -72,6 +73,7 @@ ROOMS = [
     "platform/submit",
     "platform/compare",
     "platform/plan",
+    "platform/transition",
     "platform/cli",
     "testing",
 ]

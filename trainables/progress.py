@@ -1,9 +1,12 @@
-"""How far a long task is: the one protocol for it, and the progress that says nothing."""
+"""How far a long task is: the one protocol for it, and the progress that says nothing.  Who does its parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
+
+# (work, its tasks) -> number of a task and its result, as they are done
+Execute = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[tuple[int, Any]]]
 
 
 class Progress(Protocol):

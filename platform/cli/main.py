@@ -22,6 +22,7 @@ from .options import study_folder
 from .serve import serve
 from .snapshots import COMMANDS
 from .study import study
+from .transition import transition
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -86,7 +87,7 @@ def cli() -> None:
     """
 
 
-for group in (data, descriptors, fit, study, compare, model, md, serve, cluster):
+for group in (data, descriptors, fit, study, compare, model, md, serve, cluster, transition):
     cli.add_command(group)
 for command in (*COMMANDS, data_generate, data_converge):
     data.add_command(command)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError, InputError
 from ..kind import Card, Kind, Measure, TrainingMemory
+from ..progress import Execute, Progress
 from .config import NAMES, AlloyConfig
 from .scores import SCORES
 from .splits import SplitSettings, split_rows
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .surrogate import AlloySurrogate
     from .training import Trained
     from .training_data import Targets, TrainingData
+    from .transition import Transition
 
 
 def _baseline(name: str) -> Callable[[Any, Any, int], Any]:
@@ -250,3 +252,11 @@ class AlloyKind(Kind):
         from .accuracy import AlloyAccuracy
 
         return AlloyAccuracy.of(values)
+
+    def transition(
+        self, data: "AlloyData", asked: Mapping[str, Any], execute: Execute, progress: Progress
+    ) -> "Transition":
+        """Where the order of the alloy is lost; ``asked`` are keys of ``TransitionSettings``."""
+        from .transition import transition_of
+
+        return transition_of(data, asked, execute, progress)

@@ -8,10 +8,12 @@ tempering), so that none stays where it began.  The shell model's energies are f
 Sources: Metropolis et al., J. Chem. Phys. 21, 1087 (1953); Hukushima & Nemoto, J. Phys. Soc. Jpn. 65, 1604 (1996).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..physics.units import K_B
@@ -45,7 +47,7 @@ class Ordering:
         eigenvectors of W are waves, those of one eigenvalue the star of a wave vector.
 
         Raises:
-            InputError: in the cell nothing orders.
+            InputError: in the cell nothing orders, or the elements separate.
 
         Source: de Fontaine, Solid State Physics 34, 73 (1979), section 12.
         """
@@ -58,6 +60,11 @@ class Ordering:
         values, vectors = np.linalg.eigh(others.T @ pairs @ others)
         if not len(values) or values[-1] <= 0:
             raise InputError("no ordered pattern of this cell is lower in energy than disorder; take a larger cell")
+        mean = model.coefficients[0] @ m ** np.arange(model.degree + 1)
+        if mean + couplings.sum() >= values[-1]:  # the formation energy of complete order is above 0
+            raise InputError(
+                "no ordered pattern of this cell is lower in energy than the pure elements beside each other"
+            )
         same = values > values[-1] - 1e-6 * abs(values).max()
         return cls(np.ascontiguousarray((others @ vectors[:, same]).T), float(values[-1]))
 
@@ -104,6 +111,29 @@ class Chain:
         """
         square = ((2 * self.content.mean(axis=0) - 1) ** 2)[:, None]
         return (self.correlations - square) / (1 - square)
+
+
+def joined(chains: Sequence[Chain]) -> Chain:
+    """Independent chains of one cell at the same temperatures as one, their rounds one after the other."""
+    first = chains[0]
+
+    def mean(name: str) -> Float64:
+        return np.asarray(np.mean([getattr(chain, name) for chain in chains], axis=0))
+
+    def all_of(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(chain, name) for chain in chains])
+
+    return Chain(
+        first.temperatures,
+        first.n_sites,
+        all_of("energies"),
+        all_of("order"),
+        all_of("content"),
+        mean("correlations"),
+        mean("exchanged"),
+        mean("accepted"),
+        all_of("configurations"),
+    )
 
 
 def sample(

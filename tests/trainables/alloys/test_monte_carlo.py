@@ -11,7 +11,7 @@ from dftune.trainables.alloys.lattice import Lattice
 from dftune.trainables.alloys.linear import LinearPosterior
 from dftune.trainables.alloys.monte_carlo import Ordering, sample
 from dftune.trainables.alloys.shell_model import ShellModel, Shells
-from dftune.trainables.alloys.thermodynamics import Thermodynamics, curves_at
+from dftune.trainables.alloys.thermodynamics import States, Thermodynamics
 from dftune.trainables.errors import InputError
 from dftune.trainables.physics.units import K_B
 
@@ -118,7 +118,7 @@ def test_curves_between_temperatures_are_those_over_all_configurations():
     every = all_of(8, 3)
     energies = MODEL.energy(CELL, every)
     between = np.array([370.0, 1000.0])
-    found = curves_at(between, chain)
+    found = States.of(chain).at(between)
     for t, temperature in enumerate(between):
         assert found.energy[t] == pytest.approx(exact(energies, energies, temperature) / 8, rel=5e-3)
 

@@ -1,0 +1,125 @@
+"""Claims: 1e6 exchanges of atoms a second on one core; intervals of the transition temperature hold what all rows give.
+
+Runs on the bundled tables, in this process; prints a row of JSON for each number.
+
+    python benchmarks/order_disorder.py speed|sizes|rows|coverage
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from dftune.tests.places import ROOT
+from dftune.trainables.alloys.data import AlloyData
+from dftune.trainables.alloys.kind import AlloyKind
+from dftune.trainables.alloys.monte_carlo import Ordering, sample
+from dftune.trainables.alloys.shell_model import ShellModel
+from dftune.trainables.alloys.simulation import around, random_start
+from dftune.trainables.alloys.thermodynamics import Thermodynamics
+from dftune.trainables.alloys.transition import here
+from dftune.trainables.progress import Silent
+
+
+def row(case, **values):
+    print(json.dumps({"case": case, **values}), flush=True)
+
+
+def opened(name):
+    data = AlloyData.open(ROOT / "examples" / "alloys" / name)
+    lattice = data.info.lattice
+    return data, lattice, ShellModel.fit(lattice, data.all.species, data.formation_energies)
+
+
+def chain_of(name, copies, temperatures, rounds, seed=0):
+    _, lattice, model = opened(name)
+    large = lattice.repeated((copies,) * 3)
+    started = time.process_time()
+    chain = sample(
+        model,
+        large,
+        temperatures,
+        shells=model.shells(large),
+        ordering=Ordering.of(model, lattice, 0.0),
+        start=random_start(large.n_sites, 0.5, seed),
+        rounds=rounds,
+        seed=seed,
+    )
+    return chain, time.process_time() - started
+
+
+def speed():
+    """Attempted exchanges a second of one core, at temperatures around the transition of CuAu."""
+    for copies in (1, 2, 3, 5):
+        n, temperatures = 32 * copies**3, around(2750.0, 8)
+        rounds = 4_000_000 // (n * 8)
+        chain_of("CuAu", copies, temperatures, 2)
+        _, seconds = chain_of("CuAu", copies, temperatures, rounds)
+        row("speed", n_sites=n, per_second=round((rounds + 10) * 2 * n * 8 / seconds))
+
+
+def sizes():
+    """The peak of the heat capacity of the most likely model against the size of the cell."""
+    for name, guess in (("CuAu", 2750.0), ("FePt", 3500.0)):
+        for copies, rounds in ((1, 8000), (2, 3000), (3, 1500)):
+            peaks = []
+            for seed in range(3):
+                chain, seconds = chain_of(name, copies, around(guess, 24), rounds, seed)
+                found = Thermodynamics.of(chain)
+                peaks.append(found.peak)
+            row(
+                "sizes",
+                alloy=name,
+                n_sites=32 * copies**3,
+                peak=round(float(np.mean(peaks))),
+                spread=round(float(np.std(peaks, ddof=1))),
+                largest_heat_capacity=round(float(found.fine.heat_capacity.max()), 2),
+                smallest_exchange=round(float(chain.exchanged.min()), 3),
+                connected=found.connected,
+                seconds=round(seconds, 1),
+            )
+
+
+def rows():
+    """The transition from all rows, from 40 and from 20, 256 sites."""
+    for name in ("CuAu", "FePt"):
+        data, *_ = opened(name)
+        for n in (None, 40, 20):
+            found = AlloyKind().transition(data, {"configurations": n, "rounds": 1000, "draws": 30}, here, Silent())
+            low, high = found.interval
+            row(
+                "rows",
+                alloy=name,
+                rows=found.n_configurations,
+                temperature=round(found.temperature),
+                interval=[round(low), round(high)],
+                std=round(float(found.drawn.std(ddof=1))),
+                simulation_error=round(found.thermodynamics.peak_error),
+                without_transition=30 - len(found.drawn),
+                model=[found.model.n_shells, found.model.degree],
+            )
+
+
+def coverage():
+    """How often the 95 % interval of some rows holds the value of all rows: 32 sites, several choices of rows."""
+    for name in ("CuAu", "FePt"):
+        data, *_ = opened(name)
+        quick = {"copies": (1, 1, 1), "rounds": 400, "draws": 24}
+        every = AlloyKind().transition(data, {**quick, "rounds": 4000}, here, Silent())
+        for n in (40, 20):
+            inside, widths = 0, []
+            for seed in range(10):
+                found = AlloyKind().transition(data, {**quick, "configurations": n, "seed": seed}, here, Silent())
+                low, high = found.interval
+                inside += low < every.temperature < high
+                widths.append(high - low)
+            row(
+                "coverage", alloy=name, rows=n, of_all=round(every.temperature), inside=inside, of=10,
+                width=round(float(np.mean(widths))),
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    for asked in sys.argv[1:] or ("speed", "sizes", "rows", "coverage"):
+        {"speed": speed, "sizes": sizes, "rows": rows, "coverage": coverage}[asked]()

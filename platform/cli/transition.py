@@ -1,0 +1,52 @@
+"""`dftune transition`: the temperature at which order is lost."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import address_option, dataset_argument, json_option
+from .tables import echo, print_json
+
+
+@click.command()
+@dataset_argument
+@click.option("--content", type=float, help="Share of the second element.  [default: 0.5]")
+@click.option(
+    "--copies", type=click.IntRange(1), nargs=3, metavar="NX NY NZ", help="Copies of the data's cell.  [default: 2 2 2]"
+)
+@click.option(
+    "--draws", type=int, help="Models drawn from what the data leave possible, each simulated.  [default: 40]"
+)
+@click.option("--configurations", type=int, help="Use only so many of the data's, drawn at random.  [default: all]")
+@click.option("--temperatures", type=int, help="Temperatures of a simulation.  [default: 24]")
+@click.option("--rounds", type=int, help="Measurements at each temperature.  [default: 2000]")
+@click.option("--sweeps", type=int, help="Attempts a site between two of them.  [default: 2]")
+@click.option("--seed", type=int, help="Equal seeds give equal results.  [default: 0]")
+@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Also draw it, as a PNG file.")
+@address_option
+@json_option
+def transition(dataset: str, figure: Path | None, address: str | None, as_json: bool, **options: Any) -> None:
+    """Find the temperature at which the alloy of DATASET loses its order, with an error bar.
+
+    A linear shell model is fitted to the formation energies.  Many such models are drawn from what the data leave
+    possible, and each is simulated by Monte Carlo with exchange of temperatures.  The transition is where the heat
+    capacity is largest.
+
+    \b
+    Example:
+      dftune transition examples/alloys/CuAu --figure CuAu.png
+      dftune transition examples/alloys/CuAu --configurations 40 --json > CuAu40.json
+    """
+    from ..progress import for_terminal
+    from ..transition import transition
+
+    asked = {name: value for name, value in options.items() if value is not None}
+    found = transition(dataset, address=address, progress=for_terminal(), **asked)
+    if figure is not None:
+        found.draw(figure)
+    if as_json:
+        return print_json(found.to_dict())
+    echo("\n".join(found.lines()))
+    if figure is not None:
+        echo(f"figure: {figure}")
