@@ -1,4 +1,4 @@
-"""Claims: 1e6 exchanges of atoms a second on one core; intervals of the transition temperature hold what all rows give.
+"""Claims: 1e6 exchanges of atoms a second on one core; the transition's intervals narrow with the rows.
 
 Runs on the bundled tables, in this process; prints a row of JSON for each number.
 
