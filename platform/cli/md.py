@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .descriptors import OfSpecies
+from .md_fleet import md_fleet
 from .options import folder_argument, json_option
 from .tables import echo, print_json
 
@@ -246,3 +247,6 @@ def md_judge(potential: Path, source: Path, frames: str, model: Path | None, as_
     if as_json:
         return print_json(found.model_dump(mode="json"), UNITS)
     echo(f"against the surrogate, {found}")
+
+
+md.add_command(md_fleet)
