@@ -48,4 +48,4 @@ def test_the_kinds_that_there_are_are_named(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"kind": "toys"}))
     result = CliRunner().invoke(cli, ["data", "show", str(tmp_path)])
     assert result.exit_code == 1
-    assert "there is no kind of surrogates 'toys'; there are ldos" in result.stderr
+    assert "there is no kind of surrogates 'toys'; did you mean 'alloys'?" in result.stderr
