@@ -206,19 +206,19 @@ def work(task: _Task) -> Point:
         else:
             result = run_md(model, task.atoms, task.path, repeat=task.repeat, progress=Silent(), **task.settings)
         n_atoms = len(task.atoms) * int(np.prod(task.repeat))
-        return Point(**about, **means(task.path / THERMO, n_atoms, task.left_out), outside=result.outside / result.of)
+        return Point(**about, outside=result.outside / result.of, **means(task.path / THERMO, n_atoms, task.left_out))
     except InputError as error:
         return Point(**about, failure=str(error))
 
 
-def means(thermo: Path, n_atoms: int, left_out: float) -> dict[str, float | None]:
+def means(thermo: Path, n_atoms: int, left_out: float) -> dict[str, Any]:
     """Means over the last part of a run, and their standard errors from ``BLOCKS`` blocks.
 
     Source: Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
     """
     rows = list(csv.DictReader(io.StringIO(thermo.read_text(encoding="utf-8"))))
     kept = rows[int(left_out * len(rows)) :]
-    found: dict[str, float | None] = {}
+    found: dict[str, Any] = {}
     for name, column, size in (("free_energy", "free_energy [eV]", n_atoms), ("pressure", "pressure [GPa]", 1)):
         values = np.array([float(row[column]) for row in kept]) / size if column in rows[0] else np.array([])
         found[name] = float(values.mean()) if values.size else None
