@@ -14,6 +14,7 @@ import ase.io.formats
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from ase.io.extxyz import key_val_str_to_dict
+from numpy.typing import NDArray
 
 from .cells import StructureError as StructureError
 from .cells import check_cell
@@ -22,9 +23,11 @@ from .lammps_files import DATA, DUMP, HEAD, format_of, read_lammps
 from .near_atoms import closest
 from .temporary import temporary_folder
 
+NEUTRAL = 0.01  # [e]; charges of atoms in files are rounded
 NEAREST_ATOMS = 1.0  # [Å]; LAMMPS' neighbour lists overflow far below
 MOST_ATOMS = 100_000  # of one structure
 LONGEST_LINE = 100_000  # characters of the second line of an extended XYZ, which ASE takes apart one by one
+BESIDE = ("occupancy", "initial_charges", "initial_magmoms")  # columns of extended XYZ that are read with the atoms
 XYZ = {"xyz", "extxyz"}  # names of ASE's formats
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
 
@@ -157,7 +160,9 @@ def as_atoms(structure: object) -> ase.Atoms:
 
 
 def read_extended_xyz(text: str) -> ase.Atoms:
-    """The one configuration of an extended XYZ text, from whoever sends it: species and positions, nothing else.
+    """The one configuration of an extended XYZ text, from whoever sends it.
+
+    Species, positions, and what a prediction refuses or warns of; nothing else.
 
     ASE's reader takes as much memory as the text tells it to.
 
@@ -192,12 +197,16 @@ def read_extended_xyz(text: str) -> ase.Atoms:
     try:
         positions = np.array([row[first : first + 3] for row in words], dtype=float).reshape(-1, 3)
         numbers = [atomic_numbers[row[species]] for row in words]
-        shares = [float(row[columns[name]]) for name in columns if name.startswith("occupancy:") for row in words]
+        beside = {}
+        for field, at in columns.items():
+            name, _, count = field.split(":")
+            if name in BESIDE and count in ("1", "3"):
+                beside[name] = np.array([row[at : at + int(count)] for row in words], dtype=float)
     except (ValueError, KeyError, IndexError) as error:
         raise StructureError(f"an atom that is none: {one_line(error)}") from None
     atoms = ase.Atoms(numbers, positions, cell=cell.T, pbc=_periodic(pbc), info=info)
-    if shares:
-        atoms.set_array("occupancy", np.array(shares), shape=())
+    for name, values in beside.items():
+        atoms.set_array(name, values[:, 0] if values.shape[1:] == (1,) else values)
     return atoms
 
 
@@ -237,7 +246,7 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
         species: chemical symbols that the model knows.
 
     Raises:
-        StructureError: no atoms, not finite, not periodic, of other species, or with partly occupied sites.
+        StructureError: no atoms, not finite, not periodic, charged, of other species, or with partly occupied sites.
         TooLarge: too many atoms.
     """
     if not atoms.pbc.all():
@@ -248,6 +257,7 @@ def check_structure(atoms: ase.Atoms, species: Collection[str]) -> None:
     if not ((atoms.numbers >= 0) & (atoms.numbers < len(chemical_symbols))).all():
         raise StructureError(f"atomic numbers are 1 to {len(chemical_symbols) - 1}; the file is damaged")
     _refuse_partly_occupied(atoms)
+    _refuse_charged(atoms)
     if unknown := sorted(set(atoms.get_chemical_symbols()) - set(species)):
         raise StructureError(f"the model knows {', '.join(species)} but not {', '.join(unknown)}")
 
@@ -266,6 +276,31 @@ def check_distances(atoms: ase.Atoms) -> None:
         )
 
 
+def left_out(atoms: ase.Atoms) -> list[str]:
+    """What a structure says that a prediction of electrons, neutral and unpolarised, leaves out, a sentence each."""
+    found = []
+    if _any(atoms.get_initial_magnetic_moments()):
+        found.append("the structure has magnetic moments, and the prediction none: it is without spin polarisation")
+    if _any(atoms.get_initial_charges()):
+        found.append("the structure has charges of its atoms; the prediction does not depend on them")
+    return found
+
+
+def _any(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "fi" and bool(values.any())
+
+
+def _refuse_charged(atoms: ase.Atoms) -> None:
+    """Raise StructureError if the cell is charged: by ``charge`` of its info, else by the sum of initial charges."""
+    said = atoms.info.get("charge")
+    try:
+        charge = float(atoms.get_initial_charges().sum() if said is None else said)
+    except (TypeError, ValueError, OverflowError):
+        raise StructureError(f"its total charge is no number: {one_line(said, 50)}; take it out") from None
+    if not abs(charge) <= NEUTRAL:
+        raise StructureError(f"the structure has a total charge of {charge:g} e, and only neutral cells are predicted")
+
+
 def _refuse_partly_occupied(atoms: ase.Atoms) -> None:
     """Raise StructureError if a site is not taken by one atom: ASE keeps the occupancies of a CIF or PDB aside."""
     sites = atoms.info.get("occupancy")
@@ -275,6 +310,7 @@ def _refuse_partly_occupied(atoms: ase.Atoms) -> None:
             raise _partly(int(site) + 1 if str(site).isdigit() else site, said)
     for shares in (atoms.arrays.get("occupancy"), atoms.arrays.get("occupancies")):
         if shares is not None and shares.dtype.kind in "fi" and shares.any():  # some programs write 0 for all
+            shares = shares.reshape(len(atoms), -1)[:, 0]
             for number in np.flatnonzero(~(np.abs(shares - 1) < 1e-3))[:1]:
                 raise _partly(number + 1, f"{atoms.get_chemical_symbols()[number]} {shares[number]:g}")
 

@@ -308,8 +308,10 @@ def as_json(structure: Any) -> Any:
             "numbers": structure.numbers.tolist(),
             "pbc": structure.pbc.tolist(),
         }
-        occupancy = structure.info.get("occupancy")
-        return found if occupancy is None else found | {"info": {"occupancy": occupancy}}
+        arrays = ("initial_charges", "initial_magmoms")
+        info = {name: structure.info[name] for name in ("occupancy", "charge") if name in structure.info}
+        found |= {name: structure.arrays[name].tolist() for name in arrays if name in structure.arrays}
+        return found | ({"info": info} if info else {})
     to_dict: Callable[[], Any] | None = getattr(structure, "as_dict", None)
     return structure if to_dict is None else to_dict()
 

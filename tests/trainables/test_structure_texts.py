@@ -63,6 +63,18 @@ def test_every_way_to_write_a_structure_gives_its_atoms(atoms, way):
     np.testing.assert_allclose(found.cell.cellpar(), atoms.cell.cellpar(), atol=1e-6)
 
 
+def test_charge_and_moments_of_pymatgens_structures_are_read(atoms):
+    structure = as_pymatgen(atoms)
+    structure["sites"][0]["properties"]["magmom"] = 2.0
+    structure["sites"][1]["properties"]["magmom"] = {"@class": "Magmom", "moment": -1.0}
+    found, _ = parse(json.dumps({"structure": structure}).encode(), JSON, {})
+    assert found.get_initial_magnetic_moments().tolist() == [2.0, -1.0, 0.0]
+    check_structure(found, {"Al", "Be"})
+    found, _ = parse(json.dumps({"structure": structure | {"charge": 1}}).encode(), JSON, {})
+    with pytest.raises(InputError, match="a total charge of 1 e"):
+        check_structure(found, {"Al", "Be"})
+
+
 def test_the_symmetry_of_a_cif_makes_all_its_atoms():
     text = """data_al
 _cell_length_a 4.05

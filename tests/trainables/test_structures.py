@@ -11,6 +11,7 @@ from dftune.trainables.structures import (
     as_atoms,
     check_distances,
     check_structure,
+    left_out,
     read_extended_xyz,
     read_structures,
 )
@@ -217,6 +218,9 @@ def test_the_readers_of_extended_xyz_agree_on_what_is_periodic(tmp_path, pbc, ex
         ("Properties=species:S:1:pos:R:3:occupancy:R:1", "0.25", "site 1 is partly occupied: Al 0.25"),
         ('pbc="T T T" pbc="F F F"', "", "the second line says pbc twice; leave one of them"),
         ('Lattice="9 0 0 0 9 0 0 0 9"', "", "the second line says Lattice twice"),
+        ("charge=1", "", "a total charge of 1 e, and only neutral cells"),
+        ("Properties=species:S:1:pos:R:3:initial_charges:R:1", "-2", "a total charge of -2 e"),
+        ("Properties=species:S:1:pos:R:3:occupancy:R:3", "0.25 1 1", "site 1 is partly occupied: Al 0.25"),
         ('PBC="F F F"', "", "the second line says PBC, which extended XYZ spells pbc"),
         ('pbc="T T F"', "", "not periodic in three dimensions"),
     ],
@@ -228,6 +232,17 @@ def test_the_readers_of_extended_xyz_refuse_the_same_structures(tmp_path, line, 
     for reader in (lambda: read_extended_xyz(text), lambda: read_structures(tmp_path / "a.xyz")[0]):
         with pytest.raises(StructureError, match=said):
             check_structure(reader(), ["Al"])
+
+
+@pytest.mark.parametrize("field, values", [("R:1", "1.5"), ("R:3", "0 0 -1"), ("I:1", "2")])
+def test_the_readers_of_extended_xyz_agree_on_magnetic_moments(tmp_path, field, values):
+    columns = f"Properties=species:S:1:pos:R:3:initial_magmoms:{field}"
+    text = f'1\nLattice="4 0 0 0 4 0 0 0 4" {columns}\nAl 0 0 0 {values}\n'
+    (tmp_path / "a.xyz").write_text(text)
+    for atoms in (read_extended_xyz(text), read_structures(tmp_path / "a.xyz")[0]):
+        assert np.ravel(atoms.get_initial_magnetic_moments()).tolist() == [float(v) for v in values.split()]
+        (said,) = left_out(atoms)
+        assert said.startswith("the structure has magnetic moments, and the prediction none")
 
 
 def test_a_cell_that_is_not_symmetric_is_the_same_for_both_readers_of_extended_xyz(tmp_path):

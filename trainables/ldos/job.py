@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
 from ..kind import Tell, quiet
-from ..structures import check_distances
+from ..structures import check_distances, left_out
 from ..surrogate import Forecast
 from .card import LdosCard
 from .files import ldos_of, write_files
@@ -111,7 +111,8 @@ class LdosJob:
                 f"{tempfile.gettempdir()} has no room for the descriptors ({error.strerror}); set TMPDIR to a folder "
                 "with more"
             ) from error
-        return replace(found, accuracy=self.card.accuracy, unlike=self._unlike(found.ewald_energy))
+        unlike, omitted = self._unlike(found.ewald_energy), tuple(left_out(self.atoms))
+        return replace(found, accuracy=self.card.accuracy, unlike=unlike, left_out=omitted)
 
     def save(
         self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet

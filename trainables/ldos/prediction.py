@@ -65,7 +65,7 @@ UNITS = {
     "estimated_errors": "eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
-LEFT_OUT = ("density", "symbols", "cell", "unlike")  # of JSON
+LEFT_OUT = ("density", "symbols", "cell", "unlike", "left_out")  # of JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +89,7 @@ class Prediction:
 
     distance: from the training (``Neighbours``), in units of the median of the validation snapshots; usual_distance:
     the largest of them; None for models of early versions.  unlike: in which respects the cell is outside the training.
+    left_out: what the structure says that the prediction does not depend on.
     """
 
     units: ClassVar[Mapping[str, str]] = UNITS
@@ -125,6 +126,7 @@ class Prediction:
     usual_distance: float | None = None
     accuracy: Accuracy | None = None
     unlike: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def expected_errors(self) -> str:
@@ -156,7 +158,7 @@ class Prediction:
     @property
     def warnings(self) -> list[str]:
         """Reasons to trust the numbers less, a sentence each."""
-        found = self.outside_training
+        found = [*self.outside_training, *self.left_out]
         if self.top_occupation > OCCUPIED:
             found.append(
                 f"the energy grid of the model ends where the occupation is {self.top_occupation:.2g}: energies miss "

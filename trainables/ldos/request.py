@@ -17,13 +17,13 @@ from ..structures import read_extended_xyz
 
 XYZ, CIF, POSCAR = "chemical/x-xyz", "chemical/x-cif", "chemical/x-poscar"
 FORMATS = {
-    XYZ: "extended XYZ, a frame for each structure; species and pos are read",
+    XYZ: "extended XYZ, a frame for each structure; species, pos and the charge are read",
     CIF: "CIF with one block of data",
     POSCAR: "POSCAR of VASP 5, with a line of symbols",
 }
 READERS = {XYZ: read_extended_xyz, CIF: read_cif_text, POSCAR: read_poscar_text}
 # What ASE's todict() may hold besides: nothing in a prediction depends on it.
-UNUSED = {"tags", "momenta", "masses", "initial_magmoms", "initial_charges", "celldisp", "constraints"}
+UNUSED = {"tags", "momenta", "masses", "celldisp", "constraints"}
 Vector = tuple[float, float, float]
 _strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -45,7 +45,11 @@ class Structure(BaseModel):
     pbc: bool | tuple[bool, bool, bool] = Field(
         default=True, description="periodic along each vector; all must be true"
     )
-    info: dict[str, Any] = Field(default={}, description="of ASE's todict(); a partial occupancy in it is refused")
+    info: dict[str, Any] = Field(
+        default={}, description="of ASE's todict(); a partial occupancy or a total charge in it is refused"
+    )
+    initial_charges: list[float] | None = Field(default=None, description="of the atoms; a sum other than 0 is refused")
+    initial_magmoms: list[float] | list[Vector] | None = Field(default=None, description="a warning says: left out")
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +74,9 @@ class Structure(BaseModel):
             raise PydanticCustomError("symbol", "{symbol} is no chemical symbol", {"symbol": repr(unknown[:20])})
         if self.numbers and not all(0 < n < len(chemical_symbols) for n in self.numbers):
             raise PydanticCustomError("number", f"atomic numbers are 1 to {len(chemical_symbols) - 1}")
+        for name in ("initial_charges", "initial_magmoms"):
+            if (values := getattr(self, name)) is not None and len(values) != len(kinds):
+                raise PydanticCustomError("lengths", f"{len(kinds)} atoms, but {len(values)} {name}")
         return self
 
     def atoms(self) -> ase.Atoms:
@@ -77,7 +84,15 @@ class Structure(BaseModel):
         where = {"positions": self.positions} if self.scaled_positions is None else {}
         if self.scaled_positions is not None:
             where = {"scaled_positions": self.scaled_positions}
-        return ase.Atoms(self.symbols or self.numbers, cell=self.cell, pbc=self.pbc, info=self.info, **where)
+        return ase.Atoms(
+            self.symbols or self.numbers,
+            cell=self.cell,
+            pbc=self.pbc,
+            info=self.info,
+            charges=self.initial_charges,
+            magmoms=self.initial_magmoms,
+            **where,
+        )
 
 
 def _from_ase(value: Any) -> Any:
@@ -98,6 +113,10 @@ def _from_pymatgen(values: dict[str, Any]) -> dict[str, Any]:
         occupied = [[(s["element"], float(s["occu"])) for s in site["species"]] for site in values["sites"]]
         pbc = values["lattice"].get("pbc", (True, True, True))
         found = {"cell": values["lattice"]["matrix"], "scaled_positions": places, "pbc": pbc}
+        sites = [site.get("properties") or {} for site in values["sites"]]
+        for theirs, ours in (("charge", "initial_charges"), ("magmom", "initial_magmoms")):
+            if any(site.get(theirs) is not None for site in sites):
+                found[ours] = [_number(site.get(theirs)) for site in sites]
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         said = f"not what pymatgen's as_dict() makes: {type(error).__name__} {one_line(error, 100)}"
         raise PydanticCustomError("pymatgen", "{said}", {"said": said}) from None
@@ -106,7 +125,12 @@ def _from_pymatgen(values: dict[str, Any]) -> dict[str, Any]:
             said = ", ".join(f"{str(name)[:20]} {share:g}" for name, share in species[:5])
             said = f"site {number} is partly occupied: {said or 'nothing'}; give a cell with whole atoms"
             raise PydanticCustomError("occupancy", "{said}", {"said": said})
-    return found | {"symbols": [species[0][0] for species in occupied]}
+    return found | {"symbols": [species[0][0] for species in occupied], "info": {"charge": values.get("charge")}}
+
+
+def _number(value: Any) -> Any:
+    """A charge or moment of pymatgen's: a number, a vector, a ``Magmom`` as a dictionary, or nothing."""
+    return value.get("moment", 0) if isinstance(value, dict) else 0 if value is None else value
 
 
 class Wishes(BaseModel):

@@ -95,6 +95,15 @@ def test_a_prediction_is_the_models_own(client, model):
     assert client.text(cube()).startswith("1 atoms, 3 electrons")
 
 
+def test_charge_and_moments_of_a_structure_reach_the_endpoint(client):
+    charged, magnetic = cube(), cube()
+    charged.info["charge"] = 2
+    magnetic.set_initial_magnetic_moments([1.0])
+    with pytest.raises(ClientError, match="a total charge of 2 e, and only neutral cells are predicted"):
+        client.predict(charged)
+    assert any("without spin polarisation" in text for text in client.predict(magnetic).warnings)
+
+
 def test_what_is_served_is_told(client, model):
     (listed,) = client.models()
     assert (listed["name"], listed["version"]) == ("model", "1")

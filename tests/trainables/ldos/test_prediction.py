@@ -10,6 +10,7 @@ import pytest
 from dftune import Model
 from dftune.platform.model.model import ModelError
 from dftune.trainables.data.kohn_sham import CoreCharge, KohnSham
+from dftune.trainables.errors import InputError
 from dftune.trainables.ldos import passes
 from dftune.trainables.ldos.prediction import gap
 from dftune.trainables.physics.energies import energies
@@ -186,6 +187,18 @@ def test_a_structure_unlike_the_training_is_warned_of(model, atoms):
     (warning,) = [text for text in found.warnings if "the network extrapolates" in text]
     assert re.match(r"\d\d(\.\d)?|100 % of the grid points have descriptors outside the range", warning)
     assert f"by up to {found.furthest:.1f} standard deviations" in warning
+
+
+def test_magnetic_moments_are_left_out_with_a_warning(model, atoms, mean):
+    magnetic = atoms.copy()
+    magnetic.set_initial_magnetic_moments([1.0, 0, 0, 0])
+    found = model.predict(magnetic)
+    assert found.free_energy == pytest.approx(mean.free_energy, abs=1e-6)
+    said = "the structure has magnetic moments, and the prediction none: it is without spin polarisation"
+    assert (found.warnings, found.outside_training, found.to_dict()["warnings"]) == ([said], [], [said])
+    magnetic.info["charge"] = 1
+    with pytest.raises(InputError, match=r"a total charge of 1 e, and only neutral cells are predicted"):
+        model.predict(magnetic)
 
 
 def test_a_gap_is_the_range_without_states_around_the_fermi_level():

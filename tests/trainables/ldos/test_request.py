@@ -10,7 +10,14 @@ import pytest
 from dftune.trainables.errors import InputError, Malformed
 from dftune.trainables.json_body import JSON
 from dftune.trainables.ldos.request import XYZ, parse
-from dftune.trainables.structures import StructureError, as_atoms, check_distances, check_structure, read_structures
+from dftune.trainables.structures import (
+    StructureError,
+    as_atoms,
+    check_distances,
+    check_structure,
+    left_out,
+    read_structures,
+)
 
 ALUMINIUM = ase.build.bulk("Al", cubic=True)
 
@@ -31,6 +38,7 @@ def test_what_ase_makes_of_atoms_is_a_body():
     assert found.pbc.all()
     np.testing.assert_array_equal(found.positions, atoms.positions)
     np.testing.assert_array_equal(found.numbers, atoms.numbers)
+    assert left_out(found) == left_out(as_atoms(atoms.todict())) != []
 
 
 def check(atoms: ase.Atoms) -> None:
@@ -50,6 +58,9 @@ def check(atoms: ase.Atoms) -> None:
         lambda a: a.__delitem__(slice(None)),
         lambda a: a.positions.__setitem__(0, a.positions[1]),
         lambda a: a.set_chemical_symbols("Cu4"),
+        lambda a: a.info.update(charge=-1),
+        lambda a: a.info.update(charge="much"),
+        lambda a: a.set_initial_charges([0.5, 0, 0, 0.5]),
     ],
 )
 def test_files_python_and_the_endpoint_refuse_the_same_in_the_same_words(tmp_path, change):
@@ -62,6 +73,22 @@ def test_files_python_and_the_endpoint_refuse_the_same_in_the_same_words(tmp_pat
             check(structure)
         said.append(str(error.value))
     assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("charge, charges", [(0, [1, 0, 0, 0]), (None, [1, -1, 0.004, 0]), (0.0, None)])
+def test_a_cell_that_is_neutral_as_a_whole_is_taken(charge, charges):
+    atoms = ALUMINIUM.copy()
+    atoms.info["charge"] = charge
+    atoms.set_initial_charges(charges)
+    check(by_json(atoms))
+    said = [] if charges is None else ["the structure has charges of its atoms; the prediction does not depend on them"]
+    assert left_out(by_json(atoms)) == said
+
+
+def test_charges_and_moments_are_as_many_as_the_atoms():
+    plain = {"cell": (4 * np.eye(3)).tolist(), "positions": [[0, 0, 0]], "symbols": ["Al"], "initial_charges": [1, -1]}
+    with pytest.raises(InputError, match="1 atoms, but 2 initial_charges"):
+        parse(json.dumps({"structure": plain}).encode(), JSON, {})
 
 
 @pytest.mark.parametrize("pbc", ["F F F", "T T F"])
