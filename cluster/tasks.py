@@ -10,12 +10,19 @@ from ..trainables.errors import InputError, one_line
 from .resources import slots
 
 
-def as_done(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def as_done(
+    work: Callable[..., Any],
+    tasks: Sequence[Any],
+    *shared: Any,
+    name: Callable[[Any], str] = lambda task: "",
+) -> Iterator[tuple[int, Any]]:
     """Do tasks, one on each CPU of the cluster at a time, the first ones first; those under way end with the iteration.
 
     Args:
         work: a function of a module of ours, which the workers import.
-        tasks: its inputs, small enough to be sent.
+        tasks: its first arguments, small enough to be sent.
+        shared: its other arguments, equal for all tasks; what ``ray.put`` gives is taken from there.
+        name: how an error calls a task, followed by a colon; by default it does not.
 
     Returns:
         The number of each task with its result, as they are done.
@@ -29,7 +36,7 @@ def as_done(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[
     try:
         while running or started < len(tasks):
             while started < len(tasks) and len(running) < at_once:
-                running[do.remote(tasks[started])] = started
+                running[do.remote(tasks[started], *shared)] = started
                 started += 1
             (done,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(done)
@@ -37,11 +44,16 @@ def as_done(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[
                 result = ray.get(done)
             except RayTaskError as error:
                 if isinstance(error.cause, InputError):
-                    raise InputError(one_line(error.cause)) from error
+                    raise _of(name(tasks[number]), one_line(error.cause)) from error
                 raise
             except RayError as error:  # a lost node or a worker killed for memory, after Ray's own retries
-                raise InputError(f"a worker died ({one_line(error)[:200]}); repeat the command") from error
+                said = f"a worker died ({one_line(error)[:200]}); repeat the command"
+                raise _of(name(tasks[number]), said) from error
             yield number, result
     finally:
         for ref in running:
             ray.cancel(ref, force=True)
+
+
+def _of(name: str, said: str) -> InputError:
+    return InputError(f"{name}: {said}" if name else said)

@@ -1,17 +1,15 @@
 """The descriptor screen on the cluster: one Ray task a setting, small results back as they come."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.descriptors.settings import BispectrumSettings
-from ...trainables.errors import InputError, one_line
 from ...trainables.ldos.config import SurrogateConfig
 from ...trainables.ldos.descriptor_screen import Sample, SettingScores, score_setting
 from ..resources import MemoryShare, slots
+from ..tasks import as_done
 
 
 def score_settings(
@@ -25,7 +23,8 @@ def score_settings(
     """
     shared = ray.put(sampled)
     dearest_first = sorted(settings, key=lambda s: (s.two_j_max, s.cutoff), reverse=True)
-    yield from _as_done(_score, [(s, (s, shared)) for s in dearest_first])
+    for number, scores in as_done(score_setting, dearest_first, shared, name=_name):
+        yield dearest_first[number], scores
 
 
 def train_settings(
@@ -36,17 +35,16 @@ def train_settings(
     The descriptors must be in the dataset.  Errors as ``score_settings``.
     """
     share = MemoryShare.of_trials(None, 1, 0, slots(1))
-    yield from _as_done(_train, [(s, (dataset.location, s, config, list(seeds), share)) for s in settings])
+    for number, losses in as_done(_train, settings, dataset.location, config, list(seeds), share, name=_name):
+        yield settings[number], losses
 
 
-@ray.remote(num_cpus=1)
-def _score(settings: BispectrumSettings, sampled: Sample) -> SettingScores:
-    return score_setting(settings, sampled)
+def _name(settings: BispectrumSettings) -> str:
+    return f"descriptors with {settings}"
 
 
-@ray.remote(num_cpus=1)
 def _train(
-    dataset: str, settings: BispectrumSettings, config: SurrogateConfig, seeds: list[int], share: MemoryShare
+    settings: BispectrumSettings, dataset: str, config: SurrogateConfig, seeds: list[int], share: MemoryShare
 ) -> list[float] | str:
     import torch
 
@@ -61,28 +59,3 @@ def _train(
     except TrainingFailed as error:
         return str(error)
     return list(trained.best_loss)
-
-
-def _as_done(task: Any, work: Sequence[tuple[BispectrumSettings, tuple[Any, ...]]]) -> Iterator[tuple[Any, Any]]:
-    """Run ``task`` on the arguments of each setting, as many at once as there are CPUs, and yield what is done."""
-    at_once = slots(1)
-    waiting, running = list(work), dict[ray.ObjectRef, BispectrumSettings]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                settings, arguments = waiting.pop(0)
-                running[task.remote(*arguments)] = settings
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            settings = running.pop(done)
-            try:
-                result = ray.get(done)
-            except RayTaskError as error:
-                raise InputError(f"descriptors with {settings}: {one_line(error.cause)}") from error
-            except RayError as error:  # a lost node or a worker killed for memory, after Ray's own retries
-                raise InputError(
-                    f"descriptors with {settings}: the worker died ({one_line(error)[:200]}); run it again"
-                ) from error
-            yield settings, result
-    finally:
-        for ref in running:
-            ray.cancel(ref, force=True)
