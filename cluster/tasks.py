@@ -15,24 +15,26 @@ def as_done(
     tasks: Sequence[Any],
     *shared: Any,
     name: Callable[[Any], str] = lambda task: "",
+    cpus: int = 1,
 ) -> Iterator[tuple[int, Any]]:
-    """Do tasks, one on each CPU of the cluster at a time, the first ones first; those under way end with the iteration.
+    """Do tasks, as many at once as the cluster has CPUs, the first ones first; those under way end with the iteration.
 
     Args:
         work: a function of a module of ours, which the workers import.
-        tasks: its first arguments, small enough to be sent.
+        tasks: its first arguments, small enough to be sent; each is asked for when it is begun.
         shared: its other arguments, equal for all tasks; what ``ray.put`` gives is taken from there.
         name: how an error calls a task, followed by a colon; by default it does not.
+        cpus: that a task takes, on one node.
 
     Returns:
         The number of each task with its result, as they are done.
 
     Raises:
         InputError: what a task raised, or its worker died.
-        ClusterError: no node has a CPU.
+        ClusterError: no node has so many CPUs.
     """
-    do = ray.remote(num_cpus=1)(work)
-    at_once, started, running = slots(1), 0, dict[ray.ObjectRef, int]()
+    do = ray.remote(num_cpus=cpus)(work)
+    at_once, started, running = slots(cpus, what="a task", remedy="give it fewer CPUs"), 0, dict[ray.ObjectRef, int]()
     try:
         while running or started < len(tasks):
             while started < len(tasks) and len(running) < at_once:

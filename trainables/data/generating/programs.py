@@ -1,8 +1,9 @@
-"""The programs of Quantum ESPRESSO: where they are, how they are started, and what became of them.
+"""Programs that compute: where they are, how they are started, and what became of them.
 
 A program is a child that ends with the process that started it, however that ends.
 """
 
+import math
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,45 +65,70 @@ def find_launcher(pw: Path, launcher: str | None) -> Path:
 def run(
     command: Sequence[str], folder: Path, *, given: str, log: str, silence: float, environment: dict[str, str]
 ) -> None:
-    """Run a program in a folder, its standard output to a file.
+    """Run a program of Quantum ESPRESSO in a folder; arguments as ``execute``, ``silence`` in its output.
+
+    Raises:
+        NotConverged: the SCF has not.
+        ProgramFailed: it ended with an error, was killed, or is silent.
+    """
+    code = execute(command, folder, given=given, log=log, silence=silence, environment=environment)
+    text = (folder / log).read_text(errors="replace")
+    if NOT_CONVERGED in text:
+        raise NotConverged("the SCF did not converge")
+    if code != 0 or "JOB DONE" not in text:
+        raise ProgramFailed(f"{Path(command[0]).name} {ended(code)}{_why(text, folder / f'{log}.err')}")
+
+
+def execute(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    log: str,
+    given: str | None = None,
+    silence: float = math.inf,
+    limit: float = math.inf,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run a program in a folder, its standard output to a file, and give its exit code.
 
     Args:
         command: program and options.
         folder: it runs there.
-        given: name of its input.
+        given: name of its input, if it reads one.
         log: name of its output; errors go beside it.
-        silence: seconds without output after which it is ended.
+        silence: seconds without output after which it is ended; ``limit``: seconds in all.
         environment: added to that of this process.
 
     Raises:
-        ProgramFailed: it ended with an error, was killed, or is silent.
+        ProgramFailed: it was ended here.
+        OSError: it cannot be started.
     """
     # MPI's launcher ends its ranks when it is asked to; a program by itself needs no farewell.
     farewell = signal.SIGTERM if Path(command[0]).name.startswith("mpi") else signal.SIGKILL
     guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(int(farewell))]
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    name = Path(command[0]).name
     output = folder / log
-    with open(folder / given) as stdin, open(output, "w") as out, open(folder / f"{log}.err", "w") as err:
+    with (
+        open(folder / given if given else os.devnull) as stdin,
+        open(output, "w") as out,
+        open(folder / f"{log}.err", "w") as err,
+    ):
         process = subprocess.Popen(
-            [*guard, *command], cwd=folder, stdin=stdin, stdout=out, stderr=err, env=own | environment
+            [*guard, *command], cwd=folder, stdin=stdin, stdout=out, stderr=err, env=own | dict(environment or {})
         )
         try:
-            code = _wait(process, output, silence)
+            code = _wait(process, output, silence, limit)
         finally:
             _end(process, farewell)
-    if code is None:
-        raise ProgramFailed(f"{name} hangs: no output for {silence / 60:g} minutes, so it was stopped")
-    text = output.read_text(errors="replace")
-    if NOT_CONVERGED in text:
-        raise NotConverged("the SCF did not converge")
-    if code != 0 or "JOB DONE" not in text:
-        raise ProgramFailed(f"{name} {_how(code)}{_why(text, folder / f'{log}.err')}")
+    if isinstance(code, str):
+        raise ProgramFailed(f"{Path(command[0]).name} hangs: {code}, so it was stopped")
+    return code
 
 
-def _wait(process: subprocess.Popen, output: Path, silence: float) -> int | None:
-    """Exit code of a process; None if its output has not grown for so long [s]."""
-    size, since = -1, time.monotonic()
+def _wait(process: subprocess.Popen, output: Path, silence: float, limit: float) -> int | str:
+    """Exit code of a process; why it is to be ended, if its output has not grown for so long, or it takes too long."""
+    began = time.monotonic()
+    size, since = -1, began
     while True:
         with suppress(subprocess.TimeoutExpired):
             return process.wait(LOOK)
@@ -110,7 +136,9 @@ def _wait(process: subprocess.Popen, output: Path, silence: float) -> int | None
         if now != size:
             size, since = now, time.monotonic()
         elif time.monotonic() - since > silence:
-            return None
+            return f"no output for {silence / 60:g} minutes"
+        if time.monotonic() - began > limit:
+            return f"not done after {limit / 60:g} minutes"
 
 
 def _end(process: subprocess.Popen, farewell: signal.Signals) -> None:
@@ -124,7 +152,8 @@ def _end(process: subprocess.Popen, farewell: signal.Signals) -> None:
             process.wait()
 
 
-def _how(code: int) -> str:
+def ended(code: int) -> str:
+    """How a program has ended, from its exit code."""
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128
         with suppress(ValueError):

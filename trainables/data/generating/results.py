@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ...errors import DatasetError, InputError, one_line
 from ..energy_grid import EnergyGrid
@@ -17,11 +18,20 @@ from ..importing.quantum_espresso.importer import KEYS
 from ..importing.quantum_espresso.pw_log import read_log
 from ..importing.quantum_espresso.pw_xml import NAME, read_xml
 from ..kohn_sham import KohnSham
-from .computing import DONE, Order, ldos_name
+from .computing import DONE, ldos_name
 from .structures import Planned
 
 FAILED = "failed"  # folder of those without a result
 PSEUDOPOTENTIALS = "pseudopotentials"
+
+
+class Keyed(Protocol):
+    """What is to be computed: a name, and a key of all that decides about the result."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
 
 
 class Runs:
@@ -38,7 +48,7 @@ class Runs:
         """Folder of a run that failed."""
         return self.folder / FAILED / name
 
-    def is_finished(self, order: Order) -> bool:
+    def is_finished(self, order: Keyed) -> bool:
         """Whether a result is there.
 
         Raises:

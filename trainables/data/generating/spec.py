@@ -193,6 +193,7 @@ class Run(Table):
 class GenerateSpec(Table):
     """All that fixes the data."""
 
+    kind: Literal["ldos"] = Field(default="ldos", description="of the surrogates that are to learn from it")
     structure: Structure | None = Field(default=None, description="where structures begin")
     snapshots: tuple[Snapshots, ...] = Field(min_length=1, description="what is computed")
     dft: Dft
@@ -220,14 +221,7 @@ class GenerateSpec(Table):
         Raises:
             GenerateError: missing, not TOML, or wrong somewhere; the message names file and key.
         """
-        try:
-            values = tomllib.loads(read_text(path))
-        except FileNotFoundError:
-            raise GenerateError(f"{path}: no such file; docs/from_a_cell.md has a specification") from None
-        except InputError as error:
-            raise GenerateError(str(error)) from error
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise GenerateError(f"{path}: not a readable TOML file: {one_line(error)}") from error
+        values = read_values(path)
         try:
             return cls.of(_absolute(values, path.parent))
         except GenerateError as error:
@@ -239,7 +233,19 @@ class GenerateSpec(Table):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise GenerateError(_explain(error)) from error
+            raise GenerateError(explain(error, cls)) from error
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a TOML file.  Raises GenerateError: it is missing, or not TOML."""
+    try:
+        return tomllib.loads(read_text(path))
+    except FileNotFoundError:
+        raise GenerateError(f"{path}: no such file; docs/from_a_cell.md has a specification") from None
+    except InputError as error:
+        raise GenerateError(str(error)) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise GenerateError(f"{path}: not a readable TOML file: {one_line(error)}") from error
 
 
 def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -259,12 +265,15 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return values
 
 
-def _explain(error: ValidationError) -> str:
-    """The first problem, a misspelt key before all others: that another one is missing is often its consequence."""
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong with the values of a model.
+
+    The first problem, a misspelt key before all others: that another one is missing is often its consequence.
+    """
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = key_of(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{printable(key)}'; {did_you_mean(str(first['loc'][-1]), _keys(first['loc'][:-1]))}"
+        return f"unknown key '{printable(key)}'; {did_you_mean(str(first['loc'][-1]), _keys(model, first['loc'][:-1]))}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -272,8 +281,7 @@ def _explain(error: ValidationError) -> str:
     return f"key '{key}': {message}" + ("" if isinstance(given, dict) else f", got {given!r}") if key else message
 
 
-def _keys(place: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = GenerateSpec
+def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     for part in place:
         if isinstance(part, str) and part in model.model_fields:
             model = next(iter(_tables(model.model_fields[part].annotation)), model)
