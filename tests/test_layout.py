@@ -74,6 +74,7 @@ ROOMS = [
     "platform/compare",
     "platform/plan",
     "platform/transition",
+    "platform/generate",
     "platform/cli",
     "testing",
 ]

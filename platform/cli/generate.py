@@ -18,30 +18,29 @@ from .tables import echo, print_json, print_table
 @address_option
 @json_option
 def data_generate(spec: Path, dataset: Path, without_failed: bool, address: str | None, as_json: bool) -> None:
-    """Compute the snapshots that SPEC, a TOML file, describes, and make DATASET of them.
+    """Compute the snapshots or configurations that SPEC, a TOML file, describes, and make DATASET of them.
 
     Quantum ESPRESSO computes (Debian: apt-get install quantum-espresso quantum-espresso-data), a Ray task for each
     snapshot.  The LDOS comes straight from the wavefunctions.  What is finished is kept in DATASET.runs and is never
     computed again: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs once DATASET is
     there.
 
+    A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS computes them (docs/alloys.md).
+
     \b
     Example:
       dftune data generate al.toml al
+      dftune data generate CuAu.toml CuAu --without-failed
       dftune data generate al.toml al --address head:6379
     """
-    from ...cluster.dft.generate import generate
-    from ...trainables.data.generating.spec import GenerateSpec
+    from ..generate import generate
     from ..progress import for_terminal
 
-    with closing(for_terminal()) as progress:
-        made = generate(
-            GenerateSpec.read(spec), dataset, address=address, without_failed=without_failed, progress=progress
-        )
+    made = generate(spec, dataset, address=address, without_failed=without_failed, progress=for_terminal())
     if as_json:
-        return print_json({"datasets": [{"path": str(one.path), "snapshots": [s.id for s in one]} for one in made]})
+        return print_json({"datasets": [{"path": str(one.path), "snapshots": list(one.ids)} for one in made]})
     for one in made:
-        echo(f"{len(one)} snapshots in {one.path}")
+        echo(f"{len(one.ids)} {one.what} in {one.path}")
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float]:

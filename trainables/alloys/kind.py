@@ -17,6 +17,7 @@ from .splits import SplitSettings, split_rows
 if TYPE_CHECKING:
     from .accuracy import AlloyAccuracy
     from .data import AlloyData
+    from .generation import AlloyGeneration
     from .judgement import AlloyJudgement
     from .surrogate import AlloySurrogate
     from .training import Trained
@@ -252,6 +253,12 @@ class AlloyKind(Kind):
         from .accuracy import AlloyAccuracy
 
         return AlloyAccuracy.of(values)
+
+    def generation(self, spec: Path) -> "AlloyGeneration":
+        """What a specification, a TOML file, asks to compute.  Raises InputError."""
+        from .generation import AlloyGeneration, AlloySpec
+
+        return AlloyGeneration(AlloySpec.read(spec))
 
     def transition(
         self, data: "AlloyData", asked: Mapping[str, Any], execute: Execute, progress: Progress

@@ -19,6 +19,7 @@ from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Job, Prediction, Surrogate, Tell, quiet
 from .card import AlloyCard
 from .config import AlloyConfig, Task
+from .configurations import species_of
 from .data import AlloyData, total_energy
 from .judgement import AlloyCheck, AlloyJudgement
 from .lattice import Lattice
@@ -147,14 +148,10 @@ class AlloySurrogate(Surrogate):
 
     def _species_of(self, text: str) -> NDArray[np.uint8]:
         """0 or 1 by site, of a text.  Raises ModelError: it is none of the model's lattice."""
-        n, symbols = self.card.lattice.n_sites, self.card.symbols
-        words = list(text.strip()) if set(text.strip()) <= {"0", "1"} else text.replace(",", " ").split()
-        names = {symbols[0]: 0, symbols[1]: 1, "0": 0, "1": 1}
-        if other := [word for word in words if word not in names]:
-            raise ModelError(f"'{other[0][:20]}' is neither {symbols[0]} nor {symbols[1]}, nor 0 or 1")
-        if len(words) != n:
-            raise ModelError(f"{len(words)} elements, and the lattice has {n} sites")
-        return np.array([names[word] for word in words], dtype=np.uint8)
+        try:
+            return species_of(text, self.card.symbols, self.card.lattice.n_sites)
+        except InputError as error:
+            raise ModelError(str(error)) from None
 
     def read(self, path: Path, frames: str = "-1", *, format: str | None = None) -> list[Any]:
         """As ``read_structures``; or, in place of a file, the elements on all sites, as in ``prepare``."""
