@@ -28,6 +28,7 @@ class _Asked:
 
     name: str
     stem: str
+    structure: Any
     job: "Job"
 
 
@@ -114,8 +115,8 @@ def model_show(model: Path, as_json: bool) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="Also write density.cube [1/bohr³], density.npy or .arrow [1/Å³], ldos.npy or .arrow [1/(eV Å³)], or draw "
-    "dos.png; may be repeated.",
+    help="Also write density.cube [1/bohr³], density.npy or .arrow [1/Å³], CHGCAR, ldos.npy or .arrow [1/(eV Å³)], or "
+    "draw dos.png; may be repeated.",
 )
 @click.option(
     "--output",
@@ -123,6 +124,13 @@ def model_show(model: Path, as_json: bool) -> None:
     default=".",
     show_default=True,
     help="Folder for --save; files are named after their structure.",
+)
+@click.option(
+    "--db",
+    "database",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also add structures with energies, forces and stress as rows to FILE.db, which `ase db` reads.",
 )
 @click.option("--url", help="Endpoint of `dftune serve` that predicts; MODEL is then the name of a model there.")
 @click.option(
@@ -143,6 +151,7 @@ def model_predict(
     grid: tuple[int, int, int] | None,
     names: tuple[str, ...],
     output: Path,
+    database: Path | None,
     url: str | None,
     token_file: Path | None,
     as_json: bool,
@@ -158,9 +167,11 @@ def model_predict(
       dftune model predict al4.model md.traj --frames ::100 --json > energies.json
       dftune model predict al4.model dump.lammpstrj --types Al
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
+      dftune model predict al4.model md.traj --frames : --forces --db al4.db
       dftune model predict al4 POSCAR --url http://127.0.0.1:8000
     """
     from ...trainables.errors import InputError
+    from ..model.database import PredictionDatabase
     from ..model.model import Model, ModelError
     from ..progress import for_terminal
 
@@ -172,6 +183,8 @@ def model_predict(
     if url is not None:
         if names:
             raise click.UsageError("--save writes files of a model in a folder; from an endpoint take Client.array")
+        if database is not None:
+            raise click.UsageError("--db takes predictions of a model in a folder; leave out --url")
         return predict_there(
             url, str(model), structures, frames=frames, how=how, wishes=wishes, token_file=token_file, as_json=as_json
         )
@@ -180,6 +193,7 @@ def model_predict(
         if name not in opened.surrogate.files:
             offered = ", ".join(opened.surrogate.files) or "nothing"
             raise ModelError(f"this model writes no '{name}'; it writes {offered}")
+    rows = None if database is None else PredictionDatabase(database, opened)
     asked = _prepared(opened, structures, frames, wishes, how)
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
@@ -198,6 +212,8 @@ def model_predict(
                     prediction, files = one.job.save(output / one.stem, names, progress=show)
                 else:
                     prediction, files = one.job.run(progress=show), []
+                if rows is not None:
+                    rows.add(one.name, one.structure, prediction)
             except InputError as error:
                 failed = InputError(f"{one.name}: {error}")
                 break
@@ -206,6 +222,8 @@ def model_predict(
                 break
             found.append(_Found.of(one.name, prediction, files))
     _print_found(found, opened.kind.units if as_json else None)
+    if rows is not None and rows.added:
+        echo(f"written: {rows.path}, {rows.added} row{'s' if rows.added > 1 else ''} more", err=True)
     for note in (*opened.surrogate.notes, *(opened.surrogate.of_tables if len(found) > 1 else ())):
         echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
@@ -237,7 +255,7 @@ def _prepared(
                 job = model.prepare(structure, **wishes)
             except InputError as error:
                 raise InputError(f"{path}{which}: {error}") from error
-            asked.append(_Asked(f"{path}{which}", path.name + file, job))
+            asked.append(_Asked(f"{path}{which}", path.name + file, structure, job))
     return asked
 
 

@@ -1,6 +1,6 @@
 """Predictions as files: density and LDOS for other programs, the DOS to look at.  eV, Å.
 
-Densities are in 1/Å³ (in 1/bohr³ in a cube, as its readers expect), LDOS in 1/(eV Å³).
+Densities are in 1/Å³ (in a cube 1/bohr³ and in a CHGCAR times the volume, as their readers expect), LDOS in 1/(eV Å³).
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ase
 import ase.io.cube
+import ase.io.vasp
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.lib.format import open_memmap
@@ -24,7 +25,7 @@ from ..physics.units import BOHR
 from ..temporary import temporary_folder
 from .prediction import Prediction, density_batches, ldos_batches
 
-FILES = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
+FILES = ("density.cube", "density.npy", "density.arrow", "CHGCAR", "ldos.npy", "ldos.arrow", "dos.png")
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def write_files(paths: Mapping[str, Path], prediction: Prediction, atoms: ase.At
         InputError: a file cannot be written.
     """
     for name, path in paths.items():
-        if name.startswith("density."):
+        if name.startswith("density.") or name == "CHGCAR":
             write_density(path, prediction, atoms)
         elif name == "dos.png":
             draw_dos(path, prediction)
@@ -93,7 +94,7 @@ def _make(folder: Path) -> None:
 
 
 def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
-    """Write the density as the suffix says: .cube, .npy (nx, ny, nz), or .arrow (a column in C order of the grid)."""
+    """Write the density as the suffix says: .cube, .CHGCAR, .npy (nx, ny, nz), or .arrow (a column in C order)."""
     density = prediction.density
     if path.suffix == ".arrow":
         return write(path, density_batches(prediction))
@@ -101,9 +102,23 @@ def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
         if path.suffix == ".cube":
             with temporary.open("w", encoding="ascii") as file:
                 ase.io.cube.write_cube(file, atoms, density * BOHR**3, comment="valence density [1/bohr^3] by dftune")
+        elif path.suffix == ".CHGCAR":
+            _write_chgcar(temporary, density, atoms)
         else:
             with temporary.open("wb") as file:
                 np.save(file, density)
+
+
+def _write_chgcar(path: Path, density: NDArray[np.float64], atoms: ase.Atoms) -> None:
+    """Write a density as VASP does: POSCAR, grid, density times volume with x fastest; no augmentation of PAW."""
+    values, volume = density.ravel(order="F"), atoms.get_volume()
+    whole = len(values) - len(values) % 5
+    with path.open("w", encoding="ascii") as file:
+        ase.io.vasp.write_vasp(file, atoms, direct=True, ignore_constraints=True)
+        file.write("\n" + "".join(f"{n:5d}" for n in density.shape) + "\n")
+        np.savetxt(file, volume * values[:whole].reshape(-1, 5), fmt="%17.10E")
+        if whole < len(values):
+            np.savetxt(file, volume * values[None, whole:], fmt="%17.10E")
 
 
 def draw_dos(path: Path, prediction: Prediction) -> None:

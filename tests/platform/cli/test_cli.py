@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import ase.build
+import ase.db
 import ase.io
 import ase.io.cube
 import click
 import numpy as np
 import pyarrow as pa
 import pytest
+from ase.calculators.vasp import VaspChargeDensity
 from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
@@ -183,11 +185,11 @@ def test_model_predict_prints_every_term_with_its_spread(workplace, poscar):
 
 
 def test_model_predict_writes_density_ldos_and_a_picture(workplace, poscar, tmp_path):
-    kinds = ("density.cube", "density.npy", "density.arrow", "ldos.npy", "ldos.arrow", "dos.png")
+    kinds = ("density.cube", "density.npy", "density.arrow", "CHGCAR", "ldos.npy", "ldos.arrow", "dos.png")
     options = [part for kind in kinds for part in ("--save", kind)]
     result = run("model", "predict", workplace / "al4.model", poscar, "--output", tmp_path / "new", *options)
     written = {kind: tmp_path / "new" / f"POSCAR.{kind}" for kind in kinds}
-    assert result.stdout.count("written: ") == 6
+    assert result.stdout.count("written: ") == 7
     assert set((tmp_path / "new").iterdir()) == set(written.values())
     density = np.load(written["density.npy"])
     assert density.shape == (20, 20, 20)
@@ -197,6 +199,9 @@ def test_model_predict_writes_density_ldos_and_a_picture(workplace, poscar, tmp_
     cube = ase.io.cube.read_cube(written["density.cube"].open())
     np.testing.assert_allclose(cube["data"] / 0.529177210903**3, density, atol=2e-5)
     np.testing.assert_allclose(cube["atoms"].positions, ase.io.read(poscar).positions, atol=1e-5)
+    chgcar = VaspChargeDensity(str(written["CHGCAR"]))
+    np.testing.assert_allclose(chgcar.chg[0], density, rtol=1e-9)
+    np.testing.assert_allclose(chgcar.atoms[0].positions, ase.io.read(poscar).positions, atol=1e-9)
     ldos = np.load(written["ldos.npy"])
     assert ldos.shape == (20, 20, 20, 37)
     rows = pa.ipc.open_file(written["ldos.arrow"]).read_all()["ldos"]
@@ -218,6 +223,42 @@ def test_model_predict_takes_frames_of_a_trajectory_and_forces(workplace, poscar
     table = run("model", "predict", model, tmp_path / "md.traj", "--frames", ":").stdout.splitlines()
     assert re.match(r"structure +atoms +grid +free_energy \[eV\]", table[0])
     assert len(table) == 5
+
+
+def test_model_predict_adds_rows_to_a_database_of_ase(workplace, poscar, tmp_path):
+    model, file = workplace / "al4.model", tmp_path / "al.db"
+    ase.io.write(tmp_path / "two.traj", [ase.io.read(poscar)] * 2)
+    result = run("model", "predict", model, poscar, "--stress", "--db", file, "--json")
+    assert f"written: {file}, 1 row more" in result.stderr
+    result = run("model", "predict", model, tmp_path / "two.traj", "--frames", ":", "--db", file)
+    assert f"written: {file}, 2 rows more" in result.stderr
+    (found,) = json.loads(run("model", "predict", model, poscar, "--stress", "--json").stdout)["predictions"]
+    first, *others = ase.db.connect(file).select()
+    atoms = first.toatoms()
+    assert atoms.get_potential_energy() == first.free_energy == pytest.approx(found["free_energy"], abs=1e-9)
+    np.testing.assert_allclose(atoms.get_forces(), found["forces"], atol=1e-9)
+    np.testing.assert_allclose(atoms.get_stress(voigt=False), found["stress"], atol=1e-9)
+    np.testing.assert_array_equal(atoms.positions, ase.io.read(poscar).positions)
+    assert first.fermi_level == pytest.approx(found["fermi_level"])
+    assert first.free_energy_std == pytest.approx(found["std"]["free_energy"])
+    assert (first.structure, first.data["warnings"]) == (str(poscar), found["warnings"])
+    assert [row.structure for row in others] == [f"{tmp_path / 'two.traj'} {n}/2" for n in (1, 2)]
+    assert not any("forces" in row for row in others)
+    assert [path.name for path in tmp_path.iterdir() if "lock" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("rows.json", "the name of a database ends in .db"),
+        ("no/rows.db", "no: no such folder; make it first"),
+        ("text.db", "text.db: not a database of ASE (file is not a database)"),
+    ],
+)
+def test_model_predict_refuses_what_is_no_database(workplace, poscar, tmp_path, name, said):
+    (tmp_path / "text.db").write_text("no database, but long enough to be looked at\n" * 10)
+    assert said in refused("model", "predict", workplace / "al4.model", poscar, "--db", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["text.db"]
 
 
 def test_model_predict_keeps_the_files_of_odd_and_equal_names_apart(workplace, poscar, tmp_path):
@@ -266,7 +307,10 @@ def test_model_predict_refuses_in_one_line(workplace, poscar, tmp_path):
     assert f"{tmp_path / 'cu.xyz'}: the model knows Al but not Cu" in line
     assert "give a number as -1, or a range" in refused("model", "predict", model, poscar, "--frames", "last")
     line = refused("model", "predict", model, poscar, "--save", "density.cub")
-    assert "this model writes no 'density.cub'; it writes density.cube, density.npy, density.arrow, ldos.npy" in line
+    assert (
+        "this model writes no 'density.cub'; it writes density.cube, density.npy, density.arrow, CHGCAR, ldos.npy"
+        in line
+    )
     (tmp_path / "in-the-way").write_text("")
     options = ("--save", "ldos.npy", "--output", tmp_path / "in-the-way" / "new")
     assert "cannot be written" in refused("model", "predict", model, poscar, *options)
