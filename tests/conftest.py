@@ -113,7 +113,7 @@ def database(postgresql) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def small_without_training() -> Iterator[None]:
-    """Studies of this process begin with a small surrogate without training: 512 neurons take seconds."""
+    """Studies of this process begin with a small surrogate without training: 1,024 neurons take seconds."""
     from dftune.trainables.ldos.kind import LdosKind
 
     before = LdosKind.untrained

@@ -76,7 +76,7 @@ class SurrogateConfig(BaseModel):
         """What is not said of a network that is not trained: one wide layer, one pass over the data."""
         if not isinstance(values, Mapping) or values.get("training") != "none":
             return values
-        return {"n_layers": 1, "width": 512, "activation": "silu", **values, "epochs": 1, "readout": "always"}
+        return {"n_layers": 1, "width": 1024, "activation": "silu", **values, "epochs": 1, "readout": "always"}
 
     @model_validator(mode="after")
     def _with_a_readout(self) -> "SurrogateConfig":

@@ -105,7 +105,7 @@ def _chosen(
 
     All initialisations have the same: their errors have one cause, data and cutoff.
     """
-    some, larger = judges(data.train, data.validation)
+    some, size = judges(data.train, data.validation)
     together = Rows.join(rows)
 
     def errors_at(penalty: float) -> dict[Judged, float]:
@@ -116,8 +116,8 @@ def _chosen(
         set_readout(network, solution)
         return _errors(network, data, some, set(together.kinds))
 
-    found = choose(errors_at)
-    cells = "of larger cells than the training's" if larger else "of cells no larger than the training's"
+    found = choose(errors_at, size)
+    cells = "of larger cells than the training's" if size == "larger" else "of cells no larger than the training's"
     return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
 
 

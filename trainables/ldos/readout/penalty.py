@@ -16,7 +16,10 @@ from ..training_data import SnapshotData
 Judged = Literal["forces", "free_energy", "band_energy", "ldos"]
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 BETWEEN = sqrt(10)  # the best one's neighbours at this factor are tried, too
-AS_GOOD = 1.05  # the smallest penalty within this factor of the least error is taken
+# Of which cells errors are known, beside those of the training -> which penalties are as good as the best one: those
+# within a factor of its error.  In cells of the training's sizes the error is flat over a decade.
+Cells = Literal["larger", "several sizes", "one size"]
+AS_GOOD: dict[Cells, float] = {"larger": 1.05, "several sizes": 1.25, "one size": 1.25}
 KINDS: tuple[Judged, ...] = ("forces", "free_energy", "band_energy", "ldos")  # the most telling first
 WORDS: dict[str, str] = {
     "forces": "forces",
@@ -25,7 +28,7 @@ WORDS: dict[str, str] = {
     "ldos": "the LDOS",
 }
 LARGER = 1.01  # times the volume of the largest cell of the training
-JUDGES = 6  # validation snapshots that judge: each penalty is an evaluation of all of them
+JUDGES = 3  # validation snapshots that judge: each penalty is an evaluation of all of them
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,29 @@ class Chosen:
     by: Judged
 
 
-def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) -> tuple[list[SnapshotData], bool]:
-    """The validation snapshots of cells larger than any of the training and True; if there are none, all and False.
+def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) -> tuple[list[SnapshotData], Cells]:
+    """The validation snapshots of cells larger than any of the training; if there are none, all, and how many sizes.
 
     Of more than ``JUDGES`` every second is taken, or every third and so on.
     """
-    largest = max(d.snapshot.volume for d in train)
-    larger = [d for d in validation if d.snapshot.volume > LARGER * largest]
+    volumes = [d.snapshot.volume for d in train]
+    larger = [d for d in validation if d.snapshot.volume > LARGER * max(volumes)]
     some = larger or list(validation)
-    return some[:: -(-len(some) // JUDGES)], bool(larger)
+    cells: Cells = "larger" if larger else "several sizes" if max(volumes) > LARGER * min(volumes) else "one size"
+    return some[:: -(-len(some) // JUDGES)], cells
 
 
-def choose(errors_at: Callable[[float], Mapping[Judged, float]]) -> Chosen:
-    """The penalty with the least error on validation snapshots.
+def choose(errors_at: Callable[[float], Mapping[Judged, float]], cells: Cells) -> Chosen:
+    """The penalty with the least error on validation snapshots, or the smallest one that is as good.
+
+    A training of cells of several sizes is meant for other sizes, too: if none of these judges, the largest one that is
+    as good by forces is taken, as larger cells need larger ones.
 
     Args:
         errors_at: the errors of the readout at a penalty, that of the LDOS squared.  Of the kinds that are finite at
-            any penalty, forces count, else free energies, else band energies, times the root of the LDOS' error; else
-            the LDOS alone.
+            any penalty, forces count, else free energies, else band energies, times the LDOS' squared error; else the
+            LDOS alone.
+        cells: as ``judges``.
 
     Raises:
         InputError: what ``errors_at`` raises at every penalty, or numbers that are not finite.
@@ -74,13 +82,14 @@ def choose(errors_at: Callable[[float], Mapping[Judged, float]]) -> Chosen:
 
     def off(penalty: float) -> float:
         value = found[penalty].get(by, inf)
-        if by != "ldos":
-            value *= sqrt(found[penalty]["ldos"])
+        if by != "ldos" and cells != "several sizes":
+            value *= found[penalty]["ldos"]
         return value if isfinite(value) else inf
 
     best = min(found, key=off)
     for penalty in (best / BETWEEN, best * BETWEEN):
         if PENALTIES[0] < penalty < PENALTIES[-1]:
             judge(penalty)
-    limit = AS_GOOD * min(map(off, found))
-    return Chosen(min(penalty for penalty in found if off(penalty) <= limit), by)
+    limit = AS_GOOD[cells] * min(map(off, found))
+    as_good = [penalty for penalty in found if off(penalty) <= limit]
+    return Chosen(max(as_good) if cells == "several sizes" else min(as_good), by)

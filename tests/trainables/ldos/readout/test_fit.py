@@ -113,7 +113,7 @@ def test_fewer_grid_points_than_features_are_refused(data):
 
 def test_a_config_without_training_has_one_wide_layer_and_one_epoch():
     plain = SurrogateConfig.of({"training": "none", "epochs": 30})
-    assert (plain.hidden, plain.activation, plain.epochs, plain.readout) == ((512,), "silu", 1, "always")
+    assert (plain.hidden, plain.activation, plain.epochs, plain.readout) == ((1024,), "silu", 1, "always")
     assert SurrogateConfig.of(plain.model_dump()) == plain
     assert SurrogateConfig.of({}).training == "adam"
     with pytest.raises(InputError, match="training"):
