@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ase.data import atomic_numbers
 
+from ..cells import StructureError, check_cell
 from ..errors import DatasetError, InputError, one_line
 from ..files import read_text
 from ..physics.units import BOHR, RYDBERG
@@ -36,7 +37,17 @@ def _lattice_of(sources: Sequence[Path], own: Sequence[Path], wanted: str | None
         raise DatasetError(f"{own[0]}: {wanted}")
     if len(others) > 1:
         raise DatasetError(f"{others[1]}: one structure file says the lattice, and {others[0]} is one already")
-    return Lattice.of(read_structures(others[0])[-1]) if others else None
+    return read_lattice(others[0]) if others else None
+
+
+def read_lattice(path: Path) -> Lattice:
+    """The lattice that the atoms of a structure file are on.  Raises InputError: it has none."""
+    atoms = read_structures(path)[-1]
+    try:
+        check_cell(np.array(atoms.cell), atoms.positions)
+        return Lattice.of(atoms)
+    except StructureError as error:
+        raise DatasetError(f"{path}: {error}") from None
 
 
 class _Importer:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 import ase
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.spatial import cKDTree
 
 from ..cells import StructureError
@@ -48,9 +48,17 @@ class Lattice(BaseModel):
 
     @classmethod
     def of(cls, atoms: ase.Atoms) -> Self:
-        """The lattice whose sites are where the atoms of an ideal crystal are."""
+        """The lattice whose sites are where the atoms of an ideal crystal are.
+
+        Raises:
+            StructureError: the cell has no volume, or two atoms are at the same place.
+        """
         scaled = np.mod(np.round(atoms.get_scaled_positions(), 12), 1.0)
-        return cls.model_validate({"cell": np.array(atoms.cell).tolist(), "sites": scaled.tolist()})
+        try:
+            return cls.model_validate({"cell": np.array(atoms.cell).tolist(), "sites": scaled.tolist()})
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise StructureError(f"no lattice: {why}; give a cell with one atom on each site") from None
 
     @property
     def n_sites(self) -> int:
