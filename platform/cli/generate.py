@@ -25,7 +25,8 @@ def data_generate(spec: Path, dataset: Path, without_failed: bool, address: str 
     computed again: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs once DATASET is
     there.
 
-    A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS computes them (docs/alloys.md).
+    A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS or GFN1-xTB computes them
+    (docs/alloys.md).
 
     \b
     Example:

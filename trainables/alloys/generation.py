@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ase.data import atomic_numbers
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ..data.generating.computing import DONE, FAILURE
 from ..data.generating.results import Runs, open_runs
@@ -17,15 +17,13 @@ from ..data.generating.spec import GenerateError, Table, explain, read_values
 from ..data.importing.writing import refuse_existing
 from ..files import atomic
 from ..progress import Execute, Progress
-from ..structures import read_structures
 from .configurations import Configuration, ConfigurationsTable, configurations
 from .data import AlloyData
-from .importers import LsmsImporter
-from .lattice import Lattice
+from .forward import ForwardCode, Lsms
+from .importers import read_lattice
 from .lsms_input import LsmsSettings
-from .lsms_run import LsmsOrder, compute, find_command, potential_name
+from .xtb import Xtb, XtbSettings
 
-STAGE = "lsms"
 GIVE_UP = 3  # failures without a success
 
 
@@ -36,7 +34,8 @@ class AlloySpec(Table):
     symbols: tuple[str, str] = Field(description="the two elements, 0 and 1")
     lattice: str = Field(description="structure file of the cell, an atom on each site")
     configurations: ConfigurationsTable
-    lsms: LsmsSettings
+    lsms: LsmsSettings | None = Field(default=None, description="compute by LSMS")
+    xtb: XtbSettings | None = Field(default=None, description="compute by GFN1-xTB")
 
     @field_validator("symbols")
     @classmethod
@@ -46,6 +45,17 @@ class AlloySpec(Table):
         if symbols[0] == symbols[1]:
             raise ValueError("two elements are needed")
         return symbols
+
+    @model_validator(mode="after")
+    def _one_code(self) -> Self:
+        if (self.lsms is None) == (self.xtb is None):
+            raise ValueError("give one code, [lsms] or [xtb]")
+        return self
+
+    @property
+    def code(self) -> ForwardCode:
+        """What computes.  Raises InputError: it cannot compute these elements, or lacks a file."""
+        return Lsms(self.lsms, self.symbols) if self.lsms else Xtb(self.xtb or XtbSettings(), self.symbols)
 
     @classmethod
     def read(cls, path: Path) -> "AlloySpec":
@@ -80,26 +90,20 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 class AlloyGeneration:
-    """Configurations that are to be computed by LSMS.
+    """Configurations that are to be computed by a forward code.
 
     Args:
         spec: what to compute.
 
     Raises:
-        InputError: lattice, configurations or potentials cannot be had.
+        InputError: lattice, configurations or what the code needs cannot be had.
     """
 
     def __init__(self, spec: AlloySpec) -> None:
-        self.spec, self.cpus = spec, spec.lsms.cpus
-        for symbol in spec.symbols:
-            spec.lsms.electrons_of(symbol)
-        self.potentials = {symbol: _potential(spec, symbol) for symbol in spec.symbols}
-        self.lattice = Lattice.of(read_structures(Path(spec.lattice))[-1])
+        self.spec, self.code = spec, spec.code
+        self.cpus, self.refuse_missing = self.code.cpus, self.code.refuse_missing
+        self.lattice = read_lattice(Path(spec.lattice))
         self.configurations = configurations(spec.configurations, self.lattice, spec.symbols)
-
-    def refuse_missing(self) -> None:
-        """Raise InputError if the program is missing on this machine."""
-        find_command(self.spec.lsms.command)
 
     def run(self, destination: Path, execute: Execute, *, without_failed: bool, progress: Progress) -> list[AlloyData]:
         """Compute what is missing, and make the dataset.
@@ -128,37 +132,21 @@ class AlloyGeneration:
 
     def _import(self, runs: Runs, finished: Sequence[Configuration], destination: Path) -> AlloyData:
         names = [one.id for one in self.configurations if one in finished]
-        sources = [Path(self.spec.lattice), *(runs.path(name) for name in names)]
-        found = LsmsImporter().read(sources, told=SimpleNamespace(), report=lambda line: None)
-        found = replace(
-            found,
-            lattice=self.lattice,
-            symbols=self.spec.symbols,
-            settings=self.spec.lsms.physics,
-            source=f"generated, {len(names)} runs",
-        )
-        return found.plan().write(destination)
+        found = self.code.read([runs.path(name) for name in names], Path(self.spec.lattice))
+        source = f"generated, {len(names)} runs"
+        return replace(found, symbols=self.spec.symbols, source=source).plan().write(destination)
 
     def key(self, one: Configuration) -> str:
         """Of all that decides about the result of a configuration."""
-        about = [self.spec.symbols, self.lattice.model_dump(mode="json"), one.species.tolist(), self.spec.lsms.physics]
+        about: list[Any] = [self.spec.symbols, self.lattice.model_dump(mode="json"), one.species.tolist()]
+        about += [self.code.name, self.code.physics]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _potential(spec: AlloySpec, symbol: str) -> bytes:
-    if symbol not in spec.lsms.potentials:
-        raise GenerateError(f"key 'lsms.potentials': has no starting potential of {symbol}; name its file")
-    path = Path(spec.lsms.potentials[symbol])
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise GenerateError(f"{path}: the potential of {symbol} cannot be read ({error.strerror})") from None
-
-
-class _Orders(Sequence[LsmsOrder]):
+class _Orders(Sequence[Any]):
     """Orders, each of which is made when it is begun."""
 
-    def __init__(self, make: Callable[[Configuration], LsmsOrder], some: Sequence[Configuration]) -> None:
+    def __init__(self, make: Callable[[Configuration], Any], some: Sequence[Configuration]) -> None:
         self._make, self._some = make, some
 
     def __len__(self) -> int:
@@ -189,7 +177,7 @@ class _Computing:
                 self._do(self._waiting[:1])
             self._do(list(self._waiting))
         finally:
-            self._progress.end(STAGE)
+            self._progress.end(self._generation.code.name)
         return self._failed
 
     def _hopeless(self) -> bool:
@@ -200,7 +188,7 @@ class _Computing:
             return
         if self._hopeless():
             return self._progress.say(f"gave up: the first {len(self._failed)} runs have failed")
-        for number, kept in self._execute(compute, _Orders(self._order, some)):
+        for number, kept in self._execute(self._generation.code.compute, _Orders(self._order, some)):
             one = some[number]
             self._waiting.remove(one)
             if DONE in kept:
@@ -210,29 +198,23 @@ class _Computing:
                 self.finished.append(one)
             else:
                 self._fail(one, kept)
-            self._progress.update(STAGE, len(self.finished), len(self._generation.configurations), one.id)
+            self._progress.update(
+                self._generation.code.name, len(self.finished), len(self._generation.configurations), one.id
+            )
 
-    def _order(self, one: Configuration) -> LsmsOrder:
-        """What is to be done for a configuration, from potentials as near as there are by now."""
-        generation, potentials, sources = self._generation, dict[str, bytes](), list[str]()
-        both = generation.spec.symbols
-        by_site = tuple(both[int(kind)] for kind in one.species)
-        for symbol in both:
-            if symbol in by_site:
-                source, potentials[symbol] = self._near(one, symbol)
-                sources += [source] if source else []
-        near = ", ".join(dict.fromkeys(sources)) if len(sources) == len(potentials) else None
-        return LsmsOrder(
-            one.id, generation.lattice, by_site, generation.spec.lsms, potentials, near, generation.key(one)
-        )
+    def _order(self, one: Configuration) -> Any:
+        """What is to be done for a configuration, from what is near by now."""
+        generation = self._generation
+        by_site = tuple(generation.spec.symbols[int(kind)] for kind in one.species)
 
-    def _near(self, one: Configuration, symbol: str) -> tuple[str | None, bytes]:
-        """The finished run that is nearest in composition, and its potential of an element; else the given one."""
-        for other in sorted(self.finished, key=lambda other: abs(other.n_second - one.n_second)):
-            path = self._runs.path(other.id) / potential_name(symbol)
-            if path.is_file():
-                return other.id, path.read_bytes()
-        return None, self._generation.potentials[symbol]
+        def near(name: str) -> tuple[str, bytes] | None:
+            for other in sorted(self.finished, key=lambda other: abs(other.n_second - one.n_second)):
+                path = self._runs.path(other.id) / name
+                if path.is_file():
+                    return other.id, path.read_bytes()
+            return None
+
+        return generation.code.order(one.id, generation.lattice, by_site, generation.key(one), near)
 
     def _fail(self, one: Configuration, kept: Mapping[str, bytes]) -> None:
         self._failed[one.id] = kept[FAILURE].decode(errors="replace").strip()

@@ -5,7 +5,7 @@ v_NAME.0, v_NAME.1 ...  starting potentials, as text; LSMS writes those it ends 
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -24,7 +24,9 @@ _METALS = ((21, 30, 10, 8), (39, 48, 28, 8), (72, 80, 46, 22))
 class LsmsSettings(Table):
     """How LSMS computes, and how it is started: the table [lsms] of a specification."""
 
-    command: tuple[str, ...] = Field(default=("lsms",), min_length=1, description="the program, or how it is started")
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=("lsms",), min_length=1, description="the program, or how it is started"
+    )
     cpus: int = Field(default=1, ge=1, le=1024, description="that a run takes, on one node")
     limit: float = Field(default=3600, gt=0, description="seconds after which a run is taken to hang")
     potentials: dict[str, str] = Field(min_length=1, description="chemical symbol -> file of its starting potential")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 from dftune.tests.places import ROOT
@@ -217,11 +218,15 @@ def test_a_program_that_is_not_there_is_said(desk):
         ('["Cu", "Au"]', '["Al", "Au"]', "Al is no transition metal, so say its core, semicore and valence electrons"),
         ("limit", "electrons = {Cu = [10, 8, 10]}\nlimit", r"electrons of Cu are \[10, 8, 10\], which is not all"),
         ("sites.xyz", "nothing.xyz", "nothing.xyz"),
+        ("sites.xyz", "molecule.xyz", "molecule.xyz: the structure is not periodic"),
+        ("sites.xyz", "twice.xyz", "twice.xyz: no lattice: two sites are at the same place; give a cell with one atom"),
     ],
 )
 def test_a_wrong_specification_is_said(desk, old, new, said):
     desk.rows = [next(i for i in desk.rows if desk.data.all.species[i][0] == 0)]
     path = desk.spec()
+    Atoms("Cu").write(desk.folder / "molecule.xyz", format="extxyz")
+    Atoms("Cu2", cell=[3] * 3, pbc=True).write(desk.folder / "twice.xyz", format="extxyz")
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
