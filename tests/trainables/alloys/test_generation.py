@@ -35,6 +35,7 @@ command = "{command}"
 potentials = {{Cu = "v_Cu", Au = "v_Au"}}
 zone = 3.969
 limit = {limit}
+first_mixing = 0.02
 """
 
 
@@ -127,7 +128,9 @@ def test_runs_begin_from_the_nearest_potentials_there_are(ran):
     (first,) = (name for name, one in about.items() if one["near"] is None)
     assert abs(n_of[first] - 16) == min(abs(n - 16) for n in n_of.values())
     assert (runs / first / "potential.Cu").read_text().endswith("from given Cu")
+    assert "mixing_parameter=0.02}" in (runs / first / "i_lsms").read_text()
     pure = next(name for name, n in n_of.items() if n == 0)
+    assert "mixing_parameter=0.1}" in (runs / pure / "i_lsms").read_text()
     assert about[pure]["near"] is not None
     assert (runs / pure / "potential.Cu").read_text().split(" from ")[1].startswith("after Cu of ")
     assert [path.name for path in (runs / pure).glob("potential.*")] == ["potential.Cu"]
