@@ -13,6 +13,7 @@ from .predict_there import predict_there
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
+    from ...trainables.data.exporting.starting_density import StartingDensity
     from ...trainables.kind import Job, Prediction
     from ..model.model import Model
 
@@ -126,6 +127,13 @@ def model_show(model: Path, as_json: bool) -> None:
     help="Folder for --save; files are named after their structure.",
 )
 @click.option(
+    "--save-qe",
+    "qe",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="PREFIX.save",
+    help="Also replace the density in this folder of a pw.x run in the same cell, for startingpot = 'file'.",
+)
+@click.option(
     "--db",
     "database",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -151,6 +159,7 @@ def model_predict(
     grid: tuple[int, int, int] | None,
     names: tuple[str, ...],
     output: Path,
+    qe: Path | None,
     database: Path | None,
     url: str | None,
     token_file: Path | None,
@@ -168,6 +177,7 @@ def model_predict(
       dftune model predict al4.model dump.lammpstrj --types Al
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
       dftune model predict al4.model md.traj --frames : --forces --db al4.db
+      dftune model predict al4.model pw.in --save-qe tmp/pwscf.save
       dftune model predict al4 POSCAR --url http://127.0.0.1:8000
     """
     from ...trainables.errors import InputError
@@ -185,6 +195,8 @@ def model_predict(
             raise click.UsageError("--save writes files of a model in a folder; from an endpoint take Client.array")
         if database is not None:
             raise click.UsageError("--db takes predictions of a model in a folder; leave out --url")
+        if qe is not None:
+            raise click.UsageError("--save-qe takes the density of a model in a folder; leave out --url")
         return predict_there(
             url, str(model), structures, frames=frames, how=how, wishes=wishes, token_file=token_file, as_json=as_json
         )
@@ -198,6 +210,7 @@ def model_predict(
     stems = [one.stem for one in asked]
     if names and (twice := next((stem for stem in stems if stems.count(stem) > 1), None)):
         raise InputError(f"two structures are named {twice}: predict them apart, each with an --output of its own")
+    start = None if qe is None else _starting_density(opened, asked, qe)
     _say_forecast(asked, opened.surrogate.size_unit)
     found: list[_Found] = []
     failed: Exception | None = None
@@ -212,6 +225,9 @@ def model_predict(
                     prediction, files = one.job.save(output / one.stem, names, progress=show)
                 else:
                     prediction, files = one.job.run(progress=show), []
+                if start is not None:
+                    start.put(prediction.density)
+                    files = [*files, start.path]
                 if rows is not None:
                     rows.add(one.name, one.structure, prediction)
             except InputError as error:
@@ -228,6 +244,18 @@ def model_predict(
         echo(note, err=True)
     if failed is not None:  # what was finished before is not lost
         raise failed
+
+
+def _starting_density(model: "Model", asked: Sequence[_Asked], folder: Path) -> "StartingDensity":
+    """Where the density of a structure is put.  Raises InputError: there is none, or nowhere to put it."""
+    from ...trainables.data.exporting.starting_density import StartingDensity
+    from ...trainables.errors import InputError, ModelError
+
+    if "density" not in model.surrogate.quantities:
+        raise ModelError("this model predicts no density that pw.x could start from")
+    if len(asked) != 1:
+        raise InputError(f"--save-qe takes the density of one structure, and there are {len(asked)}")
+    return StartingDensity(folder, asked[0].structure.cell.array)
 
 
 def _prepared(

@@ -22,6 +22,7 @@ from dftune.platform.cli.main import cli
 from dftune.platform.model.model import Model
 from dftune.tests.places import ROOT
 from dftune.trainables.data.dataset import descriptor_path
+from dftune.trainables.data.importing.quantum_espresso.wavefunctions import DensityWaves
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 
@@ -245,6 +246,27 @@ def test_model_predict_adds_rows_to_a_database_of_ase(workplace, poscar, tmp_pat
     assert [row.structure for row in others] == [f"{tmp_path / 'two.traj'} {n}/2" for n in (1, 2)]
     assert not any("forces" in row for row in others)
     assert [path.name for path in tmp_path.iterdir() if "lock" in path.name] == []
+
+
+def test_model_predict_puts_its_density_into_a_run_of_pw_x(workplace, poscar, tmp_path):
+    model, atoms, save = workplace / "al4.model", ase.io.read(poscar), tmp_path / "al.save"
+    save.mkdir()
+    orders = np.array([[0, 0, 0], [2, 0, 0], [-2, 0, 0], [1, -1, 1], [-1, 1, -1]])
+    axes, flat = 2 * np.pi * atoms.cell.reciprocal().array * 0.529177210903, np.array([12.0, 0, 0, 0, 0])
+    pattern = DensityWaves(False, axes, orders, flat * 0.529177210903**3 / atoms.get_volume() + 0j)
+    pattern.write(save / "charge-density.dat")
+    options = ("--save-qe", save, "--save", "density.npy", "--output", tmp_path)
+    result = run("model", "predict", model, poscar, *options)
+    assert f"written: {save / 'charge-density.dat'}" in result.stdout
+    waves = np.fft.fftn(np.load(tmp_path / "POSCAR.density.npy")) / 8000
+    expected = [waves[tuple(order)] * 0.529177210903**3 for order in orders]
+    np.testing.assert_allclose(DensityWaves.read(save / "charge-density.dat").coefficients, expected, rtol=1e-9)
+    ase.io.write(tmp_path / "larger.xyz", ase.build.bulk("Al", cubic=True, a=4.06))
+    line = refused("model", "predict", model, tmp_path / "larger.xyz", "--save-qe", save)
+    assert f"{save / 'charge-density.dat'}: of another cell than the structure" in line
+    ase.io.write(tmp_path / "two.traj", [atoms] * 2)
+    line = refused("model", "predict", model, tmp_path / "two.traj", "--frames", ":", "--save-qe", save)
+    assert "takes the density of one structure, and there are 2" in line
 
 
 @pytest.mark.parametrize(

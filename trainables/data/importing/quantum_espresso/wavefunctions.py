@@ -17,6 +17,7 @@ from scipy import fft
 from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
 from ....errors import DatasetError, one_line
+from ....files import atomic
 from ....physics.smearing import broadening
 from ....physics.units import BOHR
 from ...energy_grid import EnergyGrid
@@ -187,28 +188,64 @@ def read_density(folder: Path, run: PwRun) -> NDArray[np.float64]:
         DatasetError: the file is missing, damaged, or of another calculation.
     """
     path = folder / "charge-density.dat"
-    try:
-        with FortranFile(path, "r") as file:
-            gamma, n_waves, n_spins = file.read_ints(INTEGER)
-            axes = file.read_reals(REAL).reshape(3, 3)
-            orders = file.read_ints(INTEGER).reshape(n_waves, 3).astype(np.int64)
-            coefficients = file.read_record(COMPLEX)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: missing; {AGAIN}") from error
-    except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a whole file of a density ({one_line(error, 80)}); {AGAIN}") from error
-    if n_spins != 1 or len(coefficients) != n_waves:
-        raise DatasetError(f"{path}: {n_spins} densities of {n_waves} plane waves; one is read")
-    _refuse_other_cell(path, axes, run)
+    found = DensityWaves.read(path)
+    _refuse_other_cell(path, found.axes, run)
     field = np.zeros(run.grid, dtype=np.complex128)
-    field[tuple((orders % run.grid).T)] = coefficients
-    if gamma:
-        field[tuple((-orders % run.grid).T)] = coefficients.conj()
+    field[tuple((found.orders % run.grid).T)] = found.coefficients
+    if found.gamma:
+        field[tuple((-found.orders % run.grid).T)] = found.coefficients.conj()
     return fft.ifftn(field, norm="forward").real / BOHR**3
 
 
+@dataclass(frozen=True, eq=False)
+class DensityWaves:
+    """What charge-density.dat holds: n(r) = Σ c(G) exp(iG·r).
+
+    Attributes:
+        gamma: whether one half is left out, c(-G) = c(G)*.
+        axes: b₁, b₂, b₃ as rows, (3, 3) [1/bohr].
+        orders: m of the plane waves G = m₁b₁ + m₂b₂ + m₃b₃, (n_waves, 3), in the order of pw.x.
+        coefficients: c, (n_waves,) [1/bohr³].
+    """
+
+    gamma: bool
+    axes: NDArray[np.float64]
+    orders: NDArray[np.int64]
+    coefficients: NDArray[np.complex128]
+
+    @classmethod
+    def read(cls, path: Path) -> "DensityWaves":
+        """Read it.  Raises DatasetError: missing, damaged, or of two spins."""
+        try:
+            with FortranFile(path, "r") as file:
+                gamma, n_waves, n_spins = file.read_ints(INTEGER)
+                axes = file.read_reals(REAL).reshape(3, 3)
+                orders = file.read_ints(INTEGER).reshape(n_waves, 3).astype(np.int64)
+                coefficients = file.read_record(COMPLEX)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path}: missing; {AGAIN}") from error
+        except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
+            raise DatasetError(f"{path}: not a whole file of a density ({one_line(error, 80)}); {AGAIN}") from error
+        if n_spins != 1 or len(coefficients) != n_waves:
+            raise DatasetError(f"{path}: {n_spins} densities of {n_waves} plane waves; one is read")
+        return cls(bool(gamma), axes, orders, np.asarray(coefficients, dtype=np.complex128))
+
+    def write(self, path: Path) -> None:
+        """Write it as pw.x does.  Raises InputError: the place cannot be written."""
+        with atomic(path) as temporary, FortranFile(temporary, "w") as file:
+            file.write_record(np.array([self.gamma, len(self.orders), 1], dtype=INTEGER))
+            file.write_record(self.axes.astype(REAL))
+            file.write_record(self.orders.astype(INTEGER))
+            file.write_record(self.coefficients.astype(COMPLEX))
+
+
+def is_of_cell(axes: NDArray[np.float64], cell: NDArray[np.float64]) -> bool:
+    """Whether reciprocal vectors, rows [1/bohr], are those of a cell, rows [Å]."""
+    return bool(np.abs(axes / BOHR @ cell.T / (2 * np.pi) - np.eye(3)).max() <= 1e-6)
+
+
 def _refuse_other_cell(path: Path, axes: NDArray[np.float64], run: PwRun) -> None:
-    if np.abs(axes / BOHR @ run.cell.T / (2 * np.pi) - np.eye(3)).max() > 1e-6:
+    if not is_of_cell(axes, run.cell):
         raise DatasetError(f"{path}: of another cell than that in {NAME} beside it; {AGAIN}")
 
 
