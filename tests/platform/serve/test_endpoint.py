@@ -441,7 +441,8 @@ def test_settings_of_early_versions_name_the_size_by_grid_points(folder):
 
 def test_what_cannot_be_served_is_said_before_anything_starts(local_ray, folder, tmp_path):
     settings = EndpointSettings(model=str(folder), without_token=True)
-    with pytest.raises(ModelError, match="not a model"), served(settings.model_copy(update={"model": str(tmp_path)})):
+    nowhere = EndpointSettings(model=str(tmp_path), without_token=True)
+    with pytest.raises(ModelError, match="not a model"), served(nowhere):
         pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
