@@ -58,7 +58,8 @@ def demo(folder: Path) -> None:
     put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {run_of}.")
     # Ray's own lines carry process numbers and addresses of this machine.
     ours = "\n".join(line for line in progress.splitlines() if re.match(r"\[ *\d+ s\] ", line))
-    put(ROOT / "docs" / "studies.md", "progress", f"```\n{ours.replace(str(ROOT) + os.sep, '')}\n```")
+    ours = ours.replace(str(folder), "studies").replace(str(ROOT) + os.sep, "")
+    put(ROOT / "docs" / "studies.md", "progress", f"```\n{ours}\n```")
 
 
 def compare(folder: Path) -> None:
