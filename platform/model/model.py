@@ -202,7 +202,10 @@ class Model:
         return bool(data.fingerprint == self.card.dataset_sha256)
 
     def differences(self, found: Accuracy) -> list[str]:
-        """Where recomputed accuracy differs from the stated one by more than rounding, 0.1 %; spreads are left out."""
+        """Where recomputed accuracy differs from the stated one by more than rounding; spreads are left out.
+
+        Rounding is 0.1 %, or a microelectronvolt (microrydberg) of an energy, or 1e-5 of anything else.
+        """
         stated, different = self.card.accuracy.to_dict(), []
         for name, new in found.to_dict().items():
             old = stated[name]
@@ -211,7 +214,9 @@ class Model:
             if old is None or new is None:
                 if old is not new:
                     different.append(f"{name}: stated {old}, found {new}")
-            elif abs(new - old) > max(1e-3 * abs(old), 1e-5):
+            elif abs(new - old) > max(
+                1e-3 * abs(old), 1e-3 if self.kind.units.get(name, "").startswith(("meV", "mRy")) else 1e-5
+            ):
                 different.append(f"{name}: stated {old:.6g}, found {new:.6g}")
         return different
 

@@ -309,6 +309,9 @@ def test_a_dataset_of_another_dft_is_not_compared(model, al4, change, text):
 def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
     accuracy = model.check(al4).accuracy
     assert model.differences(accuracy) == []
+    near = replace(model.card.accuracy, free_energy_mae=accuracy.free_energy_mae + 5e-4)  # half a microelectronvolt
+    assert model.differences(near) == []
+    assert model.differences(replace(near, free_energy_mae=1.01 * accuracy.free_energy_mae)) != []
     worse = replace(model.card.accuracy, ldos_r2=accuracy.ldos_r2 - 0.01)
     assert model.differences(worse) == [f"ldos_r2: stated {accuracy.ldos_r2:.6g}, found {accuracy.ldos_r2 - 0.01:.6g}"]
 
