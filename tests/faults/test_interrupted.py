@@ -103,7 +103,7 @@ batch_size = 256
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "stage", ["Ray is starting", "descriptors: ", "scores: ", "trials: 0 of", "training 1 initialisation", "defaults"]
+    "stage", ["Ray is starting", "descriptors: ", "scores: ", "trial 0: ", "training 1 initialisation", "defaults"]
 )
 def test_ctrl_c_in_each_stage_of_a_study(stage, al4, tmp_path):
     shutil.copytree(al4.path, tmp_path / "al4", ignore=shutil.ignore_patterns("descriptors"))
