@@ -27,6 +27,7 @@ PATIENT = {  # limits of Ray's that a busy machine passes, in the environment of
 # In the environment while Ray starts, so that its processes have it, and nothing that is started later.
 ENVIRONMENT = PATIENT | {
     KEEP_ENVIRONMENT: "1",
+    "RAY_worker_niceness": "0",  # beside that of ours; of 15, eight busy processes leave a worker 1 % of a core
     "RAY_raylet_start_wait_time_s": "1",  # each time that we ask for it
     "RAY_gcs_rpc_server_connect_timeout_s": str(PATIENCE),
     "RAY_py_gcs_connect_timeout_s": str(PATIENCE),
