@@ -12,7 +12,7 @@ from ..figures.draw import prepared
 from ..figures.page import figure_of, overview
 from ..figures.table import trial_table
 from ..study.conclusion import Conclusion
-from ..study.defaults import without_search
+from ..study.defaults import result_lines
 from ..study.study import Study
 from ..study.watch import View, Viewer
 from ..study.words import duration
@@ -55,9 +55,6 @@ def _look(study: Study) -> Standing:
     with closing(Viewer(study.place, spec)) as viewer:
         view = viewer.look()
     ended = None if view.conclusion is None else Conclusion(**view.conclusion)
-    result = [] if ended is None else list(spec.of_kind.accuracy(ended.accuracy).lines())
-    if ended is not None:
-        result += [line for beside in without_search(spec, ended) for line in ("", *beside)]
     shown, left_out = prepared(view.trials, spec)
     content = {
         "name": spec.name,
@@ -65,7 +62,7 @@ def _look(study: Study) -> Standing:
         "words": words(view),
         "done": sum(t.state not in ("running", "pruned") for t in view.trials),
         "most": spec.trials,
-        "overview": overview(view.trials, spec, result),
+        "overview": overview(view.trials, spec, result_lines(spec, ended)),
         "trials": trial_table(view.trials, spec),
         "figures": {name: json.loads(figure_of(name, some, spec).to_json()) for name, some in shown.items()},
         "left_out": left_out,

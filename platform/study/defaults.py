@@ -50,6 +50,14 @@ def without_search(spec: StudySpec, conclusion: Conclusion) -> list[list[str]]:
     return [said for said in found if said]
 
 
+def result_lines(spec: StudySpec, conclusion: Conclusion | None) -> list[str]:
+    """What a study has come to, for people: its accuracy, and what comes without a search; nothing before its end."""
+    if conclusion is None:
+        return []
+    beside = [line for found in without_search(spec, conclusion) for line in ("", *found)]
+    return [*spec.of_kind.accuracy(conclusion.accuracy).lines(), *beside]
+
+
 def untrained_lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:
     """What a study says of ``Conclusion.untrained``, for people."""
     return _lines(spec, found, "no surrogate without training", "without training ({}), judged in the same way:")

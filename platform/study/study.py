@@ -18,7 +18,7 @@ from ..progress import Progress, default_progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion
-from .defaults import without_search
+from .defaults import result_lines
 from .errors import StudyError
 from .words import explained, failures
 
@@ -278,12 +278,8 @@ class Study:
         trials = self.trials()
         if output is None and not self.folder.is_dir():
             raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
-        ended = self.conclusion()
-        result = [] if ended is None else [*self.spec.of_kind.accuracy(ended.accuracy).lines()]
-        if ended is not None:
-            result += [line for beside in without_search(self.spec, ended) for line in ("", *beside)]
         folder = self.folder / "figures" if output is None else Path(output)
-        drawn = draw(trials, self.spec, folder, form, result=result)
+        drawn = draw(trials, self.spec, folder, form, result=result_lines(self.spec, self.conclusion()))
         if not drawn.paths:
             raise StudyError(
                 f"study '{self.spec.name}' has nothing to draw: no trial has a value yet {failures(trials)}"
