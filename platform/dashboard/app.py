@@ -2,8 +2,6 @@
 
 import base64
 import binascii
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from ...trainables.errors import InputError
 from ..figures.document import document
 from ..figures.table import SORT
+from ..serve.settings import is_token
 from ..study.listing import listed
 from ..study.study import Study
 from .pages import STYLE, list_page, rows, study_page
@@ -114,4 +113,4 @@ def _has_token(authorization: str, token_sha256: str) -> bool:
             return False
     elif scheme.lower() != "bearer":
         return False
-    return hmac.compare_digest(hashlib.sha256(rest.strip().encode()).hexdigest(), token_sha256)
+    return is_token(rest, token_sha256)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ..serve.settings import HOW, TOKEN, EndpointError, is_loopback
+from ..serve.settings import EndpointError, refuse_open
 from ..study.study import Study
 from .app import web_app
 
@@ -42,11 +42,7 @@ def show(
     """
     import uvicorn
 
-    if token_sha256 is None and not is_loopback(host):
-        raise EndpointError(
-            f"on {host} others reach the page, so it needs a token: set {TOKEN}, or give a --token-file "
-            f"(mode 0600); {HOW}"
-        )
+    refuse_open(host, token_sha256, "the page")
     Study.names(studies, ledger)
     app = web_app(Path(studies), ledger, token_sha256=token_sha256, hosts=LOOPBACK | {host})
     config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)

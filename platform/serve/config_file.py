@@ -5,7 +5,7 @@ from typing import Any
 from ...cluster.launch.nodes import to_yaml
 from .proxy import ENVIRONMENT
 from .server import NAME
-from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
+from .settings import EndpointSettings, refuse_open
 
 APPLICATION = "dftune.platform.serve.endpoint:application"
 
@@ -20,8 +20,7 @@ def config_file(settings: EndpointSettings, *, host: str = "127.0.0.1", port: in
     Raises:
         EndpointError: no token, and others reach the host.
     """
-    if settings.token_sha256 is None and not is_loopback(host):
-        raise EndpointError(f"on {host} others reach the endpoint, so it needs a token: set {TOKEN}; {HOW}")
+    refuse_open(host, settings.token_sha256)
     arguments: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     config = {
         "proxy_location": "EveryNode",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ...cluster.connection import ClusterError, connected, given_address
 from ...trainables.errors import one_line
 from .proxy import ENVIRONMENT
-from .settings import HOW, TOKEN, EndpointError, EndpointSettings, is_loopback
+from .settings import EndpointError, EndpointSettings, refuse_open
 from .shelf import About, Shelf
 
 NAME = "dftune"  # of the application on its cluster
@@ -40,11 +40,7 @@ def served(
         ModelError: no such model, or a damaged one.
         ClusterError: no cluster, one that serves already, or one without room for the replicas.
     """
-    if settings.token_sha256 is None and not is_loopback(host):
-        raise EndpointError(
-            f"on {host} others reach the endpoint, so it needs a token: set {TOKEN}, "
-            f"or give a --token-file (mode 0600); {HOW}"
-        )
+    refuse_open(host, settings.token_sha256)
     about = Shelf(settings.model_copy(update={"loaded": 1})).about
     if given_address(address) is None:
         _check_port(host, port)  # of this machine

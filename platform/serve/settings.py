@@ -1,6 +1,7 @@
 """What an endpoint serves, how much it takes on, and its token."""
 
 import hashlib
+import hmac
 import ipaddress
 import re
 import stat
@@ -112,6 +113,20 @@ def digest(token: str) -> str:
     if not re.fullmatch(rf"[\x21-\x7e]{{{LEAST_TOKEN},1000}}", token):
         raise EndpointError(f"a token is {LEAST_TOKEN} or more letters, digits or signs without spaces; {HOW}")
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_token(given: str, token_sha256: str) -> bool:
+    """Whether a request has brought the token, in a time that does not tell how much of it is right."""
+    return hmac.compare_digest(hashlib.sha256(given.strip().encode()).hexdigest(), token_sha256)
+
+
+def refuse_open(host: str, token_sha256: str | None, what: str = "the endpoint") -> None:
+    """Raises EndpointError: others than this machine reach the host, and there is no token."""
+    if token_sha256 is None and not is_loopback(host):
+        raise EndpointError(
+            f"on {host} others reach {what}, so it needs a token: set {TOKEN}, "
+            f"or give a --token-file (mode 0600); {HOW}"
+        )
 
 
 def read_token(file: Path) -> str:

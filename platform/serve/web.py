@@ -5,8 +5,6 @@ checked, in a thread, and one predicted, in another.  `/healthz` waits for none 
 """
 
 import asyncio
-import hashlib
-import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
@@ -38,7 +36,7 @@ from .interface import (
 )
 from .metrics import REQUEST_ID, of_models
 from .page import HEADERS, curl, page
-from .settings import EndpointSettings
+from .settings import EndpointSettings, is_token
 from .shelf import Shelf
 from .turns import Places, Turns
 
@@ -234,8 +232,7 @@ def _guards(token_sha256: str | None) -> list[Any]:
     bearer = HTTPBearer(auto_error=False, description="the endpoint's token")
 
     def admit(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        digest = hashlib.sha256((given.credentials if given else "").strip().encode()).hexdigest()
-        if not hmac.compare_digest(digest, token_sha256):
+        if not is_token(given.credentials if given else "", token_sha256):
             raise HTTPException(
                 401,
                 "this endpoint asks for its token; send 'Authorization: Bearer TOKEN'",
