@@ -28,6 +28,7 @@ ROOMS = [
     "trainables/processes",
     "trainables/temporary",
     "trainables/files",
+    "trainables/checkpoint",
     "trainables/drawing",
     "trainables/near_atoms",
     "trainables/cells",

@@ -11,11 +11,11 @@ from dftune import Study
 from dftune.cluster.descriptors.descriptors import compute_descriptors
 from dftune.platform.ledger.ledger import LedgerError
 from dftune.platform.progress import Silent
+from dftune.trainables.checkpoint import read_checkpoint, write_checkpoint
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import InputError
-from dftune.trainables.ldos.checkpoint import read_checkpoint, write_checkpoint
 
 CHEAP = {"cutoff": 4.0, "two_j_max": 4}
 MEGABYTE = 2**20

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..checkpoint import restore, write_checkpoint
 from ..errors import InputError
 from ..kind import TrainingFailed
-from ..ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ..ldos.training import ADAM
 from .accuracy import Errors, errors_of, joined
 from .config import NAMES, AlloyConfig, Task
@@ -265,26 +265,7 @@ class _State:
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint.  Raises CheckpointError: damaged, or of another training."""
-        tensors, header = read_checkpoint(path)
-        for name, ours in self._identity().items():
-            if header.get(name) != ours:
-                raise CheckpointError(f"{path}: belongs to a training with other {name}; remove it to start anew")
-        try:
-            for i, p in enumerate(self._parameters):
-                prefix = f"optimizer.{i}."
-                self.optimizer.state[p] = {
-                    name.removeprefix(prefix): torch.empty_like(value, device=p.device)
-                    for name, value in tensors.items()
-                    if name.startswith(prefix)
-                }
-            with torch.no_grad():
-                for name, mine in self._tensors().items():
-                    if mine.shape != tensors[name].shape or mine.dtype != tensors[name].dtype:
-                        raise ValueError(name)
-                    mine.copy_(tensors[name])
-            self.last = EpochReport(**header["last"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: not the checkpoint of a training of this version; remove it") from error
+        self.last = restore(path, self._identity(), self.optimizer, self._parameters, self._tensors, EpochReport)
 
     def _identity(self) -> dict[str, Any]:
         """What a training must share with the one that wrote a checkpoint."""

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from dftune.trainables.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.kind import TrainingFailed
 from dftune.trainables.ldos import training
-from dftune.trainables.ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dftune.trainables.ldos.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from dftune.trainables.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 
 TENSORS = {
     "weights.0": torch.arange(6, dtype=torch.float32).reshape(1, 2, 3) / 7,
