@@ -29,6 +29,7 @@ ROOMS = [
     "trainables/temporary",
     "trainables/files",
     "trainables/checkpoint",
+    "trainables/optimizers",
     "trainables/drawing",
     "trainables/near_atoms",
     "trainables/cells",

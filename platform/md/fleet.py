@@ -11,6 +11,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from ase import units
 from numpy.typing import NDArray
 
 from ...cluster.connection import connected
@@ -28,7 +29,6 @@ from .folder import THERMO
 from .settings import MdSettings
 
 BLOCKS = 10  # of a run, whose means are taken to know nothing of each other
-GPA = 1 / 160.21766208  # eV/Å³
 UNITS = {
     "temperature": "K",
     "volume": "Å³/atom",
@@ -234,8 +234,8 @@ def with_helmholtz(points: Sequence[Point]) -> list[Point]:
         some = [point for point in points if point.temperature == temperature]
         known = [point for point in some if point.pressure is not None]
         weights = _trapezoids(np.array([point.volume for point in known]))
-        pressures = np.array([point.pressure for point in known], dtype=float) * GPA
-        errors = np.array([point.pressure_error or 0.0 for point in known]) * GPA
+        pressures = np.array([point.pressure for point in known], dtype=float) * units.GPa
+        errors = np.array([point.pressure_error or 0.0 for point in known]) * units.GPa
         at = {point: n for n, point in enumerate(known)}
         for point in some:
             if point not in at:

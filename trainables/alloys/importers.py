@@ -4,6 +4,7 @@ Files have Ry, bohr; what is handed on has eV, Å.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,14 @@ def read_lattice(path: Path) -> Lattice:
         raise DatasetError(f"{path}: {error}") from None
 
 
-class _Importer:
+class _Importer(ABC):
     """What all of them share."""
 
     name = about = ""
 
+    @abstractmethod
     def recognises(self, path: Path) -> bool:
-        raise NotImplementedError
+        """Whether it reads this."""
 
     def _own(self, sources: Sequence[Path]) -> list[Path]:
         if missing := [path for path in sources if not path.exists()]:

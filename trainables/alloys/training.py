@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checkpoint import restore, write_checkpoint
 from ..errors import InputError
 from ..kind import TrainingFailed
-from ..ldos.training import ADAM
+from ..optimizers import ADAM
 from .accuracy import Errors, errors_of, joined
 from .config import NAMES, AlloyConfig, Task
 from .linear_part import fit_linear

@@ -1,7 +1,6 @@
 """Training of an LDOS network: T initialisations at once, early stopping, best weights, one report an epoch."""
 
 import hashlib
-import inspect
 import math
 import resource
 import time
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..checkpoint import restore, write_checkpoint
 from ..kind import TrainingFailed
+from ..optimizers import ADAM, ADAMW, SGD
 from .accuracy import SnapshotError, snapshot_error
 from .config import SurrogateConfig
 from .epoch_report import EpochReport
@@ -315,23 +315,11 @@ def _validation(
     return loss, band, np.mean([e.dos_rmse for e in errors], axis=0)
 
 
-def _lean(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """An optimizer without guards against torch's compiler, which at their first call import it.
-
-    That takes 1.4 s, a third of the time in which the process of a trial starts.
-    """
-    methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad", "step")}
-    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(methods["step"])})
-
-
-ADAM, _ADAMW, _SGD = (_lean(kind) for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD))
-
-
 def _optimizer(config: SurrogateConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return _SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
-    kind = ADAM if config.optimizer == "adam" else _ADAMW
+        return SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+    kind = ADAM if config.optimizer == "adam" else ADAMW
     return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
