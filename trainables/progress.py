@@ -1,4 +1,4 @@
-"""How far a long task is: the one protocol for it, and the progress that says nothing.  Who does its parts."""
+"""How far a long task is: the protocol for it, the progress that says nothing, times in words, who does its parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,14 @@ from typing import Any, Protocol
 
 # (work, its tasks) -> number of a task and its result, as they are done
 Execute = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[tuple[int, Any]]]
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest unit, rounded."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 class Progress(Protocol):

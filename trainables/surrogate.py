@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InputError, UnknownFormat
 from .json_body import JSON, one_each, read_json
+from .progress import duration
 
 
 class Card(BaseModel):
@@ -105,9 +106,8 @@ class Forecast:
 
     def __str__(self) -> str:
         """For people."""
-        time = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
         files = f", {self.disk / 1e9:.1f} GB of temporary files" if self.disk > 1e8 else ""
-        return f"about {time}, {self.memory / 1e9:.1f} GB of memory{files}"
+        return f"about {duration(self.seconds)}, {self.memory / 1e9:.1f} GB of memory{files}"
 
 
 class Job(Protocol):

@@ -14,7 +14,7 @@ from ...trainables.data.generating.computing import FAILURE, Kept, Order, Part, 
 from ...trainables.data.generating.results import Runs
 from ...trainables.errors import one_line
 from ...trainables.files import atomic
-from ...trainables.progress import Progress
+from ...trainables.progress import Progress, duration
 from ...trainables.temporary import temporary_folder
 from ..resources import slots, use_cpus
 
@@ -93,7 +93,7 @@ class Runner:
                         self._progress.say(f"{one.order.id} failed: {one.reason}")
                     left = total - done - len(failed)
                     each = (time.monotonic() - began) / max(here + len(failed), 1)
-                    text = f"{one.order.id}, {_words(left * each)} left" if left else one.order.id
+                    text = f"{one.order.id}, {duration(left * each)} left" if left else one.order.id
                     self._progress.update(stage, done, total, text)
         finally:
             for parts, one in under_way.items():
@@ -102,13 +102,6 @@ class Runner:
                 one.drop()
             self._progress.end(stage)
         return failed
-
-
-def _words(seconds: float) -> str:
-    """A time, roughly."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 FINISHED, NO_RESULT, LOST = "finished", "no result", "lost"

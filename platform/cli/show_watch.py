@@ -39,7 +39,7 @@ def say(event: "Event", found: "Study", progress: "Progress") -> None:
             stopped = trial.state == "stopped"
             progress.say(ending(trial.number, found.spec, value, trial.result, trial.failure, stopped=stopped))
     if event.kind == "progress":
-        from ..study.words import duration
+        from ...trainables.progress import duration
 
         ended = sum(t.state not in ("running", "pruned") for t in view.trials)
         reports = [

@@ -230,10 +230,8 @@ def _ago(time: str | None) -> str | None:
     """How long ago a time in ISO format was."""
     from datetime import UTC, datetime
 
+    from ...trainables.progress import duration
+
     if time is None:
         return None
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
+    return f"{duration(max((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds(), 0.0))} ago"

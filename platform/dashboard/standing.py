@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...trainables.progress import duration
 from ..figures.draw import prepared
 from ..figures.page import figure_of, overview
 from ..figures.table import trial_table
@@ -15,7 +16,6 @@ from ..study.conclusion import Conclusion
 from ..study.defaults import result_lines
 from ..study.study import Study
 from ..study.watch import View, Viewer
-from ..study.words import duration
 
 
 @dataclass(frozen=True)

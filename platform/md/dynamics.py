@@ -17,7 +17,7 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...trainables.errors import InputError, ModelError
-from ...trainables.progress import Progress
+from ...trainables.progress import Progress, duration
 from ...trainables.structures import as_atoms
 from ..model.calculator import Calculator
 from ..model.model import Model
@@ -297,8 +297,7 @@ class _Dynamics:
             return text
         speed = taken / seconds
         left = (self.settings.steps - self.step) / speed
-        time_left = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min" if left < 7200 else f"{left / 3600:.1f} h"
-        return f"{text}, {speed * self.settings.timestep * 86400e-6:.2g} ns/day, {time_left} left"
+        return f"{text}, {speed * self.settings.timestep * 86400e-6:.2g} ns/day, {duration(left)} left"
 
     @contextmanager
     def _warnings_said(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...searchers.searcher import Explains, PastTrial
+from ...trainables.progress import duration
 from ..ledger.trial import LedgerTrial
 from ..methods import Own
 from ..spec import StudySpec
@@ -112,11 +113,3 @@ class Standing:
 
     def __str__(self) -> str:
         return ", ".join([f"{self.ended} of at most {self._spec.trials}", *self.best()])
-
-
-def duration(seconds: float) -> str:
-    """A time in its largest unit, rounded."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -3,7 +3,8 @@
 import pytest
 
 from dftune.platform.spec import StudySpec
-from dftune.platform.study.words import Standing, duration, seconds_left
+from dftune.platform.study.words import Standing, seconds_left
+from dftune.trainables.progress import duration
 
 
 def test_a_search_says_how_far_it_is_its_best_and_the_time_left():
@@ -28,6 +29,8 @@ def test_the_time_left_is_that_of_the_last_trials():
     assert seconds_left([0, 1, 2], 0) is None
 
 
-@pytest.mark.parametrize("seconds, text", [(5, "5 s"), (90, "1.5 min"), (3600, "60 min"), (7200, "2.0 h")])
+@pytest.mark.parametrize(
+    "seconds, text", [(5, "5 s"), (90, "1.5 min"), (3600, "60 min"), (7200, "2.0 h"), (1e6, "12 d")]
+)
 def test_a_duration_is_said_in_its_largest_unit(seconds, text):
     assert duration(seconds) == text
