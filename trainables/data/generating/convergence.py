@@ -67,7 +67,7 @@ def steps(
     if not cutoffs and not k_points:
         raise InputError("give --cutoffs or --k-points to compare")
     cell = np.array(planned.atoms.cell)
-    reach = WARM * K_B * spec.dft.temperature + 2 * TAIL * max(grid.width for grid in spec.ldos)
+    reach = WARM * K_B * planned.temperature + 2 * TAIL * max(grid.width for grid in spec.ldos)
     bands = free_bands(planned.atoms.get_volume(), species.electrons(planned.atoms), reach)
     lengths = np.linalg.norm(np.linalg.inv(cell), axis=0)
 
@@ -75,7 +75,15 @@ def steps(
         ratio = (spec.dft.density_cutoff_ry or 4 * spec.dft.cutoff_ry) / spec.dft.cutoff_ry
         dft = spec.dft.model_copy(update={"cutoff_ry": float(cutoff), "density_cutoff_ry": ratio * cutoff})
         texts = [
-            pw_input(planned.atoms, dft, species.names, mesh=mesh, bands=spec.dft.bands or bands, gentle=gentle)
+            pw_input(
+                planned.atoms,
+                dft,
+                species.names,
+                mesh=mesh,
+                bands=spec.dft.bands or bands,
+                gentle=gentle,
+                temperature=planned.temperature,
+            )
             for gentle in (False, True)
         ]
         return Step(scan, value, mesh, cutoff, order_of(spec, species, None, texts, ()))

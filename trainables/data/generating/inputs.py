@@ -26,6 +26,7 @@ def pw_input(
     bands: int,
     gentle: bool = False,
     convergence: float | None = None,
+    temperature: float | None = None,
 ) -> str:
     """The input of an SCF.
 
@@ -39,6 +40,7 @@ def pw_input(
         bands: their number.
         gentle: with less mixing and more steps, for an SCF that did not converge.
         convergence: conv_thr [Ry], by default that of ``dft``.
+        temperature: of the electrons [K], by default that of ``dft``.
     """
     settings = {
         "control": {
@@ -54,7 +56,7 @@ def pw_input(
             "ecutrho": dft.density_cutoff_ry or 4 * dft.cutoff_ry,
             "occupations": "smearing",
             "smearing": "fermi-dirac",
-            "degauss": round(K_B * dft.temperature / RYDBERG, 12),
+            "degauss": round(K_B * (dft.temperature if temperature is None else temperature) / RYDBERG, 12),
             "nbnd": bands,
             "nosym": True,
         },

@@ -61,7 +61,7 @@ def to_look_at(spec: GenerateSpec, species: Species, planned: Sequence[Planned])
 def _guess(spec: GenerateSpec, species: Species, planned: Planned) -> int:
     if spec.dft.bands is not None:
         return spec.dft.bands
-    reach = WARM * K_B * spec.dft.temperature + 2 * TAIL * max(grid.width for grid in spec.ldos)
+    reach = WARM * K_B * spec.hottest + 2 * TAIL * max(grid.width for grid in spec.ldos)
     return free_bands(planned.atoms.get_volume(), species.electrons(planned.atoms), reach)
 
 
@@ -72,7 +72,16 @@ def _look(spec: GenerateSpec, species: Species, planned: Planned, bands: int) ->
     mesh = tuple(min(max(n, 2), m) for n, m in zip(mesh, most))  # type: ignore[assignment]  # three of them
     rough = max(ROUGH, dft.convergence)
     texts = [
-        pw_input(planned.atoms, dft, species.names, mesh=mesh, bands=bands, gentle=gentle, convergence=rough)
+        pw_input(
+            planned.atoms,
+            dft,
+            species.names,
+            mesh=mesh,
+            bands=bands,
+            gentle=gentle,
+            convergence=rough,
+            temperature=spec.hottest,
+        )
         for gentle in (False, True)
     ]
     return Look(order_of(spec, species, f"first-look-{planned.id}-{bands}", texts, ()), planned, bands)
@@ -118,7 +127,7 @@ def grids_of(spec: GenerateSpec, seen: Sequence[PwRun]) -> list[EnergyGrid]:
     found = []
     for one in spec.ldos:
         low = bottom - TAIL * one.width if one.minimum is None else one.minimum
-        high = fermi + WARM * K_B * spec.dft.temperature + TAIL * one.width if one.maximum is None else one.maximum
+        high = fermi + WARM * K_B * spec.hottest + TAIL * one.width if one.maximum is None else one.maximum
         if one.minimum is None:
             low = math.floor(low / one.spacing) * one.spacing
         n = math.floor((high - low) / one.spacing + (1e-6 if one.maximum is not None else 1))
@@ -168,7 +177,15 @@ def orders_of(
     for one in planned:
         mesh = spec.dft.mesh(np.array(one.atoms.cell))
         texts = [
-            pw_input(one.atoms, spec.dft, species.names, mesh=mesh, bands=bands[size(one)], gentle=gentle)
+            pw_input(
+                one.atoms,
+                spec.dft,
+                species.names,
+                mesh=mesh,
+                bands=bands[size(one)],
+                gentle=gentle,
+                temperature=one.temperature,
+            )
             for gentle in (False, True)
         ]
         found.append(order_of(spec, species, one.id, texts, grids))

@@ -93,6 +93,9 @@ class Snapshots(Table):
     displacement: Several = Field(
         default=(0.0,), description="σ of each component of the atoms' displacements [Å]; of several, in turn"
     )
+    temperature: Several | None = Field(
+        default=None, description="of the electrons [K], instead of that of [dft]; of several, in turn"
+    )
     md: MolecularDynamics | None = Field(default=None, description="atoms moved by molecular dynamics instead")
     seed: int = Field(default=0, ge=0, description="equal seeds give equal snapshots")
     group: str | None = Field(default=None, pattern=r"^[\w.-]{1,40}$", description="name of these snapshots")
@@ -108,6 +111,8 @@ class Snapshots(Table):
             raise ValueError(f"give train, validation or test, {MOST_SNAPSHOTS:,} together at most")
         if not all(0 <= sigma <= 1 for sigma in self.displacement) or not self.displacement:
             raise ValueError("displacement is from 0 to 1 Å")
+        if self.temperature is not None and not (self.temperature and all(50 <= t <= 1e6 for t in self.temperature)):
+            raise ValueError("temperature is from 50 to 1,000,000 K")
         if self.volumes is not None and not 0.3 <= self.volumes[0] <= self.volumes[1] <= 3:
             raise ValueError("volumes are shares of the ideal volume, as [0.9, 1.1]")
         if not all(1 <= n <= 20 for n in self.supercell):
@@ -213,6 +218,11 @@ class GenerateSpec(Table):
         if len(set(names)) < len(names):
             raise ValueError("several [[ldos]] need different names; one may have none")
         return self
+
+    @property
+    def hottest(self) -> float:
+        """Highest temperature of the electrons [K]: it decides about energies and bands."""
+        return max(max(some.temperature or (self.dft.temperature,)) for some in self.snapshots)
 
     @classmethod
     def read(cls, path: Path) -> "GenerateSpec":

@@ -27,6 +27,7 @@ class Planned:
         id, split, group: of the dataset.
         atoms: cell and positions [Å].
         ideal: volume of the structure that it began with, per atom [Å³].
+        temperature: of the electrons [K].
     """
 
     id: str
@@ -34,6 +35,7 @@ class Planned:
     group: str
     atoms: ase.Atoms
     ideal: float
+    temperature: float
 
 
 def plan_structures(spec: GenerateSpec) -> list[Planned]:
@@ -44,11 +46,11 @@ def plan_structures(spec: GenerateSpec) -> list[Planned]:
     """
     found: list[Planned] = []
     width = max(3, len(str(sum(some.number for some in spec.snapshots) - 1)))
-    for number, some in enumerate(spec.snapshots):
-        where = f"[[snapshots]] {number + 1}" if len(spec.snapshots) > 1 else "[[snapshots]]"
+    for table, some in enumerate(spec.snapshots):
+        where = f"[[snapshots]] {table + 1}" if len(spec.snapshots) > 1 else "[[snapshots]]"
         try:
             starts = _starts(some.structure or spec.structure, some)  # type: ignore[arg-type]  # one of them is there
-            made = list(_made(starts, some, number))
+            made = list(_made(starts, some, table))
             for atoms in made:
                 check_structure(atoms, spec.dft.pseudopotentials.keys() | set(atoms.get_chemical_symbols()))
                 check_distances(atoms)
@@ -56,9 +58,11 @@ def plan_structures(spec: GenerateSpec) -> list[Planned]:
             raise GenerateError(f"{where}: {error}") from error
         splits: list[Split] = [split for split in SPLITS for _ in range(getattr(some, split))]
         group = some.group or f"{made[0].get_chemical_formula()}"
-        for atoms, start, split in zip(made, starts, splits):
-            ideal = start.get_volume() / len(start)
-            found.append(Planned(f"{len(found):0{width}d}", split, group, atoms, ideal))
+        warm = some.temperature or (spec.dft.temperature,)
+        for number, (atoms, start, split) in enumerate(zip(made, starts, splits)):
+            ideal, kelvin = start.get_volume() / len(start), warm[number % len(warm)]
+            named = f"{group}-{kelvin:g}K" if len(set(warm)) > 1 else group
+            found.append(Planned(f"{len(found):0{width}d}", split, named, atoms, ideal, kelvin))
     return found
 
 

@@ -17,7 +17,7 @@ from dftune.trainables.data.generating.species import dos_error, free_bands, rea
 from dftune.trainables.data.generating.structures import plan_structures
 from dftune.trainables.data.importing.quantum_espresso.inputs import namelists, read_inputs
 from dftune.trainables.data.importing.quantum_espresso.pw_xml import read_xml
-from dftune.trainables.physics.units import K_B
+from dftune.trainables.physics.units import K_B, RYDBERG
 
 SPEC = {
     "structure": {"lattice": "fcc", "symbols": "Al", "a": 4.05},
@@ -62,6 +62,8 @@ def spec(**changes) -> GenerateSpec:
         ({"structure__file": "x"}, "key 'structure': give lattice, symbols and a, or a file"),
         ({"snapshots": [{}]}, "key 'snapshots.0': give train, validation or test"),
         ({"snapshots__0__displacement": 2}, "displacement is from 0 to 1 Å"),
+        ({"snapshots__0__temperature": [300, 0]}, "key 'snapshots.0': temperature is from 50 to 1,000,000 K"),
+        ({"snapshots__0__temperature": []}, "temperature is from 50 to 1,000,000 K"),
         ({"snapshots__0__md": {"temperature": 300}}, "md moves the atoms, so leave displacement out"),
         ({"snapshots__0__volumes": [1.1, 0.9]}, "volumes are shares of the ideal volume"),
         ({"dft__k_spacing": 0.2}, "give k_points, or k_spacing where cells differ"),
@@ -109,6 +111,22 @@ def test_snapshots_are_displaced_in_turn_and_equal_for_equal_seeds():
     many = plan_structures(spec(snapshots__0__train=80))
     sigma = [np.std([one.atoms.positions - ideal for one in many[n::2]]) for n in (0, 1)]
     np.testing.assert_allclose(sigma, np.array([0.05, 0.1]) * np.sqrt(3 / 4), rtol=0.1)  # the mean of 4 atoms is 0
+
+
+def test_snapshots_have_the_temperatures_of_their_table_in_turn(upf):
+    given = spec(
+        snapshots=[{"train": 3, "temperature": [1000, 5000]}, {"test": 1, "displacement": 0.1}],
+        dft__pseudopotentials={"Al": upf()},
+    )
+    planned = plan_structures(given)
+    assert [one.temperature for one in planned] == [1000, 5000, 1000, 3157.75]
+    assert [one.group for one in planned] == ["Al4-1000K", "Al4-5000K", "Al4-1000K", "Al4"]
+    species = read_species(given.dft, [p.atoms for p in planned], "wavefunctions")
+    orders = orders_of(given, species, planned, [], {("Al4", 4): 18})
+    said = [float(namelists(order.inputs[0])["system"]["degauss"]) * RYDBERG / K_B for order in orders]
+    np.testing.assert_allclose(said, [1000, 5000, 1000, 3157.75], rtol=1e-6)
+    (look,) = to_look_at(given, species, planned)  # the hottest need the most bands and energies
+    assert float(namelists(look.order.inputs[0])["system"]["degauss"]) * RYDBERG / K_B == pytest.approx(5000)
 
 
 def test_two_tables_of_one_seed_move_atoms_in_other_directions():
@@ -281,6 +299,16 @@ def test_a_first_look_decides_about_energies_and_bands(recorded, upf):
     below = int((seen.bands.energy < 14.0).sum(axis=1).max())
     (bands,) = bands_of(given, [look], [seen], [as_given]).values()
     assert bands == np.ceil(1.1 * below) + 2
+
+
+def test_energies_reach_as_far_as_the_hottest_snapshots_need(recorded):
+    seen = read_xml(recorded / "tmp/dft.save/data-file-schema.xml")
+    ldos = {"spacing": 0.5, "width": 0.4}
+    warm, hot = (
+        grids_of(spec(ldos=ldos, snapshots__0__temperature=kelvin), [seen])[0].energy[-1]
+        for kelvin in ([3157.75], [300, 9000])
+    )
+    assert hot - warm == pytest.approx(12 * K_B * (9000 - 3157.75), abs=0.5)
 
 
 def test_volumes_have_two_first_looks(upf):
