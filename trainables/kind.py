@@ -284,6 +284,10 @@ class Kind(Protocol):
         """
         return
 
+    def suited(self, data: Any, config: Mapping[str, Any], space: Collection[str]) -> Mapping[str, tuple[Any, str]]:
+        """Of those neither held nor varied: name -> the value that these data want instead of the default, and why."""
+        return {}
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
 

@@ -24,6 +24,7 @@ from ..spec import UNTRAINED, SpecError, StudySpec
 from ..study.defaults import default_config, middle
 from ..study.errors import StudyError, StudyInterrupted
 from ..study.study import Study
+from ..study.suited import suited
 from ..tables import Budget
 from .outcome import BASELINES, Compared, Outcome, ScoredTrials, outcome_of
 
@@ -44,10 +45,12 @@ class Comparison:
     """
 
     def __init__(self, spec: StudySpec, folder: str | Path = COMPARISONS) -> None:
-        self.spec, self._kind = spec, spec.of_kind
+        self._kind = spec.of_kind
         self.folder = Path(folder).expanduser().resolve() / spec.name
         there, self.left_out = methods_of(self._kind)
         self._data = self._kind.open(spec.dataset)
+        spec, self._lines = suited(spec, self._data)
+        self.spec = spec
         self._sizes = self._kind.sizes(self._data, spec.settings)
         self.budget = spec.compare.budget or spec.budget or self._default_budget()
         for method in spec.compare.options:
@@ -95,6 +98,8 @@ class Comparison:
         every = [*self.studies, *((name, 0, self._baseline_spec(name)) for name in self._baselines)]
         self._refuse_another([spec for _, _, spec in every])
         self.folder.mkdir(parents=True, exist_ok=True)
+        for line in self._lines:
+            progress.say(line)
         with (
             held(self.folder, progress.say) as lease,
             closing(progress),

@@ -18,6 +18,7 @@ from ..progress import Progress, default_progress
 from ..spec import UNTRAINED, StudySpec
 from .defaults import middle
 from .errors import StudyError
+from .suited import suited
 from .trainer import Trainer, model_of
 
 
@@ -48,11 +49,13 @@ def fit(
         raise InputError(f"{output}: exists already; choose another name or remove it first")
     spec = StudySpec.of({"name": "fit", "dataset": absolute(dataset), **settings, "method": UNTRAINED})
     kind, resources = spec.of_kind, spec.resources
-    config = spec.full(middle(spec))  # the only one of its space
     data = kind.open(spec.dataset)
+    spec, lines = suited(spec, data)
+    config = spec.full(middle(spec))  # the only one of its space
     spec.refuse(data)
     sizes, started = kind.sizes(data, spec.settings), time.perf_counter()
-    progress.say(f"dataset {data.location}: {config}, without training")
+    for line in [f"dataset {data.location}: {config}, without training", *lines]:
+        progress.say(line)
     with closing(progress), connected(address, say=progress.say, log=output.with_name(f"{output.name}.ray.log")):
         need = kind.memory(config, sizes, spec.initializations)
         placed = place_trials(resources.gpus, resources.cpus, resources.memory, 1, need, str(config))

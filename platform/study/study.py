@@ -143,8 +143,12 @@ class Study:
         """
         from .session import begin
         from .start_from import with_first
+        from .suited import suited
 
         progress = progress or default_progress()
+        self.spec, lines = suited(self.spec, self.spec.of_kind.open(self.spec.dataset))
+        for line in lines:
+            progress.say(line)
         if self.spec.start_from:
             self.spec = with_first(self.spec, self.folder, self.place)
         return begin(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)

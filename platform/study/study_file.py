@@ -16,6 +16,7 @@ from ..methods import methods_of
 from ..spec import StudySpec
 from .folder import STUDIES
 from .study import Study
+from .suited import suited
 
 WIDTH = 36  # of a key and its value; comments stand behind
 MOST_ASKED = 1000  # proposals by which a method is asked how many there are
@@ -34,8 +35,7 @@ def study_file(dataset: str | Path, name: str, folder: Path) -> str:
     """
     location = absolute(dataset)
     kind = KINDS[kind_of(location)]
-    kind.open(location)
-    spec = StudySpec.of({"name": name, "dataset": location})
+    spec, _ = suited(StudySpec.of({"name": name, "dataset": location}), kind.open(location))
     about = {key: field.description or "" for key, field in StudySpec.model_fields.items()}
     others = [method for method in methods_of(kind)[0] if method != spec.method]
     lines = [
@@ -69,7 +69,7 @@ class Plan:
     ``trials`` are trained at most, ``exactly`` if that is their number; ``initializations`` of the best one then.
     ``work`` is what the trials take, in units of ``work_unit``, None if epochs vary.  ``seconds`` is the training time
     of all trials together [s], one after the other, from the pace of study ``paced_by`` on the same dataset.  ``begun``
-    says that the study is there already.
+    says that the study is there already.  ``decided`` are lines of what the data decide about the hyperparameters.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Plan:
     seconds: float | None
     paced_by: str | None
     begun: bool
+    decided: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
@@ -97,6 +98,7 @@ class Plan:
             f"trains {most}{self.trials} trials{'' if self.epochs is None else f' of {self.epochs} epochs'}, minimises "
             f"{self.minimizes}, then trains the best one {self.initializations} times and judges it on the test data",
         ]
+        lines += self.decided
         if self.work is not None:
             lines.append(f"work: {most}{self.work:.3g} ({self.work_unit})")
         if self.seconds is not None:
@@ -120,6 +122,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
     kind = spec.of_kind
     spec.searcher()
     data = kind.open(spec.dataset)
+    spec, lines = suited(spec, data)
     spec.refuse(data)
     trials, exactly = _proposals(spec)
     epochs = None if "epochs" in spec.space else spec.epochs
@@ -142,6 +145,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
         seconds=None if per_trial is None or pace is None else trials * per_trial * pace,
         paced_by=paced_by,
         begun=Study.from_spec(spec, studies, ledger).begun,
+        decided=tuple(lines),
     )
 
 

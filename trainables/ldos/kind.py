@@ -159,6 +159,20 @@ class LdosKind(Kind):
                 ions = Ions(s, info.energy_grid, info.dft, info.species)
                 reference(SnapshotData(s, [], data.ldos(s).stored()), ions, slopes=False)
 
+    def suited(
+        self, data: "Dataset", config: Mapping[str, Any], space: Collection[str]
+    ) -> Mapping[str, tuple[Any, str]]:
+        """Energies relative to the Fermi level where the training has several volumes and the data allow it."""
+        from .ranges import TrainingRanges
+
+        volumes, grid = TrainingRanges.of(data.split("train")), data.info.energy_grid
+        decided = "energies" in {*config, *space} or "readout" in space or volumes.one_volume
+        possible = grid.width >= grid.spacing and all(s.fermi_level is not None for s in data.snapshots)
+        if decided or not possible or self.config.of(config).readout == "never":
+            return {}
+        low, high = volumes.volume_per_atom
+        return {"energies": ("fermi", f"the training snapshots have {low:.4g} to {high:.4g} Å³ an atom")}
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """With the widths of all layers given, there is no number of layers and no width to vary."""
         if "widths" in config and (useless := {"n_layers", "width"} & set(space)):

@@ -47,6 +47,46 @@ def test_energies_that_are_not_those_of_the_ldos_stop_a_study_before_it_starts(a
         spec.refuse(al4)
 
 
+@pytest.fixture
+def volumes(al4, monkeypatch):
+    """al4 with its second training snapshot 3 % larger."""
+    swollen = al4.split("train")[1].id
+
+    def split(self, name, before=Dataset.split):
+        return [replace(s, cell=1.01 * s.cell) if s.id == swollen else s for s in before(self, name)]
+
+    monkeypatch.setattr(Dataset, "split", split)
+    return al4
+
+
+def test_volumes_want_energies_relative_to_the_fermi_level(volumes):
+    ((name, (value, why)),) = KIND.suited(volumes, {}, ["width"]).items()
+    assert (name, value) == ("energies", "fermi")
+    assert why == "the training snapshots have 16.61 to 17.11 Å³ an atom"
+    assert KIND.config.of({"energies": value}).energies == "fermi"
+
+
+@pytest.mark.parametrize(
+    "config, space",
+    [({"energies": "absolute"}, ()), ({}, ("energies",)), ({"readout": "never"}, ()), ({}, ("readout",))],
+    ids=str,
+)
+def test_what_is_said_of_energies_or_the_readout_stands(volumes, config, space):
+    assert KIND.suited(volumes, config, space) == {}
+
+
+def test_one_volume_or_data_that_do_not_allow_it_leave_energies_absolute(al4, volumes, monkeypatch):
+    wider = al4.info.energy_grid.model_copy(update={"spacing": 0.6})
+    unknown = [replace(s, fermi_level=None) for s in al4.snapshots]
+    for name, value in (("info", al4.info.model_copy(update={"energy_grid": wider})), ("snapshots", unknown)):
+        with monkeypatch.context() as changed:
+            changed.setattr(al4, name, value)
+            assert KIND.suited(volumes, {}, ()) == {}
+    assert KIND.suited(volumes, {}, ()) != {}
+    monkeypatch.undo()
+    assert KIND.suited(al4, {}, ()) == {}
+
+
 def test_time_without_training_has_no_steps_and_grows_with_pairs_of_features():
     sizes = {"n_in": 14, "n_out": 37}
     small, wide = (KIND.terms(KIND.config.of({"training": "none", "width": w}), sizes) for w in (100, 400))
