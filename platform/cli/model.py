@@ -59,6 +59,13 @@ class _Found:
         )
 
 
+def _kelvins(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a list of temperatures as in 300,1000,5000") from None
+
+
 @click.group()
 def model() -> None:
     """Surrogates: show one, predict with it, check its stated accuracy."""
@@ -87,6 +94,12 @@ def model_show(model: Path, as_json: bool) -> None:
 @folder_argument("model")
 @click.argument("structures", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--temperature", type=click.FloatRange(min=0), help="Electronic temperature [K].  [default: as trained]")
+@click.option(
+    "--temperatures",
+    callback=_kelvins,
+    metavar="K,K,...",
+    help="Also a table of free energy, entropy and heat capacity of the electrons at these temperatures.",
+)
 @click.option(
     "--frames",
     help="Structures of each file: -1 the last, : all, 0:100:10 every tenth of the first 100.  [default: -1]",
@@ -151,6 +164,7 @@ def model_predict(
     model: Path,
     structures: tuple[Path, ...],
     temperature: float | None,
+    temperatures: list[float] | None,
     frames: str | None,
     form: str | None,
     types: str | None,
@@ -174,6 +188,7 @@ def model_predict(
     Example:
       dftune model predict al4.model POSCAR --forces
       dftune model predict al4.model md.traj --frames ::100 --json > energies.json
+      dftune model predict al4.model POSCAR --temperatures 1000,3000,5000
       dftune model predict al4.model dump.lammpstrj --types Al
       dftune model predict al4.model POSCAR --save density.cube --save dos.png
       dftune model predict al4.model md.traj --frames : --forces --db al4.db
@@ -185,7 +200,13 @@ def model_predict(
     from ..model.model import Model, ModelError
     from ..progress import for_terminal
 
-    given = {"temperature": temperature, "forces": forces or None, "stress": stress or None, "grid": grid}
+    given = {
+        "temperature": temperature,
+        "temperatures": temperatures,
+        "forces": forces or None,
+        "stress": stress or None,
+        "grid": grid,
+    }
     wishes = {name: wish for name, wish in given.items() if wish is not None}
     how: dict[str, Any] = {} if form is None else {"format": form}
     if types is not None:
@@ -237,7 +258,7 @@ def model_predict(
                 failed = click.Abort()
                 break
             found.append(_Found.of(one.name, prediction, files))
-    _print_found(found, opened.kind.units if as_json else None)
+    _print_found(found, opened.kind.units if as_json else None, in_full=temperatures is not None)
     if rows is not None and rows.added:
         echo(f"written: {rows.path}, {rows.added} row{'s' if rows.added > 1 else ''} more", err=True)
     for note in (*opened.surrogate.notes, *(opened.surrogate.of_tables if len(found) > 1 else ())):
@@ -304,13 +325,13 @@ def _say_forecast(asked: Sequence[_Asked], unit: str) -> None:
         echo(f"{largest.name}: {size:,} {unit}; {expected}{together}", err=True)
 
 
-def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None) -> None:
-    """Predictions for people, or for programs with the units of their kind."""
+def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None, *, in_full: bool) -> None:
+    """Predictions for people, several as a table or in full, or for programs with the units of their kind."""
     if of_kind is not None:
         units = {**of_kind, **{name: unit for one in found for name, unit in one.units.items()}}
         return print_json({"predictions": [one.values for one in found]}, units)
-    if len(found) == 1:
-        echo("\n".join(found[0].lines))
+    if len(found) == 1 or in_full:
+        echo("\n\n".join("\n".join(one.lines) for one in found))
     elif found:
         print_table([one.row for one in found], units=found[0].units)
     for one in found:

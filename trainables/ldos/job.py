@@ -33,7 +33,7 @@ class LdosJob:
     """A structure that ``LdosSurrogate.prepare`` has checked, and what is asked of it.
 
     card, network, scaling, neighbours: of the surrogate.  grid: numbers of points along the cell vectors.
-    temperature: τ [K].
+    temperature: τ [K].  temperatures: more of them, for ``Prediction.heated``.
     forces: ``none``; ``mean``, those of the mean free energy; ``spread``, with their standard deviations.
     stress: also the stress.
     """
@@ -47,6 +47,7 @@ class LdosJob:
     temperature: float
     forces: Forces
     stress: bool = False
+    temperatures: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -94,6 +95,7 @@ class LdosJob:
                 valences=np.array([self.card.species[s] for s in self.atoms.get_chemical_symbols()]),
                 grid=self.grid,
                 temperature=self.temperature,
+                temperatures=self.temperatures,
                 forces=self.forces,
                 stress=self.stress,
                 ldos=ldos,

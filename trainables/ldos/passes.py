@@ -41,6 +41,7 @@ from ..physics.local import density, density_response
 from ..physics.quadrature import Quadrature
 from ..physics.reciprocal import DensitySphere
 from ..physics.smearing import fermi_dirac
+from .heating import heated
 from .inference import LastLayer, integrated, last_hidden, pull_back
 from .neighbours import Neighbours
 from .network import Network
@@ -70,6 +71,7 @@ def predict(
     valences: Float64,
     grid: tuple[int, int, int],
     temperature: float,
+    temperatures: Sequence[float] = (),
     forces: Forces = "none",
     stress: bool = False,
     ldos: Float32 | None = None,
@@ -90,6 +92,7 @@ def predict(
         valences: electrons that each atom brings, (n_atoms,).
         grid: numbers of points along the cell vectors.
         temperature: τ [K].
+        temperatures: more of them, for ``heated`` [K].
         forces: ``none``; ``mean``, the forces of the mean free energy; ``spread``, with their standard deviations, at
             T times the cost.
         stress: also the stress, where there are forces; of the same mean or spread.
@@ -120,10 +123,19 @@ def predict(
         cpus,
         progress,
     ) as run:
-        run.describe()
+        run.describe(hottest=max([temperature, *temperatures]))
         run.integrate(ldos, slopes=forces != "none")
         terms = run.terms()
         found, stresses = run.forces(each=forces == "spread", stress=stress) if forces != "none" else (None, None)
+    warm = heated(
+        run.dos,
+        run.quadrature,
+        run.energies,
+        run.levels,
+        terms.get("free_energy"),
+        electrons=run.electrons,
+        temperatures=temperatures,
+    )
     means = {name: float(values.mean()) for name, values in terms.items()}
     energy = run.quadrature.energy + run.levels.mean()
     return Prediction(
@@ -150,6 +162,7 @@ def predict(
         stress=None if stresses is None else stresses.mean(axis=0),
         stress_std=stresses.std(axis=0) if stresses is not None and forces == "spread" else None,
         seconds=run.seconds,
+        heated=tuple(warm),
     )
 
 
@@ -233,8 +246,11 @@ class _Run:
         self._kept[slab.origin] = list(found)
         return self._kept[slab.origin]
 
-    def describe(self) -> None:
-        """First pass: descriptors, the DOS, and from it the energies."""
+    def describe(self, *, hottest: float) -> None:
+        """First pass: descriptors, the DOS, and from it the energies.
+
+        Raises ValueError: at the hottest temperature [K] states at the top of the energy grid are occupied.
+        """
         tasks = (
             (self.cell, slab.shifted(self.cell, self.positions), self.numbers, slab.grid, self.settings)
             for slab in self.slabs
@@ -259,10 +275,10 @@ class _Run:
             at = {"electrons": self.electrons, "temperature": self.temperature}
             self.energies = [energies(dos, self.quadrature, **at) for dos in self.dos]
         top, level = self.quadrature.energy[-1], max(e.fermi_level for e in self.energies)
-        self.top_occupation = float(fermi_dirac(top, fermi_level=level, temperature=self.temperature))
+        self.top_occupation = float(fermi_dirac(top, fermi_level=level, temperature=hottest))
         if self.top_occupation > TOO_OCCUPIED:
             raise ValueError(
-                f"at {self.temperature:g} K the occupation is {self.top_occupation:.2g} at "
+                f"at {hottest:g} K the occupation is {self.top_occupation:.2g} at "
                 f"{top + self.levels.mean():.4g} eV, where the "
                 "energy grid of this model ends; choose a lower temperature or a less compressed cell"
             )

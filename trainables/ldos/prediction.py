@@ -1,7 +1,7 @@
 """What a surrogate says of a structure: DOS, density, free energy and its terms, forces.  eV, Å, K."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any, ClassVar
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.shards import to_batches
+from ..physics.units import K_B
+from ..tables import text_table
 from .accuracy import ENERGIES, Accuracy
 from .prediction_grid import spacing_of
 
@@ -24,6 +26,7 @@ NO_STATES = 0.01  # of the largest DOS: less than this around the Fermi level is
 # cells of 4 aluminium atoms: beyond, errors were 29 meV/atom and more in six cells of six; within, at most 13 in nine.
 FAR = 0.4
 NEAR = 1.25  # times the median distance of the validation snapshots: up to it errors are like those of the test set
+MOST_TEMPERATURES = 1000  # of one prediction
 UNKNOWN = 2.0  # times as far as the furthest validation snapshot: beyond, nothing is known of the errors
 
 # Terms by their name in ``FreeEnergy`` and in ``Prediction``.
@@ -57,6 +60,8 @@ UNITS = {
     "largest_force": "eV/Å",
     "stress": "eV/Å³",
     "temperature": "K",
+    "internal_energy": "eV",
+    "heat_capacity": "eV/K",
     "seconds": "s",
     "furthest": "σ",
     "gap": "eV",
@@ -65,7 +70,32 @@ UNITS = {
     "estimated_errors": "eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
+OF_HEATED = UNITS | {"heat_capacity": "k_B/atom", "spread": "k_B/atom"}  # as a table has it
 LEFT_OUT = ("density", "symbols", "cell", "unlike", "left_out")  # of JSON
+
+
+@dataclass(frozen=True)
+class Heated:
+    """Electrons at one temperature: means over T initialisations, ``std`` their standard deviations.
+
+    temperature: τ [K].  In eV per cell free_energy A and internal_energy A + τS, None when the model does not know the
+    functional of its DFT; entropy_term -τS; fermi_level [eV]; heat_capacity C = τ ∂S/∂τ at a constant cell [eV/K].
+    """
+
+    temperature: float
+    free_energy: float | None
+    internal_energy: float | None
+    entropy_term: float
+    fermi_level: float
+    heat_capacity: float
+    std: dict[str, float]
+
+    def row(self, n_atoms: int) -> dict[str, Any]:
+        """A row of a table for people, with the units of ``OF_HEATED``."""
+        energies = ("free_energy", "internal_energy", "entropy_term", "fermi_level")
+        known = {name: f"{value:.4f}" for name in energies if (value := getattr(self, name)) is not None}
+        capacity, spread = (value / K_B / n_atoms for value in (self.heat_capacity, self.std["heat_capacity"]))
+        return {"temperature": self.temperature, **known, "heat_capacity": capacity, "spread": spread}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +119,8 @@ class Prediction:
 
     distance: from the training (``Neighbours``), in units of the median of the validation snapshots; usual_distance:
     the largest of them; None for models of early versions.  unlike: in which respects the cell is outside the training.
-    left_out: what the structure says that the prediction does not depend on.
+    left_out: what the structure says that the prediction does not depend on.  heated: the same electrons at other
+    temperatures, where they were asked for.
     """
 
     units: ClassVar[Mapping[str, str]] = UNITS
@@ -127,6 +158,7 @@ class Prediction:
     accuracy: Accuracy | None = None
     unlike: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    heated: tuple[Heated, ...] = ()
 
     @property
     def expected_errors(self) -> str:
@@ -185,6 +217,7 @@ class Prediction:
         """Plain values, for JSON; all but the density and the structure."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LEFT_OUT}
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        plain["heated"] = [asdict(one) for one in self.heated]
         return plain | {
             "spread_of": self.spread_of,
             "estimated_errors": self.estimated_errors,
@@ -225,6 +258,12 @@ class Prediction:
         share = f"{100 * self.outside:.2g} % of the grid points, by up to {self.furthest:.2g} standard deviations"
         found.append(f"  outside the training range: {share if self.outside else 'none'}")
         found.append(f"  errors to expect: {self.expected_errors}")
+        if self.heated:
+            table = text_table([one.row(self.n_atoms) for one in self.heated], units=OF_HEATED)
+            found += [
+                f"  electrons at other temperatures, {self.spread_of} of the heat capacity",
+                *map("    ".__add__, table),
+            ]
         found.append("  time: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items()))
         return found
 

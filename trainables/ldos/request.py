@@ -14,6 +14,7 @@ from ..errors import InputError, Malformed, UnknownFormat, one_line
 from ..json_body import JSON, read_json
 from ..structure_texts import read_cif_text, read_poscar_text
 from ..structures import read_extended_xyz
+from .prediction import MOST_TEMPERATURES
 
 XYZ, CIF, POSCAR = "chemical/x-xyz", "chemical/x-cif", "chemical/x-poscar"
 FORMATS = {
@@ -139,6 +140,11 @@ class Wishes(BaseModel):
     model_config = _strict
 
     temperature: float | None = Field(default=None, ge=0, description="electronic [K]; default that of the training")
+    temperatures: tuple[float, ...] = Field(
+        default=(),
+        max_length=MOST_TEMPERATURES,
+        description="more of them [K], in a query 300,1000: free energies and heat capacities are in heated",
+    )
     forces: Literal["none", "mean", "spread"] | bool = Field(
         default="none", description="of the mean free energy, or with their spread (slower); true: spread"
     )
@@ -149,14 +155,14 @@ class Wishes(BaseModel):
         "training",
     )
 
-    @field_validator("grid", mode="before")
+    @field_validator("grid", "temperatures", mode="before")
     @classmethod
     def _from_text(cls, value: object) -> object:
         return value.split(",") if isinstance(value, str) else value
 
     def asked(self) -> dict[str, Any]:
         """As keywords of ``LdosSurrogate.prepare``."""
-        return {"temperature": self.temperature, "forces": self.forces, "stress": self.stress, "grid": self.grid}
+        return {name: getattr(self, name) for name in Wishes.model_fields}
 
 
 class PredictRequest(Wishes):

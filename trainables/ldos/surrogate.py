@@ -31,6 +31,7 @@ from .judgement import judge
 from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces
+from .prediction import MOST_TEMPERATURES
 from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .ranges import NO_STRESS
 from .request import FORMATS, XYZ, PredictRequest, example, parse
@@ -157,6 +158,7 @@ class LdosSurrogate(Surrogate):
         self,
         *,
         temperature: float | None = None,
+        temperatures: Sequence[float] = (),
         grid: Grid | None = None,
         forces: Forces | bool = "none",
         stress: bool = False,
@@ -166,6 +168,7 @@ class LdosSurrogate(Surrogate):
         Args:
             temperature: electronic temperature τ [K]; by default that of the training data.  Not below ``coldest`` of
                 the energy grid, nor so high that states at its top are occupied.
+            temperatures: more of them [K]: A, its terms and the heat capacity of each are in ``Prediction.heated``.
             grid: numbers of points along the cell vectors; by default as ``grid`` says.  Energies of one grid have no
                 steps between them, so give it where a cell is strained.
             forces: ``none``; ``mean``, those of the mean free energy; ``spread`` or True, with their standard
@@ -173,16 +176,19 @@ class LdosSurrogate(Surrogate):
             stress: also the stress, with the forces.
 
         Raises:
-            ModelError: too cold, not finite, forces without a free energy, or a grid that is none.
+            ModelError: too cold, not finite, too many temperatures, no free energy for forces, or a grid that is none.
         """
         if isinstance(forces, bool):
             forces = "spread" if forces else "none"
         if stress and forces == "none":
             forces = "mean"
+        if len(temperatures) > MOST_TEMPERATURES:
+            raise ModelError(f"{len(temperatures)} temperatures; give {MOST_TEMPERATURES} or fewer")
         if forces != "none" and self.card.dft is None:
             raise ModelError(f"no forces without the free energy: {NO_FREE_ENERGY}")
         return {
             "temperature": self._temperature(temperature),
+            "temperatures": tuple(self._temperature(kelvin) for kelvin in temperatures),
             "grid": None if grid is None else grid_points(grid),
             "forces": forces,
             "stress": stress,
@@ -216,6 +222,7 @@ class LdosSurrogate(Surrogate):
             temperature=options["temperature"],
             forces=options["forces"],
             stress=options["stress"],
+            temperatures=options["temperatures"],
         )
 
     def _temperature(self, temperature: float | None) -> float:

@@ -163,7 +163,15 @@ def test_the_endpoint_says_what_it_serves(endpoint, model):
     assert api["info"]["description"] == "2 models: al4, moving."
     paths = api["paths"]
     asked = paths["/v1/predict"]["post"]["parameters"]
-    assert [p["name"] for p in asked] == ["quantity", "format", "temperature", "forces", "stress", "grid"]
+    assert [p["name"] for p in asked] == [
+        "quantity",
+        "format",
+        "temperature",
+        "temperatures",
+        "forces",
+        "stress",
+        "grid",
+    ]
     assert asked[0]["schema"]["enum"] == ["density", "ldos"]
     named = {"/v1/models", "/v1/models/{name}", "/v1/models/{name}/predict"}
     assert set(paths) == {"/", "/healthz", "/metrics", "/v1/model", "/v1/predict"} | named

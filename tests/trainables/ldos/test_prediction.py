@@ -83,6 +83,35 @@ def test_the_free_energy_is_near_that_of_quantum_espresso(model, atoms, al4):
     assert p.std["ewald_energy"] == 0
 
 
+def test_other_temperatures_follow_from_the_entropy(model, atoms):
+    """∂A/∂τ = -S and ∂(A + τS)/∂τ = C, by differences over temperatures; and A at its own is A."""
+    own, step = model.card.temperature, 20.0
+    found = model.predict(atoms, temperatures=[own, 4000 - step, 4000.0, 4000 + step])
+    same, below, here, above = found.heated
+    for name in ("free_energy", "entropy_term", "fermi_level"):
+        assert getattr(same, name) == pytest.approx(getattr(found, name), abs=1e-9)
+        assert same.std[name] == pytest.approx(found.std[name], abs=1e-9)
+    slope = (above.free_energy - below.free_energy) / (2 * step)
+    assert slope == pytest.approx(here.entropy_term / 4000, rel=1e-4)
+    assert here.internal_energy == pytest.approx(here.free_energy - here.entropy_term, abs=1e-9)
+    capacity = (above.internal_energy - below.internal_energy) / (2 * step)
+    assert here.heat_capacity == pytest.approx(capacity, rel=1e-4)
+    assert 0 < here.std["heat_capacity"] < 0.1 * here.heat_capacity
+    assert model.predict(atoms).heated == ()
+
+
+def test_without_a_functional_there_are_entropies_and_no_free_energies(model, atoms):
+    (one,) = with_dft(model, None).predict(atoms, temperatures=[5000.0]).heated
+    assert one.free_energy is one.internal_energy is None
+    assert one.entropy_term < 0 < one.heat_capacity
+    assert "free_energy" not in one.row(4)
+
+
+def test_too_many_temperatures_are_refused(model, atoms):
+    with pytest.raises(ModelError, match="1001 temperatures; give 1000 or fewer"):
+        model.prepare(atoms, temperatures=[300.0] * 1001)
+
+
 def test_means_and_spreads_are_those_of_the_initialisations(model, single, atoms):
     both, first = model.predict(atoms), single.predict(atoms)
     # With T = 2 the standard deviation is half the difference, so each value is the mean plus or minus it.

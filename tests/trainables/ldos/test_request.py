@@ -105,6 +105,17 @@ def test_a_byte_order_mark_before_a_body_is_passed_over():
     assert parse(text.encode("utf-8-sig"), XYZ, {})[0].symbols == "Al"
 
 
+def test_temperatures_stand_in_a_body_or_a_query():
+    body = {"structure": {"cell": (4 * np.eye(3)).tolist(), "positions": [[0, 0, 0]], "symbols": ["Al"]}}
+    asked = parse(json.dumps(body | {"temperatures": [300, 1000]}).encode(), JSON, {})[1]
+    text = b'1\nLattice="4 0 0 0 4 0 0 0 4"\nAl 0 0 0\n'
+    assert asked == parse(text, XYZ, {"temperatures": "300,1000"})[1]
+    assert asked["temperatures"] == (300.0, 1000.0)
+    for wrong in ("warm", ",".join(["300"] * 1001)):
+        with pytest.raises(InputError, match="temperatures"):
+            parse(text, XYZ, {"temperatures": wrong})
+
+
 @pytest.mark.parametrize(
     "content, error",
     [
