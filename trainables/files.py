@@ -6,8 +6,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from .errors import InputError
 from .temporary import owner, remove_left_over
@@ -107,6 +110,54 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of the bytes of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class HashedFile:
+    """A file that is written from its beginning, and whose SHA-256 is computed meanwhile, in a thread.
+
+    What is written may be overwritten in memory once the next piece but one was written.
+
+    Args:
+        path: the file; it is replaced if there is one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream, self._hash = path.open("wb"), hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._wait()
+        self._last = self._thread.submit(self._hash.update, data)
+        return self._stream.write(data)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def hexdigest(self) -> str:
+        """Of all that was written."""
+        self._wait()
+        return self._hash.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
 
 
 _whole: set[tuple[Path, int, int, int, int]] = set()

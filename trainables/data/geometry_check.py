@@ -19,7 +19,7 @@ from .energy_check import EnergyErrors, check_energies
 from .energy_grid import EnergyGrid
 from .info import DatasetInfo
 from .kohn_sham import KohnSham
-from .shards import ShardFile
+from .shards import Shard, ShardFile
 from .snapshot import Snapshot
 
 # Right data of Al and Be: 0.0003 at most.  The LDOS of another snapshot, of the other order of axes, moved by one point
@@ -29,6 +29,7 @@ MOST_DENSITY_DIFFERENCE = 0.01
 LEAST_EXPLAINED = 0.8
 MOST_MOVED = 0.15  # [grid points] between density and atoms
 FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
+AT_ONCE = 2**18  # numbers of an LDOS that are read and made double precision at once: what a cache holds
 MOST_EWALD_ERROR = 1.0  # [meV/atom]; right data: 0.0004
 HINT = 0.02  # by how much something else must fit better before it is named
 
@@ -58,7 +59,7 @@ def check_geometry(
     snapshot: Snapshot,
     grid: EnergyGrid,
     dos: NDArray[np.float64],
-    ldos: Iterable[NDArray[np.floating]],
+    ldos: Iterable[Shard],
     density: NDArray[np.floating] | None,
     valences: NDArray[np.float64],
     *,
@@ -120,12 +121,12 @@ def check_stored(snapshot: Snapshot, info: DatasetInfo, ldos: ShardFile, density
     report = check.report()
     values = None if density is None else density.array()
     valences = snapshot.valences(info.species)
-    found = check_geometry(snapshot, grid, check.dos, ldos.read(), values, valences, dft=info.dft, where=snapshot.id)
+    found = check_geometry(snapshot, grid, check.dos, ldos.stored(), values, valences, dft=info.dft, where=snapshot.id)
     return replace(report, **vars(found))
 
 
 def _densities_of(
-    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], own: Energies, ldos: Iterable[NDArray[np.floating]]
+    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], own: Energies, ldos: Iterable[Shard]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Density of an LDOS by the better rule at the DFT's Fermi level, and by its own rule at its own."""
 
@@ -137,10 +138,12 @@ def _densities_of(
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
     both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1)
     first, second, n = np.empty(s.n_points), np.empty(s.n_points), 0
+    step = max(1, AT_ONCE // grid.n_energy)
     for shard in ldos:
-        points = slice(n, n + len(shard))
-        first[points], second[points] = (shard.astype(np.float32) @ both).T
-        n += len(shard)
+        for start in range(0, len(shard), step):
+            rows = shard[start : start + step]
+            first[n : n + len(rows)], second[n : n + len(rows)] = (rows.astype(np.float64) @ both).T
+            n += len(rows)
     return first.reshape(s.grid), second.reshape(s.grid)
 
 

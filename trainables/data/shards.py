@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..files import atomic, is_known, remember
+from ..files import HashedFile, atomic, is_known, remember
 from ..files import sha256 as file_sha256
 
 POINTS_A_SHARD = 65_536
@@ -47,35 +47,44 @@ def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
 
 
 def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
-    """The rows of arrays of any lengths as arrays of POINTS_A_SHARD; each is overwritten when the next is asked for."""
-    shard, filled = np.empty(0), 0
+    """The rows of arrays of any lengths as arrays of POINTS_A_SHARD.
+
+    There are two in memory, so that one can be filled while the file that has the other computes its checksum.
+    """
+    shard, other, filled = np.empty(0), np.empty(0), 0
     for array in arrays:
         if len(shard) == 0:
-            shard = np.empty((POINTS_A_SHARD, *array.shape[1:]), dtype=array.dtype)
+            shape = (POINTS_A_SHARD, *array.shape[1:])
+            shard, other = np.empty(shape, dtype=array.dtype), np.empty(shape, dtype=array.dtype)
         while len(array):
             taken = min(len(array), POINTS_A_SHARD - filled)
             shard[filled : filled + taken] = array[:taken]
             array, filled = array[taken:], filled + taken
             if filled == POINTS_A_SHARD:
                 yield shard
-                filled = 0
+                shard, other, filled = other, shard, 0
     if filled:
         yield shard[:filled]
 
 
-def write(path: Path, batches: Iterable[pa.RecordBatch], *, checksums: bool = False) -> None:
+def write(path: Path, batches: Iterable[pa.RecordBatch], *, checksums: bool = False) -> str:
     """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all.
 
     Args:
         path: the file.
         batches: as ``to_batches`` makes them.
         checksums: write a SHA-256 beside each shard, for a file that no table has the checksum of.
+
+    Returns:
+        SHA-256 of the file.
     """
     batches = iter(batches)
     first = next(batches)
-    with atomic(path) as temporary, pa.ipc.new_file(str(temporary), first.schema) as writer:
-        for batch in chain([first], batches):
-            writer.write_batch(batch, custom_metadata={CHECKSUM: _digest(batch)} if checksums else None)
+    with atomic(path) as temporary, HashedFile(temporary) as file:
+        with pa.ipc.new_file(file, first.schema) as writer:
+            for batch in chain([first], batches):
+                writer.write_batch(batch, custom_metadata={CHECKSUM: _digest(batch)} if checksums else None)
+        return file.hexdigest()
 
 
 def _digest(batch: pa.RecordBatch) -> str:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import subprocess
@@ -19,6 +20,14 @@ def read(path, values, *, column="ldos", **changed):
 
 def random(shape, dtype=np.float32):
     return np.random.default_rng(0).normal(size=shape).astype(dtype)
+
+
+def test_a_checksum_is_that_of_the_file_while_shards_are_written_over_each_other(tmp_path):
+    values = random((4 * POINTS_A_SHARD + 5, 3))
+    batches = (to_batches(shard, "ldos", {})[0] for shard in in_shards(np.array_split(values, 41)))
+    found = write(tmp_path / "a.arrow", batches)
+    assert found == hashlib.sha256((tmp_path / "a.arrow").read_bytes()).hexdigest()
+    assert read(tmp_path / "a.arrow", values).array().tobytes() == values.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

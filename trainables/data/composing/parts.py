@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import DatasetError
-from ...files import atomic_folder, sha256, write_text
+from ...files import atomic_folder, write_text
 from ...progress import Progress, Silent
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..info import DatasetInfo
@@ -105,8 +105,7 @@ def _rewrite(file: ShardFile, path: Path, new: Snapshot, alignment: Alignment | 
     metadata = file.metadata | {"snapshot": new.id}
     name = path.parent.name
     arrays = (array if alignment is None else alignment(array) for array in file.arrays())
-    write(path, (to_batches(np.ascontiguousarray(a), name, metadata)[0] for a in in_shards(arrays)))
-    return sha256(path)
+    return write(path, (to_batches(np.ascontiguousarray(a), name, metadata)[0] for a in in_shards(arrays)))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from ...errors import DatasetError
 from .importer import GridValues
 
-BLOCK = 2**20  # numbers that are read at once, about
+BLOCK = 2**18  # numbers that are read at once, about: what a processor's cache holds
 
 
 def npy_values(path: Path, shape: tuple[int, ...], *, what: str, factor: float = 1.0) -> GridValues:
-    """Values of a .npy file whose axes are [nx, ny, nz, ...], times a factor.
+    """Values of a .npy file whose axes are [nx, ny, nz, ...], times a factor; a block may overwrite the one before it.
 
     Args:
         path: the file.
@@ -65,13 +65,13 @@ def _blocks(path: Path, shape: tuple[int, ...], n_points: int, what: str) -> Ite
     dtype, offset = mapped.dtype, mapped.offset
     del mapped
     step = max(1, BLOCK // a_point)
+    memory = np.empty(step * a_point, dtype)
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
             for start in range(0, n_points, step):
-                count = min(step, n_points - start) * a_point
-                block = np.fromfile(stream, dtype, count=count)
-                if len(block) != count:
+                block = memory[: min(step, n_points - start) * a_point]
+                if stream.readinto(block.view(np.uint8)) != block.nbytes:
                     raise DatasetError(f"{path}: became shorter while it was read; copy it again")
                 yield block
     except OSError as error:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...errors import DatasetError
-from ...files import atomic_folder, sha256, write_text
+from ...files import atomic_folder, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
@@ -77,9 +77,8 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
     about = {"snapshot": snapshot.id, "grid": str(snapshot.grid), "axes": "grid point (C order), energy"}
 
     def write_shards(name: str, shards: Iterator[NDArray[np.floating]], unit: str) -> str:
-        path = folder / name / f"{snapshot.id}.arrow"
-        write(path, (to_batches(shard, name, about | {"unit": unit})[0] for shard in shards))
-        return sha256(path)
+        batches = (to_batches(shard, name, about | {"unit": unit})[0] for shard in shards)
+        return write(folder / name / f"{snapshot.id}.arrow", batches)
 
     check = LdosCheck(snapshot, grid, where=str(one.ldos.where), fail=plan.fail)
     ldos = _shards(one.ldos, snapshot.n_points, (grid.n_energy,))
@@ -128,7 +127,7 @@ def _with_geometry(
         snapshot,
         plan.grid,
         dos,
-        written("ldos", plan.grid.n_energy).read(),
+        written("ldos", plan.grid.n_energy).stored(),
         None if one.density is None else written("density", 0).array(),
         snapshot.valences(one.species),
         dft=plan.dft,
