@@ -97,7 +97,8 @@ def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
     """Write the density as the suffix says: .cube, .CHGCAR, .npy (nx, ny, nz), or .arrow (a column in C order)."""
     density = prediction.density
     if path.suffix == ".arrow":
-        return write(path, density_batches(prediction))
+        write(path, density_batches(prediction))
+        return
     with atomic(path) as temporary:
         if path.suffix == ".cube":
             with temporary.open("w", encoding="ascii") as file:

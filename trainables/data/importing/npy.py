@@ -71,7 +71,7 @@ def _blocks(path: Path, shape: tuple[int, ...], n_points: int, what: str) -> Ite
             stream.seek(offset)
             for start in range(0, n_points, step):
                 block = memory[: min(step, n_points - start) * a_point]
-                if stream.readinto(block.view(np.uint8)) != block.nbytes:
+                if stream.readinto(block.view(np.uint8).data) != block.nbytes:
                     raise DatasetError(f"{path}: became shorter while it was read; copy it again")
                 yield block
     except OSError as error:

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import re
 import shutil
@@ -122,6 +123,20 @@ def test_a_missing_energy_is_named(run, tmp_path):
     cubes(run)[4].unlink()
     said = refused([run], tmp_path / "al2")
     assert said.startswith(f"{run}: the LDOS at -4 eV is missing, between tmp.pp004ldos.cube and tmp.pp006ldos.cube")
+
+
+def test_a_compressed_cube_is_named(run, tmp_path):
+    cube = cubes(run)[4]
+    cube.with_suffix(".cube.gz").write_bytes(gzip.compress(cube.read_bytes()))
+    assert len(import_dataset([run], tmp_path / "with_both")) == 1
+    cube.unlink()
+    assert refused([run], tmp_path / "al2") == f"{cube}.gz: is compressed; unpack it, and all others of its folder"
+
+
+def test_energies_missing_at_the_end_of_one_of_two_runs_are_known(runs, tmp_path):
+    for cube in cubes(runs / "1")[-2:]:
+        cube.unlink()
+    assert refused([runs], tmp_path / "al2").startswith(f"{runs / '1/ldos.in'}: asks for 21 energies up to 12.1 eV")
 
 
 def test_energies_missing_at_the_end_are_known_by_the_input(run, tmp_path):

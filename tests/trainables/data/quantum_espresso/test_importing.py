@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -172,6 +173,25 @@ def test_xsf_files_are_read_with_the_energies_of_their_input(run, tmp_path):
     for read in ("ldos", "density"):
         ours, theirs = (getattr(one, read)(one.snapshots[0]).array() for one in (xsf, cubes))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_of_inputs_of_one_name_each_run_has_its_own(runs, tmp_path):
+    for run in ("0", "1"):
+        file = runs / run / "ldos.in"
+        file.write_text(file.read_text().replace("plot_num=3", "plot_num=3, use_gauss_ldos=.true."))
+        shutil.rmtree(runs / run / "tmp")  # without it the smearing would be the kernel
+        for cube in (runs / run).glob("*ldos.cube"):
+            to_xsf(cube)
+        file.write_text(file.read_text().replace(".cube", ".xsf"))
+    dataset = import_dataset([runs], tmp_path / "al2")
+    assert dataset.info.energy_grid.kernel == "gaussian"
+    assert [s.id for s in dataset] == ["0", "1"]
+
+
+def test_pipes_among_the_files_are_not_opened(run, tmp_path):
+    for name in ("a.cube", "b.out", "c.in"):
+        os.mkfifo(run / name)
+    assert len(made(run, tmp_path / "al2")[0]) == 1
 
 
 def test_an_nscf_run_gives_the_kernel_and_the_bands_and_the_scf_before_it_the_rest(calculated, run, tmp_path):

@@ -3,8 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +12,14 @@ from ....errors import DatasetError
 from ....physics.reciprocal import fractional
 from ..grid_files import SUFFIXES, GridFile, read_head
 from ..importer import Report
-from .inputs import PpInput, PwInput, read_inputs
+from .inputs import PpInput, PwInput, read_inputs, shared_folders
 from .pw_log import is_log, read_log
 from .pw_run import PwRun
 from .pw_xml import NAME, read_xml
 
 SAME = 1e-3  # [Å]; a cube rounds a vector of its cell by up to 1e-4, and folds the atoms into the cell
 LOGS = ("", ".out", ".log", ".txt", ".pwo", ".scf", ".nscf")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 INPUTS = (".in", ".inp", ".pwi", ".ppi", ".nml")
 
 
@@ -44,10 +43,11 @@ class Files:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files of a folder and of the folders in it, in the order of their names."""
+    """Files of a folder and of the folders in it, in the order of their names; no pipes or devices."""
     for place, folders, names in os.walk(folder):
         folders.sort()
-        yield from (Path(place) / name for name in sorted(names))
+        paths = (Path(place) / name for name in sorted(names))
+        yield from (path for path in paths if path.is_file() or not path.exists())
 
 
 def may_be_log(path: Path) -> bool:
@@ -59,7 +59,7 @@ def look(sources: Sequence[Path]) -> Files:
     """Read the heads of all files below the sources.
 
     Raises:
-        DatasetError: a cube is damaged in its head, or an input has a word where a number belongs.
+        DatasetError: a cube is damaged in its head or compressed, or an input has a word where a number belongs.
     """
     found, inputs, seen = Files(), list[Path](), set[Path]()
     for path in (path for source in sources for path in files_below(source)):
@@ -68,6 +68,9 @@ def look(sources: Sequence[Path]) -> Files:
         seen.add(path.resolve())
         if path.suffix.lower() in SUFFIXES:
             found.grids.append(read_head(path))
+        elif path.suffix.lower() in COMPRESSED and path.with_suffix("").suffix.lower() in SUFFIXES:
+            if not path.with_suffix("").exists():
+                raise DatasetError(f"{path}: is compressed; unpack it, and all others of its folder")
         elif path.suffix.lower() in INPUTS or ".in." in path.name:
             inputs.append(path)
         elif path.name == NAME or may_be_log(path):
@@ -112,30 +115,20 @@ def _alike(grids: Sequence[GridFile]) -> list[list[GridFile]]:
 
 def _nearest(grid: GridFile, found: Files) -> list[PwRun]:
     """The calculations of the structure of a file with which it shares the longest path."""
-    runs = sorted(found.runs, key=lambda run: -_shared(grid.path, run.where))
+    runs = sorted(found.runs, key=lambda run: -shared_folders(grid.path, run.where))
     first = next((run for run in runs if not _difference(grid, run)), None)
-    depth = -1 if first is None else _shared(grid.path, first.where)
+    depth = -1 if first is None else shared_folders(grid.path, first.where)
     for path, error in found.failed:
-        if _shared(grid.path, path) >= depth:
+        if shared_folders(grid.path, path) >= depth:
             raise error
     if first is not None:
-        return [run for run in runs if _shared(grid.path, run.where) == depth and not _difference(grid, run)]
+        return [run for run in runs if shared_folders(grid.path, run.where) == depth and not _difference(grid, run)]
     if not found.runs:
         raise DatasetError(
             f"{grid.path}: no log of pw.x and no {NAME} is there; keep the log beside the cubes, as it has the Fermi "
             "level, the temperature and the energies"
         )
     raise DatasetError(f"{grid.path}: of another structure than {runs[0].where}: {_difference(grid, runs[0])}")
-
-
-def _shared(a: Path, b: Path) -> int:
-    """Number of folders that two paths share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(_folders(a), _folders(b), strict=False)))
-
-
-@lru_cache(maxsize=100_000)
-def _folders(path: Path) -> tuple[str, ...]:
-    return path.resolve().parent.parts
 
 
 def _difference(a: GridFile, b: GridFile | PwRun) -> str:

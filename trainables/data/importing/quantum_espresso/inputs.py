@@ -6,6 +6,8 @@ Source: the input descriptions of Quantum ESPRESSO (INPUT_PW, INPUT_PP).
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 
 from ....errors import DatasetError
@@ -20,6 +22,16 @@ _MESH = re.compile(
     r"^\s*K_POINTS\s*[({]?\s*automatic\s*[)}]?\s*\n\s*(\d+)\s+(\d+)\s+(\d+)", re.IGNORECASE | re.MULTILINE
 )
 MOST_ENERGIES = 100_000
+
+
+def shared_folders(a: Path, b: Path) -> int:
+    """Number of folders that two paths share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(_folders(a), _folders(b), strict=False)))
+
+
+@lru_cache(maxsize=100_000)
+def _folders(path: Path) -> tuple[str, ...]:
+    return path.resolve().parent.parts
 
 
 def namelists(text: str) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ....errors import DatasetError
 from ..grid_files import GridFile
-from .inputs import PpInput
+from .inputs import PpInput, shared_folders
 
 ROUNDED = 1.01e-4  # [eV]; titles have four digits
 _TITLE = re.compile(r"energy\s*=\s*(\S+)\s*eV.*?broadening\s*=\s*(\S+?)\s*eV", re.IGNORECASE)
@@ -57,12 +57,14 @@ def sample(file: GridFile, inputs: Sequence[PpInput]) -> Sample | None:
 
     Args:
         file: a cube or an xsf file.
-        inputs: of pp.x, in its folder and above it.
+        inputs: of pp.x; of those that name such a file, the nearest in the folders made it.
 
     Raises:
         DatasetError: its title is damaged, or the LDOS is that of one spin.
     """
     made = [(one, n) for one in inputs if one.quantity == 3 and (n := one.number(file.path.name)) is not None]
+    nearest = max((shared_folders(file.path, one.where) for one, _ in made), default=0)
+    made = [(one, n) for one, n in made if shared_folders(file.path, one.where) == nearest]
     source, n = made[0] if len(made) == 1 else (None, 0)
     if source is not None and source.spin != 0:
         raise DatasetError(f"{source.where}: spin_component = {source.spin}; the LDOS of both spins is needed")
