@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,7 +257,7 @@ class LdosKind(Kind):
 
         data = data.relative_to_fermi_levels() if config.energies == "fermi" else data
         if config.training == "none":
-            found = fit(config, data, seeds=seeds, device=device)
+            found = fit(config, data, seeds=seeds, device=device, posterior=not for_ranking)
             report(found.last_report)
         else:
             found = train(
@@ -270,7 +272,7 @@ class LdosKind(Kind):
                 checkpoint_epochs=checkpoint_epochs,
             )
             if config.readout == "always" or (config.readout == "final" and not for_ranking):
-                found = fit(config, data, seeds=found.seeds, device=device, trained=found)
+                found = fit(config, data, seeds=found.seeds, device=device, trained=found, posterior=not for_ranking)
             else:
                 found = with_free_energy(found, data)
         return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
@@ -313,9 +315,11 @@ class LdosKind(Kind):
         return card_for(study, config, seeds, data, settings, accuracy)
 
     def tensors(self, trained: "Trained") -> dict[str, NDArray[Any]]:
-        """Weights of the networks, the scaling under ``scaling.NAME``, and ``neighbours.NAME``."""
-        near = {} if trained.neighbours is None else trained.neighbours.tensors()
-        return trained.network.arrays() | trained.scaling.tensors() | near
+        """Weights of the networks, the scaling under ``scaling.NAME``, and so on for neighbours and posterior."""
+        parts = [
+            part.tensors() for part in (trained.scaling, trained.neighbours, trained.posterior) if part is not None
+        ]
+        return reduce(or_, parts, trained.network.arrays())
 
     def surrogate(self, card: Any, tensors: dict[str, NDArray[Any]]) -> "LdosSurrogate":
         """As ``LdosSurrogate.assemble``."""

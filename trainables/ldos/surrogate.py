@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,10 +36,15 @@ from .passes import Forces
 from .prediction import MOST_TEMPERATURES
 from .prediction_grid import Grid, check_grid, grid_of, grid_points
 from .ranges import NO_STRESS
+from .readout.electrons import Ions
+from .readout.evaluate import slopes_of
+from .readout.posterior import Posterior
+from .readout.slopes import Slopes
 from .request import FORMATS, XYZ, PredictRequest, example, parse
 from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData, relative_to_fermi_levels
 
+BESIDES = ("scaling.", "neighbours.", "posterior.")  # tensors that are no weights
 NO_FREE_ENERGY = (
     "the dataset of this model does not say which functional and density cutoff its DFT had; "
     "import it again with --pseudopotentials and train on it"
@@ -52,6 +59,7 @@ class LdosSurrogate(Surrogate):
         network: T networks.
         scaling: of descriptors and LDOS.
         neighbours: what says how far a structure is from the training; models of early versions have none.
+        posterior: how well the last layer is known, where it is in closed form.
     """
 
     files: ClassVar[tuple[str, ...]] = FILES
@@ -62,9 +70,15 @@ class LdosSurrogate(Surrogate):
     answer: ClassVar[type[Answer]] = PredictAnswer
 
     def __init__(
-        self, card: LdosCard, network: Network, scaling: Scaling, neighbours: Neighbours | None = None
+        self,
+        card: LdosCard,
+        network: Network,
+        scaling: Scaling,
+        neighbours: Neighbours | None = None,
+        posterior: Posterior | None = None,
     ) -> None:
-        self.card, self.network, self.scaling, self.neighbours = card, network, scaling, neighbours
+        self.card, self.network, self.scaling = card, network, scaling
+        self.neighbours, self.posterior = neighbours, posterior
 
     @classmethod
     def assemble(cls, card: LdosCard, tensors: Mapping[str, NDArray[Any]]) -> "LdosSurrogate":
@@ -84,7 +98,7 @@ class LdosSurrogate(Surrogate):
             raise ModelError("weights or scaling that are not finite")
         if not scaling.ldos_scale > 0:
             raise ModelError(f"a scale of the LDOS of {scaling.ldos_scale:g}; it must be positive")
-        weights = {name: values for name, values in tensors.items() if not name.startswith(("scaling.", "neighbours."))}
+        weights = {name: values for name, values in tensors.items() if not name.startswith(BESIDES)}
         stored = sum(values.size for values in weights.values())
         sizes = (n_in, *config.hidden, n_out)
         needed = sum((a + 1) * b for a, b in pairwise(sizes)) + (config.hidden[-1] + 1) * (config.energies == "fermi")
@@ -100,13 +114,14 @@ class LdosSurrogate(Surrogate):
             raise ModelError(
                 f"weights do not fit the network of model.json: {str(error).splitlines()[-1].strip()}"
             ) from error
-        neighbours = Neighbours.of(tensors, n_in)
-        return cls(card, network.to("cuda" if torch.cuda.is_available() else "cpu"), scaling, neighbours)
+        known = Posterior.of(tensors, config.hidden[-1] + 1, n_out + (config.energies == "fermi"))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(card, network.to(device), scaling, Neighbours.of(tensors, n_in), known)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Weights of the networks, the scaling under ``scaling.NAME``, and ``neighbours.NAME``."""
-        near = {} if self.neighbours is None else self.neighbours.tensors()
-        return self.network.arrays() | self.scaling.tensors() | near
+        """Weights of the networks, the scaling under ``scaling.NAME``, and so on for neighbours and posterior."""
+        parts = [part.tensors() for part in (self.scaling, self.neighbours, self.posterior) if part is not None]
+        return reduce(or_, parts, self.network.arrays())
 
     def __repr__(self) -> str:
         return f"<LdosSurrogate for {', '.join(self.card.species)}, {self.card.n_initializations} initialisations>"
@@ -224,6 +239,39 @@ class LdosSurrogate(Surrogate):
             stress=options["stress"],
             temperatures=options["temperatures"],
         )
+
+    def slopes(self, structure: ase.Atoms, *, forces: bool = False) -> dict[str, Slopes]:
+        """How a structure's energies, DOS and forces go with the last layer; no LDOS is needed.
+
+        With ``posterior``, ``slopes(atoms)["free_energy"].std(posterior)[0]`` is how well A is known [eV/atom], and the
+        products of ``coordinates(posterior)`` are covariances of A of several structures.
+
+        Args:
+            structure: as in ``prepare``.
+            forces: also forces.
+
+        Raises:
+            InputError: as ``prepare``, or a predicted DOS that cannot hold the electrons.
+        """
+        job = self.prepare(structure)
+        atoms, card = job.atoms, self.card
+        electrons = sum(card.species[symbol] for symbol in atoms.get_chemical_symbols())
+        s = Snapshot(
+            id="structure",
+            cell=np.array(atoms.cell),
+            positions=atoms.positions,
+            numbers=atoms.numbers,
+            grid=job.grid,
+            temperature=job.temperature,
+            n_electrons=electrons,
+        )
+        values = bispectrum(s.cell, s.positions, s.numbers, s.grid, card.descriptors)
+        ions = Ions(s, card.energy_grid, card.dft, card.species)
+        settings = card.descriptors if forces else None
+        try:
+            return slopes_of(self.network, self.scaling, SnapshotData(s, [values], ()), ions, settings)
+        except ValueError as error:
+            raise ModelError(str(error)) from error
 
     def _temperature(self, temperature: float | None) -> float:
         """The electronic temperature to predict at [K]."""

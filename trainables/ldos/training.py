@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from .neighbours import Neighbours
 from .network import Network
 from .training_data import Scaling, SnapshotData, TrainingData
 
+if TYPE_CHECKING:
+    from .readout.posterior import Posterior
+
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1
 
 
@@ -41,6 +44,7 @@ class Trained:
     last: EpochReport
     neighbours: Neighbours | None = None
     fitted: str | None = None  # to what the last layer was, where it was solved
+    posterior: "Posterior | None" = None  # how well that is known
 
     @property
     def last_report(self) -> dict[str, Any]:

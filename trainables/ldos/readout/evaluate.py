@@ -1,7 +1,7 @@
 """Networks on a snapshot: their LDOS, energies and forces beside those of the DFT.  eV, Å, K."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import add
 
@@ -18,6 +18,8 @@ from ..network import Network
 from ..training_data import Moments, Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_from
 from .motions import is_small, slabs, thinned
+from .posterior import Posterior
+from .slopes import Slopes, energy_slopes, feature_sums, force_slopes
 
 Float64 = NDArray[np.float64]
 PULLED = 2048  # grid points of one pass back through the network
@@ -32,6 +34,8 @@ class Evaluation:
     DOS cannot hold the electrons, or the DFT gave none; A also where the grid is too coarse for its density.
     forces: predicted minus DFT, (T, n_atoms, 3) [eV/Å], where they were asked for and the DFT gave them.
     ldos: where it was asked for.  levels: absolute energies that those of the LDOS are relative to, (T,) [eV].
+    std: where a posterior was given, of free_energy and band_energy (1,) [eV/atom], dos (n_energy,) [1/eV] and, with
+    forces, forces (3 n_atoms,) [eV/Å]: how well the first network's last layer is known.
     """
 
     dos: Float64
@@ -40,6 +44,7 @@ class Evaluation:
     forces: Float64 | None
     ldos: "LdosError | None"
     levels: Float64
+    std: Mapping[str, Float64] = field(default_factory=dict)
 
     def error(self, data: SnapshotData) -> SnapshotError:
         """In the units of reports; of an evaluation with ``ldos``."""
@@ -70,6 +75,7 @@ def evaluate(
     settings: BispectrumSettings | None = None,
     forces: bool = False,
     ldos: bool = True,
+    posterior: Posterior | None = None,
 ) -> Evaluation:
     """Predict a snapshot on its own grid from its stored descriptors, and compare.
 
@@ -83,6 +89,7 @@ def evaluate(
         forces: also forces, where the DFT is known and gave them; where ``motions`` keeps derivatives, as sums over
             thinned grid points.
         ldos: also the squared error of the LDOS, for which the LDOS is made.
+        posterior: of the last layer; how well it is known is then told, too.
     """
     s = data.snapshot
     found = [_One(network.only(t), scaling, data) for t in range(network.n_initializations)]
@@ -92,9 +99,10 @@ def evaluate(
     band, free = np.full((2, len(found)), np.nan)
     wanted = forces and s.forces is not None and ions.dft is not None and settings is not None
     off = np.full((len(found), s.n_atoms, 3), np.nan) if wanted else None
+    std = dict[str, Float64]()
     for t, one in enumerate(found):
         try:
-            electrons = electrons_from(dos[t], one.sums, ions, slopes=off is not None)
+            electrons = electrons_from(dos[t], one.sums, ions, slopes=off is not None or posterior is not None)
         except ValueError:
             continue  # the DOS may hold too few states: what follows from it stays NaN
         if s.band_energy is not None:
@@ -105,11 +113,35 @@ def evaluate(
             assert settings is not None
             assert s.forces is not None
             off[t] = one.forces(electrons, settings) - s.forces
+        if posterior is not None and t == 0:
+            slopes = one.slopes(electrons, ions, settings if wanted else None)
+            std = {name: some.std(posterior) for name, some in slopes.items()}
     error = None
     if ldos:
         squares = np.array([one.squared_error() for one in found])
         error = LdosError(squares, reduce(add, (Moments.of(shard[:]) for shard in data.learnt)))
-    return Evaluation(dos, band, free, off, error, levels)
+    return Evaluation(dos, band, free, off, error, levels, std)
+
+
+def slopes_of(
+    network: Network, scaling: Scaling, data: SnapshotData, ions: Ions, settings: BispectrumSettings | None = None
+) -> dict[str, Slopes]:
+    """How a structure's ``free_energy`` and ``band_energy`` (an atom), ``dos`` and ``forces`` go with the last layer.
+
+    With ``LdosSurrogate.posterior`` they say how well these are known (``Slopes.std``, in eV/atom, 1/eV and eV/Å), and
+    how much of that two structures share (``Slopes.coordinates``): choosing by what is not known needs no LDOS.
+
+    Args:
+        network, scaling: the first initialisation counts.
+        data: the structure with its descriptors on the whole grid; its LDOS does not count and may be ().
+        ions: of the structure.
+        settings: of the descriptors: also forces, minus which component 3 i + k is of atom i along axis k.
+
+    Raises:
+        ValueError: as ``electrons_from``.
+    """
+    one = _One(network.only(0), scaling, data)
+    return one.slopes(electrons_from(one.dos, one.sums, ions, slopes=True), ions, settings)
 
 
 class _One:
@@ -165,6 +197,17 @@ class _One:
                 total += float((torch.addmm(bias, h, weight) - true).square().sum(dtype=torch.float64))
                 done += len(h)
         return total * self._scaling.ldos_scale**2
+
+    def slopes(self, electrons: Electrons, ions: Ions, settings: BispectrumSettings | None) -> dict[str, Slopes]:
+        """As ``slopes_of``."""
+        gradient = electrons.gradient
+        u = np.zeros(ions.snapshot.n_points) if gradient is None else gradient.potential.reshape(-1)
+        sums = feature_sums(self._hidden(), u)
+        relative = self._layer.reference is not None
+        found = energy_slopes(sums, electrons, ions, self._scaling, relative=relative)
+        if settings is not None and gradient is not None:
+            found["forces"] = force_slopes(self._network, self._scaling, self._data, electrons, settings)
+        return found
 
     def forces(self, electrons: Electrons, settings: BispectrumSettings) -> Float64:
         """Minus the derivative of A, (n_atoms, 3) [eV/Å]."""

@@ -22,6 +22,7 @@ from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
 from .penalty import PENALTIES, WORDS, Judged, choose, judges
+from .posterior import Posterior
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -38,6 +39,7 @@ def fit(
     seeds: Sequence[int],
     device: str = "cpu",
     trained: Trained | None = None,
+    posterior: bool = False,
 ) -> Trained:
     """Networks whose last layer is solved, one a seed.
 
@@ -47,6 +49,7 @@ def fit(
         seeds: of the random hidden layers.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         trained: take its hidden layers and seeds in place of random ones.
+        posterior: also how well the last layer is known.
 
     Raises:
         InputError: fewer grid points than features, singular equations, or numbers that are not finite.
@@ -90,7 +93,10 @@ def fit(
         last = replace(last, epoch=before.epoch, grid_points=points, seconds=seconds)
     epochs = (1,) * len(seeds) if trained is None else trained.best_epoch
     fitted = f"{_described(together, data, config)}; penalty {penalty:.4g}, {chosen}"
-    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted)
+    known = None
+    if posterior:
+        known = Posterior.of_fit(sums, together, penalty, weights_of(config), network.sizes[-1])
+    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted, posterior=known)
 
 
 def _chosen(

@@ -143,7 +143,7 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
         assert s.band_energy is not None
         kinds = ("band_energy", "electrons")
         right = np.zeros((2, 2, n_energy))
-        right[:, 0] = _band_slopes(known, ions)
+        right[:, 0] = band_slopes(known, ions)
         off = np.array([(s.band_energy - known.levels.band) / s.n_atoms, 0.0])
     right = scale * right
     target = np.einsum("ij,kij->k", y, right) + off
@@ -179,7 +179,7 @@ def force_rows(
     return Rows((kind,) * n_rows, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))
 
 
-def _band_slopes(known: Electrons, ions: Ions) -> Float64:
+def band_slopes(known: Electrons, ions: Ions) -> Float64:
     """b of the band energy at constant N, and w[f] of the number of electrons, (2, n_energy)."""
     rule = ions.energy_grid.quadrature()
     at = {"fermi_level": known.levels.fermi_level, "temperature": ions.snapshot.temperature}
