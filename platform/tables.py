@@ -146,6 +146,21 @@ class Compare(BaseModel):
     budget: Budget | None = Field(default=None, description="of each method and seed; default that of the study")
     trials: int = Field(default=1000, ge=1, description="most trials of each method and seed")
     options: dict[str, dict[str, Any]] = Field(default={}, description="options of a method, by its name")
+    splits: int | None = Field(
+        default=None,
+        ge=2,
+        le=1000,
+        description="splits of the data on which the best config and the kind's own rows are repeated; default none",
+    )
+    curve: tuple[Annotated[int, Field(ge=3)], ...] = Field(
+        default=(), description="with splits: sizes of the training data, for learning curves"
+    )
+
+    @model_validator(mode="after")
+    def _curve_needs_splits(self) -> Self:
+        if self.curve and self.splits is None:
+            raise ValueError("curve has no use without splits")
+        return self
 
     @field_validator("methods")
     @classmethod

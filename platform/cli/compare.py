@@ -24,8 +24,9 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
 
     Each method searches with the same budget of training.  Its best config is trained again from several
     initialisations and judged on the test data.  Table [compare] of SPEC says which methods, seeds and budget.  The
-    default is all methods that work in its space, with the training of 20 trials.  Ctrl-C stops it; repeat the command
-    to continue.
+    default is all methods that work in its space, with the training of 20 trials.  With `splits`, the best config
+    is trained and judged on that many splits of the data, beside models of the kind.  Ctrl-C stops it; repeat the
+    command to continue.
 
     \b
     Example:
@@ -34,7 +35,7 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
     import json
 
     from ..compare.comparison import Comparison
-    from ..compare.report import baseline_rows, method_rows, score_rows
+    from ..compare.report import baseline_rows, method_rows, score_rows, tables_over_splits
     from ..progress import for_terminal
     from ..spec import StudySpec
 
@@ -47,6 +48,7 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
         ("methods", method_rows(compared)),
         ("without a search", baseline_rows(compared)),
         ("scores", score_rows(compared)),
+        *((heading, rows) for heading, _, rows in tables_over_splits(compared)),
     ):
         echo(f"{heading}:")
         if rows:

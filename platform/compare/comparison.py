@@ -27,6 +27,7 @@ from ..study.study import Study
 from ..study.suited import suited
 from ..tables import Budget
 from .outcome import BASELINES, Compared, Outcome, ScoredTrials, outcome_of
+from .over_splits import over_splits, refuse_splits
 
 COMPARISONS = Path("comparisons")
 DEFAULT_TRAININGS = 20  # of the largest number of epochs, where no budget is given
@@ -40,12 +41,14 @@ class Comparison:
         folder: holds the comparisons' folders.
 
     Raises:
-        SpecError: a method named for the comparison cannot work in this space, or with these options.
+        SpecError: a method named for the comparison cannot work in this space, or with these options; or its kind
+            repeats nothing over splits.
         DatasetError: the dataset cannot be opened.
     """
 
     def __init__(self, spec: StudySpec, folder: str | Path = COMPARISONS) -> None:
         self._kind = spec.of_kind
+        refuse_splits(spec)
         self.folder = Path(folder).expanduser().resolve() / spec.name
         there, self.left_out = methods_of(self._kind)
         self._data = self._kind.open(spec.dataset)
@@ -126,6 +129,9 @@ class Comparison:
                 outcomes=outcomes[: len(self.studies)],
                 baselines=outcomes[len(self.studies) :] + self._kind_baselines(training, test),
                 scores=self._scores(trials, training),
+                over_splits=over_splits(
+                    self.spec, self._data, outcomes[: len(self.studies)], self.folder, Within(progress)
+                ),
                 left_out=self.left_out,
                 folder=self.folder,
             )

@@ -91,6 +91,7 @@ class Compared:
     """A comparison that has ended.
 
     ``kind`` is the name of the kind of surrogates.  ``baselines`` are those of BASELINES, then those of the kind.
+    ``over_splits`` is what ``over_splits.over_splits`` gives.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Compared:
     scores: dict[str, ScoredTrials]
     left_out: dict[str, str]
     folder: Path
+    over_splits: Any = None
 
     @property
     def of_kind(self) -> Kind:

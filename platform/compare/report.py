@@ -45,6 +45,8 @@ def write_report(compared: Compared) -> None:
     if compared.scores:
         blocks.append(Block("Scores", SCORES_TEXT, score_rows(compared)))
 
+    blocks += [Block(heading, text, rows) for heading, text, rows in tables_over_splits(compared)]
+
     def add(name: str, figure: Figure, heading: str, text: str) -> None:
         save(figure, figures / f"{name}.png")
         blocks.append(Block(heading, text, figure=name))
@@ -58,6 +60,8 @@ def write_report(compared: Compared) -> None:
     if compared.cost is not None and with_cost(compared, compared.cost):
         text = NETWORKS_TEXT.format(cost=compared.cost.label)
         add("networks", chosen_figure(compared, compared.cost), "Networks found", text)
+    if compared.over_splits is not None:
+        blocks += [Block(heading, text, figure=name) for name, heading, text in compared.over_splits.draw(figures)]
     if reasons := _reasons(compared):
         blocks.append(Block("Left out", "\n".join(f"- {reason}" for reason in reasons)))
     title = f"Comparison {compared.name}"
@@ -173,6 +177,11 @@ def score_rows(compared: Compared) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def tables_over_splits(compared: Compared) -> Sequence[tuple[str, str, list[dict[str, str]]]]:
+    """Heading, text and rows of each table of what was repeated over splits."""
+    return () if compared.over_splits is None else compared.over_splits.tables
 
 
 def _accuracy(group: Sequence[Outcome], compared: Compared) -> dict[str, str]:

@@ -1,19 +1,20 @@
 """Figures of alloy networks: parity plots, errors against composition, learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..drawing import COLORS, MARKS, REFERENCE, SURROGATE, save
 from .accuracy import UNITS
-from .config import NAMES
+from .config import NAMES, TASKS
 
 if TYPE_CHECKING:
     from .judgement import AlloyJudgement
+    from .repeated import Repeated
 
 LABELS = {"E": "formation energy", "C": "net charge", "M": "moment"}
 
@@ -52,23 +53,31 @@ def composition_figure(judgement: "AlloyJudgement", path: Path) -> Path:
     return path
 
 
-def learning_curve(curves: Mapping[str, Sequence[tuple[int, float, float]]], label: str, path: Path) -> Path:
-    """Errors against the number of orbits trained on.
+def learning_curves(found: Sequence["Repeated"], path: Path) -> Path:
+    """Errors against the number of orbits trained on, a panel a quantity.
 
     Args:
-        curves: name of a model -> (orbits, mean error, standard deviation over the splits).
-        label: of the errors, with their unit.
+        found: models on several numbers of orbits.
         path: of the PNG file.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes: Axes = figure.subplots()
-    for (name, points), color, mark in zip(curves.items(), COLORS, MARKS, strict=False):
-        n, mean, std = zip(*points, strict=True)
-        axes.errorbar(n, mean, std, color=color, marker=mark, capsize=2, label=name)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("orbits trained on")
-    axes.set_ylabel(label)
-    axes.legend()
+    tasks = [task for task in TASKS if any(f"{NAMES[task]}_mae" in one.each for one in found)]
+    figure = Figure(figsize=(4 * len(tasks), 4), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(tasks)))
+    names = dict.fromkeys(one.name for one in found)
+    for axes, task in zip(panels, tasks, strict=True):
+        number = f"{NAMES[task]}_mae"
+        for name, color, mark in zip(names, cycle(COLORS), cycle(MARKS), strict=False):
+            some = [(one.orbits, *one.values[number]) for one in found if one.name == name and number in one.each]
+            if some:
+                orbits, mean, std = zip(*some, strict=True)
+                axes.errorbar(orbits, mean, std, color=color, marker=mark, capsize=2, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        sizes = sorted({one.orbits for one in found if one.orbits is not None})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("orbits trained on")
+        axes.set_ylabel(f"mean error of the {LABELS[task]} [{UNITS[task][1]}]")
+    panels[0].legend(fontsize=8)
     save(figure, path)
     return path

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +20,18 @@ if TYPE_CHECKING:
     from .data import AlloyData
     from .generation import AlloyGeneration
     from .judgement import AlloyJudgement
+    from .over_splits import Planned
     from .surrogate import AlloySurrogate
     from .training import Trained
     from .training_data import Targets, TrainingData
     from .transition import Transition
 
 
-def _baseline(name: str) -> Callable[[Any, Any, int], Any]:
-    """A function of ``baselines``, imported when it is called."""
+def _baseline(name: str, data: Any, test: Any, seed: int) -> Any:
+    """Call a function of ``baselines``, which is imported for that."""
+    from . import baselines
 
-    def judge(data: Any, test: Any, seed: int) -> Any:
-        from . import baselines
-
-        return getattr(baselines, name)(data, test, seed)
-
-    return judge
+    return getattr(baselines, name)(data, test, seed)
 
 
 class AlloyKind(Kind):
@@ -92,13 +90,13 @@ class AlloyKind(Kind):
         """Boosted trees are among them where XGBoost is installed."""
         from importlib.util import find_spec
 
-        trees = {"XGBoost": ("default settings, 8 images a configuration", _baseline("boosted_trees"))}
+        trees = {"XGBoost": ("default settings, 8 images a configuration", partial(_baseline, "boosted_trees"))}
         return {
             "composition": (
                 "a line in composition; charges and moments: mean of the element",
-                _baseline("composition"),
+                partial(_baseline, "composition"),
             ),
-            "shell model": ("linear in neighbour shells", _baseline("shell_model")),
+            "shell model": ("linear in neighbour shells", partial(_baseline, "shell_model")),
             **(trees if find_spec("xgboost") is not None else {}),
         }
 
@@ -267,3 +265,18 @@ class AlloyKind(Kind):
         from .transition import transition_of
 
         return transition_of(data, asked, execute, progress)
+
+    def over_splits(
+        self,
+        data: "AlloyData",
+        settings: SplitSettings,
+        config: Mapping[str, Any],
+        found: Mapping[str, AlloyConfig],
+        n: int,
+        orbits: Sequence[int],
+    ) -> "Planned":
+        """What a comparison repeats over n splits; as ``over_splits.planned``, with all baselines."""
+        from .over_splits import planned
+
+        baselines = {name: judge for name, (_, judge) in self.baselines.items()}
+        return planned(data, settings, config, found, baselines, n, orbits)
