@@ -155,6 +155,35 @@ class Job(Protocol):
         return []
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A structure that is to be computed, and why.
+
+    number: among the candidates, from 0.  n_atoms: of it.  worth: how much it teaches, at the time of its choice.
+    reason: that in words.
+    """
+
+    number: int
+    n_atoms: int
+    worth: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Structures that teach a surrogate most, the most telling first.
+
+    chosen: they.  n: candidates there were.  before, after: what is to be learnt of all candidates, before and after
+    the chosen ones are known, in one unit.  expected: that in words.
+    """
+
+    chosen: tuple[Lesson, ...]
+    n: int
+    before: float
+    after: float
+    expected: str
+
+
 class Answer(BaseModel):
     """JSON of a prediction: the fields of its ``to_dict``, and their units."""
 
@@ -293,6 +322,19 @@ class Surrogate(Protocol):
             InputError: data that it cannot be compared with.
         """
         ...
+
+    def lessons(self, structures: Sequence[Any], number: int, progress: Tell = quiet) -> Lessons:
+        """Choose structures whose reference would teach it most.
+
+        Args:
+            structures: the candidates.
+            number: how many to choose.
+            progress: called now and then.
+
+        Raises:
+            InputError: candidates that it cannot be asked about, too few of them, or a kind that does not say it.
+        """
+        raise InputError("models of this kind do not say which structures would teach them most")
 
     def warm_up(self, cpus: int) -> None:
         """Load what the first prediction would have to wait for, in a process that has so many CPUs."""

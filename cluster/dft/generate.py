@@ -2,9 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import ase
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
@@ -33,12 +35,14 @@ from ..connection import connected, given_address
 from .tasks import Runner
 
 GIVE_UP = 3  # failures without a success
+Choose = Callable[[Sequence[ase.Atoms]], Sequence[int]]  # candidates -> the numbers of those to compute
 
 
 def generate(
     spec: GenerateSpec,
     destination: Path,
     *,
+    choose: Choose | None = None,
     address: str | None = None,
     without_failed: bool = False,
     progress: Progress | None = None,
@@ -50,6 +54,7 @@ def generate(
     Args:
         spec: what to compute.
         destination: folder of the first dataset; those of other [[ldos]] have its name, a dash and theirs.
+        choose: which of its training snapshots; by default all.  The other splits are computed whole.
         address: of a running cluster; by default an embedded Ray on this machine.
         without_failed: make the datasets of what is finished, although some runs have failed.
         progress: how far it is.
@@ -65,29 +70,35 @@ def generate(
     for place in places:
         refuse_existing(place)
     planned = plan_structures(spec)
-    atoms = [one.atoms for one in planned]
-    species = read_species(spec.dft, atoms, spec.run.source)
-    if (warning := sparse_mesh(spec.dft, species, atoms, spec.ldos)) is not None:
-        progress.say(f"warning: {warning}")
     if given_address(address) is None:
-        refuse_missing(spec.run)
-    with open_runs(_beside(destination, ".runs")) as runs, closing(progress):
-        _keep(species, runs)
-        grids = compute_all(spec, species, planned, runs, address, without_failed=without_failed, progress=progress)
-        finished = [one for one in planned if (runs.path(one.id)).exists()]
+        refuse_missing(spec.run)  # before candidates are looked at
+    wanted = planned if choose is None else _chosen(planned, choose)
+    with closing(progress), campaign(spec, planned, _beside(destination, ".runs"), address, progress) as runs:
+        failed = runs.compute(wanted)
+        if failed and not without_failed:
+            raise GenerateError(f"{words_of(failed)}; the same command tries again, --without-failed leaves them out")
+        finished = [one for one in wanted if runs.is_finished(one)]
         if not finished:
-            raise GenerateError(f"no snapshot is finished; see {runs.failed('')}")
-        made = []
-        for number, place in enumerate(places):
-            words = ", ".join(dict.fromkeys(one.group for one in finished))
-            given = found(runs, finished, grids, number, f"generated, {words}", progress.say)
-            plan = prepare(given, report=progress.say)
-            made.append(write_dataset(plan, place, report=progress.say))
-        return made
+            raise GenerateError(f"no snapshot is finished; see {runs.runs.failed('')}")
+        return [runs.write(finished, place, number) for number, place in enumerate(places)]
+
+
+def _chosen(planned: Sequence[Planned], choose: Choose) -> list[Planned]:
+    """Training snapshots that are chosen, and all others."""
+    candidates = [one for one in planned if one.split == "train"]
+    names = {candidates[number].id for number in choose([one.atoms for one in candidates])}
+    return [one for one in planned if one.split != "train" or one.id in names]
 
 
 def _beside(place: Path, words: str) -> Path:
     return place.with_name(f"{place.name}{words}")
+
+
+def words_of(failed: Mapping[str, str]) -> str:
+    """Which runs have failed, and why the first one."""
+    name, reason = next(iter(failed.items()))
+    others = f", and {len(failed) - 1} other{'s' if len(failed) > 2 else ''}" if len(failed) > 1 else ""
+    return f"snapshot {name}{others} failed: {reason}"
 
 
 def refuse_missing(run: Run) -> None:
@@ -97,6 +108,83 @@ def refuse_missing(run: Run) -> None:
         find(run.pp)
     if run.ranks > 1:
         find_launcher(pw, run.launcher)
+
+
+class Campaign:
+    """DFT of one specification, some snapshots at a time, all with the same energies.  Made by ``campaign``."""
+
+    def __init__(
+        self, spec: GenerateSpec, species: Species, planned: Sequence[Planned], runs: Runs, progress: Progress
+    ) -> None:
+        self.runs, self._spec, self._species, self._progress = runs, spec, species, progress
+        self._runner = Runner(runs, spec.run.ranks, progress)
+        self._grids, self._bands = _look(spec, species, planned, runs, self._runner)
+        for grid in self._grids:
+            progress.say(
+                f"LDOS: {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV; bands: "
+                + ", ".join(f"{n} of {formula}" for (formula, _), n in self._bands.items())
+            )
+
+    def compute(self, some: Sequence[Planned]) -> dict[str, str]:
+        """Compute what is missing of some snapshots, and give those that failed: name -> why.  Raises InputError."""
+        orders = orders_of(self._spec, self._species, some, self._grids, self._bands)
+        return self._runner.run(orders, give_up=GIVE_UP)
+
+    def is_finished(self, one: Planned) -> bool:
+        """Whether the result of a snapshot is there."""
+        return self.runs.path(one.id).exists()
+
+    def write(self, finished: Sequence[Planned], place: Path, number: int = 0, *, again: bool = False) -> Dataset:
+        """Make a dataset of finished snapshots with the LDOS on one of the grids.
+
+        Args:
+            finished: the snapshots.
+            place: folder of the dataset.
+            number: of the grid.
+            again: only warnings are said, as the rest was said of such a dataset before.
+
+        Raises:
+            InputError: results are damaged or do not belong together, or the place cannot be written.
+        """
+
+        def say(line: str) -> None:
+            if not again or line.startswith("warning"):
+                self._progress.say(line)
+
+        words = ", ".join(dict.fromkeys(one.group for one in finished))
+        given = found(self.runs, finished, self._grids, number, f"generated, {words}", say)
+        return write_dataset(prepare(given, report=say), place, report=say)
+
+
+@contextmanager
+def campaign(
+    spec: GenerateSpec, planned: Sequence[Planned], folder: Path, address: str | None, progress: Progress
+) -> Iterator[Campaign]:
+    """Be ready to compute snapshots of a specification inside the block, connected to Ray.
+
+    Args:
+        spec: the settings.
+        planned: snapshots whose cells decide about the energies of the LDOS and the bands, by coarse SCFs.
+        folder: of the runs; what is finished there is not computed again.
+        address: of a running cluster; by default an embedded Ray on this machine.
+        progress: how far it is.
+
+    Raises:
+        InputError: the specification cannot be computed, or a program is missing.
+    """
+    atoms = [one.atoms for one in planned]
+    species = read_species(spec.dft, atoms, spec.run.source)
+    if (warning := sparse_mesh(spec.dft, species, atoms, spec.ldos)) is not None:
+        progress.say(f"warning: {warning}")
+    if given_address(address) is None:
+        refuse_missing(spec.run)
+    with open_runs(folder) as runs:
+        _keep(species, runs)
+        try:
+            with connected(address, say=progress.say, remedy="the same command goes on"):
+                yield Campaign(spec, species, planned, runs, progress)
+        finally:
+            remove_left_over(Path(tempfile.gettempdir()))
 
 
 def _keep(species: Species, runs: Runs) -> None:
@@ -110,39 +198,6 @@ def _keep(species: Species, runs: Runs) -> None:
             raise GenerateError(
                 f"{folder / upf.file.name}: another file than {upf.file}; name another DATASET, or remove {runs.folder}"
             )
-
-
-def compute_all(
-    spec: GenerateSpec,
-    species: Species,
-    planned: Sequence[Planned],
-    runs: Runs,
-    address: str | None,
-    *,
-    without_failed: bool,
-    progress: Progress,
-) -> list[EnergyGrid]:
-    """Compute what is missing of all snapshots, and give the energies of their LDOS.  Raises InputError."""
-    try:
-        with connected(address, say=progress.say, remedy="the same command goes on"):
-            runner = Runner(runs, spec.run.ranks, progress)
-            grids, bands = _look(spec, species, planned, runs, runner)
-            for grid in grids:
-                progress.say(
-                    f"LDOS: {grid.n_energy} energies from {grid.minimum:g} to {grid.energy[-1]:g} eV; bands: "
-                    + ", ".join(f"{n} of {formula}" for (formula, _), n in bands.items())
-                )
-            orders = orders_of(spec, species, planned, grids, bands)
-            failed = runner.run(orders, give_up=GIVE_UP)
-    finally:
-        remove_left_over(Path(tempfile.gettempdir()))
-    if failed and not without_failed:
-        name, reason = next(iter(failed.items()))
-        others = f", and {len(failed) - 1} other{'s' if len(failed) > 2 else ''}" if len(failed) > 1 else ""
-        raise GenerateError(
-            f"snapshot {name}{others} failed: {reason}; the same command tries again, --without-failed leaves them out"
-        )
-    return grids
 
 
 def _look(

@@ -52,7 +52,7 @@ def fit(
     from ..progress import for_terminal
     from ..study.fit import fit
 
-    asked: dict[str, Any] = _tables(settings)
+    asked: dict[str, Any] = tables_of(settings)
     asked |= {k: v for k, v in (("initializations", initializations), ("seed", seed)) if v is not None}
     made = fit(dataset, model, address=address, progress=for_terminal(), **asked)
     if as_json:
@@ -61,7 +61,7 @@ def fit(
     echo(f"\nmodel: {model}; use it with `dftune model predict {model} STRUCTURE`")
 
 
-def _tables(settings: Sequence[str]) -> dict[str, Any]:
+def tables_of(settings: Sequence[str]) -> dict[str, Any]:
     """Keys with dots as tables in tables; a value is as in TOML, or a text.  Raises BadParameter: one without ``=``."""
     found: dict[str, Any] = {}
     for setting in settings:

@@ -15,15 +15,34 @@ from .tables import echo, print_json, print_table
 @click.option(
     "--without-failed", is_flag=True, help="Make the dataset of the finished snapshots, although others have failed."
 )
+@click.option(
+    "--select",
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    help="Compute those training snapshots only that teach this model most; give their --number.",
+)
+@click.option("--number", "-n", type=click.IntRange(min=1), help="How many to select.")
 @address_option
 @json_option
-def data_generate(spec: Path, dataset: Path, without_failed: bool, address: str | None, as_json: bool) -> None:
+def data_generate(
+    spec: Path,
+    dataset: Path,
+    without_failed: bool,
+    select: Path | None,
+    number: int | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
     """Compute the snapshots or configurations that SPEC, a TOML file, describes, and make DATASET of them.
 
     Quantum ESPRESSO computes (Debian: apt-get install quantum-espresso quantum-espresso-data), a Ray task for each
     snapshot.  The LDOS comes straight from the wavefunctions.  What is finished is kept in DATASET.runs and is never
     computed again: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs once DATASET is
     there.
+
+    With --select the training snapshots of SPEC are candidates. Those are computed that are farthest from the training
+    of MODEL and from each other, and the command says how far they are, and what they are worth. Validation and test
+    snapshots are computed anyway.
 
     A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS or GFN1-xTB computes them
     (docs/alloys.md).
@@ -33,11 +52,20 @@ def data_generate(spec: Path, dataset: Path, without_failed: bool, address: str 
       dftune data generate al.toml al
       dftune data generate CuAu.toml CuAu --without-failed
       dftune data generate al.toml al --address head:6379
+      dftune data generate more.toml more --select al.model --number 10
     """
     from ..generate import generate
     from ..progress import for_terminal
 
-    made = generate(spec, dataset, address=address, without_failed=without_failed, progress=for_terminal())
+    made = generate(
+        spec,
+        dataset,
+        select=select,
+        number=number,
+        address=address,
+        without_failed=without_failed,
+        progress=for_terminal(),
+    )
     if as_json:
         return print_json({"datasets": [{"path": str(one.path), "snapshots": list(one.ids)} for one in made]})
     for one in made:

@@ -16,6 +16,7 @@ from .data import data
 from .descriptors import descriptors
 from .fit import fit
 from .generate import data_converge, data_generate
+from .grow import data_grow
 from .md import md
 from .model import model
 from .options import study_folder
@@ -89,7 +90,7 @@ def cli() -> None:
 
 for group in (data, descriptors, fit, study, compare, model, md, serve, cluster, transition):
     cli.add_command(group)
-for command in (*COMMANDS, data_generate, data_converge):
+for command in (*COMMANDS, data_generate, data_converge, data_grow):
     data.add_command(command)
 
 

@@ -1,5 +1,6 @@
 """`dftune data` for datasets of LDOS alone: export, and what chooses, divides and joins snapshots."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from .tables import echo, print_json
 
 if TYPE_CHECKING:
     from ...trainables.data.dataset import Dataset
+    from ..progress import Progress
 
 
 def _open(dataset: str) -> "Dataset":
@@ -130,25 +132,40 @@ def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None
 @click.option("--number", "-n", type=int, help="How many structures to choose.")
 @click.option(
     "--by",
-    default="farthest",
-    show_default=True,
     metavar="WAY",
-    help="farthest (as different as possible) or decorrelated (frames in equilibrium that know nothing of each other).",
+    help="farthest (as different as possible) or decorrelated (frames in equilibrium that know nothing of each other)"
+    ".  [default: farthest]",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Choose those that teach this model most, in place of --by: far from its training, and from each other.",
 )
 @click.option("--snapshots", metavar="ID,ID,...", help="Take these snapshots of a dataset.")
 @json_option
 def data_select(
-    source: Path, destination: Path, number: int | None, by: str, snapshots: str | None, as_json: bool
+    source: Path,
+    destination: Path,
+    number: int | None,
+    by: str | None,
+    model: Path | None,
+    snapshots: str | None,
+    as_json: bool,
 ) -> None:
     """Choose structures of SOURCE: a trajectory of any format that ASE reads, or a dataset.
 
     From a trajectory they are written to DESTINATION as extended XYZ, to be computed by DFT; from a dataset they become
     a new dataset.  Structures are compared by their radial distribution functions.
 
+    With --model they are compared with the training of a model, by the descriptors of their grid points.  The command
+    says how far each is from all that is known when it is chosen, in units of what is usual for validation snapshots,
+    and how far all candidates are before and after.
+
     \b
     Example:
       dftune data select md.traj chosen.xyz -n 20
       dftune data select md.traj chosen.xyz -n 20 --by decorrelated
+      dftune data select md.traj chosen.xyz -n 20 --model al.model
       dftune data select al4 al4-small --snapshots 000,003,007
     """
     from ...trainables.data.composing.selection import select_frames, select_snapshots, take
@@ -157,10 +174,14 @@ def data_select(
 
     if (number is None) == (snapshots is None):
         raise InputError("give --number of structures to choose, or --snapshots of a dataset")
+    if model is not None and (snapshots or by) is not None:
+        raise InputError("--model chooses by itself; leave out --by and --snapshots")
     with closing(for_terminal()) as progress:
         if snapshots is not None:
             return _show(take(_open(str(source)), destination, ids_of(snapshots) or [], progress), as_json)
-        way: Any = by  # one that is none is refused with those there are
+        if model is not None:
+            return _show_lessons(source, destination, number or 0, model, progress, as_json)
+        way: Any = by or "farthest"  # one that is none is refused with those there are
         if source.is_dir():
             selection, _ = select_snapshots(_open(str(source)), destination, number or 0, way, progress)
         else:
@@ -170,6 +191,35 @@ def data_select(
     if selection.step is not None:
         echo(f"in equilibrium from {selection.first} on; every {selection.step} frames they know nothing of each other")
     echo(f"chosen: {', '.join(map(str, selection.frames))} of {selection.n}, in {destination}")
+
+
+def _show_lessons(
+    source: Path, destination: Path, number: int, model: Path, progress: "Progress", as_json: bool
+) -> None:
+    """Choose what teaches a model most, and print why."""
+    from ...trainables.data.composing.selection import take, take_frames
+    from ...trainables.data.structure_distance import atoms_of
+    from ..model.model import Model
+    from ..teaching import lessons_of, said
+
+    asked, found = Model.open(model), list[Any]()
+
+    def choose(structures: Sequence[Any]) -> list[int]:
+        found.append(lessons_of(asked, structures, number, progress=progress))
+        return [one.number for one in found[0].chosen]
+
+    if source.is_dir():
+        dataset = _open(str(source))
+        names = [s.id for s in dataset]
+        take(dataset, destination, [names[n] for n in sorted(choose([atoms_of(s) for s in dataset]))], progress)
+    else:
+        take_frames(source, destination, choose)
+        names = [f"frame {n}" for n in range(found[0].n)]
+    if as_json:
+        return print_json({"path": str(destination), **asdict(found[0])})
+    for line in said(found[0], names):
+        echo(line)
+    echo(f"in {destination}")
 
 
 def _show(made: "Dataset", as_json: bool) -> None:

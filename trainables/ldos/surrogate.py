@@ -21,7 +21,7 @@ from ..errors import DatasetError, InputError, ModelError
 from ..kind import Surrogate
 from ..structure_texts import xyz_frames
 from ..structures import as_atoms, check_structure, read_structures
-from ..surrogate import Answer
+from ..surrogate import Answer, Lessons, Tell, quiet
 from .accuracy import ENERGIES
 from .answer import PredictAnswer
 from .card import LdosCard
@@ -41,6 +41,7 @@ from .readout.evaluate import slopes_of
 from .readout.posterior import Posterior
 from .readout.slopes import Slopes
 from .request import FORMATS, XYZ, PredictRequest, example, parse
+from .teaching import lessons
 from .total_energy import Ingredients
 from .training_data import Scaling, SnapshotData, relative_to_fermi_levels
 
@@ -375,6 +376,10 @@ class LdosSurrogate(Surrogate):
         except DatasetError:
             values = bispectrum(s.cell, s.positions, s.numbers, s.grid, self.card.descriptors)
             return SnapshotData(s, np.split(values, np.cumsum([len(shard) for shard in ldos])[:-1]), ldos)
+
+    def lessons(self, structures: Sequence[ase.Atoms], number: int, progress: Tell = quiet) -> Lessons:
+        """As ``teaching.lessons``."""
+        return lessons(self.card, self.scaling, self.neighbours, structures, number, progress)
 
     def warm_up(self, cpus: int) -> None:
         """Load the kernel of descriptors, and let torch have a thread a CPU."""

@@ -3,13 +3,13 @@
 import pytest
 from click.testing import CliRunner
 
-from dftune.platform.cli.fit import _tables
+from dftune.platform.cli.fit import tables_of
 from dftune.platform.cli.main import cli
 
 
 def test_settings_are_keys_of_a_study_file():
     asked = ["descriptors.cutoff=3.0", "config.width = 512", "config.activation=silu", "method=none", "a.b=[1, 2]"]
-    assert _tables(asked) == {
+    assert tables_of(asked) == {
         "descriptors": {"cutoff": 3.0},
         "config": {"width": 512, "activation": "silu"},
         "method": "none",

@@ -1,6 +1,6 @@
 """Structures chosen from many: from a trajectory for the DFT, or from a dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -71,27 +71,47 @@ def choose(vectors: Sequence[NDArray[np.float64]], n: int, way: Way) -> Selectio
     return Selection(tuple(frames), len(vectors), first, step, min(pairs, default=None))
 
 
+def take_frames(trajectory: Path, destination: Path, choose: Callable[[list[ase.Atoms]], Sequence[int]]) -> list[int]:
+    """Choose frames of a file that ASE reads, all held at once, and write them as extended XYZ; their numbers.
+
+    Raises:
+        InputError: as ``select_frames``, or what ``choose`` raises.
+    """
+    _refuse_existing(destination)
+    frames = sorted(choose(list(_frames(trajectory))))
+    _write(trajectory, destination, frames)
+    return frames
+
+
 def select_frames(trajectory: Path, destination: Path, n: int, way: Way, progress: Progress | None = None) -> Selection:
     """Choose frames of a file that ASE reads, and write them as extended XYZ.  One frame is held at once.
 
     Raises:
         InputError: the file cannot be read, the destination exists, or as ``choose``.
     """
-    if destination.exists():
-        raise InputError(f"{destination}: exists already; choose another name or remove it first")
+    _refuse_existing(destination)
     told, vectors = progress or Silent(), []
     for atoms in _frames(trajectory):
         vectors.append(radial_distribution(atoms))
         told.update("frames", len(vectors), None)
     told.end("frames")
     selection = choose(vectors, n, way)
-    chosen = set(selection.frames)
+    _write(trajectory, destination, selection.frames)
+    return selection
+
+
+def _refuse_existing(destination: Path) -> None:
+    if destination.exists():
+        raise InputError(f"{destination}: exists already; choose another name or remove it first")
+
+
+def _write(trajectory: Path, destination: Path, frames: Collection[int]) -> None:
+    """Some frames of a file as extended XYZ, one held at once."""
     with atomic(destination) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for number, atoms in enumerate(_frames(trajectory)):
-            if number in chosen:
+            if number in frames:
                 atoms.info["frame"] = number
                 ase.io.write(stream, atoms, format="extxyz")
-    return selection
 
 
 def select_snapshots(

@@ -224,6 +224,11 @@ class GenerateSpec(Table):
         """Highest temperature of the electrons [K]: it decides about energies and bands."""
         return max(max(some.temperature or (self.dft.temperature,)) for some in self.snapshots)
 
+    @property
+    def n_datasets(self) -> int:
+        """Datasets that are made of the same runs."""
+        return len(self.ldos)
+
     @classmethod
     def read(cls, path: Path) -> "GenerateSpec":
         """From a TOML file; files named in it are relative to it.
