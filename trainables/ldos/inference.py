@@ -55,6 +55,11 @@ class LastLayer:
         reference = None if network.reference is None else network.reference.cpu().double().numpy()
         return cls(scaling.ldos_scale * weights, scaling.ldos_scale * biases[:, 0] + scaling.ldos_mean, reference)
 
+    def only(self, t: int) -> "LastLayer":
+        """That of one network alone."""
+        reference = None if self.reference is None else self.reference[t : t + 1]
+        return LastLayer(self.weights[t : t + 1], self.biases[t : t + 1], reference)
+
     def total(self, hidden: Tensor) -> Float64:
         """Σ_r d_j(r), (T, n_energy), of h, (T, n_points, width)."""
         sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
@@ -85,6 +90,11 @@ class LastLayer:
         weights, constants = zip(*found, strict=True)
         return np.array(weights), np.array(constants)
 
+    def parts_by_hidden(self, constant: Float64, slope: Float64, by_reference: float) -> tuple[Float64, Float64]:
+        """What ``by_hidden`` is a sum of: itself, and what is to be multiplied by u(r), each (T, width)."""
+        a, w = (np.einsum("tij,tj->ti", self.weights, x) for x in (constant, slope))
+        return (a if self.reference is None else a + by_reference * self.reference[:, :-1]), w
+
     def by_hidden(self, constant: Float64, slope: Float64, potential: Float64, by_reference: float) -> Float32:
         """Derivative with respect to h of a number whose derivative with respect to d_j(r) is a_j + w_j u(r).
 
@@ -96,9 +106,7 @@ class LastLayer:
         Returns:
             (T, n_points, width).
         """
-        a, w = (np.einsum("tij,tj->ti", self.weights, x)[:, None] for x in (constant, slope))
-        if self.reference is not None:
-            a = a + by_reference * self.reference[:, None, :-1]
+        a, w = (part[:, None] for part in self.parts_by_hidden(constant, slope, by_reference))
         found: Float32 = w.astype(np.float32) * potential[:, :, None].astype(np.float32)
         found += a.astype(np.float32)
         return found

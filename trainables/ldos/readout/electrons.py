@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from ...physics.reciprocal import DensitySphere
 from ...physics.smearing import fermi_dirac, fermi_dirac_slope
 
 Float64 = NDArray[np.float64]
-Sums = Callable[[Float64], Float64]  # of an LDOS over energies, at each grid point
 Chunks = Callable[[], Iterable[NDArray[np.floating]]]  # an LDOS in grid order, from its first point at each call
 
 
@@ -89,6 +88,53 @@ class Electrons:
     still: Float64 | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """How far the states of a DOS are filled, and what that asks of the LDOS.
+
+    dos: D, (n_energy,) [1/eV].  levels: Fermi level, band energy and entropy term [eV per cell].
+    weights: (n_energy, n), whose sums over the LDOS are the density and, with slopes, ∂n/∂ε_F; n is 0 where A is not
+    known.
+    """
+
+    dos: Float64
+    levels: Energies
+    weights: Float64
+
+    @classmethod
+    def of(cls, dos: Float64, ions: Ions, *, slopes: bool) -> "Filling":
+        """Of a DOS, (n_energy,) [1/eV]; ``ions`` and ``slopes`` as in ``electrons_of``.
+
+        Raises:
+            ValueError: the DOS cannot hold the electrons, or no state answers to a change of the Fermi level.
+        """
+        s, rule = ions.snapshot, ions.energy_grid.quadrature()
+        levels = energies(dos, rule, electrons=s.n_electrons, temperature=s.temperature)
+        if ions.dft is None or ions.sphere is None:
+            return cls(dos, levels, np.zeros((len(dos), 0)))
+        at = {"fermi_level": levels.fermi_level, "temperature": s.temperature}
+        # of n and ∂n/∂ε_F, as ``local.density`` and ``local.density_response`` have them
+        rules = (fermi_dirac, fermi_dirac_slope)[: 1 + slopes]
+        return cls(dos, levels, np.stack([rule.weights(partial(f, **at)) for f in rules], axis=1))
+
+    def electrons(self, sums: Float64, ions: Ions) -> Electrons:
+        """Energies from the sums Σ_j d_j(r) w_jk at each grid point, (n_points, n)."""
+        if not self.weights.size:
+            return Electrons(self.levels, self.dos)
+        assert ions.dft is not None
+        assert ions.sphere is not None
+        s, rule = ions.snapshot, ions.energy_grid.quadrature()
+        density, *response = (field.reshape(s.grid) for field in sums.T)
+        parts = density_energies(density, ions.sphere, ions.dft.functional, ions.core)
+        energy = free_energy(self.levels, parts, ewald=ions.ewald[0]).total
+        if not response:
+            return Electrons(self.levels, self.dos, energy)
+        by_density, by_core = density_gradient(density, ions.sphere, ions.dft.functional, ions.core)
+        at = {"fermi_level": self.levels.fermi_level, "temperature": s.temperature, "volume": s.volume}
+        gradient = ldos_gradient(by_density, response[0], self.dos, rule, **at)
+        return Electrons(self.levels, self.dos, energy, gradient, ions.ewald[1] + ions.core_forces(by_core))
+
+
 def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
     """Energies of an LDOS, in two passes over it: the DOS first, then the density.
 
@@ -98,44 +144,11 @@ def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
         slopes: also the derivative of A.
 
     Raises:
-        ValueError: the DOS cannot hold the electrons, or no state answers to a change of the Fermi level.
+        ValueError: as ``Filling.of``.
     """
     s = ions.snapshot
     total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in ldos())
-    return electrons_from(
-        np.asarray(total) * (s.volume / s.n_points),
-        lambda weights: np.concatenate([np.asarray(chunk, dtype=np.float64) @ weights for chunk in ldos()]),
-        ions,
-        slopes=slopes,
+    filling = Filling.of(np.asarray(total) * (s.volume / s.n_points), ions, slopes=slopes)
+    return filling.electrons(
+        np.concatenate([np.asarray(chunk, dtype=np.float64) @ filling.weights for chunk in ldos()]), ions
     )
-
-
-def electrons_from(dos: Float64, sums: Sums, ions: Ions, *, slopes: bool) -> Electrons:
-    """Energies of a DOS, and of the density at its Fermi level.
-
-    Args:
-        dos: D, (n_energy,) [1/eV].
-        sums: Σ_j d_j(r) w_jk at each grid point, (n_points, n_weights), of weights (n_energy, n_weights).
-        ions, slopes: as in ``electrons_of``.
-
-    Raises:
-        ValueError: as ``electrons_of``.
-    """
-    s, rule = ions.snapshot, ions.energy_grid.quadrature()
-    levels = energies(dos, rule, electrons=s.n_electrons, temperature=s.temperature)
-    if ions.dft is None or ions.sphere is None:
-        return Electrons(levels, dos)
-    at = {"fermi_level": levels.fermi_level, "temperature": s.temperature}
-    weights = [rule.weights(lambda e: fermi_dirac(e, **at))]
-    if slopes:
-        weights.append(rule.weights(lambda e: fermi_dirac_slope(e, **at)))
-    # n and ∂n/∂ε_F, as ``local.density`` and ``local.density_response`` have them
-    fields = sums(np.stack(weights, axis=1))
-    density = fields[:, 0].reshape(s.grid)
-    parts = density_energies(density, ions.sphere, ions.dft.functional, ions.core)
-    energy = free_energy(levels, parts, ewald=ions.ewald[0]).total
-    if not slopes:
-        return Electrons(levels, dos, energy)
-    by_density, by_core = density_gradient(density, ions.sphere, ions.dft.functional, ions.core)
-    gradient = ldos_gradient(by_density, fields[:, 1].reshape(s.grid), dos, rule, volume=s.volume, **at)
-    return Electrons(levels, dos, energy, gradient, ions.ewald[1] + ions.core_forces(by_core))

@@ -1,8 +1,9 @@
 """Networks on a snapshot: their LDOS, energies and forces beside those of the DFT.  eV, Å, K."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 
 import numpy as np
@@ -12,14 +13,17 @@ from torch import Tensor
 
 from ...descriptors.bispectrum import bispectrum_forces
 from ...descriptors.settings import BispectrumSettings
+from ...physics.free_energy import LdosGradient
 from ..accuracy import SnapshotError
-from ..inference import LastLayer, last_hidden, pull_back
+from ..inference import LastLayer, last_hidden
 from ..network import Network
 from ..training_data import Moments, Scaling, SnapshotData
-from .electrons import Electrons, Ions, electrons_from
+from .electrons import Electrons, Filling, Ions
+from .features import REFERENCE_SCALE
 from .motions import is_small, slabs, thinned
 from .posterior import Posterior
 from .slopes import Slopes, energy_slopes, feature_sums, force_slopes
+from .tangents import hidden_slopes
 
 Float64 = NDArray[np.float64]
 PULLED = 2048  # grid points of one pass back through the network
@@ -76,6 +80,7 @@ def evaluate(
     forces: bool = False,
     ldos: bool = True,
     posterior: Posterior | None = None,
+    readouts: Float64 | None = None,
 ) -> Evaluation:
     """Predict a snapshot on its own grid from its stored descriptors, and compare.
 
@@ -90,37 +95,22 @@ def evaluate(
             thinned grid points.
         ldos: also the squared error of the LDOS, for which the LDOS is made.
         posterior: of the last layer; how well it is known is then told, too.
+        readouts: last layers (T, width + 1, n_columns), as ``set_readout`` takes them, in place of that of the network,
+            which is one; they share its hidden layers.
     """
-    s = data.snapshot
-    found = [_One(network.only(t), scaling, data) for t in range(network.n_initializations)]
-    dos = np.array([one.dos for one in found])
-    levels = np.array([one.level for one in found])
-    zero = s.n_electrons * levels
-    band, free = np.full((2, len(found)), np.nan)
-    wanted = forces and s.forces is not None and ions.dft is not None and settings is not None
-    off = np.full((len(found), s.n_atoms, 3), np.nan) if wanted else None
-    std = dict[str, Float64]()
-    for t, one in enumerate(found):
-        try:
-            electrons = electrons_from(dos[t], one.sums, ions, slopes=off is not None or posterior is not None)
-        except ValueError:
-            continue  # the DOS may hold too few states: what follows from it stays NaN
-        if s.band_energy is not None:
-            band[t] = (electrons.levels.band + zero[t] - s.band_energy) / s.n_atoms
-        if s.total_energy is not None and electrons.free_energy is not None:
-            free[t] = (electrons.free_energy + zero[t] - s.total_energy) / s.n_atoms
-        if off is not None and electrons.gradient is not None:
-            assert settings is not None
-            assert s.forces is not None
-            off[t] = one.forces(electrons, settings) - s.forces
-        if posterior is not None and t == 0:
-            slopes = one.slopes(electrons, ions, settings if wanted else None)
-            std = {name: some.std(posterior) for name, some in slopes.items()}
-    error = None
-    if ldos:
-        squares = np.array([one.squared_error() for one in found])
-        error = LdosError(squares, reduce(add, (Moments.of(shard[:]) for shard in data.learnt)))
-    return Evaluation(dos, band, free, off, error, levels, std)
+    wanted = settings if forces and data.snapshot.forces is not None and ions.dft is not None else None
+    alone = [network.only(t) for t in range(network.n_initializations)]
+    layers = [LastLayer.of(one, scaling) for one in alone] if readouts is None else [_layer(readouts, network, scaling)]
+    known = [posterior, *[None] * (len(alone) - 1)]
+    some = [
+        _Some(one, layer, scaling, data).evaluation(ions, wanted, ldos=ldos, posterior=about)
+        for one, layer, about in zip(alone, layers, known, strict=True)
+    ]
+    dos, band, free, levels = (np.concatenate([getattr(e, n) for e in some]) for n in _EACH)
+    off = None if wanted is None else np.concatenate([e.forces for e in some if e.forces is not None])
+    squares = [e.ldos for e in some if e.ldos is not None]
+    error = LdosError(np.concatenate([e.squares for e in squares]), squares[0].true) if squares else None
+    return Evaluation(dos, band, free, off, error, levels, some[0].std)
 
 
 def slopes_of(
@@ -138,68 +128,124 @@ def slopes_of(
         settings: of the descriptors: also forces, minus which component 3 i + k is of atom i along axis k.
 
     Raises:
-        ValueError: as ``electrons_from``.
+        ValueError: as ``Filling.of``.
     """
-    one = _One(network.only(0), scaling, data)
-    return one.slopes(electrons_from(one.dos, one.sums, ions, slopes=True), ions, settings)
+    first = network.only(0)
+    return _Some(first, LastLayer.of(first, scaling), scaling, data).slopes(ions, settings)
 
 
-class _One:
-    """One network on a snapshot; its last hidden layer is kept where memory allows, and else made at each pass."""
+_EACH = ("dos", "band_energy", "free_energy", "levels")
 
-    def __init__(self, network: Network, scaling: Scaling, data: SnapshotData) -> None:
-        self._network, self._scaling, self._data = network, scaling, data
-        self._layer = LastLayer.of(network, scaling)
+
+def _layer(readouts: Float64, network: Network, scaling: Scaling) -> LastLayer:
+    """Last layers with the precision that a network has."""
+    n_energy, kept = network.sizes[-1], readouts.astype(np.float32).astype(np.float64)
+    scaled = scaling.ldos_scale * kept[..., :n_energy]
+    reference = REFERENCE_SCALE * kept[..., n_energy] if kept.shape[-1] > n_energy else None
+    return LastLayer(scaled[:, :-1], scaled[:, -1] + scaling.ldos_mean, reference)
+
+
+class _Some:
+    """One network on a snapshot with one or more last layers.
+
+    Its last hidden layer is kept where memory allows, and else made at each pass.
+    """
+
+    def __init__(self, network: Network, layer: LastLayer, scaling: Scaling, data: SnapshotData) -> None:
+        self._network, self._layer, self._scaling, self._data = network, layer, scaling, data
         size = 4 * data.snapshot.n_points * network.sizes[-2]
         self._kept = [list(shard) for shard in self._made()] if size <= IN_MEMORY else None
+
+    def evaluation(
+        self, ions: Ions, settings: BispectrumSettings | None, *, ldos: bool, posterior: Posterior | None
+    ) -> Evaluation:
+        """Of each last layer, with forces where the settings of the descriptors are given."""
+        s, n = self._data.snapshot, len(self._layer.weights)
+        dos, levels = self._dos()
+        zero = s.n_electrons * levels
+        band, free = np.full((2, n), np.nan)
+        fillings: dict[int, Filling] = {}
+        for t, one in enumerate(dos):
+            with suppress(ValueError):
+                fillings[t] = Filling.of(one, ions, slopes=settings is not None or posterior is not None)
+        known = self._electrons(fillings, ions)
+        for t, electrons in known.items():
+            if s.band_energy is not None:
+                band[t] = (electrons.levels.band + zero[t] - s.band_energy) / s.n_atoms
+            if s.total_energy is not None and electrons.free_energy is not None:
+                free[t] = (electrons.free_energy + zero[t] - s.total_energy) / s.n_atoms
+        off = None
+        if settings is not None:
+            assert s.forces is not None
+            off = np.full((n, s.n_atoms, 3), np.nan)
+            for t, found in self._forces(known, settings).items():
+                off[t] = found - s.forces
+        error = None
+        if ldos:
+            true = reduce(add, (Moments.of(shard[:]) for shard in self._data.learnt))
+            error = LdosError(self._squared_errors(), true)
+        std = dict[str, Float64]()
+        if posterior is not None and 0 in known:
+            std = {name: some.std(posterior) for name, some in self._slopes(known[0], ions, settings).items()}
+        return Evaluation(dos, band, free, off, error, levels, std)
 
     def _made(self) -> Iterator[Iterator[Tensor]]:
         return (last_hidden(self._network, self._scaling, shard) for shard in self._data.descriptors)
 
     def _hidden(self) -> Iterator[Tensor]:
-        """Chunk by chunk in grid order, (1, n_points_in_chunk, width)."""
-        return (chunk for shard in self._kept or self._made() for chunk in shard)
+        """Chunk by chunk in grid order, (n_points_in_chunk, width)."""
+        return (chunk[0] for shard in self._kept or self._made() for chunk in shard)
 
-    @cached_property
-    def _mean(self) -> Float64:
-        """The last hidden layer's mean over the grid, (width,)."""
-        sums = sum(h[0].sum(dim=0).double() for h in self._hidden())
+    def _dos(self) -> tuple[Float64, Float64]:
+        """D of each last layer, (T, n_energy) [1/eV], and the absolute energy that its own are relative to, (T,)."""
+        s, layer = self._data.snapshot, self._layer
+        sums = sum(h.sum(dim=0).double() for h in self._hidden())
         assert isinstance(sums, Tensor)
-        return np.asarray(sums.cpu().numpy() / self._data.snapshot.n_points)
+        mean = np.asarray(sums.cpu().numpy() / s.n_points)
+        dos = s.volume * (np.einsum("i,tij->tj", mean, layer.weights) + layer.biases)
+        if layer.reference is None:
+            return dos, np.full(len(dos), self._data.level)
+        return dos, layer.reference[:, :-1] @ mean + layer.reference[:, -1]
 
-    @property
-    def dos(self) -> Float64:
-        """D, (n_energy,) [1/eV]."""
-        return self._data.snapshot.volume * (self._mean @ self._layer.weights[0] + self._layer.biases[0])
+    def _electrons(self, fillings: Mapping[int, Filling], ions: Ions) -> dict[int, Electrons]:
+        """What those last layers say whose DOS holds the electrons, in one pass."""
+        if not fillings:
+            return {}
+        layer, ends = self._layer, np.cumsum([f.weights.shape[1] for f in fillings.values()])
+        by_hidden = np.concatenate([layer.weights[t] @ f.weights for t, f in fillings.items()], axis=1)
+        constant = np.concatenate([layer.biases[t] @ f.weights for t, f in fillings.items()])
+        on_device = torch.from_numpy(by_hidden.astype(np.float32))
+        found = [(h @ on_device.to(h.device)).cpu().numpy() for h in self._hidden()]
+        sums = np.split(np.concatenate(found).astype(np.float64) + constant, ends[:-1], axis=1)
+        return {t: f.electrons(own, ions) for (t, f), own in zip(fillings.items(), sums, strict=True)}
 
-    @property
-    def level(self) -> float:
-        """The absolute energy that those of the LDOS are relative to [eV]."""
-        if self._layer.reference is None:
-            return self._data.level
-        return float(self._mean @ self._layer.reference[0, :-1] + self._layer.reference[0, -1])
-
-    def sums(self, weights: Float64) -> Float64:
-        """Σ_j d_j(r) w_jk of weights (n_energy, n_weights), (n_points, n_weights)."""
-        by_hidden = torch.from_numpy((self._layer.weights[0] @ weights).astype(np.float32))
-        found = [(h[0] @ by_hidden.to(h.device)).cpu().numpy() for h in self._hidden()]
-        return np.concatenate(found).astype(np.float64) + self._layer.biases[0] @ weights
-
-    def squared_error(self) -> float:
-        """Σ over points and energies of (predicted - true)² [1/(eV Å³)]²."""
-        total, chunks = 0.0, self._hidden()
-        weight, bias = (part[-1][0].detach() for part in (self._network.weights, self._network.biases))
+    def _squared_errors(self) -> Float64:
+        """Σ over points and energies of (predicted - true)² [1/(eV Å³)]² of each last layer, (T,)."""
+        layer, scaling, chunks = self._layer, self._scaling, self._hidden()
+        device = self._network.weights[0].device
+        scaled = (layer.weights / scaling.ldos_scale, (layer.biases - scaling.ldos_mean) / scaling.ldos_scale)
+        weights, biases = (torch.from_numpy(part.astype(np.float32)).to(device) for part in scaled)
+        total = np.zeros(len(weights))
         for ldos in self._data.learnt:
             done = 0
             while done < len(ldos):
-                h = next(chunks)[0]
-                true = torch.from_numpy(self._scaling.ldos(ldos[done : done + len(h)])).to(h.device)
-                total += float((torch.addmm(bias, h, weight) - true).square().sum(dtype=torch.float64))
+                h = next(chunks)
+                true = torch.from_numpy(scaling.ldos(ldos[done : done + len(h)])).to(device)
+                for t in range(len(total)):
+                    off = torch.addmm(biases[t], h, weights[t]) - true
+                    total[t] += float(off.square().sum(dtype=torch.float64))
                 done += len(h)
-        return total * self._scaling.ldos_scale**2
+        return total * scaling.ldos_scale**2
 
-    def slopes(self, electrons: Electrons, ions: Ions, settings: BispectrumSettings | None) -> dict[str, Slopes]:
-        """As ``slopes_of``."""
+    def slopes(self, ions: Ions, settings: BispectrumSettings | None) -> dict[str, Slopes]:
+        """As ``slopes_of``, of the first last layer."""
+        return self._slopes(self.electrons(ions, slopes=True), ions, settings)
+
+    def electrons(self, ions: Ions, *, slopes: bool) -> Electrons:
+        """What the first last layer says; errors as ``Filling.of``."""
+        return self._electrons({0: Filling.of(self._dos()[0][0], ions, slopes=slopes)}, ions)[0]
+
+    def _slopes(self, electrons: Electrons, ions: Ions, settings: BispectrumSettings | None) -> dict[str, Slopes]:
         gradient = electrons.gradient
         u = np.zeros(ions.snapshot.n_points) if gradient is None else gradient.potential.reshape(-1)
         sums = feature_sums(self._hidden(), u)
@@ -209,31 +255,72 @@ class _One:
             found["forces"] = force_slopes(self._network, self._scaling, self._data, electrons, settings)
         return found
 
-    def forces(self, electrons: Electrons, settings: BispectrumSettings) -> Float64:
-        """Minus the derivative of A, (n_atoms, 3) [eV/Å]."""
-        data, s, gradient = self._data, self._data.snapshot, electrons.gradient
-        assert gradient is not None
-        assert electrons.still is not None
-        small = is_small(s, settings)
-        points = thinned(s.grid) if small else np.arange(s.n_points)
-        n_summed = len(points)
-        constant, slope = (s.volume / n_summed * part[None] for part in (gradient.constant, gradient.weights))
-        potential = gradient.potential.reshape(1, -1)
-
-        def pulled(points: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.floating]:
-            by_hidden = self._layer.by_hidden(constant, slope, potential[:, points], s.n_electrons / n_summed)
-            return pull_back(self._network, self._scaling, values, by_hidden)[0]
-
-        if not small:
-            every = np.concatenate([pulled(*some) for some in _in_order(data)])
-            place = s.cell, s.positions, s.numbers, s.grid, settings
-            return electrons.still + bispectrum_forces(*place, every, threads=torch.get_num_threads())[0]
-        found = electrons.still.copy()
-        for slab, values in slabs(data, settings, points):
-            g = pulled(slab.points, values)
+    def _forces(self, known: Mapping[int, Electrons], settings: BispectrumSettings) -> dict[int, Float64]:
+        """Minus the derivative of A for the last layers whose A is known, each (n_atoms, 3) [eV/Å]."""
+        s = self._data.snapshot
+        found, gradients = dict[int, Float64](), dict[int, LdosGradient]()
+        for t, electrons in known.items():
+            if electrons.gradient is not None and electrons.still is not None:
+                found[t], gradients[t] = electrons.still.copy(), electrons.gradient
+        if not found:
+            return {}
+        if not is_small(s, settings):
+            for t, gradient in gradients.items():
+                found[t] += self._pulled_at_all_points(t, gradient, settings)
+            return found
+        points = thinned(s.grid)
+        parts = [self._parts(t, gradient, len(points)) for t, gradient in gradients.items()]
+        back = Backwards(self._network, self._scaling, *(np.concatenate(some) for some in zip(*parts, strict=True)))
+        potential = np.stack([gradient.potential.ravel() for gradient in gradients.values()])
+        for slab, values in slabs(self._data, settings, points):
+            by_descriptor = back(values, potential[:, slab.points])
             for motion in slab.motions:
-                found[motion.atom] -= motion.values.reshape(3, -1) @ g[motion.point].reshape(-1)
+                pulled = motion.values.reshape(3, -1) @ by_descriptor[:, motion.point].reshape(len(found), -1).T
+                for forces, own in zip(found.values(), pulled.T, strict=True):
+                    forces[motion.atom] -= own
         return found
+
+    def _parts(self, t: int, gradient: LdosGradient, n_summed: int) -> tuple[Float64, Float64]:
+        """``LastLayer.parts_by_hidden`` of a derivative of A, each (1, width), in a sum over some grid points."""
+        s = self._data.snapshot
+        constant, slope = (s.volume / n_summed * part[None] for part in (gradient.constant, gradient.weights))
+        return self._layer.only(t).parts_by_hidden(constant, slope, s.n_electrons / n_summed)
+
+    def _pulled_at_all_points(self, t: int, gradient: LdosGradient, settings: BispectrumSettings) -> Float64:
+        """The LDOS' share of the forces, back through the bispectrum, (n_atoms, 3) [eV/Å]."""
+        s = self._data.snapshot
+        back = Backwards(self._network, self._scaling, *self._parts(t, gradient, s.n_points))
+        potential = gradient.potential.reshape(1, -1)
+        every = np.concatenate([back(values, potential[:, points])[0] for points, values in _in_order(self._data)])
+        place = s.cell, s.positions, s.numbers, s.grid, settings
+        return bispectrum_forces(*place, every, threads=torch.get_num_threads())[0]
+
+
+class Backwards:
+    """The way from derivatives by the last hidden layer back to descriptors, for one network and T last layers.
+
+    Args:
+        network: one, whose hidden layers count.
+        scaling: of the descriptors.
+        constant, slope: what a derivative by the last hidden layer is made of, a + u(r) w, each (T, width).
+    """
+
+    def __init__(self, network: Network, scaling: Scaling, constant: Float64, slope: Float64) -> None:
+        self._network, self._scaling = network, scaling
+        parts = (torch.from_numpy(part.astype(np.float32)) for part in (constant, slope))
+        self._constant, self._slope = (part[:, None].to(network.weights[0].device) for part in parts)
+
+    def __call__(self, descriptors: NDArray[np.floating], potential: Float64) -> NDArray[np.floating]:
+        """(T, n_points, n_components) of descriptors (n_points, n_components) and u (T, n_points)."""
+        device = self._slope.device
+        x = torch.from_numpy(self._scaling.descriptors(descriptors)).to(device)
+        u = torch.from_numpy(potential.astype(np.float32)).to(device)
+        with torch.no_grad():
+            slopes = hidden_slopes(self._network, x)
+            back = torch.addcmul(self._constant, u[:, :, None], self._slope)
+            for weight, slope in zip(list(self._network.weights[:-1])[::-1], slopes[::-1], strict=True):
+                back = back.mul_(slope) @ weight[0].T
+        return back.cpu().numpy() / self._scaling.descriptor_std
 
 
 def _in_order(data: SnapshotData) -> Iterator[tuple[NDArray[np.integer], NDArray[np.floating]]]:

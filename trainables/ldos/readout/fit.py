@@ -21,12 +21,13 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
-from .penalty import PENALTIES, WORDS, Judged, choose, judges
+from .penalty import WORDS, Errors, Judged, choose, judges
 from .posterior import Posterior
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
 Float64 = NDArray[np.float64]
+SOLVERS = 2**28  # bytes of Gram matrices that are factorised at once: 31 of 1,024 features
 CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
 REFERENCE_WEIGHT = 1e4  # of the level that energies are relative to [eV^-2]: known to 10 meV, as A holds it N times
 TRIED = 1  # the same for a penalty that is judged; the second time moves errors by a tenth, and costs as much
@@ -67,7 +68,7 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
-    steps = Steps(2 + (len(PENALTIES) + 2 if config.penalty is None else 0) + CHORDS + 1)
+    steps = Steps(2 + (2 if config.penalty is None else 0) + CHORDS + 1)
     steps("sums over grid points")
     sums = data.places.total(partial(_gram, data=data.about), network, data.train)
     steps("rows of energies and forces")
@@ -78,7 +79,7 @@ def fit(
         penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.only(0), data, config, steps)
     else:
         penalty, chosen = config.penalty, "as given"
-    solution = _solved(Solver(sums, together, penalty), rows, network, data, config, CHORDS, steps)
+    solution = _solved([Solver(sums, together, penalty)], rows, network, data, config, CHORDS, steps)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
@@ -112,35 +113,61 @@ def _chosen(
     All initialisations have the same: their errors have one cause, data and cutoff.
     """
     some, size = judges(data.train, data.validation)
-    together = Rows.join(rows)
+    together, at_once = Rows.join(rows), max(1, SOLVERS // sums.phi_phi.nbytes)
 
-    def errors_at(penalty: float) -> dict[Judged, float]:
-        say(f"penalty {penalty:.3g}")
-        solution = _solved(Solver(sums, together, penalty), rows, network, data, config, TRIED)
-        if not np.isfinite(solution).all():
-            return {}
-        set_readout(network, solution)
-        return _errors(network, data, some, set(together.kinds))
+    def errors_at(penalties: Sequence[float]) -> list[Errors]:
+        say("penalties " + ", ".join(f"{penalty:.3g}" for penalty in penalties))
+        found: list[Errors] = []
+        for start in range(0, len(penalties), at_once):
+            found += errors_of_some(penalties[start : start + at_once])
+        return found
+
+    def errors_of_some(penalties: Sequence[float]) -> list[Errors]:
+        solvers = [_solver(sums, together, penalty) for penalty in penalties]
+        able = [solver for solver in solvers if isinstance(solver, Solver)]
+        if not able:
+            return [solver for solver in solvers if isinstance(solver, InputError)]
+        readouts = _solved(able, rows, network, data, config, TRIED)
+        judged = iter(_errors(network, readouts, data, some, set(together.kinds)))
+        return [solver if isinstance(solver, InputError) else next(judged) for solver in solvers]
 
     found = choose(errors_at, size)
     cells = "of larger cells than the training's" if size == "larger" else "of cells no larger than the training's"
     return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
 
 
+def _solver(sums: Gram, rows: Rows, penalty: float) -> Solver | InputError:
+    try:
+        return Solver(sums, rows, penalty)
+    except InputError as error:
+        return error
+
+
 def _errors(
-    network: Network, data: TrainingData, snapshots: Sequence[SnapshotData], kinds: set[RowKind]
-) -> dict[Judged, float]:
-    """Mean |error| of the LDOS (squared) and of those kinds of rows that snapshots have.
+    network: Network, readouts: Float64, data: TrainingData, snapshots: Sequence[SnapshotData], kinds: set[RowKind]
+) -> list[dict[Judged, float]]:
+    """Mean |error| of the LDOS (squared) and of those kinds of rows that snapshots have, of each of some last layers.
 
     The mean over snapshots is geometric where errors have no sign: one far from all others would else decide alone.
+    A last layer that is not finite has none.
     """
-    found = data.places.each(partial(evaluated, data=data.about, forces="forces" in kinds), network, snapshots)
+    finite = np.asarray(np.isfinite(readouts).all(axis=(1, 2)))
+    if not finite.any():
+        return [{} for _ in readouts]
+    one = partial(evaluated, data=data.about, forces="forces" in kinds, readouts=readouts[finite])
+    found, at = data.places.each(one, network, snapshots), np.cumsum(finite) - 1
+    return [_means(found, snapshots, at[t], kinds) if finite[t] else {} for t in range(len(readouts))]
+
+
+def _means(
+    found: Sequence[Evaluation], snapshots: Sequence[SnapshotData], t: int, kinds: set[RowKind]
+) -> dict[Judged, float]:
     both = [(e, d.snapshot) for e, d in zip(found, snapshots, strict=True)]
     off: dict[Judged, list[float]] = {
-        "forces": [float(np.log(np.abs(e.forces).mean())) for e in found if e.forces is not None],
-        "free_energy": [float(np.abs(e.free_energy).mean()) for e, s in both if s.total_energy is not None],
-        "band_energy": [float(np.abs(e.band_energy).mean()) for e, s in both if s.band_energy is not None],
-        "ldos": [float(np.log(e.ldos.squares.mean())) for e in found if e.ldos is not None],
+        "forces": [float(np.log(np.abs(e.forces[t]).mean())) for e in found if e.forces is not None],
+        "free_energy": [float(np.abs(e.free_energy[t])) for e, s in both if s.total_energy is not None],
+        "band_energy": [float(np.abs(e.band_energy[t])) for e, s in both if s.band_energy is not None],
+        "ldos": [float(np.log(e.ldos.squares[t])) for e in found if e.ldos is not None],
     }
     means = {kind: float(np.mean(some)) for kind, some in off.items() if some and (kind in kinds or kind == "ldos")}
     return {kind: float(np.exp(mean)) if kind in ("forces", "ldos") else mean for kind, mean in means.items()}
@@ -186,11 +213,19 @@ def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
 
 
 def evaluated(
-    network: Network, snapshot: SnapshotData, *, data: TrainingData, forces: bool = False, ldos: bool = True
+    network: Network,
+    snapshot: SnapshotData,
+    *,
+    data: TrainingData,
+    forces: bool = False,
+    ldos: bool = True,
+    readouts: Float64 | None = None,
 ) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
     ions = _ions(data, snapshot)
-    return evaluate(network, data.scaling, snapshot, ions, settings=data.descriptors, forces=forces, ldos=ldos)
+    return evaluate(
+        network, data.scaling, snapshot, ions, settings=data.descriptors, forces=forces, ldos=ldos, readouts=readouts
+    )
 
 
 def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gram:
@@ -218,7 +253,7 @@ def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
 
 
 def _solved(
-    solver: Solver,
+    solvers: Sequence[Solver],
     rows: Sequence[Rows],
     network: Network,
     data: TrainingData,
@@ -229,18 +264,33 @@ def _solved(
     """W with the rows, which are right to first order in the error of the LDOS, and then moved until they are right.
 
     Each time the targets move by what the rows' actual errors are off from the linear ones, and the same factors serve.
+
+    Args:
+        solvers: one for T networks, or several for one network, which share its hidden layers.
+        rows: of each training snapshot.
+        network: whose hidden layers count; T of them get another last layer on the way.
+        data, config: as in ``fit``.
+        chords: how many times.
+        say: called before each.
     """
-    weights, forces = weights_of(config), "forces" in solver.rows.kinds
-    solution = solver.solve(weights)
-    for k in range(chords if solver.rows.kinds else 0):
+    weights = weights_of(config)
+    solution = np.concatenate([solver.solve(weights) for solver in solvers])
+    kinds, alone = solvers[0].rows.kinds, network.n_initializations == 1
+    one = partial(evaluated, data=data.about, forces="forces" in kinds, ldos=False)
+    for k in range(chords if kinds else 0):
         say(f"actual errors of training snapshots, {k + 1} of {chords}")
-        set_readout(network, solution)
-        found = data.places.each(partial(evaluated, data=data.about, forces=forces, ldos=False), network, data.train)
-        moved = [_moved(some, solution, one) for some, one in zip(rows, found, strict=True)]
+        if not alone:
+            set_readout(network, solution)
+        found = data.places.each(partial(one, readouts=solution) if alone else one, network, data.train)
+        moved = [_moved(some, solution, own) for some, own in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
-        if not np.isfinite(shift).all():
-            break  # a DOS that cannot hold the electrons has no energies: the first solution stays
-        solution = solver.solve(weights, shift)
+        # a DOS that cannot hold the electrons has no energies: what was found before stays
+        usable = np.asarray(np.isfinite(shift).all(axis=1))
+        shifts = shift.reshape(len(solvers), -1, shift.shape[1])
+        for i, solver in enumerate(solvers):
+            own = slice(i * shifts.shape[1], (i + 1) * shifts.shape[1])
+            if usable[own].all():
+                solution[own] = solver.solve(weights, shifts[i])
     return solution
 
 

@@ -51,31 +51,34 @@ def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) ->
     return some[:: -(-len(some) // JUDGES)], cells
 
 
-def choose(errors_at: Callable[[float], Mapping[Judged, float]], cells: Cells) -> Chosen:
+Errors = Mapping[Judged, float] | InputError  # mean |errors| of a readout, or why there is none
+
+
+def choose(errors_at: Callable[[Sequence[float]], Sequence[Errors]], cells: Cells) -> Chosen:
     """The penalty with the least error on validation snapshots, or the smallest one that is as good.
 
     A training of cells of several sizes is meant for other sizes, too: if none of these judges, the largest one that is
     as good by forces is taken, as larger cells need larger ones.
 
     Args:
-        errors_at: the errors of the readout at a penalty, that of the LDOS squared.  Of the kinds that are finite at
-            any penalty, forces count, else free energies, else band energies, times the LDOS' squared error; else the
-            LDOS alone.
+        errors_at: the errors of the readout at each of some penalties, that of the LDOS squared.  Of the kinds that
+            are finite at any penalty, forces count, else free energies, else band energies, times the LDOS' squared
+            error; else the LDOS alone.
         cells: as ``judges``.
 
     Raises:
-        InputError: what ``errors_at`` raises at every penalty, or numbers that are not finite.
+        InputError: what ``errors_at`` gives at every penalty, or numbers that are not finite.
     """
     found, refused = dict[float, Mapping[Judged, float]](), list[InputError]()
 
-    def judge(penalty: float) -> None:
-        try:
-            found[penalty] = errors_at(penalty)
-        except InputError as error:
-            refused.append(error)
+    def judge(penalties: Sequence[float]) -> None:
+        for penalty, errors in zip(penalties, errors_at(penalties), strict=True):
+            if isinstance(errors, InputError):
+                refused.append(errors)
+            else:
+                found[penalty] = errors
 
-    for penalty in PENALTIES:
-        judge(penalty)
+    judge(PENALTIES)
     by = next((kind for kind in KINDS if any(isfinite(e.get(kind, inf)) for e in found.values())), None)
     if by is None:
         raise refused[0] if refused else InputError("the readout's errors are not finite; check the data")
@@ -83,13 +86,11 @@ def choose(errors_at: Callable[[float], Mapping[Judged, float]], cells: Cells) -
     def off(penalty: float) -> float:
         value = found[penalty].get(by, inf)
         if by != "ldos" and cells != "several sizes":
-            value *= found[penalty]["ldos"]
+            value *= found[penalty].get("ldos", inf)
         return value if isfinite(value) else inf
 
     best = min(found, key=off)
-    for penalty in (best / BETWEEN, best * BETWEEN):
-        if PENALTIES[0] < penalty < PENALTIES[-1]:
-            judge(penalty)
+    judge([p for p in (best / BETWEEN, best * BETWEEN) if PENALTIES[0] < p < PENALTIES[-1]])
     limit = AS_GOOD[cells] * min(map(off, found))
     as_good = [penalty for penalty in found if off(penalty) <= limit]
     return Chosen(max(as_good) if cells == "several sizes" else min(as_good), by)

@@ -43,10 +43,10 @@ class Rows:
     target: Float64
 
     def of(self, weights: Float64) -> Float64:
-        """What the rows give, (T, n_rows), of W (T, p, n_energy)."""
+        """What the rows give, (T, n_rows), of W (T, p, n_energy), or of several W of one initialisation."""
         n, n_rows, _, p = self.left.shape
         turned = self.left.reshape(n, 2 * n_rows, p) @ weights
-        return np.einsum("tkij,kij->tk", turned.reshape(n, n_rows, 2, -1), self.right)
+        return np.einsum("tkij,kij->tk", turned.reshape(len(weights), n_rows, 2, -1), self.right)
 
     def first(self) -> "Rows":
         """Those of the first initialisation alone."""

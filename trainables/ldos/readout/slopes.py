@@ -42,12 +42,12 @@ def feature_sums(hidden: Iterable[Tensor], potential: Float64) -> Float64:
     """Σ_r φ(r) and Σ_r u(r) φ(r) of the first initialisation, (2, p).
 
     Args:
-        hidden: last hidden layer in chunks, (T, n_points_in_chunk, width).
+        hidden: last hidden layer in chunks, (n_points_in_chunk, width).
         potential: u in the same order, (n_points,).
     """
     done, total = 0, np.zeros(())
     for chunk in hidden:
-        values = chunk[0].double().cpu().numpy()
+        values = chunk.double().cpu().numpy()
         both = np.stack([np.ones(len(values)), potential[done : done + len(values)]])
         total = total + np.concatenate([both @ values, both.sum(axis=1, keepdims=True)], axis=1)
         done += len(values)

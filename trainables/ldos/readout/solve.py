@@ -16,10 +16,11 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Factors:
-    """Of one initialisation: the ridge solution, (G + λ)⁻¹ of the rows' left vectors, and the rows' products."""
+    """Of one initialisation: G + λ, the ridge solution, the rows' left vectors, and the rows' products."""
 
+    matrix: tuple[Float64, bool]  # as ``cho_solve`` takes it
     plain: Float64  # (p, n_energy)
-    turned: Float64  # (n_rows, 2, p)
+    left: Float64  # (n_rows, 2, p)
     products: Float64  # (n_rows, n_rows)
 
 
@@ -67,7 +68,7 @@ class Solver:
         for i in range(2):
             for j in range(2):
                 products += (left[:, i] @ turned[:, j].T) * (right[:, i] @ right[:, j].T)
-        return _Factors(plain, turned, (products + products.T) / 2)
+        return _Factors(factor, plain, left, (products + products.T) / 2)
 
     def solve(self, weights: Mapping[RowKind, float], shift: Float64 | None = None) -> Float64:
         """W, (T, p, n_energy).
@@ -87,5 +88,6 @@ class Solver:
         for t, factors in enumerate(self._factors):
             products = factors.products[np.ix_(on, on)] + np.diag(1 / kappa[on])
             alpha = np.linalg.solve(products, wanted[t, on])
-            plain[t] += np.einsum("kip,kij->pj", alpha[:, None, None] * factors.turned[on], right, optimize=True)
+            together = np.einsum("kip,kij->pj", alpha[:, None, None] * factors.left[on], right, optimize=True)
+            plain[t] += cho_solve(factors.matrix, together, check_finite=False)
         return plain

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.inference import predict_ldos
+from dftune.trainables.ldos.inference import predict_ldos, pull_back
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.readout import evaluate as module
+from dftune.trainables.ldos.readout import motions
 from dftune.trainables.ldos.readout.electrons import Ions, electrons_of
 from dftune.trainables.ldos.readout.evaluate import evaluate
+from dftune.trainables.ldos.readout.features import random_network, set_readout
 from dftune.trainables.ldos.readout.fit import fit
 from dftune.trainables.ldos.total_energy import Ingredients
 
@@ -69,3 +71,39 @@ def test_a_dos_that_cannot_hold_the_electrons_spoils_its_own_network_alone(data,
     assert np.isnan(found.free_energy).tolist() == [True, False]
     assert np.isnan(found.band_energy).tolist() == [True, False]
     assert np.isfinite(found.ldos.squares).all()
+
+
+@pytest.mark.parametrize("kept", [2**30, 0], ids=["small cell", "large cell"])
+def test_several_last_layers_of_one_network_are_judged_as_each_alone(data, rng, monkeypatch, kept):
+    monkeypatch.setattr(motions, "KEPT", kept)
+    snapshot, n_energy = data.validation[0], len(data.scaling.ldos_mean)
+    config = SurrogateConfig.of({"training": "none", "n_layers": 2, "width": 12})
+    network = random_network(config, len(data.scaling.descriptor_mean), n_energy, [3])
+    solved = fit(
+        SurrogateConfig.of({**config.model_dump(), "force_weight": 0, "penalty": 1.0}), data, seeds=[3]
+    ).network
+    first = np.concatenate([solved.weights[-1][0].detach().numpy(), solved.biases[-1][0].detach().numpy()])
+    readouts = np.stack([first, first + 0.01 * rng.normal(size=first.shape), first - 10.0])
+    at = {"settings": data.descriptors, "forces": True}
+    found = evaluate(network, data.scaling, snapshot, ions_of(data, snapshot), readouts=readouts, **at)
+    for t in range(3):
+        set_readout(network, readouts[t : t + 1])
+        alone = evaluate(network, data.scaling, snapshot, ions_of(data, snapshot), **at)
+        for name in ("dos", "band_energy", "free_energy", "forces", "levels"):
+            np.testing.assert_allclose(getattr(found, name)[t], getattr(alone, name)[0], rtol=1e-5, atol=1e-5)
+        assert found.ldos.squares[t] == pytest.approx(alone.ldos.squares[0], rel=1e-6)
+    assert np.isfinite(found.free_energy).tolist() == [True, True, False]
+    assert np.abs(found.free_energy[1] - found.free_energy[0]) > 1e-4
+
+
+def test_the_way_back_is_the_derivative_of_the_hidden_layers(data, rng):
+    """Of a + u w contracted with the last hidden layer, by torch's own derivative."""
+    config = SurrogateConfig.of({"training": "none", "n_layers": 3, "width": 9, "activation": "gelu"})
+    scaling, descriptors = data.scaling, data.train[0].descriptors[0][:7]
+    network = random_network(config, descriptors.shape[1], 5, [4])
+    constant, slope, potential = rng.normal(size=(2, 9)), rng.normal(size=(2, 9)), rng.normal(size=(2, 7))
+    found = module.Backwards(network, scaling, constant, slope)(descriptors, potential)
+    by_hidden = constant[:, None] + potential[:, :, None] * slope[:, None]
+    for t in range(2):
+        wanted = pull_back(network, scaling, descriptors, by_hidden[t : t + 1].astype(np.float32))[0]
+        np.testing.assert_allclose(found[t], wanted, rtol=1e-4, atol=1e-6 * np.abs(wanted).max())

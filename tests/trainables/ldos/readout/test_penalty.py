@@ -29,10 +29,10 @@ def test_validation_snapshots_of_larger_cells_judge_where_there_are_any(data):
 def table(**errors):
     """Errors at each penalty of 1e-2, 1e-1 ... 1e3, the same up to the next one, by kind."""
 
-    def errors_at(penalty):
-        asked.append(penalty)
-        k = int(np.floor(np.log10(penalty) + 2 + 1e-9))
-        return {kind: values[k] for kind, values in errors.items()}
+    def errors_at(penalties):
+        asked.extend(penalties)
+        steps = [int(np.floor(np.log10(penalty) + 2 + 1e-9)) for penalty in penalties]
+        return [{kind: values[k] for kind, values in errors.items()} for k in steps]
 
     asked = []
     return errors_at, asked
@@ -64,8 +64,8 @@ def test_an_ldos_that_gets_worse_counts_as_much_as_forces_that_get_better():
 
 
 def test_a_penalty_between_two_is_found():
-    def errors_at(penalty):
-        return {"forces": 1 + np.log10(penalty / 250) ** 2, "ldos": 1.0}
+    def errors_at(penalties):
+        return [{"forces": 1 + np.log10(penalty / 250) ** 2, "ldos": 1.0} for penalty in penalties]
 
     assert choose(errors_at, "larger").penalty == pytest.approx(100 * np.sqrt(10))
 
@@ -84,10 +84,8 @@ def test_penalties_without_finite_errors_are_passed_over_and_all_of_them_refused
         100, "forces"
     )
 
-    def singular(penalty):
-        if penalty < limit:
-            raise InputError(f"singular at {penalty:g}")
-        return {"ldos": penalty}
+    def singular(penalties):
+        return [InputError(f"singular at {p:g}") if p < limit else {"ldos": p} for p in penalties]
 
     limit = 0.5
     assert choose(singular, "one size").penalty == 1
@@ -104,7 +102,7 @@ def test_penalties_are_judged_by_actual_errors_after_an_iteration(data, monkeypa
 
     def spied(errors_at, cells):
         assert cells == "one size"
-        found.update({penalty: errors_at(penalty) for penalty in (0.1, 30.0)})
+        found.update(zip((0.1, 30.0), errors_at((0.1, 30.0)), strict=True))
         return Chosen(0.1, "free_energy")
 
     monkeypatch.setattr(fitting, "choose", spied)
@@ -114,7 +112,7 @@ def test_penalties_are_judged_by_actual_errors_after_an_iteration(data, monkeypa
     assert "penalty 0.1, chosen by free energies of 1 validation" in fitted
     for penalty, errors in found.items():
         last = fit(SurrogateConfig.of({**config, "penalty": penalty}), data, seeds=[1]).last
-        assert 1e3 * errors["free_energy"] == pytest.approx(last.best_free_energy_mae)
+        assert 1e3 * errors["free_energy"] == pytest.approx(last.best_free_energy_mae, rel=1e-4)
         assert set(errors) == {"free_energy", "ldos"}  # what there are rows of
     assert abs(found[0.1]["free_energy"] / found[30.0]["free_energy"] - 1) > 1e-3
 

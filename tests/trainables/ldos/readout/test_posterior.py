@@ -12,8 +12,8 @@ from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import LastLayer
 from dftune.trainables.ldos.judgement import judge
-from dftune.trainables.ldos.readout.electrons import Ions, electrons_from
-from dftune.trainables.ldos.readout.evaluate import _One, evaluate, slopes_of
+from dftune.trainables.ldos.readout.electrons import Ions
+from dftune.trainables.ldos.readout.evaluate import _Some, evaluate, slopes_of
 from dftune.trainables.ldos.readout.features import set_readout
 from dftune.trainables.ldos.readout.fit import fit
 from dftune.trainables.ldos.readout.gram import Gram
@@ -122,17 +122,22 @@ def told(fitted, data, weights, **asked):
     return evaluate(network, data.scaling, d, ions(data), ldos=False, **asked)
 
 
+def some(fitted, data):
+    network = fitted.network.only(0)
+    return _Some(network, LastLayer.of(network, data.scaling), data.scaling, data.validation[0])
+
+
 class Numbers:
     """A and E_b [eV/atom] and DOS [1/eV] at other last layers, of one last hidden layer."""
 
     def __init__(self, fitted, data):
         self.network, self.scaling, self.ions = fitted.network.only(0), data.scaling, ions(data)
-        self.one = _One(self.network, self.scaling, data.validation[0])
+        self.one = some(fitted, data)
 
     def at(self, weights):
         set_readout(self.network, weights)
         self.one._layer = LastLayer.of(self.network, self.scaling)
-        found, n_atoms = electrons_from(self.one.dos, self.one.sums, self.ions, slopes=False), 4
+        found, n_atoms = self.one.electrons(self.ions, slopes=False), 4
         values = {"free_energy": found.free_energy / n_atoms, "band_energy": found.levels.band / n_atoms}
         return {**{name: np.array([value]) for name, value in values.items()}, "dos": found.dos}
 
@@ -164,8 +169,7 @@ def test_slopes_are_differences(fitted, data, slopes, rng):
 def test_slopes_of_forces_give_the_forces_that_go_back_through_the_network(fitted, data, slopes):
     asked = {"settings": data.descriptors, "forces": True, "posterior": fitted.posterior}
     e, s = told(fitted, data, layer(fitted), **asked), data.validation[0].snapshot
-    electrons = _One(fitted.network.only(0), data.scaling, data.validation[0])
-    still = electrons_from(electrons.dos, electrons.sums, ions(data), slopes=True).still
+    still = some(fitted, data).electrons(ions(data), slopes=True).still
     assert np.abs(still).max() > 1
     found = still.reshape(-1) - linear(slopes["forces"], layer(fitted)[0])
     np.testing.assert_allclose(found, (e.forces[0] + s.forces).reshape(-1), atol=2e-4)
