@@ -192,8 +192,9 @@ def study_plot(
     """Draw the figures of study NAME, also while it runs: PNG files, and a page that shows the trial under the pointer.
 
     The figures: history, value against compute, learning curves, score against value, importance of hyperparameters,
-    configs side by side, value against the cost of use with its Pareto front, and slots over time.  On the page stand
-    the accuracy, the best config as TOML, and a table of the trials that sorts by a click, too.
+    configs side by side, value against the cost of use with its Pareto front, values against each other, and
+    slots over time.  On the page stand the accuracy, the best config as TOML, and a table of the trials that sorts by a
+    click, too.
 
     \b
     Example:

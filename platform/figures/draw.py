@@ -9,6 +9,7 @@ from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from .slots import slots
 from .trials import NotDrawn, compute, curves, history, importance, parallel, pareto, scores, valued
+from .values import values
 
 Form = Literal["png", "html", "both"]
 
@@ -60,6 +61,11 @@ FIGURES: dict[str, Described] = {
         pareto,
         "Value against the cost of use",
         "The front joins the trials that no other trial beats in both value and cost.",
+    ),
+    "values": Described(
+        values,
+        "Values against each other",
+        "No trial is better in all values than one of those that stand out: the Pareto front of all values together.",
     ),
     "slots": Described(
         slots,

@@ -22,6 +22,7 @@ from .document import document
 from .slots import Slots
 from .table import SORT, toml, trial_table
 from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
+from .values import Values
 
 # Nothing leaves the page: Plotly's own button uploads a figure to its makers' servers.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True}
@@ -258,6 +259,21 @@ def pareto_page(data: Pareto, spec: StudySpec) -> go.Figure:
     return _legend_above(figure, 460)
 
 
+def values_page(data: Values, spec: StudySpec) -> go.Figure:
+    """As ``png.values_figure``."""
+    figure = make_subplots(rows=1, cols=len(data.pairs))
+    both = list(zip(data.points, data.front, strict=True))
+    for col, (i, j) in enumerate(data.pairs, start=1):
+        points = [(trial, row[i], row[j]) for trial, row in data.points]
+        front = [(row[i], row[j]) for (_, row), best in both if best]
+        label = "" if col > 1 else "finished trial"
+        _add_points(figure, points, spec, label, LOOKS["finished"], row=1, col=col)
+        _add_rings(figure, front, "" if col > 1 else "beaten by none in all values", row=1, col=col)
+        for update, k in ((figure.update_xaxes, i), (figure.update_yaxes, j)):
+            update(title=data.labels[k], **_scale([row[k] for _, row in data.points]), row=1, col=col)
+    return _legend_above(figure, 420)
+
+
 def slots_page(data: Slots, spec: StudySpec) -> go.Figure:
     """As ``png.slots_figure``."""
     figure = make_subplots(rows=1, cols=1)
@@ -289,6 +305,7 @@ HTML: dict[str, Callable[[Any, StudySpec], go.Figure]] = {
     "importance": importance_page,
     "parallel": parallel_page,
     "pareto": pareto_page,
+    "values": values_page,
     "slots": slots_page,
 }
 

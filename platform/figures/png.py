@@ -13,6 +13,7 @@ from ...trainables.drawing import BLUE, GREY, ORANGE
 from .axes import BARS, LOOKS, STEPS, value_axis, value_scale
 from .slots import Slots
 from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
+from .values import Values
 
 WIDTH = 8.0  # inches, of a whole figure
 
@@ -180,6 +181,23 @@ def pareto_figure(data: Pareto, value_label: str) -> Figure:
     return figure
 
 
+def values_figure(data: Values, value_label: str) -> Figure:
+    """Values against each other, a panel a pair; the trials that none beats in all stand out."""
+    figure = Figure(figsize=(max(WIDTH, 3.6 * len(data.pairs)), 3.8), layout="constrained")
+    size = _size(len(data.points))
+    for axes, (i, j) in zip(np.atleast_1d(figure.subplots(1, len(data.pairs))), data.pairs, strict=True):
+        for front, color, label in ((False, BLUE, "finished trial"), (True, ORANGE, "beaten by none in all values")):
+            some = [(row[i], row[j]) for (_, row), best in zip(data.points, data.front, strict=True) if best is front]
+            axes.plot(*np.reshape(some, (-1, 2)).T, "o", color=color, markersize=size, label=label)
+        value_scale(axes, "x", [row[i] for _, row in data.points])
+        value_scale(axes, "y", [row[j] for _, row in data.points])
+        axes.set_xlabel(data.labels[i])
+        axes.set_ylabel(data.labels[j])
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
 def slots_figure(data: Slots, value_label: str) -> Figure:
     """When each trial ran: a bar a trial, a row a slot."""
     figure = Figure(figsize=(WIDTH, 1.4 + 0.3 * data.n_rows), layout="constrained")
@@ -217,6 +235,7 @@ PNG: dict[str, Callable[[Any, str], Figure]] = {
     "importance": importance_figure,
     "parallel": parallel_figure,
     "pareto": pareto_figure,
+    "values": values_figure,
     "slots": slots_figure,
 }
 

@@ -61,6 +61,7 @@ def synthetic(n: int, spec: StudySpec = SPEC) -> list[LedgerTrial]:
             "epoch": 10,
             "best_loss": loss,
             "best_band_energy_mae": 1e3 * loss,
+            "best_forces_mae": 0.1 + 0.01 * (number % 3),
             "seconds": float(rng.uniform(1, 5)),
             "grid_points": float(rng.integers(1e5, 1e6)),
             "n_parameters": 100 * config["width"],
