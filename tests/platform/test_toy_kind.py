@@ -21,7 +21,7 @@ from dftune.platform.serve.web import web_app
 from dftune.platform.study.trainer import FIRST_SEED
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
-from dftune.tests.platform.serve.test_endpoint import free_port
+from dftune.tests.platform.serve.asking import free_port
 from dftune.tests.toy_kind import ToyConfig, ToyKind, rate
 from dftune.trainables.errors import InputError
 from dftune.trainables.kind import Score

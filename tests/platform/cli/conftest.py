@@ -1,4 +1,4 @@
-"""A study for the command line that nobody had to train."""
+"""A study for the command line that nobody had to train, and a folder with a model."""
 
 import shutil
 import tempfile
@@ -23,6 +23,14 @@ def studies(tmp_path) -> Path:
     """A folder with the ended study "kept"."""
     make_study(tmp_path / "studies", "kept")
     return tmp_path / "studies"
+
+
+@pytest.fixture(scope="session")
+def model_folder(model, tmp_path_factory) -> Path:
+    """A folder with a surrogate of aluminium; tests must not change it."""
+    path = tmp_path_factory.mktemp("models") / "al4.model"
+    model.save(path)
+    return path
 
 
 MADE = tempfile.TemporaryDirectory(prefix="studies-")
