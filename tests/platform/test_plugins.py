@@ -1,5 +1,6 @@
 """Installed packages add scores, searchers, importers and kinds, and a broken one disturbs nothing but itself."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def own(names):
 
 def opened(spec):
     return spec.of_kind.name, spec.of_kind.open(spec.dataset).split("test").tolist()
+
+def toy(**more):
+    return StudySpec.of({"name": "own", "dataset": ".", **more})
 
 def spec(method="random", **more):
     return StudySpec.of({"name": "own", "dataset": sys.argv[1], "method": method, **more})
@@ -67,100 +71,104 @@ class Links:
 
 LINKS = Links()
 """
+TOY = "\n\nTOY = ToyKind()\n"
 AL4 = str(ROOT / "examples" / "al4")
 
 
-def ask(folder: Path, *questions: str, dataset: str = AL4) -> list[str]:
-    """What a new process answers that has the packages of a folder."""
-    return python(folder, ASK, dataset, *questions)
-
-
-def test_a_score_of_a_package_makes_its_three_methods(tmp_path):
-    install(tmp_path, "widths", {"mine": "widths:WIDTH", "other": "widths:ELSEWHERE"}, WIDTH, "dftune.scores")
-    study = (ROOT / "examples" / "al4.toml").read_text().replace('"al4" ', f'"{AL4}" ')
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> dict[str, str]:
+    """What one process answers that has packages of each sort: question -> answer."""
+    folder = tmp_path_factory.mktemp("packages")
+    install(folder, "widths", {"mine": "widths:WIDTH", "other": "widths:ELSEWHERE"}, WIDTH, "dftune.scores")
+    install(folder, "clash", {"naswot": "widths:WIDTH", "rfr": "widths:ELSEWHERE"}, "", "dftune.scores")
+    install(folder, "second", {"second": "second:METHOD"}, SECOND, "dftune.searchers")
+    toy = (ROOT / "tests" / "toy_kind.py").read_text(encoding="utf-8") + TOY
+    install(folder, "toys", {"toy": "toys:TOY"}, toy, "dftune.kinds")
+    install(folder, "links", {"links": "links:LINKS"}, LINKS, "dftune.importers")
+    install(folder, "worse", {"worse": "worse:WORSE"}, "1 / 0", "dftune.importers")
+    study = (ROOT / "examples" / "al4.toml").read_text(encoding="utf-8").replace('"al4" ', f'"{AL4}" ')
     study = study.replace('method = "rfr"', 'method = "mine"').replace('name = "al4"', 'name = "own"')
-    (tmp_path / "own.toml").write_text(study)
-    read, built, pruned, stages, names, both, label, other = ask(
-        tmp_path,
-        f"(lambda s: (s.method, s.score()))(StudySpec.read(Path({str(tmp_path / 'own.toml')!r})))",
-        "type(spec('mine').searcher()).__name__",
-        "type(spec('optuna+mine').searcher()).__name__",
-        "type(spec('mine>optuna', trials=40).searcher()).__name__",
-        "own(method_names(KINDS['ldos']))",
-        "[own(some(KINDS['ldos'])[0]) for some in (methods_of, scores_of)]",
-        "scores_of(KINDS['ldos'])[0]['mine'].label",
-        "spec('other')",
-    )
-    assert read == "('mine', 'mine')"
-    assert [built, pruned, stages] == ["ScreenedSearch", "PrunedSearch", "TwoStageSearch"]
-    assert names == "['mine', 'other', 'optuna+mine', 'mine>optuna', 'optuna+other', 'other>optuna']", "of any kind"
-    assert both == "[['mine', 'optuna+mine', 'mine>optuna'], ['mine']]"
-    assert label == "sum of the widths"
-    assert other == "refused: score 'other' is for surrogates of kind 'another', not 'ldos'"
-
-
-def test_a_score_of_a_package_does_not_replace_one_of_the_kind_in_silence(tmp_path):
-    install(tmp_path, "widths", {"naswot": "widths:WIDTH", "rfr": "widths:ELSEWHERE"}, WIDTH, "dftune.scores")
-    kept, said, of_another_kind = ask(
-        tmp_path,
-        "scores_of(KINDS['ldos'])[0]['naswot'] is KINDS['ldos'].scores['naswot']",
-        "methods_of(KINDS['ldos'])[1]['naswot']",
-        "'rfr' in scores_of(KINDS['ldos'])[1]",
-    )
-    assert (kept, of_another_kind) == ("True", "False")
-    assert said == "score 'naswot' of a package has the name of one of ldos, which is used instead"
-
-
-def test_a_method_of_a_package_is_built_with_its_options(tmp_path):
-    install(tmp_path, "second", {"mine": "second:METHOD"}, SECOND, "dftune.searchers")
-    same, name, wrong, there = ask(
-        tmp_path,
-        "spec('mine', seed=3, options={'shift': 2}).searcher().ask('0') == spec('random', seed=5).searcher().ask('0')",
-        "spec('mine').method",
-        "spec('mine', options={'shirt': 2})",
-        "'mine' in methods_of(KINDS['ldos'])[0]",
-    )
-    assert (same, name, there) == ("True", "mine", "True")
-    assert wrong == "refused: [options] of method mine: unknown key 'shirt'; did you mean 'shift'?"
-
-
-def test_a_kind_of_a_package_opens_its_dataset(tmp_path):
-    module = (ROOT / "tests" / "toy_kind.py").read_text() + "\n\nTOY = ToyKind()\n"
-    install(tmp_path, "toys", {"toy": "toys:TOY"}, module, "dftune.kinds")
-    data = tmp_path / "line"
-    data.mkdir()
+    (folder / "own.toml").write_text(study, encoding="utf-8")
     splits = {"train": [[1.0, 2.0]], "validation": [[2.0, 4.0]], "test": [[3.0, 6.0]]}
-    (data / "dataset.json").write_text(json.dumps({"kind": "toy", "numbers": splits}))
-    kind, method, table, shifted, names, unknown = ask(
-        tmp_path,
-        "opened(StudySpec.of({'name': 'own', 'dataset': sys.argv[1]}))",
-        "StudySpec.of({'name': 'own', 'dataset': sys.argv[1]}).method",
-        "spec().settings",
-        "spec(toys={'shift': 1.5}).settings",
-        "list(KINDS)",
-        "spec(kind='tow')",
-        dataset=str(data),
-    )
-    assert kind == "('toy', [[3.0, 6.0]])"
-    assert (method, table, shifted) == ("rate", "shift=0.0", "shift=1.5")
-    assert names == "['ldos', 'alloys', 'toy']"
-    assert unknown == "refused: key 'kind': there is no kind of surrogates 'tow'; did you mean 'toy'?"
+    (folder / "dataset.json").write_text(json.dumps({"kind": "toy", "numbers": splits}), encoding="utf-8")
+    return dict(zip(QUESTIONS, ask(folder, *QUESTIONS.values()), strict=True))
 
 
-def test_an_importer_of_a_package_recognises_its_files(tmp_path):
-    install(tmp_path, "links", {"links": "links:LINKS"}, LINKS, "dftune.importers")
-    install(tmp_path, "worse", {"worse": "worse:WORSE"}, "1 / 0", "dftune.importers")
-    said, found, none, worse = ask(
-        tmp_path,
-        "recognised([Path('some.link')], print).name",
-        "recognised([Path('nowhere')])",
-        "IMPORTERS['worse']",
-    )
+# The process's folder is that of the packages, of "own.toml", and of a dataset of the toy kind.
+QUESTIONS = {
+    "read": "(lambda s: (s.method, s.score()))(StudySpec.read(Path('own.toml')))",
+    "screened": "type(spec('mine').searcher()).__name__",
+    "pruned": "type(spec('optuna+mine').searcher()).__name__",
+    "stages": "type(spec('mine>optuna', trials=40).searcher()).__name__",
+    "names": "own(method_names(KINDS['ldos']))",
+    "both": "[own(some(KINDS['ldos'])[0]) for some in (methods_of, scores_of)]",
+    "label": "scores_of(KINDS['ldos'])[0]['mine'].label",
+    "other": "spec('other')",
+    "kept": "scores_of(KINDS['ldos'])[0]['naswot'] is KINDS['ldos'].scores['naswot']",
+    "clash": "methods_of(KINDS['ldos'])[1]['naswot']",
+    "of another kind": "'rfr' in scores_of(KINDS['ldos'])[1]",
+    "same": "spec('second', seed=3, options={'shift': 2}).searcher().ask('0')"
+    " == spec('random', seed=5).searcher().ask('0')",
+    "second": "spec('second').method",
+    "wrong option": "spec('second', options={'shirt': 2})",
+    "there": "'second' in methods_of(KINDS['ldos'])[0]",
+    "opened": "opened(toy())",
+    "toy's method": "toy().method",
+    "toy's table": "toy().settings",
+    "shifted": "toy(toys={'shift': 1.5}).settings",
+    "kinds": "list(KINDS)",
+    "unknown kind": "spec(kind='tow')",
+    "importer": "(lambda said: (recognised([Path('some.link')], said.append).name, *said))([])",
+    "no importer": "recognised([Path('nowhere')])",
+    "worse importer": "IMPORTERS['worse']",
+}
+
+
+def ask(folder: Path, *questions: str) -> list[str]:
+    """What a new process answers that has the packages of a folder."""
+    return python(folder, ASK, AL4, *questions)
+
+
+def test_a_score_of_a_package_makes_its_three_methods(answers):
+    assert answers["read"] == "('mine', 'mine')"
+    assert [answers[one] for one in ("screened", "pruned", "stages")] == [
+        "ScreenedSearch", "PrunedSearch", "TwoStageSearch",
+    ]  # fmt: skip
+    names = "['mine', 'other', 'optuna+mine', 'mine>optuna', 'optuna+other', 'other>optuna']"
+    assert answers["names"] == names, "of any kind"
+    assert answers["both"] == "[['mine', 'optuna+mine', 'mine>optuna'], ['mine']]"
+    assert answers["label"] == "sum of the widths"
+    assert answers["other"] == "refused: score 'other' is for surrogates of kind 'another', not 'ldos'"
+
+
+def test_a_score_of_a_package_does_not_replace_one_of_the_kind_in_silence(answers):
+    assert (answers["kept"], answers["of another kind"]) == ("True", "False")
+    said = "score 'naswot' of a package has the name of one of ldos, which is used instead"
+    assert answers["clash"] == said
+
+
+def test_a_method_of_a_package_is_built_with_its_options(answers):
+    assert (answers["same"], answers["second"], answers["there"]) == ("True", "second", "True")
+    said = "refused: [options] of method second: unknown key 'shirt'; did you mean 'shift'?"
+    assert answers["wrong option"] == said
+
+
+def test_a_kind_of_a_package_opens_its_dataset(answers):
+    assert answers["opened"] == "('toy', [[3.0, 6.0]])"
+    found = (answers["toy's method"], answers["toy's table"], answers["shifted"])
+    assert found == ("rate", "shift=0.0", "shift=1.5")
+    assert answers["kinds"] == "['ldos', 'alloys', 'toy']"
+    said = "refused: key 'kind': there is no kind of surrogates 'tow'; did you mean 'toy'?"
+    assert answers["unknown kind"] == said
+
+
+def test_an_importer_of_a_package_recognises_its_files(answers):
     cause = "importer 'worse' of worse 1.5 cannot be used (ZeroDivisionError: division by zero); "
-    assert (said, found) == (f"{cause}update or uninstall the package", "links")
-    assert none.startswith("refused: nowhere: missing; there are arrays: ")
-    assert "; links: text files with the path of a folder of arrays; " + cause in none
-    assert worse == f"refused: {cause}update or uninstall the package"
+    said = f"{cause}update or uninstall the package"
+    assert ast.literal_eval(answers["importer"]) == ("links", said)
+    assert answers["no importer"].startswith("refused: nowhere: missing; there are arrays: ")
+    assert "; links: text files with the path of a folder of arrays; " + cause in answers["no importer"]
+    assert answers["worse importer"] == f"refused: {said}"
 
 
 BROKEN = {"dftune.scores": "score", "dftune.searchers": "method", "dftune.kinds": "kind of surrogates"}

@@ -1,71 +1,82 @@
-"""Where the compiled kernels are kept.  Each test compiles a function of its own in a process of its own."""
+"""Where the compiled kernels are kept.  Each test compiles a function of its own in a process of its own.
+
+Within one process a second definition of the function looks for it on disk as a second process does.
+"""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-# Adds one to an array, compiled; says which folder it is kept in, and whether this process compiled it.
+# Adds one to an array, compiled, after each damage; says which folder it is kept in, and whether it was compiled anew.
 PROGRAM = """
 import sys
+from pathlib import Path
 import numpy as np
 from dftune.trainables.descriptors.native import compiled
 
-@compiled.compiled
-def step(values):
-    values[0] += 1
+def add():
+    @compiled.compiled
+    def step(values):
+        values[0] += 1
 
-values = np.zeros(1)
-compiled.ready("a test", lambda: step(values))
-assert values[0] == 1
-print(compiled.folder(), len(step.stats.cache_misses))
+    values = np.zeros(1)
+    compiled.ready("a test", lambda: step(values))
+    assert values[0] == 1
+    print(compiled.folder(), len(step.stats.cache_misses))
+
+add()
+for damage in sys.argv[1:]:
+    suffix, _, content = damage.partition("=")
+    (file,) = compiled.folder().glob(f"*.{suffix}")
+    file.write_bytes(content.encode() or file.read_bytes()[:40])
+    add()
 """
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Run PROGRAM with some environment; its folder, whether it compiled, and what it said."""
+def run(tmp_path) -> Callable[..., tuple[list[tuple[Path, bool]], str]]:
+    """Run PROGRAM with some damages and environment: each folder and whether it compiled, and what it said."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
 
-    def run(**environment):
+    def run(*damages: str, **environment: str) -> tuple[list[tuple[Path, bool]], str]:
         done = subprocess.run(
-            [sys.executable, script],
+            [sys.executable, script, *damages],
             env={**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), **environment},
             capture_output=True,
             text=True,
             check=True,
         )
-        folder, misses = done.stdout.split()
-        return Path(folder), misses == "1", done.stderr
+        lines = [line.rpartition(" ") for line in done.stdout.splitlines()]
+        return [(Path(folder), misses == "1") for folder, _, misses in lines], done.stderr
 
     return run
 
 
 def test_a_machine_compiles_once_and_says_so(run, tmp_path):
-    folder, compiled, said = run(NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    ((folder, compiled),), said = run(NUMBA_CACHE_DIR=str(tmp_path / "kept"))
     assert folder.parent == tmp_path / "kept"
     assert compiled
     assert "dftune compiles the kernel of a test, once on this machine" in said
     assert "kept in" in said
-    assert run(NUMBA_CACHE_DIR=str(tmp_path / "kept"))[:2] == (folder, False)
+    assert run(NUMBA_CACHE_DIR=str(tmp_path / "kept"))[0] == [(folder, False)]
 
 
 def test_a_damaged_cache_is_made_again(run, tmp_path):
-    folder, _, _ = run(NUMBA_CACHE_DIR=str(tmp_path))
-    for suffix, damage in (("nbc", b"no pickle"), ("nbi", b"no pickle"), ("nbi", b"")):  # the code, and its index
-        (file,) = folder.glob(f"*.{suffix}")
-        file.write_bytes(damage or file.read_bytes()[:40])
-        assert run(NUMBA_CACHE_DIR=str(tmp_path))[:2] == (folder, True)
+    # The code, and its index.
+    ((folder, _), *others), _ = run("nbc=no pickle", "nbi=no pickle", "nbi=", NUMBA_CACHE_DIR=str(tmp_path))
+    assert others == [(folder, True)] * 3
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(run, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    folder, compiled, _ = run(NUMBA_CACHE_DIR=str(tmp_path / "open"))
+    ((folder, compiled),), _ = run(NUMBA_CACHE_DIR=str(tmp_path / "open"))
     assert compiled
     assert folder.parent == tmp_path / f"dftune-kernels-{os.geteuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert run(NUMBA_CACHE_DIR="/proc/no folder can be made here")[:2] == (folder, False)
+    assert run(NUMBA_CACHE_DIR="/proc/no folder can be made here")[0] == [(folder, False)]
