@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import sys
 import urllib.request
 
@@ -18,6 +19,7 @@ from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
+from dftune.platform.study.errors import StudyError
 from dftune.platform.study.trainer import FIRST_SEED
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
@@ -172,6 +174,18 @@ def test_its_model_is_exported_and_keeps_its_stated_accuracy(study, numbers, tmp
     assert opened.card.versions.keys() >= {"dftune", "ray", "python"}
     assert opened.card.accuracy.to_dict() == study.conclusion().accuracy
     assert opened.predict(2.0).to_dict() == {"y": 2.0 * float(np.mean(opened.surrogate.slopes))}
+
+
+def test_a_model_that_is_gone_is_said_and_made_again_by_resume(study, tmp_path):
+    shutil.copytree(study.folder, tmp_path / "line")
+    again, first = Study.open("line", tmp_path), study.conclusion()
+    shutil.rmtree(again.folder / "model")
+    with pytest.raises(StudyError, match="has no model yet; `dftune study resume line` ends it"):
+        again.export(tmp_path / "x")
+    again.resume(defaults=False)
+    made = again.conclusion()
+    assert (made.trial, made.accuracy) == (first.trial, first.accuracy)
+    assert again.model().card.accuracy.error == first.accuracy["error"]
 
 
 def test_the_commands_show_and_plot_a_study(study, tmp_path):
