@@ -56,21 +56,19 @@ def test_the_readme_opens_data_runs_a_study_and_predicts():
     assert any("model" in w for w in words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_path_in_a_page_exists(page):
-    paths = re.findall(
-        r"`((?:trainables|searchers|cluster|platform|tests|benchmarks|docs|examples)/[\w/.]+)", page.read_text("utf-8")
-    )
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+def test_paths_in_pages_exist():
+    folders = r"`((?:trainables|searchers|cluster|platform|tests|benchmarks|docs|examples)/[\w/.]+)"
+    found = {(page.name, path) for page in PAGES for path in re.findall(folders, page.read_text("utf-8"))}
+    assert [(page, path) for page, path in sorted(found) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_link_in_a_page_leads_to_a_file_and_a_heading(page):
+def test_links_in_pages_lead_to_a_file_and_a_heading():
     dead = []
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
-        file = (page.parent / target).resolve() if target else page
-        if not file.exists() or (anchor and anchor not in anchors(file)):
-            dead.append(f"{target}#{anchor}")
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+            file = (page.parent / target).resolve() if target else page
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                dead.append(f"{page.name}: {target}#{anchor}")
     assert dead == []
 
 

@@ -69,9 +69,9 @@ def test_equal_seeds_propose_equal_configs_and_other_seeds_others(build, space, 
 
 
 @every_method
-@pytest.mark.parametrize("parallel", [2, 5])
-def test_trials_in_parallel_are_fed_to_the_end(build, space, alone, parallel):
-    contract.check_parallel_trials(build, space, alone, parallel)
+def test_trials_in_parallel_are_fed_to_the_end(build, space, alone):
+    for parallel in (2, 5):
+        contract.check_parallel_trials(build, space, alone, parallel)
 
 
 @every_method
@@ -80,9 +80,9 @@ def test_asking_on_after_the_end_says_so_again(build, space, alone):
 
 
 @every_method
-@pytest.mark.parametrize("finished", [0, 1, 3, 5])
-def test_a_replayed_history_is_continued_as_if_nothing_had_happened(build, space, alone, finished):
-    contract.check_replay(build, space, alone, finished)
+def test_a_replayed_history_is_continued_as_if_nothing_had_happened(build, space, alone):
+    for finished in (0, 1, 3, 5):
+        contract.check_replay(build, space, alone, finished)
 
 
 @every_method

@@ -80,33 +80,33 @@ def changed(one, other):
 
 
 @pytest.mark.parametrize("kind, most", [("pattern", 35), ("hooke-jeeves", 35), ("sweep", 1 + 2 * (6 + 4 + 3 + 1))])
-@pytest.mark.parametrize("seed", range(20))
-def test_the_optimum_of_a_separable_function_is_found_in_few_trials(kind, most, seed):
-    configs = flat(run(search(kind, seed)))
-    assert min(configs, key=separable) == BEST
-    assert len(configs) <= most  # of 280
+def test_the_optimum_of_a_separable_function_is_found_in_few_trials(kind, most):
+    for seed in range(20):
+        configs = flat(run(search(kind, seed)))
+        assert min(configs, key=separable) == BEST
+        assert len(configs) <= most  # of 280
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("space, value_of", [(SPACE, separable), (CONDITIONAL, layered)])
-def test_no_config_is_asked_for_twice(kind, seed, space, value_of):
-    configs = flat(run(search(kind, seed, space), rugged(seed, value_of)))
-    assert len({tuple(config.items()) for config in configs}) == len(configs)
+def test_no_config_is_asked_for_twice(kind, space, value_of):
+    for seed in range(20):
+        configs = flat(run(search(kind, seed, space), rugged(seed, value_of)))
+        assert len({tuple(config.items()) for config in configs}) == len(configs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(20))
-def test_at_the_end_every_step_from_the_best_has_been_tried(kind, seed):
-    value_of = rugged(seed)
-    configs = flat(run(search(kind, seed), value_of))
-    best = min((config for config in configs if value_of(config) is not None), key=value_of)
-    steps = [best | {"activation": value} for value in COST] + [best | {"bias": value} for value in (0, 1)]
-    for name in ("width", "rate"):
-        levels = SPACE[name].grid_values
-        place = levels.index(best[name])
-        steps += [best | {name: value} for value in levels[max(place - 1, 0) : place + 2]]
-    assert all(config in configs for config in steps)
+def test_at_the_end_every_step_from_the_best_has_been_tried(kind):
+    for seed in range(20):
+        value_of = rugged(seed)
+        configs = flat(run(search(kind, seed), value_of))
+        best = min((config for config in configs if value_of(config) is not None), key=value_of)
+        steps = [best | {"activation": value} for value in COST] + [best | {"bias": value} for value in (0, 1)]
+        for name in ("width", "rate"):
+            levels = SPACE[name].grid_values
+            place = levels.index(best[name])
+            steps += [best | {name: value} for value in levels[max(place - 1, 0) : place + 2]]
+        assert all(config in configs for config in steps)
 
 
 def test_pattern_asks_for_all_neighbours_together():
@@ -135,13 +135,13 @@ def test_hooke_jeeves_explores_one_trial_after_the_other_and_leaps_on():
     assert [[tuple(config.values()) for config in asked] for asked in rounds] == [[p] for p in explored + leapt + left]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_sweep_asks_for_all_levels_of_one_hyperparameter_after_the_other(seed):
-    (best,), *rounds = run(search("sweep", seed))
-    assert [len(asked) for asked in rounds[:4]] == [6, 4, 3, 1]
-    for name, asked in zip(SPACE, rounds):
-        assert all(changed(best, config) == [name] for config in asked)
-        best = min([best, *asked], key=separable)
+def test_sweep_asks_for_all_levels_of_one_hyperparameter_after_the_other():
+    for seed in range(5):
+        (best,), *rounds = run(search("sweep", seed))
+        assert [len(asked) for asked in rounds[:4]] == [6, 4, 3, 1]
+        for name, asked in zip(SPACE, rounds):
+            assert all(changed(best, config) == [name] for config in asked)
+            best = min([best, *asked], key=separable)
 
 
 def test_other_seeds_start_elsewhere_and_the_middle_does_not_depend_on_the_seed():
@@ -164,29 +164,29 @@ def test_a_start_that_fails_is_followed_by_others_but_not_for_ever(kind, start, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("space, smooth", [(SPACE, separable), (CONDITIONAL, layered)])
-def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(kind, seed, space, smooth):
-    # Three trials under way, ending in random order, a third of them failed; a new session before each ask.
-    order, value_of, searcher = random.Random(seed), rugged(seed, smooth), search(kind, seed, space)
-    history, running = {}, []
-    while True:
-        again, trial = search(kind, seed, space), str(len(history))
-        again.replay(list(history.values()))
-        answer = searcher.ask(trial)
-        assert again.ask(trial) == answer
-        if isinstance(answer, dict):
-            history[trial] = PastTrial(trial, answer, False, None)
-            running.append(trial)
-        elif answer is None:
-            break
-        if answer is WAIT or len(running) == 3:
-            ended = running.pop(order.randrange(len(running)))
-            config = history[ended].config
-            searcher.tell(ended, value_of(config))
-            history[ended] = PastTrial(ended, config, True, value_of(config))
-    assert not running
-    assert [past.config for past in history.values()] == flat(run(search(kind, seed, space), value_of))
+def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(kind, space, smooth):
+    for seed in range(4):
+        # Three trials under way, ending in random order, a third of them failed; a new session before each ask.
+        order, value_of, searcher = random.Random(seed), rugged(seed, smooth), search(kind, seed, space)
+        history, running = {}, []
+        while True:
+            again, trial = search(kind, seed, space), str(len(history))
+            again.replay(list(history.values()))
+            answer = searcher.ask(trial)
+            assert again.ask(trial) == answer
+            if isinstance(answer, dict):
+                history[trial] = PastTrial(trial, answer, False, None)
+                running.append(trial)
+            elif answer is None:
+                break
+            if answer is WAIT or len(running) == 3:
+                ended = running.pop(order.randrange(len(running)))
+                config = history[ended].config
+                searcher.tell(ended, value_of(config))
+                history[ended] = PastTrial(ended, config, True, value_of(config))
+        assert not running
+        assert [past.config for past in history.values()] == flat(run(search(kind, seed, space), value_of))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,28 +196,28 @@ def test_a_space_of_one_config_is_searched_with_one_trial(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(20))
-def test_layers_and_their_widths_are_found(kind, seed):
-    configs = flat(run(search(kind, seed, CONDITIONAL), layered))
-    assert all(len(config) == 2 + config["n"] for config in configs), "a width a layer, and no other"
-    assert min(configs, key=layered) == {"n": 3, "w1": 5, "w2": 2, "w3": 4, "activation": "gelu"}
-    assert len(configs) <= 60  # of 4 x (7 + 49 + 343) = 1,596
+def test_layers_and_their_widths_are_found(kind):
+    for seed in range(20):
+        configs = flat(run(search(kind, seed, CONDITIONAL), layered))
+        assert all(len(config) == 2 + config["n"] for config in configs), "a width a layer, and no other"
+        assert min(configs, key=layered) == {"n": 3, "w1": 5, "w2": 2, "w3": 4, "activation": "gelu"}
+        assert len(configs) <= 60  # of 4 x (7 + 49 + 343) = 1,596
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(20))
-def test_at_the_end_every_step_along_what_exists_has_been_tried(kind, seed):
-    value_of = rugged(seed, layered)
-    configs = flat(run(search(kind, seed, CONDITIONAL), value_of))
-    best = min((config for config in configs if value_of(config) is not None), key=value_of)
-    widths = [name for name in ("w1", "w2", "w3") if name in best]
-    steps = [best | {name: best[name] + by} for name in widths for by in (1, -1) if 0 <= best[name] + by <= 6]
-    steps += [best | {"activation": value} for value in COST]
-    if best["n"] > 1:
-        steps.append({name: value for name, value in best.items() if name != widths[-1]} | {"n": best["n"] - 1})
-    if best["n"] < 3:  # a new layer has the middle width
-        steps.append(best | {"n": best["n"] + 1, f"w{best['n'] + 1}": 3})
-    assert all(config in configs for config in steps)
+def test_at_the_end_every_step_along_what_exists_has_been_tried(kind):
+    for seed in range(20):
+        value_of = rugged(seed, layered)
+        configs = flat(run(search(kind, seed, CONDITIONAL), value_of))
+        best = min((config for config in configs if value_of(config) is not None), key=value_of)
+        widths = [name for name in ("w1", "w2", "w3") if name in best]
+        steps = [best | {name: best[name] + by} for name in widths for by in (1, -1) if 0 <= best[name] + by <= 6]
+        steps += [best | {"activation": value} for value in COST]
+        if best["n"] > 1:
+            steps.append({name: value for name, value in best.items() if name != widths[-1]} | {"n": best["n"] - 1})
+        if best["n"] < 3:  # a new layer has the middle width
+            steps.append(best | {"n": best["n"] + 1, f"w{best['n'] + 1}": 3})
+        assert all(config in configs for config in steps)
 
 
 def test_pattern_polls_along_what_exists_and_a_new_layer_has_the_middle_width():
