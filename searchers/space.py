@@ -165,7 +165,7 @@ SPACE: TypeAdapter[Space] = TypeAdapter(Space)
 
 def exists(values: Range, config: Mapping[str, Value]) -> bool:
     """Whether a hyperparameter of this range exists beside the hyperparameters that stand before it."""
-    return all(name in config and config[name] in some for name, some in (values.when or {}).items())
+    return values.when is None or all(name in config and config[name] in some for name, some in values.when.items())
 
 
 def active(space: Mapping[str, Range], point: Mapping[str, Value]) -> Config:
