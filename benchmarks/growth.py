@@ -3,8 +3,8 @@
 Real aluminium (../shared/data), whose DFT is done: a pool of 18 cells of 4 atoms, 5 of 8 and one of 16.  Two random
 ones of 4 atoms come first; then each surrogate chooses from the pool (``LdosSurrogate.lessons``), or chance does.
 Judged by the mean |A - A_DFT| of two cells of 8 atoms and of one of 32, of which nothing is known to the surrogate.
-Validation: two cells of 4 atoms and one of 8.  Cheap: 1 x 256 silu, one initialisation, 3.0 Å, 2J_max 8; a CPU minute a
-curve.
+Cheap: 1 x 256 silu, one initialisation, 3.0 Å, 2J_max 8, and a penalty of 100, which larger cells choose where there
+are some.
 
     python benchmarks/growth.py [--seeds 1 2 3] [--ways chosen random] [--figure FILE]
 """
@@ -35,10 +35,10 @@ from dftune.trainables.ldos.readout.fit import evaluated, fit
 from dftune.trainables.ldos.surrogate import LdosSurrogate
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
-CONFIG = SurrogateConfig.of({"training": "none", "width": 256})
-SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16)
+CONFIG = SurrogateConfig.of({"training": "none", "width": 256, "penalty": 100.0})
+SIZES = (2, 4, 6, 8, 10, 12)
 POOL = (("al4", "train"), *(("al8_more", f"{n:03d}") for n in range(1, 6)), ("al16", "000"))
-JUDGES = (("al4", "006"), ("al4", "007"), ("al8_more", "000"))
+JUDGES = (("al4", "006"),)
 UNSEEN = {"al8": (("al8", "all"),), "al32": (("al32", "all"),)}
 COLORS = {"chosen": ORANGE, "random": BLUE}
 
@@ -59,10 +59,10 @@ class Curve:
         info = self.sets["al4"].info
         scaling = Scaling.fit(some)
         data = TrainingData(some, self.judges, info.energy_grid, scaling, SETTINGS, info.species, info.dft)
-        trained = fit(CONFIG, data, seeds=[self.seed])
+        trained = fit(CONFIG, data, seeds=[self.seed], posterior=True)
         accuracy = judge(trained.network, scaling, data.energy_grid, self.judges, ingredients=data.ingredients).accuracy
         card = card_for("growth", CONFIG, [self.seed], self.sets["al4"], SETTINGS, accuracy)
-        self.surrogate = LdosSurrogate(card, trained.network, scaling, Neighbours.fit(data))
+        self.surrogate = LdosSurrogate(card, trained.network, scaling, Neighbours.fit(data), trained.posterior)
         errors = {name: _error(trained, data, unseen) for name, unseen in self.unseen.items()}
         atoms = sum(d.snapshot.n_atoms for d in some)
         return {"snapshots": len(some), "atoms": atoms, **errors, "cpu_s": time.process_time() - started}
@@ -123,8 +123,8 @@ def main() -> None:
             for s in sets[name].without_descriptors(SETTINGS):
                 values = bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS)
                 sets[name].write_descriptors(s, SETTINGS, values)
-        for way in asked.ways:
-            for seed in asked.seeds:
+        for seed in asked.seeds:
+            for way in asked.ways:
                 curve = Curve(sets, seed)
                 for size in asked.sizes:
                     why = curve.grow(size - len(curve.known), way) if size > len(curve.known) else ""

@@ -40,9 +40,9 @@ def data_generate(
     computed again: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs once DATASET is
     there.
 
-    With --select the training snapshots of SPEC are candidates. Those are computed that are farthest from the training
-    of MODEL and from each other, and the command says how far they are, and what they are worth. Validation and test
-    snapshots are computed anyway.
+    With --select the training snapshots of SPEC are candidates. Those are computed after which MODEL, fitted again,
+    would know the free energies of all candidates best, and the command says why, and what they are worth. Validation
+    and test snapshots are computed anyway.
 
     A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS or GFN1-xTB computes them
     (docs/alloys.md).

@@ -52,8 +52,8 @@ def data_grow(
 
     SPEC is as for `dftune data generate`.  Its validation and test snapshots are computed first: they judge.  Its
     training snapshots are candidates, so give many; with --md the surrogate's own dynamics adds more.  A round computes
-    some of them by DFT, fits a surrogate to all that is known (`dftune fit`), and chooses those that are farthest from
-    its training and from each other.  It says which, and why.
+    some of them by DFT, fits a surrogate to all that is known (`dftune fit`), and chooses those after which it would
+    know the free energies of all candidates best, by the posterior of its last layer.  It says which, and why.
 
     It ends at --error on the test snapshots, or after --runs.  FOLDER then has growth.png, the error against DFT runs,
     atoms and CPU time; grow.json, all rounds; and of each round its dataset and its model.  After Ctrl-C, a crash or a

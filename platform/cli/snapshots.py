@@ -139,7 +139,7 @@ def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="Choose those that teach this model most, in place of --by: far from its training, and from each other.",
+    help="Choose those that teach this model most, in place of --by.",
 )
 @click.option("--snapshots", metavar="ID,ID,...", help="Take these snapshots of a dataset.")
 @json_option
@@ -157,9 +157,9 @@ def data_select(
     From a trajectory they are written to DESTINATION as extended XYZ, to be computed by DFT; from a dataset they become
     a new dataset.  Structures are compared by their radial distribution functions.
 
-    With --model they are compared with the training of a model, by the descriptors of their grid points.  The command
-    says how far each is from all that is known when it is chosen, in units of what is usual for validation snapshots,
-    and how far all candidates are before and after.
+    With --model those are chosen after which the model, fitted again, would know the free energies of all structures
+    best, by the posterior of its last layer; a model without one chooses what is farthest from its training.  The
+    command says how well each is known when it is chosen, and all of them before and after.
 
     \b
     Example:

@@ -379,7 +379,7 @@ class LdosSurrogate(Surrogate):
 
     def lessons(self, structures: Sequence[ase.Atoms], number: int, progress: Tell = quiet) -> Lessons:
         """As ``teaching.lessons``."""
-        return lessons(self.card, self.scaling, self.neighbours, structures, number, progress)
+        return lessons(self, structures, number, progress)
 
     def warm_up(self, cpus: int) -> None:
         """Load the kernel of descriptors, and let torch have a thread a CPU."""

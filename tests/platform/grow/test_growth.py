@@ -199,7 +199,7 @@ def test_a_dataset_grows_by_pw_x_and_goes_on_after_a_kill(tmp_path):
     assert found["rounds"][1]["picked"] == before[1]["picked"]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert [one["result"]["runs"] for one in found["rounds"]] == [4, 6, 7]
-    assert all("times as far" in pick["reason"] for one in found["rounds"][1:] for pick in one["picked"])
+    assert all("known to" in pick["reason"] for one in found["rounds"][1:] for pick in one["picked"])
     assert "molecular dynamics at 600 K" in made.stderr
     assert "the budget is 7" in found["ended"]
     assert found["rounds"][2]["result"]["errors"]["test"]["free_energy_mae"] < 20
