@@ -50,10 +50,16 @@ class LdosCard(Card):
                 f"{grid.n_energy} energies from {grid.minimum:g} eV in steps of {grid.spacing:g} eV"
                 f"{', relative to the Fermi level' if self.relative else ''}; {grid.rule} rule"
             ),
-            "temperature": f"{self.temperature:.1f} K",
+            "temperature": f"{self.temperature:.1f} K{self._trained_at}",
             **({} if self.accuracy.fitted is None else {"last layer": self.accuracy.fitted}),
             "cells": "ranges of the training are not known" if self.ranges is None else str(self.ranges),
         }
+
+    @property
+    def _trained_at(self) -> str:
+        """The temperatures of the training, where they are several."""
+        seen = None if self.ranges is None else self.ranges.temperature
+        return "" if seen is None or seen[1] - seen[0] < 0.1 else f", the mean of {seen[0]:.1f} to {seen[1]:.1f} K"
 
 
 def card_for(

@@ -25,6 +25,7 @@ class TrainingRanges(BaseModel):
     number_density: Range = Field(description="atoms by the volume of the cell [1/Å³]")
     edges: Range = Field(description="lengths of the cell vectors [Å]")
     angles: Range = Field(description="angles between the cell vectors [°]")
+    temperature: Range | None = Field(default=None, description="of the electrons [K]; None: not known")
 
     @classmethod
     def of(cls, snapshots: Iterable[Snapshot]) -> "TrainingRanges":
@@ -37,6 +38,7 @@ class TrainingRanges(BaseModel):
             number_density=(1 / max(volumes), 1 / min(volumes)),
             edges=(float(cells[:, :3].min()), float(cells[:, :3].max())),
             angles=(float(cells[:, 3:].min()), float(cells[:, 3:].max())),
+            temperature=(min(s.temperature for s in seen), max(s.temperature for s in seen)),
         )
 
     def __str__(self) -> str:

@@ -24,6 +24,13 @@ def several(al4) -> TrainingRanges:
 CUBE = 4.05 * np.eye(3)
 
 
+def test_a_card_says_of_which_temperatures_the_training_was(al4, model):
+    warm = [replace(s, temperature=kelvin) for s, kelvin in zip(al4.split("train"), (1000.0, 5000.0), strict=False)]
+    card = model.card.model_copy(update={"ranges": TrainingRanges.of(warm), "temperature": 3000.0})
+    assert card.facts()["temperature"] == "3000.0 K, the mean of 1000.0 to 5000.0 K"
+    assert model.card.facts()["temperature"] == "3157.8 K"
+
+
 def test_cells_of_the_training_and_their_multiples_are_inside(one):
     for cell, n_atoms in ((CUBE, 4), (np.diag([2, 1, 3]) @ CUBE, 24), (CUBE * (1 + 1e-6), 4)):
         assert one.outside(cell, n_atoms, -290.0) == []
