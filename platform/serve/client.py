@@ -7,7 +7,6 @@ import json
 import os
 import random
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +95,7 @@ class Client:
         self._host, self._port, self._path, self._tls = host, port, parts.path.rstrip("/"), parts.scheme == "https"
         self._token = os.environ.get(TOKEN) if token is None else token
         self._timeout, self._patience = timeout, patience
-        self._here, self._open, self._answered = threading.local(), list[http.client.HTTPConnection](), False
+        self._idle, self._answered = list[http.client.HTTPConnection](), False
 
     def __enter__(self) -> "Client":
         return self
@@ -106,8 +105,9 @@ class Client:
 
     def close(self) -> None:
         """Close its connections; it may be used again."""
-        for connection in self._open:
-            connection.close()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def __repr__(self) -> str:
         return f"<Client of {self.url}{f', model {self.model}' if self.model else ''}>"
@@ -253,24 +253,24 @@ class Client:
             time.sleep(wait)
 
     def _send(self, method: str, path: str, content: bytes | None, accept: str) -> _Reply:
-        connection = getattr(self._here, "connection", None)
-        if connection is None:
-            if self._tls:
-                connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout)
-            else:
-                connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-            self._here.connection = connection
-            self._open.append(connection)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            made = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+            connection = made(self._host, self._port, timeout=self._timeout)
         headers = {"Accept": accept} | ({} if content is None else {"Content-Type": JSON})
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         try:
             connection.request(method, self._path + path, content, headers)
             answer = connection.getresponse()
-            return _Reply(answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read())
+            reply = _Reply(answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read())
         except BaseException:
             connection.close()
+            self.close()  # the others have most likely been closed at the other end, too
             raise
+        self._idle.append(connection)
+        return reply
 
     def _error(self, reply: _Reply) -> ClientError:
         """What an endpoint says against a request."""

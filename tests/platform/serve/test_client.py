@@ -1,10 +1,11 @@
 """The client: against the endpoint's application behind a real socket, and against what is none."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import ase
@@ -119,6 +120,22 @@ def test_a_list_is_answered_in_its_order_and_in_halves_if_it_is_too_large(client
     found = client.predict([cube(a) for a in cells], at_once=2)
     assert [one.free_energy for one in found] == pytest.approx(alone, abs=1e-6)
     assert client.predict([]) == []
+
+
+def test_a_client_that_lives_long_holds_few_connections(url):
+    def sockets():
+        found = 0
+        for one in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                found += os.readlink(f"/proc/self/fd/{one}").startswith("socket:")
+        return found
+
+    with Client(url, TOKEN) as client:
+        client.predict([{}], on_error="return")
+        before = sockets()
+        for _ in range(8):
+            client.predict([{}], on_error="return")
+        assert sockets() <= before
 
 
 def test_a_structure_that_is_refused_is_named(client):
