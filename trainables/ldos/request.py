@@ -82,9 +82,9 @@ class Structure(BaseModel):
 
     def atoms(self) -> ase.Atoms:
         """The same as ASE's atoms."""
-        where = {"positions": self.positions} if self.scaled_positions is None else {}
-        if self.scaled_positions is not None:
-            where = {"scaled_positions": self.scaled_positions}
+        # Of no positions ASE cannot make others by the cell; no atoms are refused where a structure is checked.
+        scaled = self.scaled_positions
+        where = {"scaled_positions": scaled} if scaled else {"positions": self.positions or []}
         return ase.Atoms(
             self.symbols or self.numbers,
             cell=self.cell,
