@@ -12,6 +12,8 @@ from .data import AlloyData
 from .lattice import Lattice
 from .splits import SplitSettings
 
+Numbers = dict[str, float | int | None]
+
 
 def _accuracy(values: Any) -> AlloyAccuracy:
     try:
@@ -29,7 +31,9 @@ class AlloyCard(Card):
     code: str = Field(description="what computed the data")
     splits: SplitSettings = Field(description="which of the dataset's configurations it was trained and judged on")
     accuracy: Annotated[
-        AlloyAccuracy, BeforeValidator(_accuracy), PlainSerializer(lambda accuracy: accuracy.to_dict())
+        AlloyAccuracy,
+        BeforeValidator(_accuracy, json_schema_input_type=Numbers),
+        PlainSerializer(lambda accuracy: accuracy.to_dict(), return_type=Numbers),
     ] = Field(description="on the test configurations")
 
     @property
