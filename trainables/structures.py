@@ -1,6 +1,7 @@
 """Atomic structures from users: read from files, and checked before anything is computed.  Lengths in Å."""
 
 import codecs
+import os
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,6 +31,13 @@ LONGEST_LINE = 100_000  # characters of the second line of an extended XYZ, whic
 BESIDE = ("occupancy", "initial_charges", "initial_magmoms")  # columns of extended XYZ that are read with the atoms
 XYZ = {"xyz", "extxyz"}  # names of ASE's formats
 NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's formats; some reach for a server or unpickle
+
+
+def is_configuration(text: str) -> bool:
+    """Whether a text is no path, but the elements on the sites of a lattice, as 'Cu Au Au ...' or '011...'."""
+    first, *_ = text.replace(",", " ").split() or [""]
+    named = first in chemical_symbols[1:] or (bool(first) and set(first) <= {"0", "1"})
+    return named and not os.path.exists(text)  # Path.exists raises for a name that is too long
 
 
 def read_structures(

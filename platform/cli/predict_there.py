@@ -23,7 +23,8 @@ def predict_there(
 
     Args:
         url, model: the endpoint, and NAME or NAME@VERSION there.
-        paths, frames, how: the files, which of their structures, by default the last, and how they are read.
+        paths: files, or in place of one the elements on the sites of an alloy's lattice.
+        frames, how: which of a file's structures, by default the last, and how it is read.
         wishes: what is asked besides.
         token_file: file with the token; by default it is in DFTUNE_TOKEN.
         as_json: for programs.
@@ -32,13 +33,16 @@ def predict_there(
         InputError: a file that cannot be read, or as ``Client.predict``.
     """
     from ...trainables.errors import InputError
-    from ...trainables.structures import read_structures
+    from ...trainables.structures import is_configuration, read_structures
     from ..progress import for_terminal
     from ..serve.client import Client
     from ..serve.settings import read_token
 
-    asked = []
+    asked: list[tuple[str, Any]] = []
     for path in paths:
+        if is_configuration(str(path)):
+            asked.append((str(path), str(path)))
+            continue
         read = read_structures(path, "-2:" if frames is None else frames, **how)
         if frames is None and len(read) > 1:
             echo(f"{path}: holds several structures; the last is taken (--frames : takes all)", err=True)

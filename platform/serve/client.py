@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...trainables.errors import InputError, one_line
-from ...trainables.structures import read_structures
+from ...trainables.structures import is_configuration, read_structures
 from .settings import TOKEN
 
 BATCH = 32  # structures of a request
@@ -140,8 +140,9 @@ class Client:
         """Predict a structure, or a list of them, in requests of up to 32.
 
         Args:
-            structures: ASE atoms, what has pymatgen's ``as_dict``, a file, of which the last structure is taken, or
-                what stands in a request's JSON; or a list of such.
+            structures: ASE atoms, what has pymatgen's ``as_dict``, a file, of which the last structure is taken, the
+                elements on the sites of an alloy's lattice ("Cu Au Au ..." or "011..."), or what stands in a request's
+                JSON; or a list of such.
             model: by default that of the client.
             at_once: requests at once, for an endpoint of several replicas.
             on_error: of a list, ``return`` puts the error of a structure that cannot be predicted in its place.
@@ -299,7 +300,7 @@ def as_json(structure: Any) -> Any:
     Raises:
         InputError: a file that cannot be read.
     """
-    if isinstance(structure, (str, Path)):
+    if isinstance(structure, (str, Path)) and not is_configuration(str(structure)):
         structure = read_structures(structure)[-1]
     if isinstance(structure, ase.Atoms):
         found = {

@@ -1,7 +1,8 @@
 """The page at `/`: a structure in, its energies, DOS and density out, in a browser.  Nothing from the internet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
@@ -36,34 +37,48 @@ canvas, svg { width: 100%; display: block } figcaption, .small { font-size: .85r
 """
 
 
-def front(models: Sequence[str], title: str, example: dict[str, Any], *, quantities: bool, with_token: bool) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """What the page knows of a model.
+
+    example: a request to try.  density: whether it can be asked for.  asks: what can be asked besides.
+    """
+
+    example: dict[str, Any]
+    density: bool
+    asks: Sequence[str]
+
+
+def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
     """The page.
 
     Args:
-        models: names, the first one chosen.
+        models: by name, the first one chosen.
         title: what they are.
-        example: a request to try.
-        quantities: whether a density can be asked for.
         with_token: whether the endpoint asks for one.
     """
-    about = json.dumps({"example": example, "density": quantities}).replace("<", "\\u003c")
+    about = json.dumps({name: asdict(one) for name, one in models.items()}).replace("<", "\\u003c")
+    sites = any(isinstance(one.example.get("structure"), str) for one in models.values())
+    formats = "extended XYZ, POSCAR, CIF, or JSON of ASE or pymatgen"
+    formats += "; or the elements on the sites of an alloy's lattice, as Cu Au Au or 011" if sites else ""
     options = "".join(f"<option>{escape(name)}</option>" for name in models)
     token = "" if with_token else " hidden"
     return f"""<!doctype html>
 <html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
-<title>dftune: {escape(models[0])}</title><style>{STYLE}</style>
+<title>dftune: {escape(next(iter(models)))}</title><style>{STYLE}</style>
 <body>
 <header><h1>dftune</h1><p>{escape(title)} <a href=docs>API</a> · <a href=openapi.json>openapi.json</a></p></header>
 <main>
 <form id=form>
 <label for=text>Structure: paste it, or drop a file here</label>
 <textarea id=text spellcheck=false aria-describedby=formats></textarea>
-<p id=formats class=small>extended XYZ, POSCAR, CIF, or JSON of ASE or pymatgen</p>
+<p id=formats class=small>{formats}</p>
 <div class=row>
 <label>File <input type=file id=file></label>
 <label>Model <select id=model>{options}</select></label>
-<label>Electronic temperature [K] <input type=number id=temperature min=0 placeholder='as trained'></label>
-<label><input type=checkbox id=forces> forces</label>
+<label data-asks=temperature>Electronic temperature [K]
+<input type=number id=temperature min=0 placeholder='as trained'></label>
+<label data-asks=forces><input type=checkbox id=forces> forces</label>
 <label{token}>Token <input type=password id=token autocomplete=off></label>
 </div>
 <div class=row><button class=main>Predict</button> <button type=button id=example>Try an example</button></div>

@@ -4,11 +4,14 @@ READ = r"""
 "use strict";
 const $ = id => document.getElementById(id);
 const about = JSON.parse($("about").textContent);
-const KINDS = {json: "application/json", cif: "chemical/x-cif", xyz: "chemical/x-xyz", poscar: "chemical/x-poscar"};
+const model = () => about[$("model").value];
+const KINDS = {json: "application/json", sites: "application/json", cif: "chemical/x-cif",
+  xyz: "chemical/x-xyz", poscar: "chemical/x-poscar"};
 
 // Of which format a text is.
 function kindOf(text) {
   if (/^\s*[{\[]/.test(text)) return "json";
+  if (/^\s*([01]+|([A-Z][a-z]?[\s,]+)+[A-Z][a-z]?)\s*$/.test(text)) return "sites";
   if (/^\s*(#[^\n]*\n\s*)*data_/i.test(text)) return "cif";
   return /^\s*\d+\s*\n/.test(text) ? "xyz" : "poscar";
 }
@@ -191,13 +194,15 @@ function say(text, wrong) { $("said").textContent = text; $("said").className = 
 
 async function ask(query, accept) {
   const text = $("text").value, kind = kindOf(text), wishes = {};
-  if ($("temperature").value) wishes.temperature = Number($("temperature").value);
-  if ($("forces").checked && !query) wishes.forces = "mean";
+  const asks = name => model().asks.includes(name);
+  if ($("temperature").value && asks("temperature")) wishes.temperature = Number($("temperature").value);
+  if ($("forces").checked && !query && asks("forces")) wishes.forces = "mean";
   let body = text, parameters = new URLSearchParams(query);
   if (kind === "json") {
     const given = JSON.parse(text);
     body = JSON.stringify({...(given.structure !== undefined ? given : {structure: given}), ...wishes});
-  } else for (const name in wishes) parameters.set(name, wishes[name]);
+  } else if (kind === "sites") body = JSON.stringify({structure: text.trim(), ...wishes});
+  else for (const name in wishes) parameters.set(name, wishes[name]);
   const headers = {"Content-Type": KINDS[kind], Accept: accept};
   if ($("token").value) headers.Authorization = "Bearer " + $("token").value;
   const path = `v1/models/${encodeURIComponent($("model").value)}/predict?${parameters}`;
@@ -218,9 +223,10 @@ function showEnergies(answer) {
   for (const text of ["", "value", "error", ""]) table.rows[0].append(cell("th", text));
   for (const [name, value] of Object.entries(answer)) {
     const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
-    if (typeof value !== "number" || !unit) continue;
+    if (typeof value !== "number" || !unit || name.replace(/_std$/, "") !== name) continue;
+    const spread = spreads[name] !== undefined ? spreads[name] : answer[name + "_std"];
     const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
-      : spreads[name] !== undefined ? "spread " + spreads[name].toPrecision(2) : "";
+      : spread !== undefined ? "spread " + spread.toPrecision(2) : "";
     const shown = Number.isInteger(value) ? value : value.toFixed(4);
     row.append(cell("th", name.replaceAll("_", " ")), cell("td", shown, "n"), cell("td", error, "n"), cell("td", unit));
     table.append(row);
@@ -240,9 +246,11 @@ async function predict() {
     view.atoms = atomsOf($("text").value, kindOf($("text").value));
     for (const [id, there] of [["view", view.atoms], ["dosbox", answer.dos], ["slicebox", false], ["result", true]])
       $(id).hidden = !there;
+    for (const [what, there] of [["csv", answer.dos], ["npy", model().density && !reply.predictions]])
+      document.querySelector(`[data-save=${what}]`).hidden = !there;
     showEnergies(answer); drawAtoms();
     if (answer.dos) drawDos(answer);
-    if (about.density && !reply.predictions) {
+    if (model().density && !reply.predictions) {
       state.bytes = await (await ask("quantity=density", "application/x-npy")).arrayBuffer();
       state.density = npy(state.bytes);
       $("height").max = state.density.shape[2] - 1; $("height").value = 0; $("slicebox").hidden = false;
@@ -266,7 +274,11 @@ const SAVE = {
 for (const button of document.querySelectorAll("[data-save]")) button.onclick = () => SAVE[button.dataset.save]();
 
 $("form").onsubmit = event => { event.preventDefault(); predict(); };
-$("example").onclick = () => { $("text").value = JSON.stringify(about.example); predict(); };
+$("example").onclick = () => { $("text").value = JSON.stringify(model().example); predict(); };
+$("model").onchange = () => {
+  for (const one of document.querySelectorAll("[data-asks]")) one.hidden = !model().asks.includes(one.dataset.asks);
+};
+$("model").onchange();
 $("file").onchange = async () => {
   if (!$("file").files[0]) return;
   $("text").value = await $("file").files[0].text();

@@ -18,7 +18,7 @@ from ...trainables.json_body import JSON, MOST_STRUCTURES
 from ..version import __version__
 from .answers import Asked, Reply, answer, media_type_of, prepare, status_of
 from .front import HEADERS as front_headers
-from .front import front
+from .front import Shown, front
 from .front_script import SCRIPT
 from .interface import (
     ARROW,
@@ -84,8 +84,11 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
     async def index(request: Request) -> Any:
         """What there is at this endpoint; without a token.  For a browser a page to predict with."""
         if HTML in request.headers.get("accept", ""):
-            density = any("density" in one.surrogate.quantities for one in about)
-            text = front(shelf.names, app.description, first.example, quantities=density, with_token=with_token)
+            models = {
+                name: Shown(one.example, "density" in one.surrogate.quantities, wishes(one))
+                for name, one in shelf.about.items()
+            }
+            text = front(models, app.description, with_token=with_token)
             return HTMLResponse(text, headers=front_headers | {"Vary": "Accept"})
         return Index(
             service="dftune",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from ..cells import StructureError
 from ..errors import DatasetError, InputError, ModelError
 from ..structure_texts import xyz_frames
-from ..structures import as_atoms, check_structure, read_structures
+from ..structures import as_atoms, check_structure, is_configuration, read_structures
 from ..surrogate import Job, Prediction, Surrogate, Tell, quiet
 from .card import AlloyCard
 from .config import AlloyConfig, Task
@@ -155,8 +155,7 @@ class AlloySurrogate(Surrogate):
 
     def read(self, path: Path, frames: str = "-1", *, format: str | None = None) -> list[Any]:
         """As ``read_structures``; or, in place of a file, the elements on all sites, as in ``prepare``."""
-        first, *_ = str(path).replace(",", " ").split() or [""]
-        if not path.is_file() and first and (first in self.card.symbols or set(first) <= {"0", "1"}):
+        if is_configuration(str(path)):
             return [str(path)]
         return list(read_structures(path, frames, format=format))
 

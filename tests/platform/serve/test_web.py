@@ -2,10 +2,7 @@
 
 import asyncio
 import io
-import json
 import re
-import shutil
-import subprocess
 import threading
 import time
 
@@ -15,14 +12,11 @@ import numpy as np
 import pytest
 
 from dftune.platform.serve import web
-from dftune.platform.serve.front import front
-from dftune.platform.serve.front_script import READ
 from dftune.platform.serve.interface import ARROW, NPY, batch_model
-from dftune.platform.serve.proxy import AnswerAlways
 from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
-from dftune.tests.platform.serve.asgi import ask, listening, request
+from dftune.tests.platform.serve.asgi import ask, request
 from dftune.trainables.errors import InputError
 
 TOKEN = "correct-horse-battery-staple"
@@ -229,6 +223,8 @@ def test_the_description_holds_in_itself(model):
             "PredictRequest",
             "PredictRequests",
         }
+        (grid,) = (one for one in predict["parameters"] if one["name"] == "grid")
+        assert (grid["style"], grid["explode"]) == ("form", False), "so that it is grid=20,20,20"
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     assert all(("security" in about) == (path[:3] in ("/v1", "/me")) for (_, path), about in operations.items())
 
@@ -240,6 +236,12 @@ def test_the_answer_is_as_described(model):
     assert answer.keys() == described.keys()
     model.surrogate.answer.model_validate(answer)
     batch_model(model.surrogate.answer).model_validate(ask(app, "/v1/predict", {"structures": [ONE, {}]}).json())
+
+
+@pytest.mark.parametrize("kinds", [{"symbols": []}, {"numbers": []}])
+def test_no_scaled_positions_are_no_atoms(app, kinds):
+    answer = ask(app, "/v1/predict", {"structure": {"cell": ONE["cell"], "scaled_positions": [], **kinds}})
+    assert (answer.status, answer.json()["detail"]) == (422, "the structure has no atoms")
 
 
 def test_the_front_door_says_what_is_there(model, app):
@@ -356,71 +358,3 @@ def test_the_format_in_the_url_comes_before_the_content_type(app):
 def test_an_error_names_its_request(app):
     answer = ask(app, "/v1/predict", {}, headers={"x-request-id": "mine"})
     assert answer.json() == {"detail": "structure: field required", "request_id": "mine"}
-
-
-# ---------------------------------------------------------------- the page for browsers
-
-
-def test_a_browser_gets_a_page_that_loads_nothing_from_elsewhere(model):
-    app = web_app(Shelf.of(model), settings_of(token_sha256=digest(TOKEN)))
-    answer = ask(app, "/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
-    script = ask(app, "/front.js")
-    text = answer.content.decode()
-    assert "script-src 'self'; connect-src 'self'" in answer.headers["content-security-policy"]
-    assert script.headers["content-type"].startswith("text/javascript")
-    for content in (text, script.content.decode()):
-        assert not re.search(r"https?://|src=(?!front\.js)|@import|url\(", content)
-    assert "<option>model</option>" in text
-    assert "<label>Token" in text
-    without = web_app(Shelf.of(model), settings_of())
-    assert b"<label hidden>Token" in ask(without, "/", headers={"accept": "text/html"}).content
-
-
-def test_the_page_cannot_be_left_by_what_a_model_says():
-    text = front(["<b>"], "</script><b>", {"a": "</script><script>"}, quantities=True, with_token=False)
-    assert "<b>" not in text
-    assert text.count("<script") == 2
-
-
-FORMS = [("cif", "cif"), ("vasp", "poscar"), ("extxyz", "xyz"), ("json", "json")]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form, kind", FORMS)
-def test_the_script_of_the_page_reads_the_structures_that_the_endpoint_reads(form, kind, tmp_path):
-    """By node, which comes with npm."""
-    node = shutil.which("node")
-    assert node, "no node is installed: apt-get install nodejs"
-    atoms = ase.Atoms("Al2", [[0, 0, 0], [2.1, 0.2, 2.0]], cell=[[4, 0, 0], [0.3, 4.2, 0], [0, 1, 5]], pbc=True)
-    sink = io.BytesIO() if form == "cif" else io.StringIO()
-    if form == "json":
-        sink.write(json.dumps({"structure": {n: np.asarray(v).tolist() for n, v in atoms.todict().items()}}))
-    else:
-        ase.io.write(sink, atoms, format=form)
-    text = sink.getvalue().decode() if form == "cif" else sink.getvalue()
-    reads = READ.replace('const about = JSON.parse($("about").textContent);', "")
-    says = "console.log(JSON.stringify([kindOf(text), atomsOf(text, kindOf(text))]))"
-    asked = f"{reads}\nconst text = {json.dumps(text)}; {says}"
-    found, drawn = json.loads(subprocess.run([node, "-e", asked], capture_output=True, text=True, check=True).stdout)
-    assert found == kind
-    read = ase.Atoms(["Al"] * len(drawn["symbols"]), drawn["positions"], cell=drawn["cell"], pbc=True)
-    np.testing.assert_allclose(read.get_distance(0, 1, mic=True), atoms.get_distance(0, 1, mic=True), atol=1e-4)
-    np.testing.assert_allclose(read.cell.cellpar(), atoms.cell.cellpar(), atol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_browser_predicts_and_draws(model):
-    """In Chromium, without a window (`apt-get install chromium`)."""
-    browser = shutil.which("chromium")
-    assert browser, "no chromium is installed: apt-get install chromium"
-    with listening(AnswerAlways(web_app(Shelf.of(model), settings_of()), lambda: True)) as url:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom"]
-        command = [browser, *options, f"{url}/#example"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    shown = ran.stdout
-    assert '<p id="said" role="status" aria-live="polite" class="">done</p>' in shown
-    assert "the Fermi level is" in shown
-    assert 'aria-label="1 atoms in their cell: Al"' in shown
-    assert re.search(r"plane 1 of \d+", shown)
-    assert '<th class="">free energy</th>' in shown
-    assert "<li" in shown, "it warns: the example has another cell than the training"

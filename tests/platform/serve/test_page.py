@@ -1,0 +1,153 @@
+"""The page at `/`: in a browser, and what it must not do."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import time
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+
+from dftune.platform.serve.front import Shown, front
+from dftune.platform.serve.front_script import READ
+from dftune.platform.serve.proxy import AnswerAlways
+from dftune.platform.serve.settings import EndpointSettings, digest
+from dftune.platform.serve.shelf import Shelf
+from dftune.platform.serve.web import web_app
+from dftune.tests.platform.serve.asgi import ask, listening
+from dftune.tests.platform.serve.chromium import chromium
+
+TOKEN = "correct-horse-battery-staple"
+
+
+def endpoint(model, **changes):
+    """The application of a model."""
+    return web_app(Shelf.of(model), EndpointSettings(model="here", **{"without_token": True, **changes}))
+
+
+def test_a_browser_gets_a_page_that_loads_nothing_from_elsewhere(model):
+    app = endpoint(model, token_sha256=digest(TOKEN))
+    answer = ask(app, "/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    script = ask(app, "/front.js")
+    text = answer.content.decode()
+    assert "script-src 'self'; connect-src 'self'" in answer.headers["content-security-policy"]
+    assert script.headers["content-type"].startswith("text/javascript")
+    for content in (text, script.content.decode()):
+        assert not re.search(r"https?://|src=(?!front\.js)|@import|url\(", content)
+    assert "<option>model</option>" in text
+    assert "<label>Token" in text
+    without = endpoint(model)
+    assert b"<label hidden>Token" in ask(without, "/", headers={"accept": "text/html"}).content
+
+
+def test_the_page_cannot_be_left_by_what_a_model_says():
+    text = front({"<b>": Shown({"a": "</script><script>"}, True, ["<b>"])}, "</script><b>", with_token=False)
+    assert "<b>" not in text
+    assert text.count("<script") == 2
+
+
+FORMS = [("cif", "cif"), ("vasp", "poscar"), ("extxyz", "xyz"), ("json", "json")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form, kind", FORMS)
+def test_the_script_of_the_page_reads_the_structures_that_the_endpoint_reads(form, kind, tmp_path):
+    """By node, which comes with npm."""
+    node = shutil.which("node")
+    assert node, "no node is installed: apt-get install nodejs"
+    atoms = ase.Atoms("Al2", [[0, 0, 0], [2.1, 0.2, 2.0]], cell=[[4, 0, 0], [0.3, 4.2, 0], [0, 1, 5]], pbc=True)
+    sink = io.BytesIO() if form == "cif" else io.StringIO()
+    if form == "json":
+        sink.write(json.dumps({"structure": {n: np.asarray(v).tolist() for n, v in atoms.todict().items()}}))
+    else:
+        ase.io.write(sink, atoms, format=form)
+    text = sink.getvalue().decode() if form == "cif" else sink.getvalue()
+    reads = READ.replace('const about = JSON.parse($("about").textContent);', "")
+    says = "console.log(JSON.stringify([kindOf(text), atomsOf(text, kindOf(text))]))"
+    asked = f"{reads}\nconst text = {json.dumps(text)}; {says}"
+    found, drawn = json.loads(subprocess.run([node, "-e", asked], capture_output=True, text=True, check=True).stdout)
+    assert found == kind
+    read = ase.Atoms(["Al"] * len(drawn["symbols"]), drawn["positions"], cell=drawn["cell"], pbc=True)
+    np.testing.assert_allclose(read.get_distance(0, 1, mic=True), atoms.get_distance(0, 1, mic=True), atol=1e-4)
+    np.testing.assert_allclose(read.cell.cellpar(), atoms.cell.cellpar(), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tab():
+    with chromium() as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_a_browser_predicts_and_draws(model, tab):
+    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+        tab.open(f"{url}/#example")
+        tab.until("document.getElementById('said').textContent === 'done'")
+    shown = tab.run("document.documentElement.outerHTML")
+    assert '<p id="said" role="status" aria-live="polite" class="">done</p>' in shown
+    assert "the Fermi level is" in shown
+    assert 'aria-label="1 atoms in their cell: Al"' in shown
+    assert re.search(r"plane 1 of \d+", shown)
+    assert '<th class="">free energy</th>' in shown
+    assert "<li" in shown, "it warns: the example has another cell than the training"
+
+
+DROP = """(() => { const moved = new DataTransfer(); moved.items.add(new File([%s], "dropped"));
+  for (const type of ["dragover", "drop"])
+    document.getElementById("text").dispatchEvent(
+      new DragEvent(type, {dataTransfer: moved, bubbles: true, cancelable: true})); })()"""
+DONE = "document.getElementById('said').textContent.startsWith('done')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [name for name, _ in FORMS])
+def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, model, tab, tmp_path):
+    atoms = ase.Atoms("Al", cell=[4.1, 4.0, 4.2], pbc=True)
+    sink = io.BytesIO() if form == "cif" else io.StringIO()
+    if form == "json":
+        sink.write(json.dumps({name: np.asarray(value).tolist() for name, value in atoms.todict().items()}))
+    else:
+        ase.io.write(sink, atoms, format=form)
+    text = sink.getvalue().decode() if form == "cif" else sink.getvalue()
+    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+        tab.open(f"{url}/?{form}")
+        tab.download_to(tmp_path)
+        tab.run(DROP % json.dumps(text))
+        tab.until(f"{DONE} && document.getElementById('scale').textContent")
+        for name in ("json", "csv", "npy"):
+            tab.run(f"document.querySelector('[data-save={name}]').click()")
+        files = [tmp_path / name for name in ("prediction.json", "dos.csv", "density.npy")]
+        deadline = time.monotonic() + 60
+        while not all(file.exists() and file.stat().st_size for file in files):
+            assert time.monotonic() < deadline, [*tmp_path.iterdir()]
+            time.sleep(0.05)
+    expected = model.predict(atoms)
+    assert json.loads(files[0].read_text())["free_energy"] == pytest.approx(expected.free_energy, abs=1e-4)
+    table = np.loadtxt(files[1], delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table, np.stack([expected.energy, expected.dos], axis=1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.load(files[2]), expected.density, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, tmp_path):
+    model.save(tmp_path / "al4")
+    settings = EndpointSettings(models={"al4": str(tmp_path / "al4"), "CuAu": str(alloy)}, without_token=True)
+    shown = "['temperature', 'forces'].map(name => document.getElementById(name).checkVisibility())"
+    with listening(AnswerAlways(web_app(Shelf(settings), settings), lambda: True)) as url:
+        tab.open(url)
+        assert tab.run(shown) == [True, True]
+        tab.run("document.getElementById('forces').click()")
+        tab.run("{ const m = document.getElementById('model'); m.value = 'CuAu'; m.onchange() }")
+        assert tab.run(shown) == [False, False]
+        for text in ("CuAu" * 4, ", ".join(["Cu", "Au"] * 16), "01" * 16):
+            tab.run(DROP % json.dumps(text))
+            said = tab.until("(t => t.startsWith('pred') ? '' : t)(document.getElementById('said').textContent)")
+            assert said == ("done" if text != "CuAu" * 4 else said)
+        table = tab.run("document.getElementById('energies').innerText")
+        assert re.search(r"formation energy\s+-?[\d.]+\s+spread [\d.e-]+\s+mRy/atom", table), table
+        buttons = "[...document.querySelectorAll('[data-save]')].map(one => one.checkVisibility())"
+        assert tab.run(buttons) == [True, False, False]
