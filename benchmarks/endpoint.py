@@ -1,5 +1,4 @@
-"""Claim: a 4-atom cell takes at most 1.2 times as long by the endpoint, plus 15 ms, as by `Model.predict`, and nothing
-is lost under overload, while models are replaced, and when replicas are killed.
+"""Claim: a 4-atom cell takes at most 1.2 times as long by the endpoint, plus 15 ms, as by `Model.predict`.
 
 A surrogate (2J_max = 6, two layers of 256, T = 5, trained for one epoch on examples/al4, or MODEL) predicts the 4-atom
 cell on one CPU.  Rows:
@@ -9,26 +8,15 @@ cell on one CPU.  Rows:
     in process, endpoint, calculator    one request after the other, in turns, since the machine may be busy
     32 clients          at once; requests a second
     32 in one request   against 32 requests one after the other, in turns
-    overload            ten times as many requests a second as one loop in this process answers, for --overload seconds:
-                        answers by status, seconds of those that were accepted and of those sent away, the replica's
-                        memory, and how long until a request is answered as before
-    faults              two replicas; --clients ask while a version is put beside the others --swaps times and a replica
-                        is killed --kills times: answers by status, and what clients of dftune gave up
 
-    python benchmarks/endpoint.py [MODEL] [--requests 40] [--overload 20] [--swaps 4] [--kills 2]
-    python benchmarks/endpoint.py --overload 120 --swaps 20 --kills 10      the whole of it: some 10 minutes
+    python benchmarks/endpoint.py [MODEL] [--requests 40]
 """
 
 import argparse
-import collections
 import json
 import os
-import random
-import shutil
-import signal
 import statistics
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -38,7 +26,7 @@ from typing import Any
 import ase
 
 from dftune.platform.model.model import Model
-from dftune.platform.serve.client import Client, ClientError
+from dftune.platform.serve.client import Client
 from dftune.platform.serve.remote_calculator import RemoteCalculator
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
@@ -100,12 +88,6 @@ def cpu_seconds() -> float:
     return sum(int(one[11]) + int(one[12]) for one in words) / os.sysconf("SC_CLK_TCK")
 
 
-def memory() -> float:
-    """Resident memory of the replicas [MB]."""
-    pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in replicas())
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> None:
     """All rows without faults."""
     client = Client(URL)
@@ -140,98 +122,21 @@ def speed(model: Model, atoms: ase.Atoms, n: int, begun: float) -> None:
     say("32 in one request", seconds=min(several), seconds_of_32_requests=min(one))
 
 
-def overload(atoms: ase.Atoms, each: float, seconds: float) -> None:
-    """Ten times as many requests a second as are answered."""
-    client, before = Client(URL, patience=0), memory()
-    answers: dict[Any, list[float]] = collections.defaultdict(list)
-
-    def ask() -> None:
-        started = time.perf_counter()
-        try:
-            client.predict(atoms)
-            status: Any = 200
-        except ClientError as error:
-            status = error.status
-        answers[status].append(time.perf_counter() - started)
-
-    usual = timed(client.predict, atoms)
-    pause, end = each / 10, time.monotonic() + seconds
-    with ThreadPoolExecutor(400) as pool:
-        while time.monotonic() < end:
-            pool.submit(ask)
-            time.sleep(pause)
-        ended, most = time.monotonic(), memory()
-        while timed(ask) > 2 * usual + 0.1 or not answers[200]:
-            time.sleep(0.05)
-        recovered = time.monotonic() - ended
-    rows = {str(status): quantiles(times) for status, times in answers.items()}
-    asked = sum(map(len, answers.values())) / seconds
-    say("overload", asked_a_second=asked, answers=rows, recovered_after=recovered, memory=[before, most, memory()])
-
-
-def faults(atoms: ase.Atoms, folder: Path, versions: Path, clients: int, swaps: int, kills: int) -> None:
-    """Requests while models are replaced and replicas killed."""
-    statuses: dict[Any, int] = collections.Counter()
-    lost, ended = [], threading.Event()
-
-    class Counting(Client):
-        def _error(self, reply: Any) -> ClientError:
-            statuses[reply.status] += 1
-            return super()._error(reply)
-
-    def go_on() -> None:
-        with Counting(URL, patience=120) as client:
-            while not ended.is_set():
-                try:
-                    client.predict(atoms)
-                    statuses[200] += 1
-                except ClientError as error:
-                    lost.append(str(error))
-
-    with ThreadPoolExecutor(clients) as pool:
-        for _ in range(clients):
-            pool.submit(go_on)
-        events = ["swap"] * swaps + ["kill"] * kills
-        random.Random(0).shuffle(events)
-        for number, event in enumerate(events):
-            time.sleep(4)
-            while len(replicas()) < 2:  # the one before starts again
-                time.sleep(1)
-            if event == "swap":
-                shutil.copytree(folder, versions / f"v{number + 2}")
-            else:
-                os.kill(replicas()[0], signal.SIGKILL)
-        time.sleep(10)
-        answered = Client(URL).models()[0]["version"]
-        ended.set()
-    say("faults", swaps=swaps, kills=kills, answers=dict(statuses), lost=lost, last_version=answered)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", type=Path)
-    for name, default in (("requests", 40), ("overload", 20), ("clients", 4), ("swaps", 4), ("kills", 2)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--requests", type=int, default=40)
     given = parser.parse_args()
     snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
     with tempfile.TemporaryDirectory() as name:
         folder = a_model(given.model, Path(name))
-        versions = Path(name) / "versions"
-        shutil.copytree(folder, versions / "v1")
         model = Model.open(folder)
         model.predict(atoms, cpus=1)
         begun = time.perf_counter()
-        settings = EndpointSettings(models={"m": str(versions)}, queue=40, without_token=True)
-        if given.requests:
-            with served(settings, port=PORT):
-                speed(model, atoms, given.requests, begun)
-        if given.overload:
-            each = statistics.median([timed(lambda: model.predict(atoms, cpus=1)) for _ in range(5)])
-            with served(settings.model_copy(update={"queue": 4}), port=PORT):
-                overload(atoms, each, given.overload)
-        with served(settings.model_copy(update={"replicas": 2}), port=PORT):
-            faults(atoms, folder, versions, given.clients, given.swaps, given.kills)
+        settings = EndpointSettings(models={"m": str(folder)}, queue=40, without_token=True)
+        with served(settings, port=PORT):
+            speed(model, atoms, given.requests, begun)
 
 
 if __name__ == "__main__":

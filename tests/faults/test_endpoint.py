@@ -1,0 +1,58 @@
+"""The endpoint under load, with processes killed, and asked nonsense: by the benchmarks, which judge themselves.
+
+In ordinary runs they are small.  `DFTUNE_WHOLE=1 python -m pytest -m slow tests/faults/test_endpoint.py` runs the whole
+of them, two hours.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dftune.tests.places import ROOT
+from dftune.tests.platform.serve.conftest import alloy as alloy
+
+WHOLE = os.environ.get("DFTUNE_WHOLE") == "1"
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "al4"
+    model.save(path)
+    return path
+
+
+def run(script, *arguments, small=(), whole=()):
+    """Run a benchmark; it fails where its claim does not hold."""
+    command = [sys.executable, ROOT / "benchmarks" / script, *arguments, *(whole if WHOLE else small)]
+    ran = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-3000:]
+    return ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["folder", "alloy"])
+def test_malformed_requests_get_neither_5xx_nor_memory(which, request):
+    run("endpoint_fuzz.py", request.getfixturevalue(which), small=["--requests", 1000], whole=["--requests", 10_000])
+
+
+@pytest.mark.slow
+def test_what_the_description_allows_has_the_answers_that_it_describes(folder, alloy):
+    small, whole = ["--examples", 5, "--seconds", 60], ["--examples", 50, "--seconds", 1800]
+    run("endpoint_openapi.py", f"al4={folder}", f"CuAu={alloy}", small=small, whole=whole)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ten_times_too_many_requests_are_sent_away_and_leave_nothing(folder):
+    asked = ["--swaps", 0, "--kills", 0]
+    run("endpoint_faults.py", folder, *asked, small=["--overload", 10], whole=["--overload", 120, "--soak", 3600])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_models_are_replaced_and_replicas_killed_and_no_request_is_lost(folder):
+    small = ["--swaps", 3, "--kills", 1, "--requests", 50]
+    whole = ["--swaps", 20, "--kills", 10, "--requests", 2000]
+    run("endpoint_faults.py", folder, "--overload", 0, small=small, whole=whole)
