@@ -60,7 +60,7 @@ def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
     about = json.dumps({name: asdict(one) for name, one in models.items()}).replace("<", "\\u003c")
     sites = any(isinstance(one.example.get("structure"), str) for one in models.values())
     formats = "extended XYZ, POSCAR, CIF, or JSON of ASE or pymatgen"
-    formats += "; or the elements on the sites of an alloy's lattice, as Cu Au Au or 011" if sites else ""
+    formats += "; or the elements on the sites of the lattice, as Cu Au Au or 011" if sites else ""
     options = "".join(f"<option>{escape(name)}</option>" for name in models)
     token = "" if with_token else " hidden"
     return f"""<!doctype html>
