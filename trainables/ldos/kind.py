@@ -294,7 +294,8 @@ class LdosKind(Kind):
         steps, found = Steps(len(splits)), {}
         for name, some in splits.items():
             steps(f"errors of {name} snapshots")
-            found[name] = data.places.each(one, trained.network, some)
+            # of the training only energies and forces are told
+            found[name] = data.places.each(partial(one, ldos=name != "training"), trained.network, some)
         factors = spread_factors([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
         judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, factors)
         known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None

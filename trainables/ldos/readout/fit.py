@@ -68,18 +68,27 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
-    steps = Steps(2 + (2 if config.penalty is None else 0) + CHORDS + 1)
+    steps = Steps(2 + (2 - TRIED if config.penalty is None else 0) + CHORDS * len(seeds) + 1)
     steps("sums over grid points")
     sums = data.places.total(partial(_gram, data=data.about), network, data.train)
     steps("rows of energies and forces")
     rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
     together = Rows.join(rows)
 
-    if config.penalty is None:
-        penalty, chosen = _chosen(sums.first(), [some.first() for some in rows], network.only(0), data, config, steps)
-    else:
-        penalty, chosen = config.penalty, "as given"
-    solution = _solved([Solver(sums, together, penalty)], rows, network, data, config, CHORDS, steps)
+    penalty, chosen, begun = config.penalty, "as given", None
+    if penalty is None:
+        first = sums.only(0), [some.only(0) for some in rows], network.only(0)
+        penalty, chosen, begun = _chosen(*first, data, config, steps)
+    solutions = []
+    for t in range(network.n_initializations):
+        own = [some.only(t) for some in rows]
+        solver, chords = Solver(sums.only(t), Rows.join(own), penalty), CHORDS
+        if t == 0 and begun is not None:  # as far as it was tried
+            solution, chords = begun, CHORDS - TRIED
+        else:
+            solution = solver.solve(weights_of(config))
+        solutions.append(_moved_until_right(solution, [solver], own, network.only(t), data, config, chords, steps))
+    solution = np.concatenate(solutions)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
@@ -107,13 +116,14 @@ def _chosen(
     data: TrainingData,
     config: SurrogateConfig,
     say: Callable[[str], None],
-) -> tuple[float, str]:
-    """The penalty that validation snapshots choose for one network, and how, in a few words.
+) -> tuple[float, str, Float64 | None]:
+    """The penalty that validation snapshots choose for one network, how, in a few words, and its W as it was tried.
 
     All initialisations have the same: their errors have one cause, data and cutoff.
     """
     some, size = judges(data.train, data.validation)
     together, at_once = Rows.join(rows), max(1, SOLVERS // sums.phi_phi.nbytes)
+    tried = dict[float, Float64]()
 
     def errors_at(penalties: Sequence[float]) -> list[Errors]:
         say("penalties " + ", ".join(f"{penalty:.3g}" for penalty in penalties))
@@ -127,13 +137,16 @@ def _chosen(
         able = [solver for solver in solvers if isinstance(solver, Solver)]
         if not able:
             return [solver for solver in solvers if isinstance(solver, InputError)]
-        readouts = _solved(able, rows, network, data, config, TRIED)
+        linear = np.concatenate([solver.solve(weights_of(config)) for solver in able])
+        readouts = _moved_until_right(linear, able, rows, network, data, config, TRIED)
+        tried.update((solver.penalty, readout[None]) for solver, readout in zip(able, readouts, strict=True))
         judged = iter(_errors(network, readouts, data, some, set(together.kinds)))
         return [solver if isinstance(solver, InputError) else next(judged) for solver in solvers]
 
     found = choose(errors_at, size)
     cells = "of larger cells than the training's" if size == "larger" else "of cells no larger than the training's"
-    return found.penalty, f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
+    how = f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
+    return found.penalty, how, tried.get(found.penalty)
 
 
 def _solver(sums: Gram, rows: Rows, penalty: float) -> Solver | InputError:
@@ -252,7 +265,8 @@ def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
     return {**rows, "reference": REFERENCE_WEIGHT, "forces": config.force_weight}
 
 
-def _solved(
+def _moved_until_right(
+    solution: Float64,
     solvers: Sequence[Solver],
     rows: Sequence[Rows],
     network: Network,
@@ -261,36 +275,30 @@ def _solved(
     chords: int,
     say: Callable[[str], None] = lambda what: None,
 ) -> Float64:
-    """W with the rows, which are right to first order in the error of the LDOS, and then moved until they are right.
+    """Last layers (n_solvers, p, n_energy), right to first order in the LDOS' error, moved until they are right.
 
     Each time the targets move by what the rows' actual errors are off from the linear ones, and the same factors serve.
 
     Args:
-        solvers: one for T networks, or several for one network, which share its hidden layers.
+        solution: what each solver gave.
+        solvers: of one initialisation, at one or more penalties.
         rows: of each training snapshot.
-        network: whose hidden layers count; T of them get another last layer on the way.
+        network: whose hidden layers count, one initialisation.
         data, config: as in ``fit``.
         chords: how many times.
         say: called before each.
     """
-    weights = weights_of(config)
-    solution = np.concatenate([solver.solve(weights) for solver in solvers])
-    kinds, alone = solvers[0].rows.kinds, network.n_initializations == 1
-    one = partial(evaluated, data=data.about, forces="forces" in kinds, ldos=False)
+    kinds = solvers[0].rows.kinds
     for k in range(chords if kinds else 0):
         say(f"actual errors of training snapshots, {k + 1} of {chords}")
-        if not alone:
-            set_readout(network, solution)
-        found = data.places.each(partial(one, readouts=solution) if alone else one, network, data.train)
+        one = partial(evaluated, data=data.about, forces="forces" in kinds, ldos=False, readouts=solution)
+        found = data.places.each(one, network, data.train)
         moved = [_moved(some, solution, own) for some, own in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
-        # a DOS that cannot hold the electrons has no energies: what was found before stays
-        usable = np.asarray(np.isfinite(shift).all(axis=1))
-        shifts = shift.reshape(len(solvers), -1, shift.shape[1])
-        for i, solver in enumerate(solvers):
-            own = slice(i * shifts.shape[1], (i + 1) * shifts.shape[1])
-            if usable[own].all():
-                solution[own] = solver.solve(weights, shifts[i])
+        # A DOS that cannot hold the electrons has no energies: what was found before stays.
+        solution = solution.copy()
+        for i in map(int, np.flatnonzero(np.isfinite(shift).all(axis=1))):
+            solution[i] = solvers[i].solve(weights_of(config), shift[i : i + 1])[0]
     return solution
 
 

@@ -36,9 +36,9 @@ class Gram:
             self.y_y + other.y_y,
         )
 
-    def first(self) -> "Gram":
-        """Those of the first initialisation alone."""
-        return Gram(self.n_points, self.phi_phi[:1], self.phi_y[:1], self.y_y)
+    def only(self, t: int) -> "Gram":
+        """Those of one initialisation alone."""
+        return Gram(self.n_points, self.phi_phi[t : t + 1], self.phi_y[t : t + 1], self.y_y)
 
     def loss(self, weights: Float64) -> Float64:
         """Mean squared error of φᵀW over points and energies, (T,), of W (T, p, n_energy)."""

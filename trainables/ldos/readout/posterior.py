@@ -63,7 +63,7 @@ class Posterior:
         if not on.any():
             none = np.zeros((0, plain.shape[1])), np.zeros((0, 0, p)), np.zeros(0)
             return cls._single(basis, *none, float(np.sqrt(gram.loss(plain[None, :, :n_energy])[0])))
-        wanted = np.sqrt(kappa[on]) * (rows.target - rows.first().of(plain[None])[0])[on]
+        wanted = np.sqrt(kappa[on]) * (rows.target - rows.only(0).of(plain[None])[0])[on]
         right = rows.right[on]
         _, sizes, vectors = np.linalg.svd(right.reshape(-1, right.shape[-1]), full_matrices=False)
         energies = vectors[sizes > SAME * sizes[0]]

@@ -48,9 +48,9 @@ class Rows:
         turned = self.left.reshape(n, 2 * n_rows, p) @ weights
         return np.einsum("tkij,kij->tk", turned.reshape(len(weights), n_rows, 2, -1), self.right)
 
-    def first(self) -> "Rows":
-        """Those of the first initialisation alone."""
-        return Rows(self.kinds, self.left[:1], self.right, self.target)
+    def only(self, t: int) -> "Rows":
+        """Those of one initialisation alone."""
+        return Rows(self.kinds, self.left[t : t + 1], self.right, self.target)
 
     @classmethod
     def none(cls, network: Network, data: SnapshotData) -> "Rows":
