@@ -35,9 +35,11 @@ PAUSES = {"hyperband": pause_epochs(EPOCHS, 2)}
 OPTIONS = {
     "naswot": {"candidates": 20, "top": 6, "calibration": 4},
     "rfr": {"candidates": 20, "top": 9},
+    "rfr30": {"candidates": 20, "top": 9},
     "naswot>optuna": {"candidates": 20, "calibration": 4},
     "optuna+naswot": {"lookahead": 3},
     "optuna+rfr": {"lookahead": 3},
+    "optuna+rfr30": {"lookahead": 3},
 }
 End = namedtuple("End", "value, epoch, failure, stopped")
 

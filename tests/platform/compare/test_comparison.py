@@ -126,7 +126,7 @@ def test_the_trials_of_a_comparison_are_scored_by_every_score_of_the_ldos(local_
     configs = [{"width": width, "activation": "tanh"} for width in (8, 32)]
     trials = [LedgerTrial(n, config, "finished", value=0.1 + n) for n, config in enumerate(configs)]
     scores = found._scores(trials, read_training_data(described, found.spec.settings))
-    assert set(scores) == {"rfr", "naswot", "first_width", "n_parameters"}
+    assert set(scores) == {"rfr", "rfr30", "naswot", "first_width", "n_parameters"}
     for scored in scores.values():
         assert len(scored.scores) == len(scored.values) == 2
     assert scores["first_width"].scores == [8.0, 32.0]
@@ -176,7 +176,9 @@ def test_a_folder_of_another_comparison_is_refused(compared, numbers):
 def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tmp_path):
     compare = {"budget": {"grid_points": 1e6}}
     found = Comparison(ldos_spec(al4, compare=compare), tmp_path)
-    assert {m for m, _, _ in found.studies} == set(method_names(found.spec.of_kind)) - {"rfr>optuna", "naswot>optuna"}
+    assert {m for m, _, _ in found.studies} == set(method_names(found.spec.of_kind)) - {
+        f"{score}>optuna" for score in ("rfr", "rfr30", "naswot")
+    }
     assert "Optuna has nothing to choose" in found.left_out["rfr>optuna"]
     with pytest.raises(SpecError, match="rfr>optuna: Optuna has nothing to choose"):
         Comparison(ldos_spec(al4, compare={**compare, "methods": ["rfr>optuna"]}), tmp_path)

@@ -38,6 +38,7 @@ SPACE = {
 }
 FREE = Overhead(start=0.0, reset=0.0, ask=0.0, report=0.0)
 POINTS, EPOCHS = 48_000, 5
+SIGNS = {"rfr": 1, "rfr30": 1, "naswot": -1}  # of what scores say of the number of neurons
 SIZES = {"n_in": 91, "n_out": 37, "n_train": POINTS, "n_validation": 8_000}
 
 
@@ -222,7 +223,7 @@ def trials_of(n, *, noise=0.0, start=4.0, reset=0.25, slots=2, scores=False, see
                 config=config,
                 state="finished",
                 value=1 / sum(hidden) + config["learning_rate"],
-                scores={"rfr": float(sum(hidden)), "naswot": float(-sum(hidden))} if scores else {},
+                scores={name: sign * float(sum(hidden)) for name, sign in SIGNS.items()} if scores else {},
                 seed=number,
                 seconds=seconds,
                 result={
@@ -385,14 +386,14 @@ def ended(folder, spec, trials, seconds, sizes=SIZES):
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     seconds = {"descriptors": 2.0, "scores": 0.5, "search": 60.0, "final": 30.0}
-    for name, method in (("al4", "rfr"), ("al4-naswot", "naswot")):
+    for name, method in (("al4", "rfr"), ("al4-rfr30", "rfr30"), ("al4-naswot", "naswot")):
         spec = spec_of(method, name=name, trials=18, options={"candidates": 32, "top": 3})
         ended(folder, spec, trials_of(12, noise=0.1, scores=True), seconds)
     return folder
 
 
 def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
-    both = [Study.open(name, studies) for name in ("al4", "al4-naswot")]
+    both = [Study.open(name, studies) for name in ("al4", "al4-rfr30", "al4-naswot")]
     found = plan(both, slots=(1, 8, 64))
     assert set(found.timings) == set(method_names(spec_of().of_kind))
     assert found.left_out == {}
@@ -411,7 +412,8 @@ def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
 
 def test_a_score_that_nobody_measured_leaves_its_methods_out(studies):
     found = plan([Study.open("al4", studies)], slots=(2,))
-    assert {"naswot", "optuna+naswot", "naswot>optuna"} == set(found.left_out)
+    methods = ("{}", "optuna+{}", "{}>optuna")
+    assert {m.format(score) for m in methods for score in ("naswot", "rfr30")} == set(found.left_out)
     with pytest.raises(PlanError, match="naswot: no study named has measured the score naswot"):
         plan([Study.open("al4", studies)], methods=["naswot"], slots=(2,))
     with pytest.raises(PlanError, match=r"unknown method 'nas'; did you mean 'naswot'?"):

@@ -7,7 +7,7 @@ from torch import nn
 
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.network import Network, n_parameters
-from dftune.trainables.ldos.scores import SCORES
+from dftune.trainables.ldos.scores import SCORES, rfr30
 from dftune.trainables.ldos.scores.naswot import K, naswot, spectrum_score
 from dftune.trainables.ldos.scores.rfr import rfr, ridge
 from dftune.trainables.ldos.training_data import MiniBatch
@@ -152,6 +152,29 @@ def test_rfr_is_the_error_of_a_ridge_regression_on_all_hidden_layers(config):
     assert found == pytest.approx(-math.log(np.mean(errors)), abs=1e-4)  # features are in single precision
 
 
+def test_rfr30_is_rfr_after_thirty_steps_of_adam(monkeypatch):
+    batch, errors, config = mini_batch(90), [], CONFIGS[1]
+    x, y = torch.from_numpy(batch.descriptors).double(), torch.from_numpy(batch.ldos).double()
+    for seed in seeds(5, 3):
+        hidden = nn.Sequential(*layers(config, seed)[:-1])
+        own = Network(config, N_COMPONENTS, N_ENERGY, [seed], dtype=torch.float64)
+        last = nn.Linear(5, N_ENERGY, dtype=torch.float64)
+        last.weight.data, last.bias.data = own.weights[-1][0].T.detach().clone(), own.biases[-1][0, 0].detach().clone()
+        optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=3e-3)
+        for _ in range(30):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(last(hidden(x[:30])), y[:30]).backward()
+            optimizer.step()
+        first = hidden[:2](x)
+        phi = torch.cat([first, hidden[2:](first)], dim=1).detach()[None]
+        errors.append(float((ridge(phi[:, :30], y[:30], phi[:, 30:]) - y[30:]).square().mean()))
+    (found,) = rfr30.rfr30([config], batch, 5)
+    assert found == pytest.approx(-math.log(np.mean(errors)), abs=2e-3)  # in single precision
+    assert abs(found - rfr([config], batch, 5)[0]) > 0.02
+    monkeypatch.setattr(rfr30, "N_STEPS", 0)
+    assert rfr30.rfr30(CONFIGS, batch, 5) == rfr(CONFIGS, batch, 5)
+
+
 def test_rfr_is_higher_the_better_the_features_describe_the_ldos():
     batch = mini_batch(900)
     scrambled = MiniBatch(batch.descriptors, np.random.default_rng(0).permutation(batch.ldos))
@@ -180,7 +203,7 @@ def test_random_feature_readout_alone_looks_at_the_ldos(name):
     batch = mini_batch(60)
     other = MiniBatch(batch.descriptors, batch.ldos[::-1].copy())
     changed = SCORES[name].function(CONFIGS, batch, 3) != SCORES[name].function(CONFIGS, other, 3)
-    assert changed == (name == "rfr")
+    assert changed == (name in ("rfr", "rfr30"))
 
 
 @pytest.mark.parametrize("name", [name for name in SCORES if name not in TRIVIAL])
@@ -193,7 +216,7 @@ def test_a_score_that_cannot_be_formed_is_nan_and_not_a_number(name, n_points):
 
 def test_the_registry_says_what_each_score_is_and_wants():
     assert next(iter(SCORES)) == "rfr", "the default"
-    assert [name for name, score in SCORES.items() if not score.trivial] == ["rfr", "naswot"]
+    assert [name for name, score in SCORES.items() if not score.trivial] == ["rfr", "rfr30", "naswot"]
     assert TRIVIAL == ["first_width", "n_parameters"]
     assert {SCORES[name].n_points for name in TRIVIAL} == {1}
     # Published and original sign of NASWOT disagree; more than 91 points, the components of 2J_max = 10.

@@ -21,6 +21,9 @@ def _from(module: str) -> Callable[[Sequence[Any], Any, int], list[float]]:
 
 SCORES: dict[str, Score] = {
     "rfr": Score(_from("rfr"), 900, "random-feature readout, -log E", about="random-feature readout"),
+    "rfr30": Score(
+        _from("rfr30"), 900, "readout after 30 steps, -log E", about="random-feature readout after 30 steps"
+    ),
     "naswot": Score(_from("naswot"), 256, "NASWOT, S'", direction="learnt", about="NASWOT"),
     "first_width": Score(_from("first_width"), 1, "width of the first layer", trivial=True),
     "n_parameters": Score(_from("n_parameters"), 1, "number of parameters", trivial=True),

@@ -35,20 +35,25 @@ def rfr(
 
     Source: ours; random features after Rahimi and Recht, NIPS 2007.
     """
-    x, y = torch.from_numpy(batch.descriptors), torch.from_numpy(batch.ldos).double()
-    n_fit = max(1, round(TRAIN_SHARE * len(x)))
+    x, y = torch.from_numpy(batch.descriptors), torch.from_numpy(batch.ldos)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n_initializations)]
-    scores = []
-    for config in configs:
-        network = Network(config, x.shape[1], y.shape[1], seeds)
-        with torch.no_grad():
-            features = torch.cat(network.hidden_layers(x), dim=2).double()
-        if not features.isfinite().all():
-            scores.append(float("nan"))
-            continue
-        predicted = ridge(features[:, :n_fit], y[:n_fit], features[:, n_fit:])
-        scores.append(float(-torch.log((predicted - y[n_fit:]).square().mean())))
-    return scores
+    return [readout_score(Network(config, x.shape[1], y.shape[1], seeds), x, y) for config in configs]
+
+
+def n_fitted(n_points: int) -> int:
+    """How many points of a mini-batch are fitted, the first ones."""
+    return max(1, round(TRAIN_SHARE * n_points))
+
+
+def readout_score(network: Network, x: Tensor, y: Tensor) -> float:
+    """-log E of networks as they are, of standardised descriptors x and a scaled LDOS y; NaN as in ``rfr``."""
+    n_fit, y = n_fitted(len(x)), y.double()
+    with torch.no_grad():
+        features = torch.cat(network.hidden_layers(x), dim=2).double()
+    if not features.isfinite().all():
+        return float("nan")
+    predicted = ridge(features[:, :n_fit], y[:n_fit], features[:, n_fit:])
+    return float(-torch.log((predicted - y[n_fit:]).square().mean()))
 
 
 def ridge(features: Tensor, targets: Tensor, unseen: Tensor, penalty: float = PENALTY) -> Tensor:
