@@ -202,7 +202,7 @@ def test_a_score_of_one_for_all_prunes_nothing_and_leaves_optuna_as_it_is():
 
 def test_with_an_informative_score_the_same_training_finds_better_networks():
     regrets, n = [], 30
-    for seed in range(5):
+    for seed in range(4):
         plain = run(OptunaSearch(SPACE, seed, OptunaOptions()), n)
         answers, searcher = [], search(seed=seed, lookahead=1)
         while len(trained(answers)) < n:
@@ -344,7 +344,7 @@ def test_a_replay_at_any_cut_goes_on_as_the_undisturbed_search(options, scorer):
     # Three trials under way, ending in random order, every fifth failed; a new session before each proposal.
     order, searcher = random.Random(2), search(lookahead=4, **options)
     history, running, trailing = {}, [], 0
-    for n in range(36):
+    for n in range(28):
         again = search(scorer=scorer(), lookahead=4, **options)
         again.replay(list(history.values()))
         while (continued := again.ask(str(n))) is WAIT:

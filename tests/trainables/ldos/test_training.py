@@ -119,7 +119,7 @@ def test_training_learns_the_ldos(data):
 
 @pytest.mark.parametrize("values", [{}, {"optimizer": "sgd", "learning_rate": 0.1}, {"learning_rate": 0.03}])
 def test_initialisations_trained_at_once_end_as_they_would_alone(data, values):
-    chosen = config(epochs=20, patience=2, schedule="constant", batch_size=256, **values)
+    chosen = config(epochs=12, patience=2, schedule="constant", batch_size=256, **values)
     together = train(chosen, data, seeds=[1, 2, 3])
     alone = [train(chosen, data, seeds=[seed]) for seed in (1, 2, 3)]
     assert together.best_epoch == tuple(a.best_epoch[0] for a in alone)
