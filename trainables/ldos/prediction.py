@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from html import escape
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +71,7 @@ UNITS = {
     **dict.fromkeys(TERMS.values(), "eV"),
 }
 OF_HEATED = UNITS | {"heat_capacity": "k_B/atom", "spread": "k_B/atom"}  # as a table has it
+HEATED_ONLY = ("internal_energy", "heat_capacity")
 LEFT_OUT = ("density", "symbols", "cell", "unlike", "left_out")  # of JSON
 
 
@@ -122,8 +123,6 @@ class Prediction:
     left_out: what the structure says that the prediction does not depend on.  heated: the same electrons at other
     temperatures, where they were asked for.
     """
-
-    units: ClassVar[Mapping[str, str]] = UNITS
 
     symbols: tuple[str, ...]
     cell: Float64
@@ -202,6 +201,11 @@ class Prediction:
                 "broadening of the LDOS hides about two of its widths more)"
             )
         return found
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Of the values that there are: some are there at other temperatures only."""
+        return UNITS if self.heated else {name: unit for name, unit in UNITS.items() if name not in HEATED_ONLY}
 
     @property
     def spread_of(self) -> str:
