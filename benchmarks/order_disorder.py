@@ -62,7 +62,7 @@ def speed():
 def sizes():
     """The peak of the heat capacity of the most likely model against the size of the cell."""
     for name, guess in (("CuAu", 2750.0), ("FePt", 3500.0)):
-        for copies, rounds in ((1, 8000), (2, 3000), (3, 1500)):
+        for copies, rounds in ((1, 8000), (2, 3000), (3, 1500), (5, 400)):
             peaks = []
             for seed in range(3):
                 chain, seconds = chain_of(name, copies, around(guess, 24), rounds, seed)
@@ -102,20 +102,20 @@ def rows():
 
 
 def coverage():
-    """How often the 95 % interval of some rows holds the value of all rows: 32 sites, several choices of rows."""
+    """How often the 95 % interval of some rows holds the value of all rows: 32 sites, 20 choices of rows."""
     for name in ("CuAu", "FePt"):
         data, *_ = opened(name)
         quick = {"copies": (1, 1, 1), "rounds": 400, "draws": 24}
         every = AlloyKind().transition(data, {**quick, "rounds": 4000}, here, Silent())
         for n in (40, 20):
             inside, widths = 0, []
-            for seed in range(10):
+            for seed in range(20):
                 found = AlloyKind().transition(data, {**quick, "configurations": n, "seed": seed}, here, Silent())
                 low, high = found.interval
                 inside += low < every.temperature < high
                 widths.append(high - low)
             row(
-                "coverage", alloy=name, rows=n, of_all=round(every.temperature), inside=inside, of=10,
+                "coverage", alloy=name, rows=n, of_all=round(every.temperature), inside=inside, of=20,
                 width=round(float(np.mean(widths))),
             )  # fmt: skip
 
