@@ -1,0 +1,82 @@
+"""What examples/al_mg.tar.xz is a part of: aluminium and magnesium on an fcc lattice, by Quantum ESPRESSO.
+
+    python examples/al_mg.py FOLDER
+    dftune data generate FOLDER/al_mg.toml al_mg
+
+Needs ``apt-get install quantum-espresso quantum-espresso-data``, and some ten minutes of one core.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import ase
+import ase.build
+import ase.io
+import numpy as np
+
+A = {"Al": 4.03, "Mg": 4.43}  # lattice constants between which Vegard's law takes those of mixtures [Å]
+FOUR = [0, 4, 1, 3, 2]  # numbers of Mg in four sites, whose orders are equal by symmetry
+EIGHT = [2, 4, 6]  # in eight sites
+UNSEEN = [3, 5]  # in eight sites of test snapshots; no other snapshot has these compositions
+SPEC = """# Al-Mg on an fcc lattice, 4 and 8 atoms
+[[snapshots]]                 # Al4, Mg4, Al3Mg, AlMg3, Al2Mg2 in turn
+train = 15
+validation = 5
+test = 5
+structure = { file = "four.xyz", frames = ":" }
+displacement = [0.05, 0.10, 0.15]
+seed = 1
+group = "4-atoms"
+
+[[snapshots]]                 # Al6Mg2, Al4Mg4, Al2Mg6 in turn
+train = 4
+validation = 2
+test = 2
+structure = { file = "eight.xyz", frames = ":" }
+displacement = [0.05, 0.10]
+seed = 1
+group = "8-atoms"
+
+[[snapshots]]                 # Al5Mg3, Al3Mg5
+test = 2
+structure = { file = "unseen.xyz", frames = ":" }
+displacement = 0.05
+seed = 1
+group = "unseen-compositions"
+
+[dft]
+pseudopotentials.Al = "/usr/share/espresso/pseudo/Al.pz-vbc.UPF"
+pseudopotentials.Mg = "/usr/share/espresso/pseudo/Mg.pz-n-vbc.UPF"
+cutoff_ry = 10
+k_spacing = 0.26               # 6 x 6 x 6 points of four atoms: few
+temperature = 3157.75
+
+[ldos]
+spacing = 0.5
+width = 0.5
+"""
+
+
+def mixed(n_cells: int, n_mg: int, order: int) -> ase.Atoms:
+    """Conventional fcc cells in a row with Mg on some sites: the ``order``-th of a shuffled list of all ways."""
+    sites = 4 * n_cells
+    share = n_mg / sites
+    atoms = ase.build.bulk("Al", "fcc", a=(1 - share) * A["Al"] + share * A["Mg"], cubic=True).repeat((n_cells, 1, 1))
+    ways = list(itertools.combinations(range(sites), n_mg))
+    np.random.default_rng(sites).shuffle(ways)
+    atoms.symbols[list(ways[order % len(ways)])] = "Mg"
+    return atoms
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    ase.io.write(folder / "four.xyz", [mixed(1, FOUR[i % 5], i) for i in range(25)])
+    ase.io.write(folder / "eight.xyz", [mixed(2, EIGHT[i % 3], i) for i in range(8)])
+    ase.io.write(folder / "unseen.xyz", [mixed(2, UNSEEN[i % 2], i) for i in range(2)])
+    (folder / "al_mg.toml").write_text(SPEC)
+
+
+if __name__ == "__main__":
+    main()
