@@ -1,20 +1,19 @@
 """Check that an LDOS agrees with its DFT calculation: number of electrons, band energy.  Energies in eV."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from ..errors import DatasetError
 from ..physics.energies import energies
 from ..physics.energies import n_electrons as count_electrons
-from ..physics.smearing import Kernel, broadening
+from ..physics.smearing import Kernel
 from .energy_grid import EnergyGrid
 from .snapshot import Snapshot
+from .width_check import check_width
 
 # A correct LDOS is within 1.2 meV/atom at 900 to 3200 K.  One that is cut off at the bottom of the band, or that is
 # unfolded with another width than it was broadened with, is off by tens.
@@ -23,11 +22,6 @@ MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
 # the latest from 30 % of the electrons and 0.3 eV an electron on.
 SURE = 3.0
 ENTROPY_RATIO = 3.5
-# Of right data of Al and Be it is 7e-8, of states far apart 0.002, as states lie between those of the fit; where the
-# told width is twice the true one, 0.01 to 0.06.
-MOST_UNSMOOTHED = 0.005
-AT_ONCE = 250  # energies of one fit: its time grows with their third power
-REACH = {"gaussian": 4.0, "fermi-dirac": 12.0}  # widths after which nothing is left of a kernel
 
 Fail = Callable[[str], None]  # called with what does not agree
 
@@ -45,6 +39,7 @@ class SnapshotReport:
     electrons_error: float | None  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
     band_energy_error: float | None  # by the dataset's rule of integration, minus the DFT's [meV/atom]
     entropy_error: float | None = None  # entropy term -τS by that rule, minus the DFT's [meV/atom]
+    width_error: float | None = None  # as in ``check_width``, a share of the width
     dos_error: float | None = None  # of the DOS from the broadened eigenvalues, a share of its largest value
     density_correlation: float | None = None  # this and the next three as in ``geometry_check.Geometry``
     density_difference: float | None = None
@@ -143,50 +138,14 @@ def _check_dos(
                 "snapshot, the energy grid cuts off states at the bottom of the band, or the kernel "
                 f"({grid.kernel}, {grid.width:g} eV) is not the one it had{_other_kernel(total, s, grid)}"
             )
-    _check_width(total, grid, where, fail)
+    width_error = check_width(total, grid, where=where, fail=fail)
     return SnapshotReport(
         where,
         None if counted is None else counted - s.n_electrons,
         None if s.band_energy is None else 1e3 * (ours.band - s.band_energy) / s.n_atoms,
         None if s.entropy_term is None else 1e3 * (ours.entropy - s.entropy_term) / s.n_atoms,
+        width_error,
     )
-
-
-def _check_width(total: NDArray[np.float64], grid: EnergyGrid, where: str, fail: Fail) -> None:
-    """Fail if the DOS has structure that its kernel would have smoothed away."""
-    found = unsmoothed(total, grid)
-    if found <= MOST_UNSMOOTHED:
-        return
-    narrower = (grid.model_copy(update={"width": grid.width / 1.1**n}) for n in range(1, 50))
-    enough = next((other.width for other in narrower if unsmoothed(total, other) <= 0.01 * MOST_UNSMOOTHED), None)
-    hint = "" if enough is None else f"; widths up to {enough:.2g} eV would do"
-    fail(
-        f"{where}: the DOS has structure that a {grid.kernel} kernel of {grid.width:g} eV would have smoothed away "
-        f"({100 * found:.2g} % of it), so that it had a smaller width or another kernel{hint}"
-    )
-
-
-def unsmoothed(dos: NDArray[np.float64], grid: EnergyGrid) -> float:
-    """Share of a DOS that no states broadened by the kernel of its grid can give: min_c |D - K c| / |D|, c >= 0.
-
-    It is 0 for a kernel narrower than the spacing, which allows everything.
-
-    Args:
-        dos: D, (n_energy,), of one sign [1/eV].
-        grid: energies, kernel and width; the states of c lie an eighth of the width apart, beyond the grid too.
-
-    Source: own derivation; Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23, for c >= 0.
-    """
-    if grid.width < grid.spacing or dos.max() <= 0:
-        return 0.0
-    beyond, left = REACH[grid.kernel] * grid.width, 0.0
-    for start in range(0, grid.n_energy, AT_ONCE):
-        energy = grid.energy[start : start + AT_ONCE]
-        states = np.arange(energy[0] - beyond, energy[-1] + beyond, grid.width / 8)
-        kernel = broadening(energy[:, None] - states, kernel=grid.kernel, width=grid.width)
-        with suppress(RuntimeError):  # too many steps: nothing is known of this piece
-            left += nnls(kernel, dos[start : start + AT_ONCE])[1] ** 2
-    return float(np.sqrt(left) / np.linalg.norm(dos))
 
 
 def _check_temperature(found: float, known: float, s: Snapshot, where: str, fail: Fail) -> None:

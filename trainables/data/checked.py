@@ -9,12 +9,14 @@ from ..tables import text_table
 from .check import SnapshotReport
 
 _NO_TERM = "the DFT gave none, or its functional and core charges are not known"
+_NO_WIDTH = "the energies do not begin below the bands, or are farther apart than the width"
 _NO_STATES = "only an import sees the eigenvalues, where the DFT gave them"
 # Name in ``SnapshotReport`` -> what is compared, unit, and why it may not be possible.
 CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),
     "band_energy_error": ("band energy of the LDOS", "meV/atom", "the DFT gave no band energy"),
     "entropy_error": ("entropy term of the LDOS, so the temperature", "meV/atom", "the DFT gave no entropy term"),
+    "width_error": ("width of the broadening, by the shape of the DOS", "of it", _NO_WIDTH),
     "dos_error": ("DOS of the LDOS, so its broadening", "of its largest value", _NO_STATES),
     "density_difference": ("density of the LDOS", "share of the electrons", "there is no density beside the LDOS"),
     "unexplained_by_atoms": ("density around the atoms", "share that they do not explain", "the grid is too small"),
@@ -31,6 +33,7 @@ REPORT_UNITS = {
 }
 _HEADS = {
     "electrons_error": "electrons",
+    "width_error": "width",
     "dos_error": "DOS",
     "density_difference": "density",
     "unexplained_by_atoms": "atoms",

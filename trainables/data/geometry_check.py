@@ -30,6 +30,8 @@ LEAST_EXPLAINED = 0.8
 MOST_MOVED = 0.15  # [grid points] between density and atoms
 FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
 AT_ONCE = 2**18  # numbers of an LDOS that are read and made double precision at once: what a cache holds
+# Share of the largest value.  LDOS of ultrasoft pseudopotentials are not negative either; a merge may leave 1 %.
+MOST_NEGATIVE = 0.05
 MOST_EWALD_ERROR = 1.0  # [meV/atom]; right data: 0.0004
 HINT = 0.02  # by how much something else must fit better before it is named
 
@@ -86,7 +88,7 @@ def check_geometry(
     """
     quadrature = grid.quadrature()
     own = energies(dos, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
-    from_ldos, predicted = _densities_of(snapshot, grid, dos, own, ldos)
+    from_ldos, predicted = _densities_of(snapshot, grid, dos, own, ldos, where, fail)
     sharp = grid.better_rule == "least-squares"
     correlation = difference = given = None
     if density is not None:
@@ -126,9 +128,18 @@ def check_stored(snapshot: Snapshot, info: DatasetInfo, ldos: ShardFile, density
 
 
 def _densities_of(
-    s: Snapshot, grid: EnergyGrid, dos: NDArray[np.float64], own: Energies, ldos: Iterable[Shard]
+    s: Snapshot,
+    grid: EnergyGrid,
+    dos: NDArray[np.float64],
+    own: Energies,
+    ldos: Iterable[Shard],
+    where: str,
+    fail: Fail,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Density of an LDOS by the better rule at the DFT's Fermi level, and by its own rule at its own."""
+    """Density of an LDOS by the better rule at the DFT's Fermi level, and by its own rule at its own.
+
+    Fails: it has negative values.
+    """
 
     def weights(quadrature: Quadrature, level: float) -> NDArray[np.float64]:
         return quadrature.weights(lambda e: fermi_dirac(e, fermi_level=level, temperature=s.temperature))
@@ -138,12 +149,18 @@ def _densities_of(
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
     both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1)
     first, second, n = np.empty(s.n_points), np.empty(s.n_points), 0
-    step = max(1, AT_ONCE // grid.n_energy)
+    step, lowest, highest = max(1, AT_ONCE // grid.n_energy), 0.0, 0.0
     for shard in ldos:
         for start in range(0, len(shard), step):
-            rows = shard[start : start + step]
-            first[n : n + len(rows)], second[n : n + len(rows)] = (rows.astype(np.float64) @ both).T
+            rows = shard[start : start + step].astype(np.float64)
+            lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
+            first[n : n + len(rows)], second[n : n + len(rows)] = (rows @ both).T
             n += len(rows)
+    if -lowest > MOST_NEGATIVE * highest:
+        fail(
+            f"{where}: the LDOS goes down to {lowest:.3g}, where its largest value is {highest:.3g} 1/(eV Å³); it "
+            "cannot be negative, so run the DFT post-processing of this snapshot again"
+        )
     return first.reshape(s.grid), second.reshape(s.grid)
 
 

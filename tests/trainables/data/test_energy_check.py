@@ -1,6 +1,7 @@
 """Terms of the energy by a dataset's functional against those that the DFT printed, and what becomes of differences."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importer import Told
 from dftune.trainables.data.importing.importers import import_dataset, plan_import
 from dftune.trainables.errors import InputError
+from dftune.trainables.physics.reciprocal import DensitySphere
+from dftune.trainables.physics.units import RYDBERG
 
 
 @pytest.fixture
@@ -59,6 +62,32 @@ def test_a_cutoff_that_the_grid_cannot_hold_is_refused(raw, tmp_path):
     assert "cannot hold the plane waves up to 2721.14 eV" in refused([raw], tmp_path / "al4")
 
 
+@pytest.mark.parametrize("cutoff", [15.0, 30.0, 45.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cutoff_smaller_than_that_of_the_density_is_refused(raw, tmp_path, cutoff, known):
+    """Hartree and XC energies hardly tell it; the density was computed with 60 Ry."""
+    for name in ("000", "001"):
+        edit(raw / f"{name}.json", key="config.ecutrho_ry", value=cutoff)
+        for key in () if known else ("qe_terms_ev.hartree", "qe_terms_ev.xc", "total_energy_ev"):
+            edit(raw / f"{name}.json", key=key, value=None)
+    said = refused([raw], tmp_path / "al4")
+    assert f"000.json: the density beside the LDOS has plane waves beyond its cutoff of {cutoff:g} Ry" in said
+    assert re.search(r"up to about 5[0-9] Ry; it was computed with a larger one$", said)
+
+
+def test_a_density_without_rounding_has_its_own_cutoff(raw, tmp_path):
+    """Numbers of double precision, of which nothing but rounding is beyond the cutoff."""
+    for name in ("000", "001"):
+        file = raw / f"{name}.dens.npy"
+        cell = np.array(json.loads((raw / f"{name}.json").read_text())["config"]["cell_angstrom"])
+        sphere = DensitySphere(cell, (20, 20, 20), 60 * RYDBERG)
+        np.save(file, sphere.to_real(sphere.to_reciprocal(np.load(file))))
+    import_dataset([raw], tmp_path / "al4")
+    for name in ("000", "001"):
+        edit(raw / f"{name}.json", key="config.ecutrho_ry", value=40.0)
+    assert "plane waves beyond its cutoff of 40 Ry" in refused([raw], tmp_path / "again")
+
+
 def test_warnings_let_pass_what_does_not_agree_and_are_kept(al4, raw, tmp_path):
     edit(raw / "000.json", key="qe_terms_ev.xc", value=al4["011"].xc_energy)
     lines = []
@@ -92,7 +121,7 @@ def test_every_comparison_stands_in_the_table(raw, tmp_path):
     lines = []
     import_dataset([raw], tmp_path / "al4", report=lines.append)
     start = lines.index("differences from the DFT, energies in meV/atom:")
-    head = ["id", "electrons", "density", "atoms", "band", "entropy", "Hartree", "XC", "Ewald", "total"]
+    head = ["id", "electrons", "width", "density", "atoms", "band", "entropy", "Hartree", "XC", "Ewald", "total"]
     assert lines[start + 1].split() == head
     assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["000", "001"]
     assert len(lines[start + 2].split()) == len(head)

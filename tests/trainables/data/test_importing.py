@@ -10,12 +10,9 @@ import pytest
 
 from dftune.tests.exported import REFERENCES, edit, edit_array, export, refused, upf
 from dftune.tests.places import DATA
-from dftune.trainables.data.check import MOST_UNSMOOTHED, unsmoothed
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.errors import DatasetError
-from dftune.trainables.physics.smearing import broadening
 from dftune.trainables.physics.units import BOHR
 
 
@@ -40,6 +37,17 @@ def test_an_import_equals_what_was_exported(al4, raw, tmp_path):
         assert made.ldos(ours).array().tobytes() == al4.ldos(theirs).array().tobytes()
         assert made.density(ours).array().tobytes() == al4.density(theirs).array().tobytes()
     assert len(list(made.check())) == 4
+
+
+@pytest.mark.parametrize(
+    "options, missing",
+    [({"validation": ["000", "001"], "test": ["002", "003"]}, "train"), ({"test": ["003"]}, "validation"), ({}, "")],
+)
+def test_a_split_that_has_no_snapshot_is_said(raw, tmp_path, options, missing):
+    lines = []
+    import_dataset([raw], tmp_path / "al4", report=lines.append, **options)
+    said = [line for line in lines if line.startswith("no snapshot is in the split")]
+    assert [line.split(",")[0] for line in said] == ([f"no snapshot is in the split {missing}"] if missing else [])
 
 
 def test_by_default_the_last_quarter_is_for_testing_and_the_one_before_for_validation(raw, tmp_path):
@@ -231,6 +239,13 @@ def test_a_bad_array_is_refused_with_its_file(raw, tmp_path, file, change, messa
     assert message in text
 
 
+def test_a_negative_grid_point_is_refused(raw, tmp_path):
+    """It changes the band energy by 3 meV/atom only."""
+    sign = np.where(np.arange(8000) == 423, -1, 1).reshape(20, 20, 20, 1)
+    edit_array(raw / "002.ldos.npy", lambda values: values * sign)
+    assert "002.json: the LDOS goes down to -0.0358" in refused([raw], tmp_path / "al4")
+
+
 def test_a_nan_in_the_ldos_is_refused_with_its_grid_point(raw, tmp_path):
     def spoil(values):
         values[3, 14, 15, 9] = np.nan
@@ -260,6 +275,20 @@ def test_an_energy_grid_too_short_for_the_electrons_is_refused(raw, tmp_path, ke
     text = refused([raw / "000.json"], tmp_path / "al4")
     assert text.startswith(f"{raw / '000.ldos.npy'}: ")
     assert re.search(message, text)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda file: file.write_bytes(file.read_bytes() + b"more"), "goes on for 4 bytes after its array"),
+        (lambda file: file.write_bytes(file.read_bytes().replace(b"(20, ", b"(-1, ", 1)), "not a whole .npy file"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "no file; save the LDOS as a .npy file"),
+        (lambda file: (file.unlink(), file.mkdir()), "no file; save the LDOS as a .npy file"),
+    ],
+)
+def test_what_is_no_array_is_refused_with_its_file(raw, tmp_path, spoil, message):
+    spoil(raw / "002.ldos.npy")
+    assert refused([raw], tmp_path / "al4").startswith(f"{raw / '002.ldos.npy'}: {message}")
 
 
 def test_a_missing_or_truncated_ldos_is_refused(raw, tmp_path):
@@ -512,10 +541,13 @@ def test_a_width_that_is_told_too_large_is_refused(raw, tmp_path, width, known):
         assert 0.5 <= float(enough) < 0.62
 
 
-def test_states_far_apart_and_many_energies_are_not_mistaken_for_a_wrong_width():
-    energies = np.random.default_rng(0).uniform(-10, 40, 60)
-    grid = EnergyGrid(minimum=-10, spacing=0.05, n_energy=1000, kernel="gaussian", width=0.1)
-    dos = broadening(grid.energy[:, None] - energies, kernel="gaussian", width=0.1).sum(axis=1)
-    assert unsmoothed(dos, grid) < 0.5 * MOST_UNSMOOTHED
-    assert unsmoothed(dos, grid.model_copy(update={"width": 0.2})) > 0.1
-    assert unsmoothed(dos, grid.model_copy(update={"width": 0.04})) == 0, "anything is possible"
+@pytest.mark.parametrize("width", [0.1, 0.3])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_width_that_is_told_too_small_is_refused(raw, tmp_path, width, known):
+    """The bands begin at -4 eV, and below them the DOS falls off as its kernel, of 0.5 eV."""
+    edit(raw / "000.json", key="config.energy_grid_ev.width", value=width)
+    if not known:
+        edit(raw / "000.json", key="band_energy_ev", value=None)
+    text = refused([raw / "000.json"], tmp_path / "al4")
+    (smooth,) = re.findall(r"as smooth as with a gaussian kernel of (\S+) eV, so that its width was larger", text)
+    assert 0.5 <= float(smooth) < 0.62

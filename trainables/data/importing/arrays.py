@@ -178,7 +178,7 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
     files: list[Path] = []
     for place in sources:
         if place.is_dir():
-            found = sorted(place.glob("*.json"))
+            found = sorted(file for file in place.glob("*.json") if file.is_file())
             snapshots = [f for f in found if _ldos_file(f).exists()]
             if not snapshots:
                 raise DatasetError(f"{place}: holds no snapshot (a NNN.json with a NNN.ldos.npy beside it)")

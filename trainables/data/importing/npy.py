@@ -39,16 +39,20 @@ def npy_shape(path: Path, *, what: str) -> tuple[int, ...]:
 
 def _open(path: Path, what: str) -> np.memmap:
     """The array of a file, mapped.  Raises DatasetError: it is missing, damaged, or holds no real numbers."""
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: no file; save the {what} as a .npy file")
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: missing; every snapshot needs its {what}") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise DatasetError(f"{path}: not a whole .npy file; copy it again") from error
     if not isinstance(values, np.memmap):
         raise DatasetError(f"{path}: an .npz archive, not a .npy file; save one array")
     if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         raise DatasetError(f"{path}: holds {values.dtype}, not real floating-point numbers; save float32 or float64")
+    if (more := path.stat().st_size - values.offset - values.nbytes) > 0:
+        raise DatasetError(f"{path}: goes on for {more} bytes after its array; save one array a file")
     return values
 
 

@@ -18,7 +18,7 @@ from ...tables import text_table
 from ..check import Fail, refuse
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
-from ..snapshot import Split
+from ..snapshot import SPLITS, Split
 from ..snapshot_check import check_snapshot, first_repeated, first_twins
 from .importer import Found, FoundSnapshot, Report
 
@@ -113,6 +113,11 @@ def prepare(
     _check_meshes(found.snapshots, fail)
     _check_images(found.snapshots, splits, species, fail)
     grid = _with_rule(grid, rule, report)
+    if missing := [split for split in SPLITS if split not in splits.values()]:
+        report(
+            f"no snapshot is in the split {' or '.join(missing)}, and a study needs one in each; choose with "
+            "--validation and --test, or import more snapshots"
+        )
     return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
 
 
