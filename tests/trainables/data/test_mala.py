@@ -273,6 +273,20 @@ def test_a_log_of_another_snapshot_is_refused(ours, one, tmp_path):
     assert text.endswith("they are of different snapshots")
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"atoms__numbers": [12, 12, 12, 12]}, "has the atoms Al Al Al Al, but the info.json has Mg Mg Mg Mg"),
+        ({"temperature": 1578.9}, "has a temperature of 3158 K, but the info.json 1579 K"),
+        ({"atoms__cell": [[4.05, 0, 0], [0, 4.05, 0], [0, 0, 4.06]]}, "its cell vectors differ by 0.0100 Å from those"),
+    ],
+)
+def test_an_info_that_contradicts_the_log_is_refused(ours, one, tmp_path, changed, said):
+    write_log(one / "000.out", ours["000"])
+    change(one / "000.info.json", **changed)
+    assert refused([one], tmp_path / "made", width=0.5).startswith(f"{one / '000.out'}: {said}")
+
+
 def test_two_snapshots_of_one_id_are_refused(one, tmp_path):
     shutil.copytree(one, tmp_path / "twin")
     text = refused([one, tmp_path / "twin"], tmp_path / "made", **KNOWN)

@@ -19,6 +19,7 @@ from ..snapshot import Snapshot, Split
 from .quantum_espresso.pw_run import FERMI_DIRAC, PwRun
 
 Vector = tuple[float, float, float]
+SAME = 1e-3  # [Å]; a log rounds to 1e-6
 SPLIT_OF: dict[str, Split] = {"tr": "train", "va": "validation", "te": "test"}
 
 
@@ -89,12 +90,8 @@ class Info(_Part):
             raise DatasetError(f"{file}: pbc is {list(info.atoms.pbc)}; only cells periodic in all directions are read")
         if max(info.atoms.numbers) >= len(chemical_symbols):
             raise DatasetError(f"{file}: atomic numbers are 1 to {len(chemical_symbols) - 1}")
-        level, known = None if run is None else run.fermi_level, info.fermi_energy_dft
-        if run is not None and level is not None and known is not None and abs(level - known) > 1e-3:
-            raise DatasetError(
-                f"{run.where}: has a Fermi level of {level:.4f} eV, but the info.json beside it {known:.4f}; they are "
-                "of different snapshots"
-            )
+        if run is not None and (other := info.differs_from(run)):
+            raise DatasetError(f"{run.where}: {other} beside it; they are of different snapshots")
         return info
 
     @classmethod
@@ -123,6 +120,21 @@ class Info(_Part):
                 "atomic_forces_dft": None if run.forces is None else run.forces.tolist(),
             }
         )
+
+    def differs_from(self, run: PwRun) -> str:
+        """How a log of pw.x differs, in words; empty if it does not."""
+        symbols = [chemical_symbols[number] for number in self.atoms.numbers]
+        if list(run.symbols) != symbols:
+            return f"has the atoms {' '.join(run.symbols)[:60]}, but the info.json has {' '.join(symbols)[:60]}"
+        if (off := np.abs(run.cell - self.atoms.cell).max()) > SAME:
+            return f"its cell vectors differ by {off:.4f} Å from those in the info.json"
+        level, known = run.fermi_level, self.fermi_energy_dft
+        if level is not None and known is not None and abs(level - known) > 1e-3:
+            return f"has a Fermi level of {level:.4f} eV, but the info.json {known:.4f}"
+        temperature, error = run.degauss / K_B, 1.01 * run.degauss_error / K_B + 1.0
+        if run.smearing == FERMI_DIRAC and abs(temperature - self.temperature) > error:
+            return f"has a temperature of {temperature:.0f} K, but the info.json {self.temperature:.0f} K"
+        return ""
 
     @property
     def symbols(self) -> list[str]:
