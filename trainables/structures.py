@@ -55,7 +55,7 @@ def read_structures(
         StructureError: missing or unreadable, or without such frames.
     """
     path, index = Path(path), _index(frames)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise StructureError(f"{path}: no such file")
     if format is not None and format not in ase.io.formats.ioformats:
         raise StructureError(f"ASE has no format '{format}'; {did_you_mean(format, ase.io.formats.ioformats)}")

@@ -137,12 +137,13 @@ class Model:
         _refuse_others(how, _keywords(self.surrogate.read))
         return self.surrogate.read(path, frames, **how)
 
-    def prepare(self, structure: Any, *, largest: int | None = None, **asked: Any) -> Job:
+    def prepare(self, structure: Any, *, largest: int | None = None, files: bool = True, **asked: Any) -> Job:
         """A structure checked once, with its size known, ready to ``run``.
 
         Args:
             structure: as the kind has them, ASE atoms for instance, or a file, of which the last one is taken.
             largest: size beyond which it is refused, before what takes longest is checked; by default any.
+            files: whether a text may name a file; never a text that somebody else sent.
             asked: as in ``options``.
 
         Raises:
@@ -150,7 +151,7 @@ class Model:
             InputError: a structure that cannot be predicted, or as ``options``.
         """
         _refuse_others(asked, _keywords(self.surrogate.options))
-        if isinstance(structure, (str, Path)):
+        if files and isinstance(structure, (str, Path)):
             structure = self.read(Path(structure))[0]
         job: Job = self.surrogate.prepare(structure, **asked)
         if largest is not None and job.size > largest:

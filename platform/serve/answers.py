@@ -93,7 +93,7 @@ def prepare(model: Model, content: bytes, kind: str, query: Mapping[str, str], l
 def _job(model: Model, content: bytes, kind: str, query: Mapping[str, str], largest: int, tell: Tell) -> Job:
     structure, asked = model.surrogate.parse(content, kind, query)
     tell("checking", 1, 2)
-    return model.prepare(structure, largest=largest, **asked)
+    return model.prepare(structure, largest=largest, files=False, **asked)
 
 
 def _refuse_if_all_are(found: Sequence[Any]) -> None:

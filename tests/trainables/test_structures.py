@@ -80,6 +80,7 @@ def test_frames_that_do_not_exist_are_refused(tmp_path, frames, text):
     "name, content, text",
     [
         ("missing.xyz", None, "no such file"),
+        ("9" * 400, None, "no such file"),
         ("a.cif", "nonsense", "ASE cannot read it"),
         ("a.traj", "whatever", "ASE cannot read it"),
         ("a.traj", "\x80\x04\x95pickle", "ASE cannot read it"),

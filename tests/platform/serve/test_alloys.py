@@ -20,6 +20,7 @@ from dftune.platform.serve.web import web_app
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.asgi import ask, listening
 
+L10 = ROOT / "examples" / "alloys" / "CuAu_L10.xyz"
 ONE = {"cell": (4 * np.eye(3)).tolist(), "positions": [[0, 0, 0]], "symbols": ["Al"]}
 
 
@@ -36,7 +37,7 @@ def test_the_card_of_an_alloy_is_as_the_endpoint_describes_it(alloy):
 
 
 def test_an_alloy_is_asked_for_by_atoms_texts_and_digits(alloy, tmp_path):
-    atoms, model = ase.io.read(ROOT / "examples" / "alloys" / "CuAu_L10.xyz"), Model.open(alloy)
+    atoms, model = ase.io.read(L10), Model.open(alloy)
     expected = model.predict(atoms).to_dict()
     symbols = atoms.get_chemical_symbols()
     digits = "".join("01"[symbol == "Au"] for symbol in symbols)
@@ -64,11 +65,14 @@ def test_an_alloy_is_asked_for_by_atoms_texts_and_digits(alloy, tmp_path):
     [
         ({"structure": "Cu " * 31}, "31 elements, and the lattice has 32 sites"),
         ({"structure": "Cu Xx"}, "'Xx' is neither Cu nor Au, nor 0 or 1"),
+        ({"structure": str(L10)}, f"'{str(L10)[:20]}' is neither Cu nor Au, nor 0 or 1"),
+        ({"structure": "9" * 400}, f"'{'9' * 20}' is neither Cu nor Au, nor 0 or 1"),
         ({"structure": ONE}, "the model knows Cu, Au but not Al"),
         ({"structure": "01" * 16, "forces": "mean"}, "forces: extra inputs are not permitted"),
         ({}, "structure: field required"),
     ],
 )
 def test_what_is_no_configuration_of_an_alloy_is_refused(alloy, body, said):
+    """Nor is a text the name of a file on the endpoint's machine."""
     answer = ask(endpoint(Model.open(alloy)), "/v1/predict", body)
     assert (answer.status, answer.json()["detail"]) == (422, said)
