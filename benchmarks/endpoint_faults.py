@@ -14,7 +14,7 @@ one CPU a replica.  A row each, with what does not hold; it ends with 1 if there
                replica is killed --kills times, in an order of chance, and until --requests are answered.  A request is
                lost that gets anything but 200, unless it is 503 and a replica was killed while it was under way.
     soak       for so many seconds every --pause seconds a request: plain, with forces, several, an array, one that is
-               refused; a row for each tenth of it with the memory of replica and web server.
+               refused; the memory of replica and web server after each tenth.
 
 All bounds are relative to what the machine gives at that time, because it may be busy.
 """
@@ -259,10 +259,10 @@ async def soak(endpoint: Endpoint, body: Any, seconds: float, pause: float) -> b
     ]
     for path, sent, accept, _ in kinds * 2:
         await endpoint.ask(path, sent, accept)
-    curve, wrong, n, began = [(memory(REPLICA), memory(WEB_SERVER))], 0, 0, time.monotonic()
+    curve, other, n, began = [(memory(REPLICA), memory(WEB_SERVER))], 0, 0, time.monotonic()
     while (now := time.monotonic() - began) < seconds:
         path, sent, accept, status = kinds[n % len(kinds)]
-        wrong += (await endpoint.ask(path, sent, accept)).status != status
+        other += (await endpoint.ask(path, sent, accept)).status != status
         n += 1
         if now > len(curve) * seconds / 10:
             curve.append((memory(REPLICA), memory(WEB_SERVER)))
@@ -271,10 +271,10 @@ async def soak(endpoint: Endpoint, body: Any, seconds: float, pause: float) -> b
     growth = [max(one) - one[0] for one in zip(*curve, strict=True)]
     return row(
         "soak",
-        {"answers": wrong > 0, "memory": max(growth) > MOST_GROWTH},
+        {"answers": other > 0, "memory": max(growth) > MOST_GROWTH},
         seconds=seconds,
         requests=n,
-        wrong=wrong,
+        other_answers=other,
         memory_mb=[round(one) for one, _ in curve],
         memory_of_web_server_mb=[round(other) for _, other in curve],
     )
