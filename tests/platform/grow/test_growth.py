@@ -158,7 +158,10 @@ def _split(**counts: int):
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_dataset_grows_by_pw_x_and_goes_on_after_a_kill(tmp_path):
-    """Two rounds, killed in the second one, and a third one with candidates of the surrogate's own dynamics."""
+    """Two rounds, killed in the second one, and a third one with candidates of the surrogate's own dynamics.
+
+    At last its surrogate selects for a dataset of its own.
+    """
     assert shutil.which("pw.x"), "pw.x not found; apt-get install quantum-espresso quantum-espresso-data"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     small = ("descriptors.cutoff=4.0", "descriptors.two_j_max=4", "config.width=48", "initializations=1")
@@ -204,3 +207,12 @@ def test_a_dataset_grows_by_pw_x_and_goes_on_after_a_kill(tmp_path):
     assert "the budget is 7" in found["ended"]
     assert found["rounds"][2]["result"]["errors"]["test"]["free_energy_mae"] < 20
     assert (tmp_path / "out/growth.png").stat().st_size > 10_000
+
+    more = [*command[:4], "generate", str(spec_at(tmp_path)), str(tmp_path / "more")]
+    more += ["--select", found["model"], "--number", "1", "--json"]
+    made = subprocess.run(more, capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"}, timeout=900)
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert "1 of 6 candidates; standard deviation of their free energies" in made.stderr
+    (dataset,) = json.loads(made.stdout)["datasets"]
+    assert len(dataset["snapshots"]) == 3
+    assert {"006", "007"} < set(dataset["snapshots"])
