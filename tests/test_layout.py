@@ -30,6 +30,7 @@ ROOMS = [
     "trainables/files",
     "trainables/checkpoint",
     "trainables/optimizers",
+    "trainables/scratch",
     "trainables/drawing",
     "trainables/near_atoms",
     "trainables/cells",

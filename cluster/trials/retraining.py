@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from ...trainables.kind import Kind, StudyData
 from ...trainables.progress import heard
+from ...trainables.scratch import kept_in
 from ..resources import MemoryShare, device_of_worker, use_cpus
 
 
@@ -46,8 +48,9 @@ class Retrainer:
         seeds: Sequence[int],
         cpus: int,
         memory: MemoryShare,
+        scratch: Path | None = None,
     ) -> Retrained:
-        """Train and judge; errors as ``Kind.train``."""
+        """Train and judge; what a later one would make again is kept in ``scratch``.  Errors as ``Kind.train``."""
 
         def report(epoch: Mapping[str, Any]) -> None:
             with self._lock:
@@ -61,7 +64,7 @@ class Retrainer:
         use_cpus(cpus)
         device = device_of_worker()
         chosen, training_data = kind.config.of(config), data.training_data()
-        with heard(step):
+        with heard(step), kept_in(scratch):
             trained = kind.train(
                 chosen,
                 training_data,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...cluster.connection import connected
 from ...trainables.errors import DftuneError, one_line
 from ...trainables.progress import Within
+from ...trainables.temporary import temporary_folder
 from ..bugs import bug_of
 from ..ledger.lease import Lease, LeaseLost, held
 from ..ledger.ledger import Ledger
@@ -169,12 +170,17 @@ class Session:
         self.progress.say(f"{concurrent} trials at once; {placement.explanation}")
         self.ledger.placed({**asdict(placement), "concurrent": concurrent, "sizes": sizes})
         try:
-            with published(spec.of_kind, self.data, spec.settings, Within(self.progress, self._check)) as data:
+            with (
+                published(spec.of_kind, self.data, spec.settings, Within(self.progress, self._check)) as data,
+                temporary_folder("scratch", self.folder) as scratch,
+            ):
                 self.seconds["data"] = time.perf_counter() - started
 
                 def trainer() -> Trainer:  # where no trial is beside it
                     gpus = 1 if placement.gpus else 0
-                    return Trainer(spec, data, sizes, gpus=gpus, progress=self.progress, check=self._check)
+                    return Trainer(
+                        spec, data, sizes, gpus=gpus, progress=self.progress, check=self._check, scratch=scratch
+                    )
 
                 untrained = self._untrained(trainer)
                 searching = time.perf_counter()

@@ -26,6 +26,7 @@ class Trainer:
         gpus: of the process: 0 or 1.
         progress: where to say how far it is.
         check: called now and then; what it raises ends the training.
+        scratch: a folder where what the next training would make again is kept.
 
     Raises:
         ClusterError: no node has room for it.
@@ -40,12 +41,13 @@ class Trainer:
         gpus: int,
         progress: Progress,
         check: Callable[[], None] = lambda: None,
+        scratch: Path | None = None,
     ) -> None:
         from ...cluster.resources import MemoryShare, most_cpus
         from ...cluster.trials.retraining import Retrainer
 
         self._spec, self._data, self._sizes = spec, data, sizes
-        self._progress, self._check = progress, check
+        self._progress, self._check, self._scratch = progress, check, scratch
         self._seeds = [spec.trial_seed(FIRST_SEED + t) for t in range(spec.initializations)]
         self._cpus = most_cpus(spec.resources.cpus, gpus)
         self._memory = MemoryShare(spec.resources.memory)
@@ -74,7 +76,14 @@ class Trainer:
 
         spec, actor, started, asked = self._spec, self._actor, time.perf_counter(), None
         job = actor.run.remote(
-            spec.of_kind, config.model_dump(), self._sizes, self._data, self._seeds, self._cpus, self._memory
+            spec.of_kind,
+            config.model_dump(),
+            self._sizes,
+            self._data,
+            self._seeds,
+            self._cpus,
+            self._memory,
+            self._scratch,
         )
         while not ray.wait([job], timeout=0.5)[0]:
             self._check()

@@ -1,28 +1,37 @@
 """How the descriptors of a snapshot move with its atoms, ∂B(r)/∂R, in slabs; those of small cells are kept.  Å.
 
-They depend on no network.  So all networks of a process, and all passes over their training data, share them.
+They depend on no network.  So all networks of a process, and all passes over their training data, share them, and the
+processes of a study by way of its ``scratch`` folder.
 """
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import pi, prod
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
 from ...data.snapshot import Snapshot
 from ...descriptors.native.forward import pair_derivatives
 from ...descriptors.settings import BispectrumSettings
+from ...errors import InputError
+from ...files import atomic
+from ...scratch import scratch
 from ..training_data import SnapshotData
 
 Int64 = NDArray[np.int64]
 DERIVED = 2048  # grid points whose derivatives are made at once: 15 MB for 7 neighbours and 55 components
 POINTS = 256  # of them in a slab: 512 features of them and one atom, along three axes, are 1.5 MB
 KEPT = 2**30  # bytes that a process keeps; one snapshot may take a quarter of it
+STORED = 2**32  # bytes in the folder of a run
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +113,47 @@ def _slabs(s: Snapshot, settings: BispectrumSettings, points: Int64) -> Sequence
         return _made(s, settings, points)
     cell = (s.cell.tobytes(), s.positions.tobytes(), s.numbers.tobytes(), s.grid)
     key = (*cell, settings.model_dump_json(), points.tobytes())
-    found = _kept.pop(key, None) or _made(s, settings, points)
-    _kept[key] = found  # as the last one, which goes last
+    if key in _kept:
+        _kept.move_to_end(key)  # the last one goes last
+        return _kept[key]
+    found = _kept[key] = _stored(key, lambda: _made(s, settings, points))
     while sum(slab.size for some in _kept.values() for slab in some) > KEPT:
         _kept.popitem(last=False)
     return found
+
+
+def _stored(key: object, make: Callable[[], list[Slab]]) -> list[Slab]:
+    """What a process before has made and written, else made and, where there is room, written."""
+    folder = scratch()
+    if folder is None:
+        return make()
+    path = folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.safetensors"
+    if path.exists():
+        return _slabs_of(load_file(path))
+    found = make()
+    if sum(f.stat().st_size for f in folder.iterdir()) + sum(slab.size for slab in found) <= STORED:
+        with suppress(InputError), atomic(path) as part:  # a full disk costs time only
+            save_file(_arrays_of(found), part)
+    return found
+
+
+def _arrays_of(found: Sequence[Slab]) -> dict[str, NDArray[Any]]:
+    """All of some slabs by name, for a file."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for k, slab in enumerate(found):
+        arrays[f"{k}.points"] = np.ascontiguousarray(slab.points)
+        for motion in slab.motions:
+            arrays |= {f"{k}.{motion.atom}.point": motion.point, f"{k}.{motion.atom}.values": motion.values}
+    return arrays
+
+
+def _slabs_of(arrays: Mapping[str, NDArray[Any]]) -> list[Slab]:
+    """The slabs that ``_arrays_of`` gave."""
+    motions: dict[int, list[Motion]] = {int(name.split(".")[0]): [] for name in arrays}
+    for name in (name for name in arrays if name.endswith(".values")):
+        k, atom, _ = name.split(".")
+        motions[int(k)].append(Motion(int(atom), arrays[f"{k}.{atom}.point"], arrays[name]))
+    return [Slab(arrays[f"{k}.points"], sorted(motions[k], key=lambda m: m.atom)) for k in sorted(motions)]
 
 
 def _made(s: Snapshot, settings: BispectrumSettings, points: Int64) -> list[Slab]:

@@ -10,6 +10,7 @@ from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.readout import evaluate, motions
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.features import random_network
+from dftune.trainables.scratch import kept_in
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +92,30 @@ def test_forces_of_thinned_points_are_those_of_the_adjoint_on_all(data, monkeypa
     np.testing.assert_allclose(kept, expected, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(thin, expected, atol=1e-3 * np.abs(expected).max())
     assert np.abs(thin - expected).max() > 1e-6
+
+
+def test_another_process_of_a_run_finds_what_one_has_made(data, monkeypatch, tmp_path):
+    s, settings, points = data.train[0].snapshot, data.descriptors, np.arange(0, 600, 2)
+    with kept_in(tmp_path):
+        made = motions._slabs(s, settings, points)
+        monkeypatch.setattr(motions, "_kept", type(motions._kept)())  # that of another process
+        monkeypatch.setattr(motions, "_made", None)
+        found = motions._slabs(s, settings, points)
+    assert len(found) == len(made) == 2
+    for slab, same in zip(found, made, strict=True):
+        np.testing.assert_array_equal(slab.points, same.points)
+        assert [m.atom for m in slab.motions] == [m.atom for m in same.motions] == [0, 1, 2, 3]
+        for motion, other in zip(slab.motions, same.motions, strict=True):
+            np.testing.assert_array_equal(motion.point, other.point)
+            np.testing.assert_array_equal(motion.values, other.values)
+    with kept_in(tmp_path), pytest.raises(TypeError):  # of other points there is nothing
+        motions._slabs(s, settings, points + 1)
+
+
+@pytest.mark.parametrize("at", ["no room", "another machine", "outside of a run"])
+def test_derivatives_are_made_where_they_cannot_be_stored(data, monkeypatch, tmp_path, at):
+    monkeypatch.setattr(motions, "STORED", 1000 if at == "no room" else 2**32)
+    folder = {"another machine": tmp_path / "gone", "outside of a run": None}.get(at, tmp_path)
+    with kept_in(folder):
+        assert motions._slabs(data.train[0].snapshot, data.descriptors, np.arange(8))
+    assert not list(tmp_path.iterdir())
