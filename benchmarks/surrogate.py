@@ -26,10 +26,10 @@ from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
-from dftune.trainables.ldos.accuracy import spread_factors
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.check import check_terms, summary
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.error_bars import calibrated
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.training import train
@@ -52,8 +52,8 @@ def trained_on(
     found = train(config, data, seeds=seeds)
     surrogate = found.network, data.scaling, data.energy_grid
     known = {"ingredients": data.ingredients}
-    factors = spread_factors(judge(*surrogate, data.validation, **known).errors)
-    accuracy = judge(*surrogate, read_split(dataset, settings, "test"), **known, factors=factors).accuracy
+    bars = calibrated(judge(*surrogate, data.validation, **known).errors)
+    accuracy = judge(*surrogate, read_split(dataset, settings, "test"), **known, bars=bars).accuracy
     card = card_for("benchmark", config, list(found.seeds), dataset, settings, accuracy)
     near = Neighbours.fit(data).tensors()
     return Model.assemble(card, found.network.arrays() | data.scaling.tensors() | near)

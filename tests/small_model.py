@@ -3,9 +3,9 @@ from dataclasses import replace
 from dftune import BispectrumSettings, Model
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
-from dftune.trainables.ldos.accuracy import spread_factors
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.error_bars import calibrated
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.training import train
@@ -32,8 +32,8 @@ def small_model(dataset: Dataset, settings: BispectrumSettings = ALUMINIUM) -> M
     config = SurrogateConfig(n_layers=2, width=48, activation="silu", epochs=12, batch_size=128, learning_rate=2e-3)
     trained = train(config, data, seeds=[1, 2])
     surrogate, known = (trained.network, data.scaling, grid), {"ingredients": data.ingredients}
-    factors = spread_factors(judge(*surrogate, data.validation, **known).errors)
-    accuracy = judge(*surrogate, data_of("test"), **known, factors=factors).accuracy
+    bars = calibrated(judge(*surrogate, data.validation, **known).errors)
+    accuracy = judge(*surrogate, data_of("test"), **known, bars=bars).accuracy
     card = card_for("by hand", config, [1, 2], dataset, settings, accuracy)
     near = Neighbours.fit(replace(data, validation=validation))
     return Model.assemble(card, trained.network.arrays() | data.scaling.tensors() | near.tensors())

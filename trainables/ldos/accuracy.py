@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .error_bars import QUANTITIES, ErrorBar, judged
 
 if TYPE_CHECKING:
     from ..data.energy_grid import EnergyGrid
@@ -28,6 +30,8 @@ class SnapshotError:
     free_energy: A(predicted) - A(DFT), (T,) [meV/atom]; NaN as for the band energy, or where the functional is unknown.
     dos_rmse: root mean square over the energies of the DOS error, (T,) [1/(eV atom)].
     squared_error: Σ over points and energies of (predicted - true)², (T,) [1/(eV Å³)]².
+    forces: predicted - DFT, (T, n_atoms, 3) [eV/Å]; dos: the same, (T, n_energy) [1/(eV atom)]; None: not known.
+    std: how well the last layer is known, by name of a quantity here and in its unit; {}: not in closed form.
     """
 
     snapshot: "Snapshot"
@@ -35,6 +39,9 @@ class SnapshotError:
     dos_rmse: NDArray[np.float64]
     squared_error: NDArray[np.float64]
     free_energy: NDArray[np.float64]
+    forces: NDArray[np.float64] | None = None
+    dos: NDArray[np.float64] | None = None
+    std: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def snapshot_error(
@@ -68,7 +75,8 @@ def snapshot_error(
     band = snapshot.n_electrons * np.asarray(levels) + [np.nan if e is None else e.band for e in found]
     reference = np.nan if snapshot.band_energy is None else snapshot.band_energy
     off = 1e3 * (band - reference) / snapshot.n_atoms
-    return SnapshotError(snapshot, off, rmse, squared_error, np.full(len(found), np.nan))
+    dos = (predicted_dos - true_dos) / snapshot.n_atoms
+    return SnapshotError(snapshot, off, rmse, squared_error, np.full(len(found), np.nan), dos=dos)
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,8 @@ class Accuracy:
     errors are all defined.  free_energy_mae and the others that begin so are the same of the total free energy A, None
     where the dataset does not have it or its functional.
 
-    The error of a band energy is estimated by ``spread_factor`` times its standard deviation over T: the factor that
-    makes the two alike, root mean square, on the validation snapshots.  ``coverage`` is the share of these test
-    snapshots whose error is within the estimate; that of Gaussian errors and a right estimate is 68 %.  That of A has
-    its own factor and coverage.  None: not known, of a model of an earlier version for instance.
+    ``error_bars`` say how the error of a prediction is estimated, by name in ``error_bars.QUANTITIES``, and how well
+    that holds on these test snapshots; those that are not known are left out, all of them of earlier versions.
 
     ``splits`` has mean errors over initialisations and snapshots of the test, validation and training split: name of
     the split -> free_energy_mae [meV/atom] and forces_mae, of a component [eV/Å].  ``fitted`` says to what a last layer
@@ -100,13 +106,10 @@ class Accuracy:
     dos_rmse: float
     dos_rmse_std: float
     by_group: Groups
-    spread_factor: float | None = None
-    coverage: float | None = None
     free_energy_mae: float | None = None
     free_energy_mae_std: float | None = None
     free_energy_by_group: Groups = field(default_factory=dict)
-    free_energy_spread_factor: float | None = None
-    free_energy_coverage: float | None = None
+    error_bars: dict[str, ErrorBar] = field(default_factory=dict)
     splits: dict[str, dict[str, float]] | None = None
     fitted: str | None = None
 
@@ -114,19 +117,18 @@ class Accuracy:
         """Plain values."""
         return asdict(self)
 
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From plain values, those of earlier versions, too, whose estimates are left out."""
+        known = {name: value for name, value in values.items() if name in cls.__annotations__}
+        bars = known.get("error_bars") or {}
+        return cls(**known | {"error_bars": {name: ErrorBar(**bar) for name, bar in bars.items()}})
+
     def of(self, energy: str) -> "EnergyAccuracy":
         """Of one of ``ENERGIES``."""
         if energy == "band_energy":
-            return EnergyAccuracy(
-                self.band_energy_mae, self.band_energy_mae_std, self.by_group, self.spread_factor, self.coverage
-            )
-        return EnergyAccuracy(
-            self.free_energy_mae,
-            self.free_energy_mae_std,
-            self.free_energy_by_group,
-            self.free_energy_spread_factor,
-            self.free_energy_coverage,
-        )
+            return EnergyAccuracy(self.band_energy_mae, self.band_energy_mae_std, self.by_group)
+        return EnergyAccuracy(self.free_energy_mae, self.free_energy_mae_std, self.free_energy_by_group)
 
     @property
     def stated_error(self) -> str:
@@ -137,23 +139,10 @@ class Accuracy:
         parts = [f"{label} off by {one.mae:.1f} meV/atom{one.in_groups}" for label, one in known]
         return f"on {self.n_snapshots} test snapshots {', '.join(parts)}"
 
-    def estimated_errors(self, std: Mapping[str, float]) -> dict[str, float]:
-        """Energy -> its error, estimated from its standard deviation over T, in the unit of that."""
-        factors = {name: self.of(name).factor for name in ENERGIES}
-        return {name: f * std[name] for name, f in factors.items() if f is not None and name in std}
-
-    def estimate(self, energy: str) -> str | None:
+    def estimate(self, quantity: str) -> str | None:
         """How an error is estimated, and how well that holds, within what so few snapshots can tell."""
-        one = self.of(energy)
-        if one.factor is None or one.coverage is None:
-            return None
-        doubt = np.sqrt(0.68 * 0.32 / self.n_snapshots)  # standard deviation of a share of n with probability 0.68
-        right = "in line with" if abs(one.coverage - 0.68) <= doubt else "not"
-        return (
-            f"{one.factor:.1f} times the spread, as for validation snapshots; holds for {100 * one.coverage:.0f} % of "
-            f"{self.n_snapshots} test snapshots, {right} the {100 * (0.68 - doubt):.0f} to "
-            f"{100 * min(0.68 + doubt, 1):.0f} % of a right estimate"
-        )
+        bar = self.error_bars.get(quantity)
+        return None if bar is None else bar.holds(self.n_snapshots)
 
     @property
     def spread_of(self) -> str:
@@ -180,8 +169,9 @@ class Accuracy:
                 found.append(
                     "  band-energy error  not defined: no reference, or a predicted DOS that cannot hold the electrons"
                 )
+        for name, label in QUANTITIES.items():
             if (how := self.estimate(name)) is not None:
-                found.append(f"    estimated: {how}")
+                found.append(f"  error bar, {label}: {how}")
         for name, label, unit in ENERGIES_AND_FORCES:
             known = {split: errors[name] for split, errors in (self.splits or {}).items() if name in errors}
             if known:
@@ -201,8 +191,6 @@ class EnergyAccuracy:
     mae: float | None
     mae_std: float | None
     by_group: Groups
-    factor: float | None
-    coverage: float | None
 
     @property
     def groups(self) -> list[tuple[str, tuple[float, float]]]:
@@ -216,43 +204,24 @@ class EnergyAccuracy:
         return f" ({', '.join(texts)})" if len(texts) > 1 else ""
 
 
-def spread_factors(errors: Sequence[SnapshotError]) -> dict[str, float | None]:
-    """Energy -> c = √⟨e²/σ²⟩, by which the spread over T initialisations is smaller than the error of their mean.
-
-    e is the error of a snapshot's mean energy, σ its standard deviation over T.  With Gaussian errors of standard
-    deviation c σ it is the most likely c.  None with one initialisation, without snapshots, or where an energy is not
-    defined.
-
-    Args:
-        errors: of validation snapshots.
-    """
-    return {name: _factor(_all(errors, name)) for name in ENERGIES}
-
-
 def _all(errors: Sequence[SnapshotError], energy: str) -> NDArray[np.float64]:
     """The errors of an energy, (n_snapshots, T) [meV/atom]."""
     return np.array([getattr(e, energy) for e in errors])
 
 
-def _factor(off: NDArray[np.float64]) -> float | None:
-    if off.size == 0 or off.shape[1] < 2 or not np.isfinite(off).all() or not off.std(axis=1).all():
-        return None
-    return float(np.sqrt(np.mean((off.mean(axis=1) / off.std(axis=1)) ** 2)))
-
-
 def summarize(
-    errors: Sequence[SnapshotError], total_variance: float, factors: Mapping[str, float | None] | None = None
+    errors: Sequence[SnapshotError], total_variance: float, bars: Mapping[str, ErrorBar] | None = None
 ) -> Accuracy:
     """Accuracy over snapshots.
 
     Args:
         errors: one a snapshot.
         total_variance: Σ over the same points and energies of (true - mean of that energy)² [1/(eV Å³)]².
-        factors: ``spread_factors`` of the validation snapshots.
+        bars: ``calibrated`` on the validation snapshots.
     """
     rmse = np.array([e.dos_rmse for e in errors]).mean(axis=0)
     r2 = 1 - np.array([e.squared_error for e in errors]).sum(axis=0) / total_variance
-    band, free = (_energy_accuracy(errors, name, (factors or {}).get(name)) for name in ("band_energy", "free_energy"))
+    band, free = (_energy_accuracy(errors, name) for name in ("band_energy", "free_energy"))
     return Accuracy(
         n_snapshots=len(errors),
         n_initializations=len(rmse),
@@ -263,24 +232,20 @@ def summarize(
         dos_rmse=float(rmse.mean()),
         dos_rmse_std=float(rmse.std()),
         by_group=band.by_group,
-        spread_factor=band.factor,
-        coverage=band.coverage,
         free_energy_mae=free.mae,
         free_energy_mae_std=free.mae_std,
         free_energy_by_group=free.by_group,
-        free_energy_spread_factor=free.factor,
-        free_energy_coverage=free.coverage,
+        error_bars=judged(bars or {}, errors),
     )
 
 
-def _energy_accuracy(errors: Sequence[SnapshotError], energy: str, factor: float | None) -> EnergyAccuracy:
+def _energy_accuracy(errors: Sequence[SnapshotError], energy: str) -> EnergyAccuracy:
     off, groups = _all(errors, energy), {}
     for group in sorted({e.snapshot.group for e in errors}):
         signed = _all([e for e in errors if e.snapshot.group == group], energy)
         if np.isfinite(signed).all():
             groups[group] = (float(np.abs(signed).mean()), float(signed.mean()))
     if not np.isfinite(off).all():
-        return EnergyAccuracy(None, None, groups, factor, None)
+        return EnergyAccuracy(None, None, groups)
     mae = np.abs(off).mean(axis=0)
-    covered = None if factor is None else float(np.mean(np.abs(off.mean(axis=1)) <= factor * off.std(axis=1)))
-    return EnergyAccuracy(float(mae.mean()), float(mae.std()), groups, factor, covered)
+    return EnergyAccuracy(float(mae.mean()), float(mae.std()), groups)

@@ -37,9 +37,12 @@ def _answer() -> type[Answer]:
         if f.name not in LEFT_OUT
     }
     found["spread_of"] = (str, Field(description="what std and all *_std are, such as: spread of 5 trainings"))
-    estimated = "energy -> its error, estimated from its spread by the validation snapshots [eV]; {}: not known"
+    estimated = "energy -> its estimated error, calibrated on validation snapshots [eV]; {}: not known"
     found["estimated_errors"] = (dict[str, float], Field(description=estimated))
-    found["expected_errors"] = (str, Field(description="what the distance from the training says of the errors"))
+    of_forces = "estimated errors of the forces [eV/Å]; null: not known, or their spread not asked for"
+    found["forces_error"] = (list[list[float]] | None, Field(description=of_forces))
+    found["dos_error"] = (list[float] | None, Field(description="estimated errors of the DOS [1/eV]; null: not known"))
+    found["expected_errors"] = (str, Field(description="what is known of the training says of the errors"))
     found["warnings"] = (list[str], Field(description="reasons to trust the numbers less"))
     return create_model("PredictAnswer", __base__=Answer, __doc__="What is predicted of a structure.", **found)
 

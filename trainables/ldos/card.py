@@ -1,9 +1,10 @@
 """The card of an LDOS surrogate: the contents of its model.json.  eV, Å, K."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..data.dataset import Dataset
 from ..data.energy_grid import EnergyGrid
@@ -30,6 +31,14 @@ class LdosCard(Card):
     ranges: TrainingRanges | None = Field(
         default=None, description="of the training; None: not known, of early versions"
     )
+
+    @field_validator("accuracy", mode="before")
+    @classmethod
+    def _of_any_version(cls, values: Any) -> Any:
+        """Without what earlier versions estimated errors by."""
+        return (
+            {n: v for n, v in values.items() if n in Accuracy.__annotations__} if isinstance(values, dict) else values
+        )
 
     @property
     def relative(self) -> bool:

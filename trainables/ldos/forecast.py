@@ -34,7 +34,7 @@ def forecast(job: "LdosJob", cpus: int) -> Forecast:
     Raises:
         TooLarge: more memory or disk than is free.
     """
-    needed = room(job.network, job.card.descriptors.n_components, job.size, job.card.dft, job.forces != "none")
+    needed = room(job.network, job.card.descriptors.n_components, job.size, job.card.dft, job.slopes)
     refuse(needed)
     return Forecast(_seconds(job, cpus), needed.memory, needed.disk)
 

@@ -25,6 +25,7 @@ from .network import Network
 from .passes import Forces, predict
 from .prediction import Prediction, density_batches, ldos_batches
 from .ranges import NO_STRESS
+from .readout.posterior import Posterior
 from .training_data import Scaling
 
 
@@ -32,7 +33,7 @@ from .training_data import Scaling
 class LdosJob:
     """A structure that ``LdosSurrogate.prepare`` has checked, and what is asked of it.
 
-    card, network, scaling, neighbours: of the surrogate.  grid: numbers of points along the cell vectors.
+    card, network, scaling, neighbours, posterior: of the surrogate.  grid: numbers of points along the cell vectors.
     temperature: τ [K].  temperatures: more of them, for ``Prediction.heated``.
     forces: ``none``; ``mean``, those of the mean free energy; ``spread``, with their standard deviations.
     stress: also the stress.
@@ -42,6 +43,7 @@ class LdosJob:
     network: Network
     scaling: Scaling
     neighbours: Neighbours | None
+    posterior: Posterior | None
     atoms: ase.Atoms
     grid: tuple[int, int, int]
     temperature: float
@@ -53,6 +55,11 @@ class LdosJob:
     def size(self) -> int:
         """Grid points."""
         return math.prod(self.grid)
+
+    @property
+    def slopes(self) -> bool:
+        """Whether the derivative of A by the LDOS is needed."""
+        return self.forces != "none" or (self.posterior is not None and self.card.dft is not None)
 
     def verify(self) -> None:
         """Raise StructureError if two atoms are on top of each other."""
@@ -80,12 +87,13 @@ class LdosJob:
             ModelError: too coarse a grid, too hot, or a predicted DOS that cannot hold the electrons.
             TooLarge: more memory or disk than is free.
         """
-        refuse(room(self.network, self.card.descriptors.n_components, self.size, self.card.dft, self.forces != "none"))
+        refuse(room(self.network, self.card.descriptors.n_components, self.size, self.card.dft, self.slopes))
         try:
             found = predict(
                 self.network,
                 self.scaling,
-                neighbours=self.neighbours,
+                neighbours=self.neighbours if self.posterior is None else None,
+                posterior=self.posterior,
                 descriptors=self.card.descriptors,
                 energy_grid=self.card.energy_grid,
                 dft=self.card.dft,
@@ -114,7 +122,8 @@ class LdosJob:
                 "with more"
             ) from error
         unlike, omitted = self._unlike(found.ewald_energy), tuple(left_out(self.atoms))
-        return replace(found, accuracy=self.card.accuracy, unlike=unlike, left_out=omitted)
+        found = replace(found, accuracy=self.card.accuracy, unlike=unlike, left_out=omitted)
+        return found if found.left_open is None else replace(found, distance=found.left_open[1], usual_distance=1.0)
 
     def save(
         self, stem: Path, names: Sequence[str], *, cpus: int | None = None, progress: Tell = quiet

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from ..data.energy_grid import EnergyGrid
 from .accuracy import Accuracy, SnapshotError, summarize
+from .error_bars import ErrorBar
 from .network import Network
 from .readout.electrons import Ions
 from .readout.evaluate import Evaluation, evaluate
+from .readout.posterior import Posterior
 from .total_energy import Ingredients
 from .training_data import Moments, Scaling, SnapshotData
 
@@ -55,7 +57,8 @@ def judge(
     snapshots: Iterable[SnapshotData],
     *,
     ingredients: Ingredients | None = None,
-    factors: Mapping[str, float | None] | None = None,
+    bars: Mapping[str, ErrorBar] | None = None,
+    posterior: Posterior | None = None,
 ) -> Judgement:
     """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk.
 
@@ -64,17 +67,20 @@ def judge(
         grid: energies of the LDOS.
         snapshots: with the reference; only one at a time is held.
         ingredients: of the total free energy, whose errors are then judged, too.
-        factors: ``spread_factors`` of the validation snapshots, where they are known.
+        bars: ``calibrated`` on the validation snapshots, where they are known.
+        posterior: of the last layer, where it is in closed form.
     """
     dft, species = (None, {}) if ingredients is None else (ingredients.dft, ingredients.species)
-    found = [(d, evaluate(network, scaling, d, Ions(d.snapshot, grid, dft, species))) for d in snapshots]
-    return judgement_of(found, grid, factors)
+    found = [
+        (d, evaluate(network, scaling, d, Ions(d.snapshot, grid, dft, species), posterior=posterior)) for d in snapshots
+    ]
+    return judgement_of(found, grid, bars)
 
 
 def judgement_of(
     found: Iterable[tuple[SnapshotData, Evaluation]],
     grid: EnergyGrid,
-    factors: Mapping[str, float | None] | None = None,
+    bars: Mapping[str, ErrorBar] | None = None,
 ) -> Judgement:
     """As ``judge``, of snapshots and their evaluations, with ``ldos``."""
     errors, curves, seen = [], [], list[Moments]()
@@ -83,4 +89,4 @@ def judgement_of(
         errors.append(one.error(data))
         curves.append((one.dos, one.ldos.true_dos(data)))
         seen.append(one.ldos.true)
-    return Judgement(summarize(errors, reduce(add, seen).total, factors), errors, curves, grid.energy)
+    return Judgement(summarize(errors, reduce(add, seen).total, bars), errors, curves, grid.energy)

@@ -86,6 +86,10 @@ class LdosKind(Kind):
         "free_energy_mae_std": "meV/atom",
         "free_energy_by_group": "meV/atom",
         "species": "valence electrons",
+        "free_energy.largest": "meV/atom",
+        "band_energy.largest": "meV/atom",
+        "forces.largest": "eV/Å",
+        "dos.largest": "1/(eV atom)",
         "electrons": "electrons",
         "n_electrons": "electrons",
         "electrons_error": "electrons",
@@ -278,10 +282,10 @@ class LdosKind(Kind):
         return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
-        """As ``judgement.judge``; the validation snapshots say how much smaller the spread is than the error."""
+        """As ``judgement.judge``; error bars are calibrated on the validation snapshots."""
         from functools import partial
 
-        from .accuracy import spread_factors
+        from .error_bars import calibrated
         from .judgement import judgement_of
         from .readout.fit import errors_of, evaluated
         from .training_data import relative_to_fermi_levels
@@ -295,9 +299,11 @@ class LdosKind(Kind):
         for name, some in splits.items():
             steps(f"errors of {name} snapshots")
             # of the training only energies and forces are told
-            found[name] = data.places.each(partial(one, ldos=name != "training"), trained.network, some)
-        factors = spread_factors([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
-        judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, factors)
+            training = name == "training"
+            judged = partial(one, ldos=not training, posterior=None if training else trained.posterior)
+            found[name] = data.places.each(judged, trained.network, some)
+        bars = calibrated([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
+        judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, bars)
         known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None
         return replace(judgement, accuracy=replace(judgement.accuracy, splits=known, fitted=trained.fitted))
 
@@ -332,7 +338,7 @@ class LdosKind(Kind):
         """From plain values."""
         from .accuracy import Accuracy
 
-        return Accuracy(**values)
+        return Accuracy.of_dict(values)
 
     def remark(self, reports: Iterable[Mapping[str, Any]]) -> str | None:
         """What to say of trials that held a part of the training points at a time."""

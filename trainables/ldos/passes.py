@@ -43,9 +43,12 @@ from ..physics.reciprocal import DensitySphere
 from ..physics.smearing import fermi_dirac
 from .heating import heated
 from .inference import LastLayer, integrated, last_hidden, pull_back
+from .known import known, structure
 from .neighbours import Neighbours
 from .network import Network
 from .prediction import TERMS, TOO_OCCUPIED, Prediction, gap
+from .readout.electrons import Electrons, Ions
+from .readout.posterior import Posterior
 from .total_energy import all_terms
 from .training_data import Scaling
 
@@ -62,6 +65,7 @@ def predict(
     scaling: Scaling,
     *,
     neighbours: Neighbours | None = None,
+    posterior: Posterior | None = None,
     descriptors: BispectrumSettings,
     energy_grid: EnergyGrid,
     dft: KohnSham | None,
@@ -83,6 +87,7 @@ def predict(
     Args:
         network, scaling: as trained, T initialisations.
         neighbours: points of the training; None where they are not known.
+        posterior: of the last layer, where it is in closed form.
         descriptors: of the grid points.
         energy_grid: of the LDOS; relative to what the network says of the structure where it has a reference.
         dft: what the free energy needs besides the LDOS; None where it is not known, and then there are no forces.
@@ -106,26 +111,12 @@ def predict(
     """
     largest = min(SLAB if forces == "none" else SLAB_OF_FORCES, math.ceil(math.prod(grid) / cpus))
     parts = list(slabs(grid, largest))
-    with _Run(
-        network,
-        scaling,
-        neighbours,
-        descriptors,
-        energy_grid,
-        dft,
-        cell,
-        positions,
-        numbers,
-        valences,
-        temperature,
-        grid,
-        parts,
-        cpus,
-        progress,
-    ) as run:
+    model = network, scaling, neighbours, posterior, descriptors, energy_grid, dft
+    with _Run(*model, cell, positions, numbers, valences, temperature, grid, parts, cpus, progress) as run:
         run.describe(hottest=max([temperature, *temperatures]))
-        run.integrate(ldos, slopes=forces != "none")
+        run.integrate(ldos, slopes=forces != "none" or (posterior is not None and dft is not None))
         terms = run.terms()
+        errors = run.known(forces=forces == "spread")
         found, stresses = run.forces(each=forces == "spread", stress=stress) if forces != "none" else (None, None)
     warm = heated(
         run.dos,
@@ -147,6 +138,7 @@ def predict(
         temperature=temperature,
         **dict.fromkeys(TERMS.values()) | means,  # type: ignore[arg-type]
         std={name: float(values.std()) for name, values in terms.items()},
+        known=errors,
         gap=gap(run.dos.mean(axis=0), energy, fermi_level=means["fermi_level"]),
         outside=run.n_outside / run.n_points,
         furthest=run.furthest,
@@ -173,6 +165,7 @@ class _Run:
     network: Network
     scaling: Scaling
     neighbours: Neighbours | None
+    posterior: Posterior | None
     settings: BispectrumSettings
     energy_grid: EnergyGrid
     dft: KohnSham | None
@@ -337,6 +330,27 @@ class _Run:
         assert self.dft is not None
         return core_on(self.dft, sphere, self.cell, self.positions, self.numbers)
 
+    def known(self, *, forces: bool) -> dict[str, Float64]:
+        """As ``known``, of this structure; {} without a posterior."""
+        if self.posterior is None:
+            return {}
+        atoms = self.cell, self.positions, self.numbers
+        whole = structure(*atoms, self.grid, temperature=self.temperature, n_electrons=self.electrons)
+        with self._clock("last layer"):
+            gradient = None if self.dft is None else self._gradient(0)[0]
+            electrons = Electrons(self.energies[0], self.dos[0], gradient=gradient)
+            ions = Ions(whole, self.energy_grid, self.dft, {})
+            about = self.network.only(0), self.scaling, self.posterior, self._descriptors(), electrons, ions
+            return known(*about, settings=self.settings if forces else None)
+
+    def _gradient(self, t: int) -> tuple[LdosGradient, Float64]:
+        """Derivatives of A of one initialisation with respect to the LDOS, and to the core charge."""
+        assert self.dft is not None
+        by_density, by_core = density_gradient(self.density[t], self.sphere, self.dft.functional, self.core)
+        args, level = (by_density, self.response[t], self.dos[t], self.quadrature), self.energies[t].fermi_level
+        about = ldos_gradient(*args, volume=self.volume, fermi_level=level, temperature=self.temperature)
+        return about, by_core
+
     def forces(self, *, each: bool, stress: bool) -> tuple[Float64, Float64 | None]:
         """Third pass: minus the total derivative of the free energy, (T, n_atoms, 3), or (1, ...) of its mean [eV/Å].
 
@@ -351,18 +365,8 @@ class _Run:
         gradients: list[LdosGradient] = []
         with self._clock("physics"):
             for t, n in enumerate(self.density):
-                by_density, by_core = density_gradient(n, self.sphere, self.dft.functional, self.core)
-                gradients.append(
-                    ldos_gradient(
-                        by_density,
-                        self.response[t],
-                        self.dos[t],
-                        self.quadrature,
-                        volume=self.volume,
-                        fermi_level=self.energies[t].fermi_level,
-                        temperature=self.temperature,
-                    )
-                )
+                gradient, by_core = self._gradient(t)
+                gradients.append(gradient)
                 for atoms, *charge in core_charges(self.dft, self.numbers):
                     from_core[t, atoms] = core_forces(by_core, self.sphere, self.positions[atoms], *charge)
                 if stress:

@@ -1,7 +1,7 @@
 """What a surrogate says of a structure: DOS, density, free energy and its terms, forces.  eV, Å, K."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from typing import Any
 
@@ -13,6 +13,8 @@ from ..data.shards import to_batches
 from ..physics.units import K_B
 from ..tables import text_table
 from .accuracy import ENERGIES, Accuracy
+from .error_bars import LIKE, QUANTITIES, ErrorBar, estimated, left_open
+from .error_bars import UNKNOWN as TOO_OPEN
 from .prediction_grid import spacing_of
 
 Float64 = NDArray[np.float64]
@@ -68,11 +70,13 @@ UNITS = {
     "std": "eV",
     "spread": "eV",
     "estimated_errors": "eV",
+    "forces_error": "eV/Å",
+    "dos_error": "1/eV",
     **dict.fromkeys(TERMS.values(), "eV"),
 }
 OF_HEATED = UNITS | {"heat_capacity": "k_B/atom", "spread": "k_B/atom"}  # as a table has it
 HEATED_ONLY = ("internal_energy", "heat_capacity")
-LEFT_OUT = ("density", "symbols", "cell", "unlike", "left_out")  # of JSON
+LEFT_OUT = ("density", "symbols", "cell", "unlike", "left_out", "known")  # of JSON
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ class Prediction:
     """What the surrogate says of a structure: means over T initialisations, ``std`` their standard deviations.
 
     The standard deviation is the spread of T trainings and no error bar: what all of them miss is not in it.
-    ``accuracy`` has the error on test snapshots, and by how much the spread was smaller.
+    ``accuracy`` has the error on test snapshots, and how errors are estimated: ``estimated_errors`` of energies [eV],
+    ``dos_error`` (n_energy,) [1/eV] and, with the spread of forces, ``forces_error`` (n_atoms, 3) [eV/Å].
 
     Energies in eV per cell: band_energy E_b, entropy_term -τS, hartree_energy E_H[n], xc_energy E_xc[n + n_core],
     xc_potential_energy ∫ v_xc[n + n_core] n dr, ewald_energy, and
@@ -118,10 +123,11 @@ class Prediction:
     range of the training; furthest: by how many standard deviations the furthest of them does.  top_occupation: f at
     the top of the energy grid.  seconds: where the time went.
 
-    distance: from the training (``Neighbours``), in units of the median of the validation snapshots; usual_distance:
-    the largest of them; None for models of early versions.  unlike: in which respects the cell is outside the training.
-    left_out: what the structure says that the prediction does not depend on.  heated: the same electrons at other
-    temperatures, where they were asked for.
+    distance: from the training; usual_distance: the largest one of a validation snapshot, in the same unit. Where the
+    last layer is in closed form it is σ of the energy, the largest one 1; else that of ``Neighbours``, the median one
+    1. unlike: in which respects the cell is outside the training. left_out: what the structure says that the prediction
+    does not depend on. heated: the same electrons at other temperatures, where they were asked for. known: as
+    ``known.known`` returns it.
     """
 
     symbols: tuple[str, ...]
@@ -157,11 +163,18 @@ class Prediction:
     accuracy: Accuracy | None = None
     unlike: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    known: Mapping[str, Float64] = field(default_factory=dict)
     heated: tuple[Heated, ...] = ()
 
     @property
     def expected_errors(self) -> str:
         """What the place of the structure beside the training says of its errors."""
+        if (open_ := self.left_open) is not None:
+            name, times = open_
+            if self.unlike or self.furthest > FAR or times > TOO_OPEN:
+                return "unknown"
+            about = f"about {1e3 * self.estimated_errors[name] / self.n_atoms:.2g} meV/atom in the {ENERGIES[name]}"
+            return "like those of the test set" if times <= LIKE else about
         if self.unlike or self.furthest > FAR or self.distance is None or self.usual_distance is None:
             return "unknown"
         if self.distance <= NEAR:
@@ -174,6 +187,11 @@ class Prediction:
     def outside_training(self) -> list[str]:
         """Why the structure is unlike those of the training, a sentence each."""
         found = list(self.unlike)
+        if (open_ := self.left_open) is not None and open_[1] > LIKE:
+            found.append(
+                f"the training leaves the {ENERGIES[open_[0]]} {open_[1]:.2g} times as far open as that of the worst "
+                f"validation snapshot: errors are {self.expected_errors}"
+            )
         if self.distance is not None and self.distance > NEAR:
             found.append(
                 f"the descriptors are {self.distance:.2f} times as far from those of the training as is usual for "
@@ -214,8 +232,28 @@ class Prediction:
 
     @property
     def estimated_errors(self) -> dict[str, float]:
-        """Energy -> its error, estimated from its spread by the validation snapshots, where that is known [eV]."""
-        return {} if self.accuracy is None else self.accuracy.estimated_errors(self.std)
+        """Energy -> its error, estimated as ``accuracy`` says, where that is known [eV]."""
+        known = {name: estimated(self._bars, name, self.std.get(name), self.known) for name in ENERGIES}
+        return {name: float(error) for name, error in known.items() if error is not None}
+
+    @property
+    def forces_error(self) -> Float64 | None:
+        """Estimated errors of the forces, where their spread was asked for, (n_atoms, 3) [eV/Å]."""
+        return estimated(self._bars, "forces", self.forces_std, self.known)
+
+    @property
+    def dos_error(self) -> Float64 | None:
+        """Estimated error of the DOS, where that is known, (n_energy,) [1/eV]."""
+        return estimated(self._bars, "dos", self.dos_std, self.known)
+
+    @property
+    def _bars(self) -> Mapping[str, ErrorBar]:
+        return {} if self.accuracy is None else self.accuracy.error_bars
+
+    @property
+    def left_open(self) -> tuple[str, float] | None:
+        """An energy and its σ, as ``error_bars.left_open``."""
+        return left_open(self._bars, self.estimated_errors, self.n_atoms)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; all but the density and the structure."""
@@ -225,6 +263,8 @@ class Prediction:
         return plain | {
             "spread_of": self.spread_of,
             "estimated_errors": self.estimated_errors,
+            "forces_error": None if (forces := self.forces_error) is None else forces.tolist(),
+            "dos_error": None if (dos := self.dos_error) is None else dos.tolist(),
             "expected_errors": self.expected_errors,
             "warnings": self.warnings,
             "accuracy": self.accuracy and self.accuracy.to_dict(),
@@ -240,6 +280,10 @@ class Prediction:
         for name, error in self.estimated_errors.items():
             size = f"{1e3 * error / self.n_atoms:.1f} meV/atom"
             found.append(f"estimated error of the {ENERGIES[name]}: {size}, {accuracy.estimate(name)}")
+        for name, errors, unit in (("forces", self.forces_error, "eV/Å"), ("dos", self.dos_error, "1/eV")):
+            if errors is not None:
+                size = f"{np.sqrt(np.mean(errors**2)):.2g} {unit}, root mean square"
+                found.append(f"estimated error of the {QUANTITIES[name]}: {size}, {accuracy.estimate(name)}")
         return found
 
     def lines(self) -> list[str]:

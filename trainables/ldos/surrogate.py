@@ -22,7 +22,6 @@ from ..kind import Surrogate
 from ..structure_texts import xyz_frames
 from ..structures import as_atoms, check_structure, read_structures
 from ..surrogate import Answer, Lessons, Tell, quiet
-from .accuracy import ENERGIES
 from .answer import PredictAnswer
 from .card import LdosCard
 from .check import LdosCheck, check_terms
@@ -30,6 +29,7 @@ from .config import SurrogateConfig
 from .files import FILES
 from .job import LdosJob
 from .judgement import judge
+from .known import structure as structure_of
 from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces
@@ -233,6 +233,7 @@ class LdosSurrogate(Surrogate):
             self.network,
             self.scaling,
             self.neighbours,
+            self.posterior,
             structure,
             grid=self.grid(cell) if grid is None else grid,
             temperature=options["temperature"],
@@ -257,15 +258,8 @@ class LdosSurrogate(Surrogate):
         job = self.prepare(structure)
         atoms, card = job.atoms, self.card
         electrons = sum(card.species[symbol] for symbol in atoms.get_chemical_symbols())
-        s = Snapshot(
-            id="structure",
-            cell=np.array(atoms.cell),
-            positions=atoms.positions,
-            numbers=atoms.numbers,
-            grid=job.grid,
-            temperature=job.temperature,
-            n_electrons=electrons,
-        )
+        about = np.array(atoms.cell), atoms.positions, atoms.numbers, job.grid
+        s = structure_of(*about, temperature=job.temperature, n_electrons=electrons)
         values = bispectrum(s.cell, s.positions, s.numbers, s.grid, card.descriptors)
         ions = Ions(s, card.energy_grid, card.dft, card.species)
         settings = card.descriptors if forces else None
@@ -364,7 +358,8 @@ class LdosSurrogate(Surrogate):
             card.energy_grid,
             described,
             ingredients=None if card.dft is None else Ingredients(card.dft, card.species),
-            factors={name: card.accuracy.of(name).factor for name in ENERGIES},
+            bars=card.accuracy.error_bars,
+            posterior=self.posterior,
         )
         return LdosCheck(judgement, terms)
 

@@ -5,7 +5,8 @@ from operator import add
 import numpy as np
 import pytest
 
-from dftune.trainables.ldos.accuracy import SnapshotError, snapshot_error, spread_factors, summarize
+from dftune.trainables.ldos.accuracy import Accuracy, SnapshotError, snapshot_error, summarize
+from dftune.trainables.ldos.error_bars import ErrorBar, calibrated, estimated, left_open
 from dftune.trainables.ldos.training_data import Moments
 
 
@@ -31,8 +32,8 @@ def error(snapshot, band, squares=(0.0, 0.0), rmse=(0.0, 0.0), free=None):
     return SnapshotError(snapshot, np.array(band, dtype=float), np.array(rmse), np.array(squares), unknown)
 
 
-def spread_factor(errors):
-    return spread_factors(errors)["band_energy"]
+def bars_of(errors):
+    return calibrated(errors)["band_energy"]
 
 
 def test_the_true_dos_has_no_error_but_that_of_the_quadrature(al4):
@@ -121,17 +122,18 @@ def with_spread(snapshot, n, factor, rng):
 
 def test_the_spread_times_its_factor_covers_68_percent(al4):
     rng = np.random.default_rng(0)
-    factor = spread_factor(with_spread(al4["000"], 4000, 12.0, rng))
-    assert factor == pytest.approx(12.0, rel=0.05)
-    judged = summarize(with_spread(al4["000"], 4000, 12.0, rng), 1.0, {"band_energy": factor})
-    assert judged.coverage == pytest.approx(0.683, abs=0.03)
-    about = f"{factor:.1f} times the spread"
+    bar = bars_of(with_spread(al4["000"], 4000, 12.0, rng))
+    assert (bar.factor, bar.snapshots, bar.posterior) == (pytest.approx(12.0, rel=0.05), 4000, False)
+    judged = summarize(with_spread(al4["000"], 4000, 12.0, rng), 1.0, {"band_energy": bar})
+    found = judged.error_bars["band_energy"]
+    assert (found.within_1, found.within_2) == (pytest.approx(0.683, abs=0.03), pytest.approx(0.954, abs=0.01))
+    about = f"error bar, band energy: {bar.factor:.1f} times the spread, calibrated on 4000 snapshots"
     assert any(about in line and "of 4000 test snapshots" in line for line in judged.lines())
-    worse = summarize(with_spread(al4["000"], 400, 60.0, rng), 1.0, {"band_energy": factor})
+    worse = summarize(with_spread(al4["000"], 400, 60.0, rng), 1.0, {"band_energy": bar})
     assert any("not the 66 to 70 % of a right estimate" in line for line in worse.lines())
 
 
-def test_the_free_energy_has_an_error_a_factor_and_a_coverage_of_its_own(al4):
+def test_the_free_energy_has_an_error_and_an_error_bar_of_its_own(al4):
     """The band energy is here ten times better; what is said of A must not be its."""
     rng, snapshot = np.random.default_rng(1), al4["000"]
 
@@ -139,27 +141,58 @@ def test_the_free_energy_has_an_error_a_factor_and_a_coverage_of_its_own(al4):
         pairs = zip(with_spread(snapshot, n, 3.0, rng), with_spread(snapshot, n, 30.0, rng), strict=True)
         return [error(snapshot, band.band_energy, free=free.band_energy) for band, free in pairs]
 
-    factors = spread_factors(some(2000))
+    bars = calibrated(some(2000))
+    factors = {name: bar.factor for name, bar in bars.items()}
     assert factors == {"free_energy": pytest.approx(30, rel=0.05), "band_energy": pytest.approx(3, rel=0.05)}
-    judged = summarize(some(2000), 1.0, factors)
-    assert judged.free_energy_coverage == pytest.approx(0.683, abs=0.03)
+    judged = summarize(some(2000), 1.0, bars)
+    assert judged.error_bars["free_energy"].within_1 == pytest.approx(0.683, abs=0.03)
     assert judged.free_energy_mae > 5 * judged.band_energy_mae
     assert judged.stated_error.startswith(f"on 2000 test snapshots free energy off by {judged.free_energy_mae:.1f} meV")
-    assert judged.estimated_errors({"free_energy": 0.1, "band_energy": 0.2}) == {
-        "free_energy": pytest.approx(3.0, rel=0.05),
-        "band_energy": pytest.approx(0.6, rel=0.05),
-    }
-    assert judged.estimated_errors({"band_energy": 0.2, "fermi_level": 1.0}) == {
-        "band_energy": pytest.approx(0.6, rel=0.05)
-    }
-    assert sum("estimated:" in line for line in judged.lines()) == 2
+    assert estimated(bars, "free_energy", 0.1, {}) == pytest.approx(3.0, rel=0.05)
+    assert estimated(bars, "forces", 0.1, {}) is None
+    assert sum("error bar" in line for line in judged.lines()) == 2
+    assert Accuracy.of_dict(judged.to_dict() | {"spread_factor": 3.0}) == judged
 
 
-def test_without_a_spread_there_is_no_factor(al4):
+def test_without_a_spread_there_is_no_error_bar(al4):
     one = [error(al4["000"], (3.0,), squares=(0.0,), rmse=(0.0,))]
-    assert spread_factor(one) is None
-    assert spread_factor([]) is None
-    assert spread_factor([error(al4["000"], (1.0, np.nan))]) is None
-    found = summarize(one, 1.0)
-    assert (found.spread_factor, found.coverage) == (None, None)
-    assert not any("estimated" in line for line in found.lines())
+    assert calibrated(one) == {}
+    assert calibrated([]) == {}
+    assert calibrated([error(al4["000"], (1.0, np.nan))]) == {}
+    assert summarize(one, 1.0).error_bars == {}
+    assert not any("error bar" in line for line in summarize(one, 1.0).lines())
+
+
+def test_spread_and_last_layer_add_up_and_validation_only_widens(al4):
+    rng = np.random.default_rng(2)
+
+    def some(n, factor):
+        """σ is 5 of spread and last layer, errors of the mean ``factor`` times that."""
+        means = factor * 5 * rng.normal(size=n)
+        off = [error(al4["000"], (m - 3, m + 3)) for m in means]
+        return [dataclasses.replace(e, std={"band_energy": np.array([4.0])}) for e in off]
+
+    wide, narrow = bars_of(some(4000, 2.0)), bars_of(some(4000, 0.2))
+    assert (wide.factor, narrow.factor) == (pytest.approx(2, rel=0.05), 1.0)
+    assert (wide.largest, wide.posterior) == (pytest.approx(5), True)
+    found = summarize(some(4000, 2.0), 1.0, {"band_energy": wide}).error_bars["band_energy"]
+    assert found.within_1 == pytest.approx(0.683, abs=0.03)
+    assert "2.0 times what spread and last layer leave open" in found.holds(4000)
+    assert "on only 3 snapshots" in dataclasses.replace(found, snapshots=3).holds(4)
+    # a prediction of 4 atoms [eV per cell], without and with what the last layer leaves open
+    assert estimated({"band_energy": wide}, "band_energy", 0.003, {}) is None
+    error_bar = estimated({"band_energy": wide}, "band_energy", 0.3, {"band_energy": np.array(0.4)})
+    assert error_bar == pytest.approx(wide.factor * 0.5)
+    assert left_open({"band_energy": wide}, {"band_energy": float(error_bar)}, 4) == ("band_energy", pytest.approx(25))
+    assert left_open({"band_energy": ErrorBar(1.0, 9, 5.0)}, {"band_energy": 1.0}, 4) is None
+
+
+def test_of_many_numbers_those_within_the_error_bar_are_counted(al4):
+    """Forces of four atoms: a snapshot is one in the calibration, and twelve in what holds."""
+    rng = np.random.default_rng(3)
+    means = 3.0 * rng.normal(size=(300, 1, 4, 3))
+    one = error(al4["000"], (1.0, 2.0))
+    some = [dataclasses.replace(one, forces=m + np.array([-1.0, 1.0])[:, None, None]) for m in means]
+    bar = calibrated(some)["forces"]
+    assert (bar.factor, bar.snapshots) == (pytest.approx(3.0, rel=0.05), 300)
+    assert summarize(some, 1.0, {"forces": bar}).error_bars["forces"].within_1 == pytest.approx(0.683, abs=0.03)

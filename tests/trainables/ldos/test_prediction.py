@@ -329,7 +329,7 @@ def test_the_stated_error_of_the_free_energy_is_that_of_its_predictions(al4, mod
     accuracy = model.card.accuracy
     assert accuracy.free_energy_mae == pytest.approx(np.abs(off).mean(), rel=1e-3)
     inside = np.abs(np.mean(off, axis=1)) <= estimates
-    assert accuracy.free_energy_coverage == pytest.approx(inside.mean())
+    assert accuracy.error_bars["free_energy"].within_1 == pytest.approx(inside.mean())
     assert accuracy.free_energy_mae != pytest.approx(accuracy.band_energy_mae, rel=0.05)
 
 

@@ -53,9 +53,12 @@ class Evaluation:
     def error(self, data: SnapshotData) -> SnapshotError:
         """In the units of reports; of an evaluation with ``ldos``."""
         assert self.ldos is not None
-        rmse = np.sqrt(((self.dos - self.ldos.true_dos(data)) ** 2).mean(axis=1)) / data.snapshot.n_atoms
+        dos = (self.dos - self.ldos.true_dos(data)) / data.snapshot.n_atoms
+        rmse = np.sqrt((dos**2).mean(axis=1))
         band, free = 1e3 * self.band_energy, 1e3 * self.free_energy
-        return SnapshotError(data.snapshot, band, rmse, self.ldos.squares, free)
+        units = {"free_energy": 1e3, "band_energy": 1e3, "dos": 1 / data.snapshot.n_atoms, "forces": 1.0}
+        std = {name: units[name] * values for name, values in self.std.items()}
+        return SnapshotError(data.snapshot, band, rmse, self.ldos.squares, free, self.forces, dos, std)
 
 
 @dataclass(frozen=True, eq=False)

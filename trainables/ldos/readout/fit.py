@@ -233,12 +233,11 @@ def evaluated(
     forces: bool = False,
     ldos: bool = True,
     readouts: Float64 | None = None,
+    posterior: Posterior | None = None,
 ) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
-    ions = _ions(data, snapshot)
-    return evaluate(
-        network, data.scaling, snapshot, ions, settings=data.descriptors, forces=forces, ldos=ldos, readouts=readouts
-    )
+    about, asked = (network, data.scaling, snapshot, _ions(data, snapshot)), {"forces": forces, "ldos": ldos}
+    return evaluate(*about, settings=data.descriptors, readouts=readouts, posterior=posterior, **asked)
 
 
 def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gram:

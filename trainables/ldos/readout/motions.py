@@ -83,7 +83,7 @@ def is_small(snapshot: Snapshot, settings: BispectrumSettings) -> bool:
 
 
 def slabs(
-    data: SnapshotData, settings: BispectrumSettings, points: Int64
+    data: SnapshotData, settings: BispectrumSettings, points: Int64, *, keep: bool = True
 ) -> Iterator[tuple[Slab, NDArray[np.floating]]]:
     """Slabs of a snapshot, and the descriptors of their points (n, n_components), in the order of the grid.
 
@@ -91,6 +91,7 @@ def slabs(
         data: the snapshot.
         settings: of the descriptors.
         points: grid points, numbered in C order and increasing.
+        keep: the derivatives of a small cell for the next time.
 
     Raises:
         InputError: as ``pair_derivatives``.
@@ -101,7 +102,7 @@ def slabs(
         for start in range(0, len(here), DERIVED):
             some, done = here[start : start + DERIVED], 0
             values = shard[some[0] - first : some[-1] + 1 - first][some - some[0]]
-            for slab in _slabs(data.snapshot, settings, some):
+            for slab in (_slabs if keep else _made)(data.snapshot, settings, some):
                 yield slab, values[done : done + len(slab.points)]
                 done += len(slab.points)
         first += len(shard)

@@ -89,6 +89,7 @@ def force_slopes(
     settings: BispectrumSettings,
     *,
     n_points: int | None = None,
+    keep: bool = True,
 ) -> Slopes:
     """Of minus the forces, atom by atom, what the grid points of ``data`` add.
 
@@ -98,6 +99,7 @@ def force_slopes(
         electrons: of the predicted LDOS, with its gradient on the same grid.
         settings: of the descriptors.
         n_points: of the structure, where ``data`` is a coarser grid.
+        keep: derivatives of the descriptors, as ``motions.slabs``.
     """
     s, gradient = data.snapshot, electrons.gradient
     assert gradient is not None
@@ -107,5 +109,5 @@ def force_slopes(
         right = np.pad(right, ((0, 0), (0, 1)))
         right[0, -1] = REFERENCE_SCALE * s.n_electrons / total
     alone = network if network.n_initializations == 1 else network.only(0)
-    moved = atom_tangents(alone, scaling, data, settings, gradient.potential.reshape(-1))[0]
+    moved = atom_tangents(alone, scaling, data, settings, gradient.potential.reshape(-1), keep=keep)[0]
     return Slopes(moved, np.tile(right, (len(moved), 1, 1)))

@@ -14,7 +14,13 @@ Float64 = NDArray[np.float64]
 
 
 def atom_tangents(
-    network: Network, scaling: Scaling, data: SnapshotData, settings: BispectrumSettings, potential: Float64
+    network: Network,
+    scaling: Scaling,
+    data: SnapshotData,
+    settings: BispectrumSettings,
+    potential: Float64,
+    *,
+    keep: bool = True,
 ) -> Float64:
     """Σ_r ∂φ(r)/∂R and Σ_r u(r) ∂φ(r)/∂R for each coordinate R of each atom.
 
@@ -27,6 +33,7 @@ def atom_tangents(
         data: the snapshot.
         settings: of the descriptors.
         potential: u, (n_points,).
+        keep: as in ``slabs``.
 
     Returns:
         (T, 3 n_atoms, 2, width + 1) [1/Å]; the last feature, the constant, does not move.
@@ -34,7 +41,7 @@ def atom_tangents(
     s, points = data.snapshot, thinned(data.snapshot.grid)
     device = network.weights[0].device
     sums = np.zeros((network.n_initializations, s.n_atoms, 2, 3, network.sizes[-2]))
-    for slab, values in slabs(data, settings, points):
+    for slab, values in slabs(data, settings, points, keep=keep):
         weights = (s.n_points / len(points)) * np.stack([np.ones(len(slab.points)), potential[slab.points]])
         on_device = torch.from_numpy(weights.astype(np.float32)).to(device)
         slopes = [x.detach() for x in hidden_slopes(network, torch.from_numpy(scaling.descriptors(values)).to(device))]

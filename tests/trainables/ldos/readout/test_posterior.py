@@ -11,7 +11,6 @@ from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import LastLayer
-from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import _Some, evaluate, slopes_of
 from dftune.trainables.ldos.readout.features import set_readout
@@ -193,14 +192,65 @@ def test_last_layers_drawn_from_it_spread_as_it_says(fitted, data, slopes, rng):
         assert spread == pytest.approx((slopes[name].std(known) ** 2).mean(), rel=0.4)  # of 60 draws: 0.18
 
 
-def test_a_surrogate_keeps_it_and_tells_of_any_structure(fitted, data, slopes, al4):
-    judged = judge(fitted.network, data.scaling, data.energy_grid, data.validation).accuracy
-    card = card_for("by hand", CONFIG, [1], al4, data.descriptors, judged)
-    known = KINDS["ldos"].surrogate(card, KINDS["ldos"].tensors(fitted))
-    s = data.validation[0].snapshot
-    atoms = ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
-    found = known.slopes(atoms)
+@pytest.fixture(scope="module")
+def known(fitted, data, al4):
+    """A surrogate of it, whose error bars are calibrated on the validation snapshot."""
+    one = KINDS["ldos"].judge(fitted, dataclasses.replace(data, train=data.train[:1]), data.validation)
+    card = card_for("by hand", CONFIG, [1], al4, data.descriptors, one.accuracy)
+    return KINDS["ldos"].surrogate(card, KINDS["ldos"].tensors(fitted))
+
+
+def test_a_surrogate_keeps_it_and_tells_of_any_structure(fitted, data, slopes, known):
+    found = known.slopes(atoms_of(data))
     for name, some in found.items():
         np.testing.assert_allclose(some.std(known.posterior), slopes[name].std(fitted.posterior), rtol=2e-3)
-    again = KINDS["ldos"].surrogate(card, known.tensors())
+    again = KINDS["ldos"].surrogate(known.card, known.tensors())
     assert found["free_energy"].std(again.posterior) == found["free_energy"].std(known.posterior)
+
+
+def atoms_of(data):
+    s = data.validation[0].snapshot
+    return ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
+
+
+def test_a_judged_surrogate_says_how_far_off_it_may_be(known):
+    accuracy = known.card.accuracy
+    assert set(accuracy.error_bars) == {"free_energy", "band_energy", "dos", "forces"}
+    for name, bar in accuracy.error_bars.items():
+        assert (bar.snapshots, bar.posterior) == (1, True)
+        assert bar.factor >= 1
+        assert bar.within_1 == 1.0 or name in ("dos", "forces")  # of one snapshot, which was validated on
+    assert "calibrated on only 1 snapshots" in "\n".join(accuracy.lines())
+
+
+def test_a_prediction_has_the_error_bars_of_its_posterior(known, data, slopes, fitted):
+    found = known.prepare(atoms_of(data), grid=(20, 20, 20), forces="spread").run(cpus=1)
+    bars = known.card.accuracy.error_bars
+    wanted = {name: some.std(fitted.posterior) for name, some in slopes.items()}
+    for name in ("free_energy", "band_energy"):
+        error = bars[name].factor * 4 * wanted[name][0]
+        assert found.estimated_errors[name] == pytest.approx(error, rel=5e-3)
+    np.testing.assert_allclose(found.dos_error, bars["dos"].factor * wanted["dos"], rtol=5e-3)
+    # sums over other halves of the grid points
+    forces = bars["forces"].factor * wanted["forces"]
+    np.testing.assert_allclose(found.forces_error.ravel(), forces, atol=0.1 * forces.max())
+    assert found.expected_errors == "like those of the test set"
+    assert found.distance == pytest.approx(1.0, rel=1e-2), "the only validation snapshot"
+    said = found.to_dict()
+    assert said["forces_error"] == found.forces_error.tolist()
+    assert "known" not in said
+    assert "estimated error of the forces" in "\n".join(found.lines())
+    without = known.prepare(atoms_of(data), grid=(20, 20, 20)).run(cpus=1)
+    assert without.forces_error is None
+    assert without.estimated_errors == pytest.approx(found.estimated_errors, rel=1e-6)
+
+
+def test_what_the_training_leaves_open_is_warned_of(known, data):
+    near = known.prepare(atoms_of(data), grid=(20, 20, 20)).run(cpus=1)
+    open_ = {**near.known, "free_energy": 3 * near.known["free_energy"]}
+    found = dataclasses.replace(near, known=open_)
+    assert found.expected_errors.startswith("about ")
+    assert found.expected_errors.endswith(" meV/atom in the free energy")
+    assert "the training leaves the free energy 3 times as far open" in found.outside_training[0]
+    further = dataclasses.replace(near, known={**near.known, "free_energy": 11 * near.known["free_energy"]})
+    assert further.expected_errors == "unknown"
