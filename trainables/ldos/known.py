@@ -48,7 +48,8 @@ def known(
     sums, moved = np.zeros((2, network.sizes[-2] + 1)), list[Slopes]()
     for slab, descriptors in slabs:
         u = np.zeros(slab.grid) if gradient is None else gradient.potential[slab.index]
-        sums += feature_sums(last_hidden(network, scaling, descriptors), u.ravel())
+        hidden = (chunk[0] for chunk in last_hidden(network, scaling, descriptors))
+        sums += feature_sums(hidden, u.ravel())
         if settings is not None and gradient is not None:
             part = replace(s, positions=slab.shifted(s.cell, s.positions), grid=slab.grid)
             here = replace(electrons, gradient=replace(gradient, potential=u))

@@ -236,8 +236,8 @@ def evaluated(
     posterior: Posterior | None = None,
 ) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
-    about, asked = (network, data.scaling, snapshot, _ions(data, snapshot)), {"forces": forces, "ldos": ldos}
-    return evaluate(*about, settings=data.descriptors, readouts=readouts, posterior=posterior, **asked)
+    about, settings = (network, data.scaling, snapshot, _ions(data, snapshot)), data.descriptors
+    return evaluate(*about, settings=settings, forces=forces, ldos=ldos, readouts=readouts, posterior=posterior)
 
 
 def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gram:
