@@ -33,7 +33,7 @@ def test_what_is_far_from_the_training_is_chosen_first(model, near):
 
 def test_of_two_equal_structures_one_is_enough(model, near):
     """Ranked by their distances alone, both would come before all others."""
-    far, other = displaced(0.45, 1), displaced(0.3, 0)
+    far, other = displaced(0.3, 0), displaced(0.45, 1)
     found = model.surrogate.lessons([far, *near, far.copy(), other], 2)
     assert {one.number for one in found.chosen} in ({0, 5}, {4, 5})
 
