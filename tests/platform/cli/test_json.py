@@ -70,6 +70,7 @@ PLAIN |= {
     "density_correlation",
     "density_difference",
     "unexplained_by_atoms",
+    "width_error",
     "nearest",
 }
 
