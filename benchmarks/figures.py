@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-DETAILS = re.compile(r"    (displacement|estimated)|  last layer  ")  # lines that the README has no room for
+DETAILS = re.compile(r"    displacement|  error bar, |  last layer  ")  # lines that the README has no room for
 DFTUNE = [sys.executable, "-m", "dftune.platform.cli.main"]
 
 
