@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Datasets of DFT snapshots: import, export, copy, show, check, split, merge, select."""
+    """Datasets: import, compute and grow them; show, check, split, merge, select, copy, export."""
 
 
 @data.command("import")
