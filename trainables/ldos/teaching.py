@@ -1,11 +1,12 @@
 """Which structures would teach a surrogate most.  Å, meV/atom.
 
-Where the last layer is in closed form, its posterior (``readout.posterior``) says how well the free energies of all
-candidates are known, and by how much better once one of them has been computed: its free energy and its forces are then
-rows of the regression, whatever their values.  Chosen is always the structure that leaves the least sum of variances
-(Seo et al., Proc. IJCNN, 3, 241 (2000), after Cohn).  What its LDOS teaches besides is not counted.
+Where the last layer is in closed form and fitted to energies or forces, too, its posterior (``readout.posterior``) says
+how well the free energies of all candidates are known, and by how much better once one of them has been computed: its
+free energy and its forces are then rows of the regression, whatever their values.  Chosen is always the structure that
+leaves the least sum of variances (Seo et al., Proc. IJCNN, 3, 241 (2000), after Cohn).  What its LDOS teaches besides
+is not counted.
 
-Without a posterior it is the structure farthest from the training, by the distance of ``Neighbours``, in units of what
+Else it is the structure farthest from the training, by the distance of ``Neighbours``, in units of what
 is usual for validation snapshots; errors grow with its square (docs/measured.md, "Structures unlike the training").  A
 structure that is chosen counts as one of the training from then on: farthest-point selection, Gonzalez, Theor. Comput.
 Sci. 38, 293 (1985).
@@ -63,9 +64,11 @@ def lessons(
             check_distances(atoms)
         except InputError as error:
             raise type(error)(f"structure {n}: {error}") from error
-    if surrogate.posterior is not None and surrogate.card.dft is not None:
+    posterior = surrogate.posterior
+    # of a fit to the LDOS alone it has no coordinates, and a scale that does not hold for energies
+    if posterior is not None and len(posterior.energies) and surrogate.card.dft is not None:
         try:
-            return _by_posterior(surrogate, surrogate.posterior, structures, number, progress)
+            return _by_posterior(surrogate, posterior, structures, number, progress)
         except ModelError:
             pass  # a candidate that cannot be predicted at all; its distance can be had
     if surrogate.neighbours is None:

@@ -98,7 +98,10 @@ class Posterior:
         return np.asarray(np.square(self._turned(white, within)).sum(axis=1) + self.scale**2 * alone)
 
     def coordinates(self, left: Float64, right: Float64) -> Float64:
-        """Vectors whose inner products are the covariances of such numbers, (n, n_seen + q p); see ``variance``."""
+        """Vectors whose inner products are the covariances of such numbers, (n, n_seen + q p); see ``variance``.
+
+        Without the part of ``right`` that is no combination of ``energies``: without rows they say nothing.
+        """
         return self._turned(left @ self.basis, right @ self.energies.T)
 
     def _turned(self, white: Float64, within: Float64) -> Float64:

@@ -42,9 +42,13 @@ def test_measuring_the_same_again_gains_little(rng):
 
 @pytest.fixture(scope="module")
 def surrogate(data, al4) -> LdosSurrogate:
-    trained = fit(CONFIG, data, seeds=[1], posterior=True)
+    return fitted(CONFIG, data, al4)
+
+
+def fitted(config, data, al4) -> LdosSurrogate:
+    trained = fit(config, data, seeds=[1], posterior=True)
     judged = judge(trained.network, data.scaling, data.energy_grid, data.validation, ingredients=data.ingredients)
-    card = card_for("by hand", CONFIG, [1], al4, data.descriptors, judged.accuracy)
+    card = card_for("by hand", config, [1], al4, data.descriptors, judged.accuracy)
     near = Neighbours.fit(data)
     return KINDS["ldos"].surrogate(card, KINDS["ldos"].tensors(trained) | near.tensors())
 
@@ -76,5 +80,13 @@ def test_candidates_that_cannot_be_predicted_are_compared_by_their_distance(surr
     """So few states are in so small a cell that the electrons find no room."""
     small = ase.Atoms("Al", cell=1.1 * np.eye(3), pbc=True)
     found = surrogate.lessons([displaced(0.05, 0), small], 1)
+    assert found.chosen[0].number == 1
+    assert "times as far from all that is known" in found.chosen[0].reason
+
+
+def test_a_fit_to_the_ldos_alone_compares_by_distance(data, al4):
+    """Its posterior would call the free energies of all candidates exactly known."""
+    config = SurrogateConfig.of({**CONFIG.model_dump(), "energy_weight": 0.0, "force_weight": 0.0})
+    found = fitted(config, data, al4).lessons([displaced(0.05, 0), displaced(0.3, 2)], 1)
     assert found.chosen[0].number == 1
     assert "times as far from all that is known" in found.chosen[0].reason
