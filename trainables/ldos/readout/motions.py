@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
@@ -133,7 +134,7 @@ def _stored(key: object, make: Callable[[], list[Slab]]) -> list[Slab]:
         return _slabs_of(load_file(path))
     found = make()
     if sum(f.stat().st_size for f in folder.iterdir()) + sum(slab.size for slab in found) <= STORED:
-        with suppress(InputError), atomic(path) as part:  # a full disk costs time only
+        with suppress(InputError, SafetensorError), atomic(path) as part:  # a full disk costs time only
             save_file(_arrays_of(found), part)
     return found
 

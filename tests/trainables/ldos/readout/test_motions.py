@@ -1,6 +1,8 @@
 """Derivatives of the descriptors in slabs, some of them kept."""
 
 import dataclasses
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -118,4 +120,17 @@ def test_derivatives_are_made_where_they_cannot_be_stored(data, monkeypatch, tmp
     folder = {"another machine": tmp_path / "gone", "outside of a run": None}.get(at, tmp_path)
     with kept_in(folder):
         assert motions._slabs(data.train[0].snapshot, data.descriptors, np.arange(8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_costs_time_only(data, tmp_path):
+    """Files of this process may have 1000 bytes, for which a write fails as on a full disk."""
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with kept_in(tmp_path):
+            assert motions._slabs(data.train[0].snapshot, data.descriptors, np.arange(1, 9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert not list(tmp_path.iterdir())
