@@ -101,8 +101,10 @@ class OverSplits:
         rows = [one.row() for one in self.found if one.group != CURVE]
         paper = [one for one in self.found if one.group == PAPER]
         alike = {one.tasks: one for one in paper}
-        several = [one.beside(alike.values()) for one in paper if len(one.tasks) > 1]  # single-task ones come first
-        found = [one.beside([alike[one.tasks]]) for one in self.found if one.group == FOUND and one.tasks in alike]
+        # single-task ones come first
+        several = [one.beside(alike.values(), self.n) for one in paper if len(one.tasks) > 1]
+        chosen = [one for one in self.found if one.group == FOUND and one.tasks in alike]
+        found = [one.beside([alike[one.tasks]], self.n) for one in chosen]
         tables = [
             (f"Over {self.n} splits", ROWS_TEXT, rows),
             ("What the search found, beside equal weights", BESIDE_TEXT, found),

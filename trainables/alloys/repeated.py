@@ -66,16 +66,17 @@ class Repeated:
         row[f"of {MANY} [µs]"] = "-" if many is None else f"{many:.3g}"
         return row
 
-    def beside(self, others: Iterable["Repeated"]) -> dict[str, str]:
-        """A row of differences to other models on the same splits: mean, standard deviation, how often it is better.
+    def beside(self, others: Iterable["Repeated"], n: int) -> dict[str, str]:
+        """A row of differences to other models on the same n splits: mean, standard deviation, how often it is better.
 
-        Errors alone, each of the first of the others that has it.  Where a training failed, nothing is compared.
+        Errors alone, each of the first of the others that has it.  Where a training of either failed, nothing is
+        compared: of the others it is not known on which splits they were.
         """
         row = {"model": self.name}
         for name, label in COLUMNS.items():
             mine = self.each.get(name)
             theirs = next((other.each[name] for other in others if name in other.each), None)
-            if name.endswith("_mae") and mine is not None and theirs is not None and len(mine) == len(theirs):
+            if name.endswith("_mae") and mine is not None and theirs is not None and len(mine) == len(theirs) == n:
                 difference = np.array(mine) - np.array(theirs)
                 better = int((difference < 0).sum())
                 row[label] = f"{difference.mean():+.2g} ± {difference.std():.2g}, better in {better} of {len(mine)}"

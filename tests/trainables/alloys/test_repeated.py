@@ -75,7 +75,10 @@ def test_what_was_found_stands_beside_equal_weights_split_by_split():
 
 def test_splits_on_which_a_training_failed_are_not_compared():
     equal = made_up("multi EC", PAPER, "EC", energy=[0.4, 0.4])
-    assert made_up("optuna", FOUND, "EC", energy=[0.3]).beside([equal]) == {"model": "optuna"}
+    some = made_up("optuna", FOUND, "EC", energy=[0.3])
+    assert some.beside([equal], 2) == {"model": "optuna"}
+    # each failed once, and perhaps on another split
+    assert some.beside([made_up("multi EC", PAPER, "EC", energy=[0.4])], 2) == {"model": "optuna"}
 
 
 def test_all_rows_and_curves_are_planned_with_the_epochs_of_the_study(cuau):
