@@ -27,7 +27,7 @@ from ..study.study import Study
 from ..study.suited import suited
 from ..tables import Budget
 from .outcome import BASELINES, Compared, Outcome, ScoredTrials, outcome_of
-from .over_splits import over_splits, refuse_splits
+from .over_splits import over_splits, planned, refuse_splits
 
 COMPARISONS = Path("comparisons")
 DEFAULT_TRAININGS = 20  # of the largest number of epochs, where no budget is given
@@ -43,7 +43,7 @@ class Comparison:
     Raises:
         SpecError: a method named for the comparison cannot work in this space, or with these options; or its kind
             repeats nothing over splits.
-        DatasetError: the dataset cannot be opened.
+        DatasetError: the dataset cannot be opened, or has too few rows for the splits.
     """
 
     def __init__(self, spec: StudySpec, folder: str | Path = COMPARISONS) -> None:
@@ -54,6 +54,7 @@ class Comparison:
         self._data = self._kind.open(spec.dataset)
         spec, self._lines = suited(spec, self._data)
         self.spec = spec
+        planned(spec, self._data, [])  # what cannot be split is refused before hours of searching
         self._sizes = self._kind.sizes(self._data, spec.settings)
         self.budget = spec.compare.budget or spec.budget or self._default_budget()
         for method in spec.compare.options:

@@ -22,6 +22,15 @@ def refuse_splits(spec: StudySpec) -> None:
         raise SpecError(f"[compare]: surrogates of kind '{spec.kind}' are not repeated over splits; leave splits out")
 
 
+def planned(spec: StudySpec, data: Any, outcomes: Sequence[Outcome]) -> Any:
+    """The kind's tasks; None where no splits are asked for.  Raises InputError: a split is not possible."""
+    if spec.compare.splits is None:
+        return None
+    return spec.of_kind.over_splits(  # type: ignore[attr-defined]
+        data, spec.settings, spec.config, _best(spec, outcomes), spec.compare.splits, spec.compare.curve
+    )
+
+
 def over_splits(spec: StudySpec, data: Any, outcomes: Sequence[Outcome], folder: Path, progress: Progress) -> Any:
     """Repeat them, each model a task on the cluster.  What was done before is read from the folder.
 
@@ -31,11 +40,9 @@ def over_splits(spec: StudySpec, data: Any, outcomes: Sequence[Outcome], folder:
     Raises:
         InputError: a split or a task is not possible, or a worker died.
     """
-    if spec.compare.splits is None:
+    plan = planned(spec, data, outcomes)
+    if plan is None:
         return None
-    plan = spec.of_kind.over_splits(  # type: ignore[attr-defined]
-        data, spec.settings, spec.config, _best(spec, outcomes), spec.compare.splits, spec.compare.curve
-    )
     known = _known(folder / STORED)
     keys = [hashlib.sha256(f"{data.fingerprint} {task.key}".encode()).hexdigest() for task in plan.tasks]
     missing = [n for n, key in enumerate(keys) if key not in known]

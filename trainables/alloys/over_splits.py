@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import DatasetError
 from .baselines import shell_model
 from .config import AlloyConfig
 from .data import AlloyData
@@ -39,7 +40,7 @@ def planned(
         orbits: numbers of orbits to train on, for the learning curves.
 
     Raises:
-        DatasetError: too few orbits for a split.
+        DatasetError: too few orbits for a split, or for a point of the learning curves.
     """
     training, _ = read_training_data(data, settings)
     everything = "".join(training.varying)
@@ -54,7 +55,11 @@ def planned(
     tasks += [task(str(clusters), CLOSED, config=clusters)]
     tasks += [task(f"{one.architecture} {one.tasks}", PAPER, config=one) for one in rows]
     tasks += [task(f"{name}: {one}", FOUND, config=one) for name, one in found.items()]
+    whole = split_rows(data, settings.model_copy(update={"rows": None}))["train"]
+    there = len({data.all.orbit[row] for row in whole})
     for number in orbits:
+        if number > there:
+            raise DatasetError(f"{data.location}: {there} orbits to train on; a curve cannot have a point at {number}")
         limited = settings.model_copy(update={"rows": number})
         split_rows(data, limited)
         tasks += [

@@ -11,6 +11,7 @@ from dftune.platform.compare.over_splits import STORED, over_splits
 from dftune.platform.progress import Silent
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.tests.toy_kind import ToyKind
+from dftune.trainables.errors import DatasetError
 from dftune.trainables.kinds import KINDS
 
 
@@ -33,6 +34,8 @@ class Plan:
 
 class Repeats(ToyKind):
     def over_splits(self, data, settings, config, found, n, sizes):
+        if max(sizes) > 100:
+            raise DatasetError(f"no {max(sizes)} there")
         return Plan(
             [Task(f"{n} splits"), *(Task(f"{name} {one.rate}") for name, one in found.items()), *map(Task, sizes)]
         )
@@ -99,6 +102,12 @@ def test_a_kind_that_repeats_nothing_is_refused(monkeypatch, tmp_path):
     spec = StudySpec.of({"name": "toys", "kind": "toy", "dataset": str(tmp_path), "compare": {"splits": 3}})
     with pytest.raises(SpecError, match="surrogates of kind 'toy' are not repeated over splits; leave splits out"):
         Comparison(spec, tmp_path)
+
+
+def test_a_curve_that_the_data_do_not_have_is_refused_before_any_search(spec, numbers, tmp_path):
+    compare = spec.compare.model_copy(update={"curve": (5, 10_000)})
+    with pytest.raises(DatasetError, match="no 10000 there"):
+        Comparison(spec.model_copy(update={"dataset": str(numbers), "compare": compare}), tmp_path)
 
 
 def test_a_curve_needs_splits(tmp_path):

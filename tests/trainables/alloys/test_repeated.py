@@ -10,6 +10,7 @@ from dftune.trainables.alloys.over_splits import CURVE, FOUND, PAPER, OverSplits
 from dftune.trainables.alloys.repeated import Repeated, papers_rows, repeated, repeated_baseline, splits_of
 from dftune.trainables.alloys.splits import SplitSettings
 from dftune.trainables.alloys.training import predict, train
+from dftune.trainables.errors import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,14 @@ def test_all_rows_and_curves_are_planned_with_the_epochs_of_the_study(cuau):
     assert {task.config.epochs for task in rows[2:]} == {9}
     assert [task.settings.rows for task in plan.tasks if task.group == CURVE] == 4 * [20] + 4 * [30]
     assert len({task.key for task in plan.tasks}) == len(plan.tasks)
+
+
+def test_a_curve_has_no_point_beyond_the_orbits_there_are(cuau):
+    """Such a point would be drawn there, of a training on all."""
+    ((data, _),) = splits_of(cuau, 1)
+    assert planned(cuau, SplitSettings(rows=20), {}, {}, {}, 2, (len(data.train),)).tasks
+    with pytest.raises(DatasetError, match=f"{len(data.train)} orbits to train on; a curve cannot have a point at"):
+        planned(cuau, SplitSettings(), {}, {}, {}, 2, (20, len(data.train) + 1))
 
 
 def test_a_task_on_fewer_orbits_is_judged_on_the_same_test_data(cuau):
