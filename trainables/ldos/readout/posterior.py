@@ -47,6 +47,8 @@ class Posterior:
     ) -> "Posterior | None":
         """Of what a readout was solved from, as ``Solver`` has it; None where it has more than ``WIDEST`` features.
 
+        n_energy: of the LDOS; W has a column more where energies are relative to a level.
+
         s² is the most likely one of the rows' targets t, of which the LDOS alone says row(W₀):
         s² = (t - row(W₀))ᵀ (K + 1/κ)⁻¹ (t - row(W₀)) / n.  Without rows it is the mean square error of the scaled LDOS,
         which is some 200 times too small: grid points are no independent data.
@@ -69,9 +71,16 @@ class Posterior:
         energies = vectors[sizes > SAME * sizes[0]]
         white = (np.sqrt(kappa[on])[:, None, None] * left[on]) @ basis
         each = ((right @ energies.T).mT @ white).reshape(len(white), -1)
-        # K + 1/κ, times √κ from both sides, is 1 + each·eachᵀ
-        information, turns = np.linalg.eigh(each @ each.T)
-        scale = float(np.sqrt(np.mean((turns.T @ wanted) ** 2 / (1 + information))))
+        # K + 1/κ, times √κ from both sides, is 1 + each·eachᵀ; of more rows than numbers the smaller product serves
+        if len(each) <= each.shape[1]:
+            information, turns = np.linalg.eigh(each @ each.T)
+        else:
+            information, axes = np.linalg.eigh(each.T @ each)
+            some = information > 1e-12 * information[-1]
+            information, turns = information[some], each @ axes[:, some] / np.sqrt(information[some])
+        told = turns.T @ wanted
+        untold = wanted - turns @ told
+        scale = float(np.sqrt((untold @ untold + (told**2 / (1 + information)).sum()) / len(wanted)))
         kept = np.flatnonzero(information > TELLING)[::-1][:MOST]
         seen = (turns[:, kept].T @ each) / np.sqrt(information[kept])[:, None]
         return cls._single(basis, energies, seen.reshape(len(kept), len(energies), p), information[kept], scale)

@@ -24,14 +24,15 @@ CONFIG = SurrogateConfig.of({"training": "none", "width": 8, "penalty": 1e-2})
 KAPPA = {"free_energy": 3.0, "forces": 40.0}
 
 
-@pytest.fixture
-def problem(rng):
+@pytest.fixture(params=[1, 5], ids=["fewer rows than numbers that they tell", "more rows"])
+def problem(rng, request):
     """Sums and rows whose energy vectors lie in a plane, one of them without a weight; and numbers to be told."""
     phi, y = rng.normal(size=(30, P)), rng.normal(size=(30, N_ENERGY))
     sums = Gram(30, (phi.T @ phi)[None], (phi.T @ y)[None], float((y**2).sum()))
     plane = rng.normal(size=(2, N_ENERGY))
-    kinds = ("free_energy", "forces", "forces", "electrons", "free_energy")
-    rows = Rows(kinds, rng.normal(size=(1, 5, 2, P)), rng.normal(size=(5, 2, 2)) @ plane, rng.normal(size=5))
+    kinds = request.param * ("free_energy", "forces", "forces", "electrons", "free_energy")
+    n = len(kinds)
+    rows = Rows(kinds, rng.normal(size=(1, n, 2, P)), rng.normal(size=(n, 2, 2)) @ plane, rng.normal(size=n))
     return sums, rows, (rng.normal(size=(3, 2, P)), rng.normal(size=(3, 2, N_ENERGY)))
 
 
