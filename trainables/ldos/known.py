@@ -45,7 +45,8 @@ def known(
         [eV/Å] where asked for.
     """
     s, gradient = ions.snapshot, electrons.gradient
-    sums, moved = np.zeros((2, network.sizes[-2] + 1)), list[Slopes]()
+    sums = np.zeros((2, network.sizes[-2] + 1))
+    moved: Slopes | None = None
     for slab, descriptors in slabs:
         u = np.zeros(slab.grid) if gradient is None else gradient.potential[slab.index]
         hidden = (chunk[0] for chunk in last_hidden(network, scaling, descriptors))
@@ -54,14 +55,14 @@ def known(
             part = replace(s, positions=slab.shifted(s.cell, s.positions), grid=slab.grid)
             here = replace(electrons, gradient=replace(gradient, potential=u))
             data = SnapshotData(part, [descriptors], ())
-            moved.append(force_slopes(network, scaling, data, here, settings, n_points=s.n_points, keep=False))
+            some = force_slopes(network, scaling, data, here, settings, n_points=s.n_points, keep=False)
+            moved = some if moved is None else replace(some, left=moved.left + some.left)
     slopes = energy_slopes(sums, electrons, ions, scaling, relative=network.reference is not None)
     found = {name: some.std(posterior) for name, some in slopes.items()}
     for name in found.keys() & {"free_energy", "band_energy"}:
         found[name] = s.n_atoms * found[name][0]
-    if moved:
-        total = replace(moved[0], left=np.sum([some.left for some in moved], axis=0))
-        found["forces"] = total.std(posterior).reshape(-1, 3)
+    if moved is not None:
+        found["forces"] = moved.std(posterior).reshape(-1, 3)
     return found
 
 
