@@ -17,6 +17,7 @@ from ..errors import InputError, ModelError
 from ..kind import Tell, quiet
 from ..structures import check_distances, left_out
 from ..surrogate import Forecast
+from .accuracy import ENERGIES
 from .card import LdosCard
 from .files import ldos_of, write_files
 from .forecast import forecast, refuse, room
@@ -24,7 +25,7 @@ from .neighbours import Neighbours
 from .network import Network
 from .passes import Forces, predict
 from .prediction import Prediction, density_batches, ldos_batches
-from .ranges import NO_STRESS
+from .ranges import NO_RANGES, NO_STRESS
 from .readout.posterior import Posterior
 from .training_data import Scaling
 
@@ -61,6 +62,12 @@ class LdosJob:
         """Whether the derivative of A by the LDOS is needed."""
         return self.forces != "none" or (self.posterior is not None and self.card.dft is not None)
 
+    @property
+    def _judged_by_posterior(self) -> bool:
+        """Whether the posterior says of an energy how far a structure is from the training."""
+        bars = self.card.accuracy.error_bars
+        return self.posterior is not None and any(bars[name].posterior for name in ENERGIES if name in bars)
+
     def verify(self) -> None:
         """Raise StructureError if two atoms are on top of each other."""
         check_distances(self.atoms)
@@ -92,7 +99,7 @@ class LdosJob:
             found = predict(
                 self.network,
                 self.scaling,
-                neighbours=self.neighbours if self.posterior is None else None,
+                neighbours=None if self._judged_by_posterior else self.neighbours,
                 posterior=self.posterior,
                 descriptors=self.card.descriptors,
                 energy_grid=self.card.energy_grid,
@@ -155,7 +162,7 @@ class LdosJob:
     def _unlike(self, ewald: float | None) -> tuple[str, ...]:
         """In which respects the cell is unlike those of the training."""
         if self.card.ranges is None:
-            return ("this model does not know the ranges of its training, so it cannot warn; train it again",)
+            return (NO_RANGES,)
         found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
         if self.stress and self.card.ranges.one_volume:
             found.append(f"{NO_STRESS}: train over volumes")

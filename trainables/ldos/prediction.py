@@ -16,6 +16,7 @@ from .accuracy import ENERGIES, Accuracy
 from .error_bars import LIKE, QUANTITIES, ErrorBar, estimated, left_open
 from .error_bars import UNKNOWN as TOO_OPEN
 from .prediction_grid import spacing_of
+from .ranges import NO_RANGES
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -288,10 +289,9 @@ class Prediction:
 
     def lines(self) -> list[str]:
         """For people, without the structure's name."""
-        spacing = spacing_of(self.grid, self.cell)
         found = [
             f"{self.n_atoms} atoms, {self.n_electrons:g} electrons at {self.temperature:.1f} K",
-            f"  grid {' x '.join(map(str, self.grid))}: {spacing:.4f} Å apart",
+            f"  grid {' x '.join(map(str, self.grid))}: {spacing_of(self.grid, self.cell):.4f} Å apart",
         ]
         found.append(f"  energies [eV], {self.spread_of} in brackets")
         for name, label, value, std in self._energies():
@@ -304,7 +304,8 @@ class Prediction:
             tensor = ", ".join(f"{x:.3f}" for x in self.stress.ravel()[[0, 4, 8, 5, 2, 1]] * GPA)
             found.append(f"  stress xx, yy, zz, yz, xz, xy: {tensor} GPa (a pressure of {pressure:.3f} GPa)")
         share = f"{100 * self.outside:.2g} % of the grid points, by up to {self.furthest:.2g} standard deviations"
-        found.append(f"  outside the training range: {share if self.outside else 'none'}")
+        none = "unknown" if NO_RANGES in self.unlike else "none"
+        found.append(f"  outside the training range: {share if self.outside else none}")
         found.append(f"  errors to expect: {self.expected_errors}")
         if self.heated:
             table = text_table([one.row(self.n_atoms) for one in self.heated], units=OF_HEATED)

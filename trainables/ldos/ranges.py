@@ -12,6 +12,7 @@ from ..data.snapshot import Snapshot
 # Relative tolerance of volumes: 0.01 % cost a model of aluminium of one lattice constant 3 meV/atom.
 SAME_VOLUME = 1e-4
 SAME_EDGE, SAME_ANGLE = 1e-3, 0.1  # relative; [°]
+NO_RANGES = "this model does not know the ranges of its training, so it cannot warn; train it again"
 NO_STRESS = "the training held one volume an atom, so the stress means nothing"
 Range = tuple[float, float]
 

@@ -339,6 +339,9 @@ def test_a_model_of_an_earlier_version_opens_and_says_that_it_cannot_warn(model,
     assert old.free_energy == pytest.approx(model.predict(atoms_of(al4["009"])).free_energy, abs=1e-6)
     assert (old.expected_errors, old.distance) == ("unknown", None)
     assert any("does not know the ranges of its training" in text for text in old.warnings)
+    inside, known = (replace(one, outside=0.0) for one in (old, model.predict(atoms_of(al4["009"]))))
+    assert "  outside the training range: unknown" in inside.lines()
+    assert "  outside the training range: none" in known.lines()
 
 
 def test_a_model_folder_keeps_how_far_structures_are(model, folder, al4):

@@ -11,6 +11,7 @@ from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import LastLayer
+from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import _Some, evaluate, slopes_of
 from dftune.trainables.ldos.readout.features import set_readout
@@ -255,3 +256,12 @@ def test_what_the_training_leaves_open_is_warned_of(known, data):
     assert "the training leaves the free energy 3 times as far open" in found.outside_training[0]
     further = dataclasses.replace(near, known={**near.known, "free_energy": 11 * near.known["free_energy"]})
     assert further.expected_errors == "unknown"
+
+
+def test_without_error_bars_the_distance_tells(known, data):
+    """One validation snapshot without energies is enough to have no bars of them."""
+    accuracy = dataclasses.replace(known.card.accuracy, error_bars={})
+    card, near = known.card.model_copy(update={"accuracy": accuracy}), Neighbours.fit(data).tensors()
+    found = KINDS["ldos"].surrogate(card, known.tensors() | near).prepare(atoms_of(data), grid=(20, 20, 20)).run(cpus=1)
+    assert found.distance is not None
+    assert found.expected_errors == "like those of the test set"
