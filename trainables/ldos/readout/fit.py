@@ -22,7 +22,7 @@ from .evaluate import Evaluation, evaluate
 from .features import random_network, set_readout
 from .gram import Gram, gram
 from .penalty import WORDS, Errors, Judged, choose, judges
-from .posterior import Posterior
+from .posterior import WIDEST, Posterior
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
@@ -106,6 +106,8 @@ def fit(
     known = None
     if posterior:
         known = Posterior.of_fit(sums, together, penalty, weights_of(config), network.sizes[-1])
+        if known is None:
+            fitted += f"; how well it is known is not kept above {WIDEST:,} neurons, so errors go by the spread alone"
     return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted, posterior=known)
 
 

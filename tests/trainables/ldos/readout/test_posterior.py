@@ -12,6 +12,7 @@ from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import LastLayer
 from dftune.trainables.ldos.neighbours import Neighbours
+from dftune.trainables.ldos.readout import posterior as posterior_module
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import _Some, evaluate, slopes_of
 from dftune.trainables.ldos.readout.features import set_readout
@@ -265,3 +266,10 @@ def test_without_error_bars_the_distance_tells(known, data):
     found = KINDS["ldos"].surrogate(card, known.tensors() | near).prepare(atoms_of(data), grid=(20, 20, 20)).run(cpus=1)
     assert found.distance is not None
     assert found.expected_errors == "like those of the test set"
+
+
+def test_a_layer_too_wide_for_it_says_so(data, monkeypatch):
+    monkeypatch.setattr(posterior_module, "WIDEST", 7)
+    found = fit(CONFIG, dataclasses.replace(data, train=data.train[:1]), seeds=[1], posterior=True)
+    assert found.posterior is None
+    assert "how well it is known is not kept above" in found.fitted
