@@ -94,7 +94,8 @@ class Snapshots(Table):
         default=(0.0,), description="σ of each component of the atoms' displacements [Å]; of several, in turn"
     )
     temperature: Several | None = Field(
-        default=None, description="of the electrons [K], instead of that of [dft]; of several, in turn"
+        default=None,
+        description="of the electrons [K], instead of that of [dft]; of several, in turn, each with all displacements",
     )
     md: MolecularDynamics | None = Field(default=None, description="atoms moved by molecular dynamics instead")
     seed: int = Field(default=0, ge=0, description="equal seeds give equal snapshots")

@@ -60,7 +60,9 @@ def plan_structures(spec: GenerateSpec) -> list[Planned]:
         group = some.group or f"{made[0].get_chemical_formula()}"
         warm = some.temperature or (spec.dft.temperature,)
         for number, (atoms, start, split) in enumerate(zip(made, starts, splits)):
-            ideal, kelvin = start.get_volume() / len(start), warm[number % len(warm)]
+            ideal = start.get_volume() / len(start)
+            # The next one after all displacements, as two lists in step would never have all pairs.
+            kelvin = warm[number // len(some.displacement) % len(warm)]
             named = f"{group}-{kelvin:g}K" if len(set(warm)) > 1 else group
             found.append(Planned(f"{len(found):0{width}d}", split, named, atoms, ideal, kelvin))
     return found

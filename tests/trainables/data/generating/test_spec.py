@@ -113,6 +113,15 @@ def test_snapshots_are_displaced_in_turn_and_equal_for_equal_seeds():
     np.testing.assert_allclose(sigma, np.array([0.05, 0.1]) * np.sqrt(3 / 4), rtol=0.1)  # the mean of 4 atoms is 0
 
 
+def test_each_temperature_has_all_displacements():
+    given = spec(snapshots=[{"train": 160, "displacement": [0.05, 0.1], "temperature": [1000, 5000]}])
+    planned, ideal = plan_structures(given), ase.build.bulk("Al", "fcc", a=4.05, cubic=True).positions
+    for kelvin in (1000, 5000):
+        moved = np.array([one.atoms.positions - ideal for one in planned if one.temperature == kelvin])
+        sigma = [np.std(some) for some in (moved[::2], moved[1::2])]
+        np.testing.assert_allclose(sigma, np.array([0.05, 0.1]) * np.sqrt(3 / 4), rtol=0.1)
+
+
 def test_snapshots_have_the_temperatures_of_their_table_in_turn(upf):
     given = spec(
         snapshots=[{"train": 3, "temperature": [1000, 5000]}, {"test": 1, "displacement": 0.1}],
