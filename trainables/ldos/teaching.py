@@ -14,7 +14,7 @@ Sci. 38, 293 (1985).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ase
@@ -64,16 +64,17 @@ def lessons(
             check_distances(atoms)
         except InputError as error:
             raise type(error)(f"structure {n}: {error}") from error
-    posterior = surrogate.posterior
+    posterior, instead = surrogate.posterior, ""
     # of a fit to the LDOS alone it has no coordinates, and a scale that does not hold for energies
     if posterior is not None and len(posterior.energies) and surrogate.card.dft is not None:
         try:
             return _by_posterior(surrogate, posterior, structures, number, progress)
-        except ModelError:
-            pass  # a candidate that cannot be predicted at all; its distance can be had
+        except ModelError as error:  # a candidate that cannot be predicted at all; its distance can be had
+            instead = f"; by the distance from the training, as {error}"
     if surrogate.neighbours is None:
         raise ModelError("this model does not know the points of its training; make it again")
-    return _by_distance(surrogate.card, surrogate.scaling, surrogate.neighbours, structures, number, progress)
+    found = _by_distance(surrogate.card, surrogate.scaling, surrogate.neighbours, structures, number, progress)
+    return replace(found, expected=found.expected + instead)
 
 
 def _by_posterior(
@@ -84,7 +85,10 @@ def _by_posterior(
     energies = []
     for n, atoms in enumerate(structures):
         progress("candidates", n, len(structures))
-        energies.append(surrogate.slopes(atoms)["free_energy"].coordinates(posterior)[0])
+        try:
+            energies.append(surrogate.slopes(atoms)["free_energy"].coordinates(posterior)[0])
+        except ModelError as error:
+            raise ModelError(f"structure {n} cannot be predicted: {error}") from error
     progress("candidates", len(structures), len(structures))
     known = Known(np.array(energies))
     least_known = np.argsort(-known.variances)[:WITH_FORCES].tolist() if weights["force"] > 0 else []

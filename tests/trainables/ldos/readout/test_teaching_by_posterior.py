@@ -82,6 +82,7 @@ def test_candidates_that_cannot_be_predicted_are_compared_by_their_distance(surr
     found = surrogate.lessons([displaced(0.05, 0), small], 1)
     assert found.chosen[0].number == 1
     assert "times as far from all that is known" in found.chosen[0].reason
+    assert "; by the distance from the training, as structure 1 cannot be predicted: " in found.expected
 
 
 def test_a_fit_to_the_ldos_alone_compares_by_distance(data, al4):
