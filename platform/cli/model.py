@@ -181,8 +181,8 @@ def model_predict(
 ) -> None:
     """Predict the free energy, its terms, Fermi level and DOS of STRUCTURES (any file that ASE reads).
 
-    Each number is the mean over the model's initialisations, with their standard deviation.  A warning says when a
-    structure is unlike those the model was trained on.  --json adds the DOS and the time spent.
+    Each number is the mean over the model's trainings, with their spread.  Energies, forces and DOS have error bars.
+    A warning says when a structure is unlike those the model was trained on.  --json adds the DOS and the time spent.
 
     \b
     Example:
