@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase
-
 from ..cluster.connection import connected, given_address
 from ..cluster.tasks import as_done
 from ..trainables.data.generating.spec import GenerateError, GenerateSpec, read_values
+from ..trainables.data.generating.structures import Planned
 from ..trainables.errors import InputError
 from ..trainables.kinds import FIRST, KINDS
 from .model.model import Model
@@ -98,13 +97,13 @@ def generate(
 
 def _choice(
     select: Model | str | Path, number: int, progress: Progress
-) -> Callable[[Sequence[ase.Atoms]], Sequence[int]]:
+) -> Callable[[Sequence[Planned]], Sequence[int]]:
     """Chooses the candidates that teach a model most, and says why."""
     model = select if isinstance(select, Model) else Model.open(select)
 
-    def choose(structures: Sequence[ase.Atoms]) -> list[int]:
-        found = lessons_of(model, structures, number, progress=progress)
-        for line in said(found, [f"training snapshot {n}" for n in range(len(structures))]):
+    def choose(candidates: Sequence[Planned]) -> list[int]:
+        found = lessons_of(model, [one.atoms for one in candidates], number, progress=progress)
+        for line in said(found, [f"snapshot {one.id}" for one in candidates]):
             progress.say(line)
         return [one.number for one in found.chosen]
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import ase
-
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
 from ...trainables.data.generating.orders import (
@@ -35,7 +33,7 @@ from ..connection import connected, given_address
 from .tasks import Runner
 
 GIVE_UP = 3  # failures without a success
-Choose = Callable[[Sequence[ase.Atoms]], Sequence[int]]  # candidates -> the numbers of those to compute
+Choose = Callable[[Sequence[Planned]], Sequence[int]]  # candidates -> the numbers of those to compute
 
 
 def generate(
@@ -86,7 +84,7 @@ def generate(
 def _chosen(planned: Sequence[Planned], choose: Choose) -> list[Planned]:
     """Training snapshots that are chosen, and all others."""
     candidates = [one for one in planned if one.split == "train"]
-    names = {candidates[number].id for number in choose([one.atoms for one in candidates])}
+    names = {candidates[number].id for number in choose(candidates)}
     return [one for one in planned if one.split != "train" or one.id in names]
 
 

@@ -119,7 +119,7 @@ def test_what_is_selected_is_said_and_the_rest_not_computed(saved, tmp_path, mon
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (tmp_path / "x.toml").write_text(SPEC.format(symbol="Al") + '[run]\npw = "/bin/true"\n')
     shown = run("generate", tmp_path / "x.toml", tmp_path / "x", "--select", saved, "-n", 1, code=1).stderr
-    assert "training snapshot 1, 4 atoms: " in shown  # the one displaced by 0.4 Å
+    assert "snapshot 001, 4 atoms: " in shown  # the one displaced by 0.4 Å
     assert "1 of 3 candidates" in shown
 
 
