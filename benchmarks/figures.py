@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-DETAILS = re.compile(r"    displacement|  error bar, |  last layer  ")  # lines that the README has no room for
+DETAILS = re.compile(r"\d+ trials at once|    displacement|  error bar, |  last layer  ")  # no room in the README
 DFTUNE = [sys.executable, "-m", "dftune.platform.cli.main"]
 
 
@@ -54,7 +54,7 @@ def demo(folder: Path) -> None:
     for shown, drawn in (("dos", "dos"), ("score", "score"), ("configs", "parallel")):
         shutil.copyfile(folder / "al4" / "figures" / f"{drawn}.png", FIGURES / f"{shown}.png")
     result = result.replace(str(folder), "studies").strip()
-    result = "\n".join(line for line in result.splitlines() if not DETAILS.match(line))
+    result = "\n".join(line for line in result.splitlines() if not DETAILS.match(line)).strip()
     put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {run_of}.")
     # Ray's own lines carry process numbers and addresses of this machine.
     ours = "\n".join(line for line in progress.splitlines() if re.match(r"\[ *\d+ s\] ", line))

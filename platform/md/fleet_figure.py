@@ -33,7 +33,7 @@ def draw(fleet: "Fleet", path: Path) -> None:
             panels[1].errorbar([p.volume for p in known], [p.helmholtz for p in known], errors, **look)
     panels[0].set_ylabel("mean free energy of the electrons A [eV/atom]")
     if with_stress:
-        panels[1].set_ylabel("free energy F(V, T) less F at the first volume [eV/atom]")
+        panels[1].set_ylabel("F(V, T) less that at the first volume [eV/atom]")
     for panel in panels:
         panel.set_xlabel("volume [Å³/atom]")
         panel.spines[["top", "right"]].set_visible(False)
