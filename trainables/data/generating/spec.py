@@ -87,7 +87,7 @@ class Snapshots(Table):
     supercell: tuple[int, int, int] = Field(default=(1, 1, 1), description="cells along the three vectors")
     vacancies: int = Field(default=0, ge=0, description="atoms that are taken out, at random")
     volumes: tuple[float, float] | None = Field(
-        default=None, description="smallest and largest volume, shares of the ideal one; the snapshots divide the range"
+        default=None, description="smallest and largest volume, shares of the ideal one; each split divides the range"
     )
     strain: float = Field(default=0.0, ge=0, le=0.3, description="σ of each of the six components of a strain")
     displacement: Several = Field(

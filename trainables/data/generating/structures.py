@@ -120,11 +120,23 @@ def _strained(start: ase.Atoms, some: Snapshots, generator: Generator, number: i
         deformed += np.where(np.eye(3, dtype=bool), e, (e + e.T) / np.sqrt(2))
     if some.volumes is not None:
         low, high = some.volumes
-        share = low + (high - low) * (number / max(some.number - 1, 1))
+        share = low + (high - low) * _along(some, number)
         deformed *= (share / np.linalg.det(deformed)) ** (1 / 3)
     if some.strain or some.volumes is not None:
         atoms.set_cell(np.array(start.cell) @ deformed, scale_atoms=True)
     return atoms
+
+
+def _along(some: Snapshots, number: int) -> float:
+    """Where in the range of volumes a snapshot is, from 0 to 1: each split has all of it, the first one its ends."""
+    sizes = [size for split in SPLITS if (size := getattr(some, split))]
+    if number < sizes[0]:
+        return number / max(sizes[0] - 1, 1)
+    for size in sizes:
+        if number < size:
+            break
+        number -= size
+    return (number + 0.5) / size
 
 
 def _without(atoms: ase.Atoms, vacancies: int, generator: Generator) -> ase.Atoms:
