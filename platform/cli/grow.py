@@ -15,7 +15,7 @@ from .tables import echo, print_json, print_table
 @folder_argument("folder")
 @click.option("--runs", type=int, required=True, help="Most DFT runs, those of validation and test snapshots included.")
 @click.option(
-    "--error", type=float, metavar="MEV", help="End when the free energy of the test snapshots is as good [meV/atom]."
+    "--error", type=float, metavar="MEV", help="End when free energies of validation snapshots are as good [meV/atom]."
 )
 @click.option("--first", default=4, show_default=True, help="Training snapshots before the first surrogate.")
 @click.option("--each", default=2, show_default=True, help="Training snapshots of every further round.")
@@ -55,7 +55,7 @@ def data_grow(
     some of them by DFT, fits a surrogate to all that is known (`dftune fit`), and chooses those after which it would
     know the free energies of all candidates best, by the posterior of its last layer.  It says which, and why.
 
-    It ends at --error on the test snapshots, or after --runs.  FOLDER then has growth.png, the error against DFT runs,
+    It ends at --error on the validation snapshots, or after --runs.  FOLDER then has growth.png, error over DFT runs,
     atoms and CPU time; grow.json, all rounds; and of each round its dataset and its model.  After Ctrl-C, a crash or a
     failure the same command goes on; with more --runs, or another --error, it goes on from the end.
 

@@ -31,7 +31,8 @@ class Plan:
 
     Attributes:
         runs: most DFT runs, those of validation and test snapshots included.
-        error: of the free energy of the test snapshots, at which it ends [meV/atom]; None: the runs end it.
+        error: of the free energy of the validation snapshots, at which it ends [meV/atom]; None: the runs end it.  Test
+            snapshots decide nothing.
         first: training snapshots before the first surrogate.
         each: of every further round.
         dynamics: candidates by molecular dynamics with each surrogate, too; None: those of the specification alone.
@@ -69,6 +70,15 @@ class Plan:
                 f"a budget of {self.runs} DFT runs does not reach the first surrogate, which takes {len(judges)} "
                 f"validation and test snapshots and {self.first} for the training; give {least} runs or more"
             )
+
+    def ended(self, last: Result, tried: int) -> str | None:
+        """Why there is no round after this one and so many DFT runs; None if there is."""
+        error = last.free_energy("validation")
+        if self.error is not None and error is not None and error <= self.error:
+            return f"ended: {error:.3g} meV/atom on the validation snapshots, {self.error:g} asked for"
+        if tried >= self.runs:
+            return f"ended: {tried} DFT runs, and the budget is {self.runs}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,7 @@ class _Growing:
             number = len(self._record.rounds)
             if self._record.rounds[-1].result is None:
                 self._finish(number)
-            ended = self._ended() or self._choose(number + 1)
+            ended = self._plan.ended(self._record.results[-1], self._tried) or self._choose(number + 1)
             if ended is not None:
                 self._progress.say(ended)
                 place = self._place(number)
@@ -199,15 +209,6 @@ class _Growing:
         draw(self._record.results, plan.error, self._folder / FIGURE)
         self._progress.say(f"round {number}: {_words(result, plan.error)}")
 
-    def _ended(self) -> str | None:
-        """Why there is no further round; None if there is."""
-        plan, error = self._plan, self._record.results[-1].free_energy("test")
-        if plan.error is not None and error is not None and error <= plan.error:
-            return f"ended: {error:.3g} meV/atom on the test snapshots, {plan.error:g} asked for"
-        if self._tried >= plan.runs:
-            return f"ended: {self._tried} DFT runs, and the budget is {plan.runs}"
-        return None
-
     @property
     def _tried(self) -> int:
         """DFT runs so far, failed ones included."""
@@ -238,10 +239,13 @@ class _Growing:
 
 def _words(result: Result, asked: float | None) -> str:
     """What a round came to, for people."""
-    error = result.free_energy("test")
+    errors = [
+        f"{error:.3g} meV/atom on the {split} snapshots"
+        for split in ("validation", "test")
+        if (error := result.free_energy(split)) is not None
+    ]
     return (
         f"{result.train} training snapshots, {result.runs} DFT runs of {result.atoms} atoms, "
-        f"{result.cpu_seconds / 60:.1f} CPU min: "
-        + ("the error is not defined" if error is None else f"{error:.3g} meV/atom on the test snapshots")
-        + ("" if asked is None else f", {asked:g} asked for")
+        f"{result.cpu_seconds / 60:.1f} CPU min: {', '.join(errors) or 'the error is not defined'}"
+        + ("" if asked is None else f", {asked:g} asked for on validation")
     )

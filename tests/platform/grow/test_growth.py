@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from dftune.platform.cli.main import cli
 from dftune.platform.grow.dynamics import read_picked, write_picked
 from dftune.platform.grow.figure import draw
-from dftune.platform.grow.growth import Plan
+from dftune.platform.grow.growth import Plan, _words
 from dftune.platform.grow.record import Pick, Record, Result, Round
+from dftune.tests.exported import upf
 from dftune.trainables.data.generating.spec import GenerateError, GenerateSpec
 from dftune.trainables.data.generating.structures import plan_structures
 from dftune.trainables.errors import DatasetError
@@ -76,19 +77,12 @@ def test_what_cannot_end_is_refused_before_anything_is_begun(options, validation
     assert sorted(tmp_path.iterdir()) == [spec]
 
 
-def test_a_missing_program_is_said_before_anything_is_begun(tmp_path, recorded_pseudo, monkeypatch):
+def test_a_missing_program_is_said_before_anything_is_begun(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    spec = spec_at(tmp_path, pw="no-pw.x", pseudo=recorded_pseudo)
+    (tmp_path / "Al.UPF").write_text(upf())
+    spec = spec_at(tmp_path, pw="no-pw.x", pseudo=str(tmp_path / "Al.UPF"))
     assert "no-pw.x" in refused(spec, tmp_path / "out", "--runs", 9)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def recorded_pseudo(tmp_path) -> str:
-    """A pseudopotential of aluminium."""
-    if not Path(PSEUDO).exists():
-        pytest.skip("apt-get install quantum-espresso-data")
-    return PSEUDO
 
 
 def result(runs: int, error: float | None) -> Result:
@@ -111,6 +105,22 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     (tmp_path / "grow.json").write_text("{")
     with pytest.raises(DatasetError, match="damaged"):
         Record.read(tmp_path, "a" * 64)
+
+
+@pytest.mark.parametrize(
+    "validation, test, tried, ended",
+    [
+        (2.0, 0.5, 5, None),
+        (0.9, 5.0, 5, "ended: 0.9 meV/atom on the validation snapshots, 1 asked for"),
+        (2.0, 0.5, 20, "ended: 20 DFT runs, and the budget is 20"),
+    ],
+)
+def test_validation_snapshots_end_it_and_both_errors_are_said(validation, test, tried, ended):
+    errors = {"validation": {"free_energy_mae": validation}, "test": {"free_energy_mae": test}}
+    came = result(3, None).model_copy(update={"errors": errors})
+    assert Plan(runs=20, error=1.0).ended(came, tried) == ended
+    said = _words(came, 1.0)
+    assert f"{validation:.3g} meV/atom on the validation snapshots, {test:.3g} meV/atom on the test" in said
 
 
 def test_the_table_has_the_rounds_that_are_over():
