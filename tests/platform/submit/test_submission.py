@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dftune.cluster.node_check import unmet
@@ -107,6 +109,16 @@ def head():
 
 
 @pytest.fixture
+def few(al4, tmp_path) -> Path:
+    """A dataset of three snapshots: the surrogate without training, of full size in a job, takes a sixth of that."""
+    folder = tmp_path / "few"
+    shutil.copytree(al4.path, folder, ignore=shutil.ignore_patterns("descriptors"))
+    table = pq.read_table(folder / "snapshots.parquet")
+    pq.write_table(table.filter(pc.field("id").isin(["000", "006", "009"])), folder / "snapshots.parquet")
+    return folder
+
+
+@pytest.fixture
 def studies(tmp_path) -> Path:
     return tmp_path / "studies"
 
@@ -117,16 +129,16 @@ def spec_file(tmp_path, al4, name="tiny", epochs=2, dataset=None) -> Path:
     return path
 
 
-def test_a_study_is_handed_over_and_followed_to_its_result(head, tmp_path, al4, studies):
+def test_a_study_is_handed_over_and_followed_to_its_result(head, tmp_path, few, studies):
     # One file system here, so that the dataset's path holds; the order, the package and nothing else travel.
-    submitted = head.submit(spec_file(tmp_path, al4), "--studies", studies, "--json")
+    submitted = head.submit(spec_file(tmp_path, None, dataset=few), "--studies", studies, "--json")
     out, err = submitted.communicate(timeout=600)
     assert submitted.returncode == 0, err
     assert json.loads(out)["config"]["epochs"] == 2
     said = [re.sub(r"^\[ *\d+ s\] ", "", line) for line in err.splitlines()]
     assert said[0] == "job dftune-tiny-1 submitted"
     assert said[1] == "checked 1 node: environment, dataset, resources, studies folder"
-    assert said[2] == f"study tiny: method random, dataset {al4.path}"
+    assert said[2] == f"study tiny: method random, dataset {few}"
     assert said[-1] == f"on the cluster: `dftune study show tiny --studies {studies}`, where that can be reached"
     assert MARK not in out + err
     assert not [line for line in said if "Running entrypoint" in line or "INFO" in line]
