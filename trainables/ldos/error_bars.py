@@ -46,7 +46,8 @@ class ErrorBar:
         """How it comes about, and how well it holds on test snapshots, within what so few can tell."""
         what = "what spread and last layer leave open" if self.posterior else "the spread"
         few = "only " if self.snapshots < FEW else ""
-        text = f"{self.factor:.1f} times {what}, calibrated on {few}{self.snapshots} snapshots"
+        plural = "" if self.snapshots == 1 else "s"
+        text = f"{self.factor:.1f} times {what}, calibrated on {few}{self.snapshots} snapshot{plural}"
         if self.within_1 is None or self.within_2 is None:
             return text
         doubt = np.sqrt(0.68 * 0.32 / n_snapshots)  # standard deviation of a share of n with probability 0.68

@@ -223,7 +223,7 @@ def test_a_judged_surrogate_says_how_far_off_it_may_be(known):
         assert (bar.snapshots, bar.posterior) == (1, True)
         assert bar.factor >= 1
         assert bar.within_1 == 1.0 or name in ("dos", "forces")  # of one snapshot, which was validated on
-    assert "calibrated on only 1 snapshots" in "\n".join(accuracy.lines())
+    assert "calibrated on only 1 snapshot;" in "\n".join(accuracy.lines())
 
 
 def test_a_prediction_has_the_error_bars_of_its_posterior(known, data, slopes, fitted):
