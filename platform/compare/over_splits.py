@@ -11,9 +11,10 @@ from ...trainables.errors import InputError
 from ...trainables.files import read_text, write_text
 from ..progress import Progress
 from ..spec import SpecError, StudySpec
+from ..version import __version__
 from .outcome import Outcome
 
-STORED = "splits.json"  # results by the hash of their task
+STORED = "splits.json"  # results by the hash of their task, and of the version that made them
 
 
 def refuse_splits(spec: StudySpec) -> None:
@@ -44,7 +45,7 @@ def over_splits(spec: StudySpec, data: Any, outcomes: Sequence[Outcome], folder:
     if plan is None:
         return None
     known = _known(folder / STORED)
-    keys = [hashlib.sha256(f"{data.fingerprint} {task.key}".encode()).hexdigest() for task in plan.tasks]
+    keys = [hashlib.sha256(f"{__version__} {data.fingerprint} {task.key}".encode()).hexdigest() for task in plan.tasks]
     missing = [n for n, key in enumerate(keys) if key not in known]
     done = len(keys) - len(missing)
     progress.update("splits", done, len(keys))
