@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -22,4 +23,6 @@ def stand_ins(home):
     for name, text in {"python": PYTHON, "ray": RAY, "dftune": DFTUNE}.items():
         program(home / "bin" / name, text)
     (home / "al4.toml").write_text('name = "al4"\n')
-    return home
+    yield home
+    # What a failed test leaves holds the ports of the next.
+    subprocess.run(["pkill", "-KILL", "-f", f"{home}/"], check=False)
