@@ -319,15 +319,19 @@ def pareto(trials: Sequence[LedgerTrial], spec: StudySpec) -> Pareto:
     return Pareto(measure.axis, points, [points[i] for i in pareto_front([(c, v) for _, c, v in points])])
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
     """Indices of the points that no other point beats, ordered by the first number.
 
-    Lower is better in both numbers.  A point beats another if it is better in one number and as good in the other.
+    Lower is better in all numbers.  A point beats another if it is better in one number and as good in the others.
     Equal points are all on the front.
     """
+
+    def beats(other: tuple[float, ...], point: tuple[float, ...]) -> bool:
+        return other != point and all(a <= b for a, b in zip(other, point, strict=True))
+
     front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: points[i]):
-        if not front or points[i][1] < points[front[-1]][1] or points[i] == points[front[-1]]:
+    for i in sorted(range(len(points)), key=lambda i: points[i]):  # what beats a point comes before it
+        if not any(beats(points[j], points[i]) for j in reversed(front)):  # the last one beats most
             front.append(i)
     return front
 

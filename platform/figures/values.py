@@ -7,7 +7,7 @@ from itertools import combinations
 
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
-from .trials import NotDrawn
+from .trials import NotDrawn, pareto_front
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,5 @@ def values(trials: Sequence[LedgerTrial], spec: StudySpec) -> Values:
     if len(columns) < 2:
         raise NotDrawn("fewer than two values besides the first differ between trials")
     rows = list(zip(*columns, strict=True))
-    return Values(labels, list(zip(done, rows, strict=True)), unbeaten(rows))
-
-
-def unbeaten(rows: Sequence[tuple[float, ...]]) -> list[bool]:
-    """Whether no other row is as low in all numbers and lower in one."""
-
-    def beats(other: tuple[float, ...], row: tuple[float, ...]) -> bool:
-        return other != row and all(a <= b for a, b in zip(other, row, strict=True))
-
-    return [not any(beats(other, row) for other in rows) for row in rows]
+    front = set(pareto_front(rows))
+    return Values(labels, list(zip(done, rows, strict=True)), [n in front for n in range(len(rows))])

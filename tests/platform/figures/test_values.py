@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dftune.platform.figures.draw import draw
-from dftune.platform.figures.trials import NotDrawn
-from dftune.platform.figures.values import unbeaten, values
+from dftune.platform.figures.trials import NotDrawn, pareto_front
+from dftune.platform.figures.values import values
 from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
 
@@ -23,13 +23,14 @@ def trial(number: int, energy: float, charge: float, moment: float) -> LedgerTri
 TRIALS = [trial(0, 0.2, 0.1, 0.3), trial(1, 0.1, 0.2, 0.3), trial(2, 0.2, 0.2, 0.3), trial(3, 0.3, 0.3, 0.1)]
 
 
-def test_unbeaten_rows_are_those_of_the_definition():
+def test_the_front_of_several_values_is_that_of_the_definition():
     rng = np.random.default_rng(0)
     for n_values in (2, 3):
         rows = [tuple(row) for row in rng.integers(0, 4, size=(30, n_values)).astype(float)]
         array = np.array(rows)
         by_hand = [not ((array <= row).all(axis=1) & (array < row).any(axis=1)).any() for row in array]
-        assert unbeaten(rows) == by_hand
+        front = pareto_front(rows)
+        assert [n in front for n in range(30)] == by_hand
         assert 1 <= sum(by_hand) < 30
 
 
