@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -37,8 +36,7 @@ print(json.dumps({"cpu_s": time.process_time() - started, "memory_mb": memory}))
 
 def write_run(folder: Path) -> None:
     """A log of pw.x, and cubes on a finer grid than its own."""
-    with tarfile.open(DATA) as archive:
-        archive.extractall(folder / "all", filter="data")
+    shutil.unpack_archive(DATA, folder / "all", filter="data")
     source, run = folder / "all" / "runs" / "0", folder / "run"
     run.mkdir()
     log = (source / "pw.out").read_text().replace("(   9,   9,  12)", f"({N:4d},{N:4d},{N:4d})")

@@ -8,8 +8,8 @@ The first line is what the free energies of the DFT's own LDOS are off by.
 """
 
 import json
+import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -35,8 +35,7 @@ KIND = KINDS["ldos"]
 
 
 def bundled(folder: Path) -> Dataset:
-    with tarfile.open(ROOT / "examples" / "al_mg.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(ROOT / "examples" / "al_mg.tar.xz", folder, filter="data")
     return Dataset.open(str(folder / "al_mg"))
 
 

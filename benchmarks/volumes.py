@@ -9,8 +9,8 @@ same cells.
 """
 
 import json
+import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Mapping
@@ -40,8 +40,7 @@ STRAINS = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
 
 def bundled(folder: Path) -> Dataset:
     """The cells of both sets, with descriptors."""
-    with tarfile.open(ROOT / "examples" / "al_volumes.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", folder, filter="data")
     both = merge(
         [Dataset.open(str(ROOT / "examples" / "al4")), Dataset.open(str(folder / "al_volumes"))], folder / "both"
     )

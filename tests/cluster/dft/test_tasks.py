@@ -2,10 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -36,8 +36,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.seen, self.program = folder, folder / "seen.txt", folder / "pw.x"
-        with tarfile.open(DATA / "wavefunctions.tar.xz") as archive:
-            archive.extractall(folder / "recorded", filter="data")
+        shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder / "recorded", filter="data")
         self.behave()
 
     def behave(self, before: str = "") -> None:

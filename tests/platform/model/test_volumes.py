@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-import tarfile
+import shutil
 
 import numpy as np
 import pytest
@@ -28,8 +28,7 @@ CONFIG = SurrogateConfig.of({"training": "none", "width": 256, "penalty": 1.0, "
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("volumes")
-    with tarfile.open(ROOT / "examples" / "al_volumes.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", folder, filter="data")
     return Dataset.open(str(folder / "al_volumes"))
 
 

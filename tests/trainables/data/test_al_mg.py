@@ -1,8 +1,8 @@
 """The bundled cells of two species are those that examples/al_mg.py describes, and the product's defaults fit them."""
 
 import importlib.util
+import shutil
 import sys
-import tarfile
 
 import numpy as np
 import pytest
@@ -17,8 +17,7 @@ from dftune.trainables.kinds import KINDS
 @pytest.fixture(scope="module")
 def al_mg(tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("bundled")
-    with tarfile.open(ROOT / "examples" / "al_mg.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(ROOT / "examples" / "al_mg.tar.xz", folder, filter="data")
     return Dataset.open(str(folder / "al_mg"))
 
 

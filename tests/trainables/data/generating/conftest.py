@@ -1,7 +1,7 @@
 """A stand-in for pw.x: a real process that writes what pw.x 6.7 wrote for two atoms, or goes wrong."""
 
+import shutil
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,8 +59,7 @@ GRID = EnergyGrid(minimum=-6.0, spacing=0.25, n_energy=72, kernel="gaussian", wi
 def recorded(tmp_path_factory) -> Path:
     """The calculation of tests/trainables/data/quantum_espresso/test_wavefunctions.py."""
     folder = tmp_path_factory.mktemp("recorded")
-    with tarfile.open(DATA / "wavefunctions.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
     return folder / "mesh"
 
 

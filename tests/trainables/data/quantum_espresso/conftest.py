@@ -6,7 +6,6 @@ points, 21 energies.
 """
 
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ from dftune.tests.places import DATA
 def calculated(tmp_path_factory) -> Path:
     """All of them; tests must not change what is in it."""
     folder = tmp_path_factory.mktemp("quantum_espresso")
-    with tarfile.open(DATA / "quantum_espresso.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(DATA / "quantum_espresso.tar.xz", folder, filter="data")
     return folder
 
 

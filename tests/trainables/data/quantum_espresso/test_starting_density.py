@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ FILE = "charge-density.dat"
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("densities")
-    with tarfile.open(DATA / "wavefunctions.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
     return folder
 
 

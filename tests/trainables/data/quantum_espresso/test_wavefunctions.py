@@ -5,7 +5,6 @@ the plane waves.  `pp.x` broadened by a Gaussian of 1 eV at -4, 1, 6 and 11 eV; 
 """
 
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,7 @@ OTHER = EnergyGrid(minimum=-10.0, spacing=0.5, n_energy=50, kernel="fermi-dirac"
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wavefunctions")
-    with tarfile.open(DATA / "wavefunctions.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
     return folder
 
 
