@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import address_option, dataset_argument, json_option
+from .options import Numbers, address_option, dataset_argument, json_option
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,24 +21,6 @@ cutoff_option = click.option("--cutoff", type=float, default=4.68, show_default=
 two_j_max_option = click.option(
     "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
 )
-
-
-class _Numbers(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "numbers"
-
-    def __init__(self, kind: Callable[[str], float]) -> None:
-        self._kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return [self._kind(part) for part in value.split(",")]
-        except ValueError:
-            what = "whole numbers such as 4,6,8" if self._kind is int else "numbers such as 3.0,3.5,4.0"
-            self.fail(f"'{value}' is not a list of {what}", param, ctx)
 
 
 class OfSpecies(click.ParamType):
@@ -214,14 +196,19 @@ def _given(of_species: Mapping[str, Any]) -> dict[str, Any]:
 @dataset_argument
 @click.option(
     "--cutoffs",
-    type=_Numbers(float),
+    type=Numbers("is not a list of numbers such as 3.0,3.5,4.0"),
     metavar="R,R,...",
     default="3,3.5,4,4.5,5,5.5",
     show_default=True,
     help="R_cut [Å].",
 )
 @click.option(
-    "--two-j-max", type=_Numbers(int), metavar="N,N,...", default="4,6,8,10", show_default=True, help="2 J_max."
+    "--two-j-max",
+    type=Numbers("is not a list of whole numbers such as 4,6,8", int),
+    metavar="N,N,...",
+    default="4,6,8,10",
+    show_default=True,
+    help="2 J_max.",
 )
 @click.option(
     "--score",

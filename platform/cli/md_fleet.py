@@ -5,30 +5,18 @@ from typing import Any
 
 import click
 
-from .options import address_option, folder_argument, json_option
+from .options import Numbers, address_option, folder_argument, json_option
 from .tables import echo, print_json, print_table
 
-
-class _Numbers(click.ParamType):
-    """Numbers, as 300,600,900."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"'{value}' is not numbers with commas between, as 300,600,900", param, ctx)
+_NUMBERS = Numbers("is not numbers with commas between, as 300,600,900")
 
 
 @click.command("fleet")
 @folder_argument("model")
 @click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--temperatures", type=_Numbers(), metavar="T,...", required=True, help="Of the atoms [K].")
+@click.option("--temperatures", type=_NUMBERS, metavar="T,...", required=True, help="Of the atoms [K].")
 @click.option(
-    "--volumes", type=_Numbers(), metavar="V,...", default="1", show_default=True, help="In units of STRUCTURE's."
+    "--volumes", type=_NUMBERS, metavar="V,...", default="1", show_default=True, help="In units of STRUCTURE's."
 )
 @click.option("--steps", type=int, help="Steps of each run in all.  [default: 1000]")
 @click.option("--timestep", type=float, help="Length of a step [fs].  [default: 1]")

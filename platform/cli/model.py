@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import dataset_argument, folder_argument, json_option
+from .options import Numbers, dataset_argument, folder_argument, json_option
 from .predict_there import predict_there
 from .tables import echo, print_json, print_table
 
@@ -59,13 +59,6 @@ class _Found:
         )
 
 
-def _kelvins(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"'{text}' is not a list of temperatures as in 300,1000,5000") from None
-
-
 @click.group()
 def model() -> None:
     """Surrogates: show one, predict with it, check its stated accuracy."""
@@ -96,7 +89,7 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.option("--temperature", type=click.FloatRange(min=0), help="Electronic temperature [K].  [default: as trained]")
 @click.option(
     "--temperatures",
-    callback=_kelvins,
+    type=Numbers("is not a list of temperatures as in 300,1000,5000"),
     metavar="K,K,...",
     help="Also a table of free energy, entropy and heat capacity of the electrons at these temperatures.",
 )

@@ -13,6 +13,23 @@ def folder_argument(name: str) -> Callable[..., Any]:
     return click.argument(name, type=click.Path(path_type=Path, file_okay=False))
 
 
+class Numbers(click.ParamType):
+    """Numbers with commas between them; ``refusal`` says after a value what it is not, and ``kind`` makes each."""
+
+    name = "numbers"
+
+    def __init__(self, refusal: str, kind: Callable[[str], float] = float) -> None:
+        self._refusal, self._kind = refusal, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return [self._kind(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"'{value}' {self._refusal}", param, ctx)
+
+
 class _Location(click.Path):
     """A folder, or a URL."""
 
