@@ -8,6 +8,7 @@ of errors within one and two of it.  Free energies and band energies in meV/atom
 """
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -15,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from readout import SETTINGS, SHARED, SMALL, TEST, VALIDATION, Parts, snapshots
+from readout import SETTINGS, SHARED, SMALL, Parts, described, snapshots, with_descriptors
 
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.importers import import_dataset
-from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.error_bars import QUANTITIES, calibrated, judged
 from dftune.trainables.ldos.readout.fit import evaluated, fit
@@ -41,23 +40,10 @@ SEEDS = [7, 8, 9]
 
 
 def dataset(name: str, place: Path) -> Dataset:
-    if name == "demo":
-        found = Dataset.open(str(Path(__file__).parents[1] / "examples" / "al4"))
-        found = import_copy(found, place)
-    else:
-        splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
-        found = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)
-    for s in found.without_descriptors(SETTINGS):
-        found.write_descriptors(s, SETTINGS, bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS))
-    return found
-
-
-def import_copy(source: Dataset, place: Path) -> Dataset:
-    """The example, where descriptors can be written beside it."""
-    import shutil
-
-    shutil.copytree(source.path, place)
-    return Dataset.open(str(place))
+    if name != "demo":
+        return described(name, place)
+    shutil.copytree(Path(__file__).parents[1] / "examples" / "al4", place)  # descriptors are written beside the rest
+    return with_descriptors(Dataset.open(str(place)))
 
 
 def main() -> None:

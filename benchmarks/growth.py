@@ -21,12 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from readout import SETTINGS, SHARED, TEST, VALIDATION, snapshots
+from readout import SETTINGS, SHARED, described, snapshots
 
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.data.structure_distance import atoms_of
-from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.drawing import BLUE, GREY, ORANGE, save
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
@@ -122,12 +120,7 @@ def main() -> None:
     sets, rows = {}, []
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("al4", "al8", "al8_more", "al16", "al32"):
-            splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
-            place = Path(temporary) / name
-            sets[name] = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)
-            for s in sets[name].without_descriptors(SETTINGS):
-                values = bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS)
-                sets[name].write_descriptors(s, SETTINGS, values)
+            sets[name] = described(name, Path(temporary) / name)
         for seed in asked.seeds:
             for way in asked.ways:
                 curve = Curve(sets, seed)

@@ -65,6 +65,19 @@ CASES: dict[str, tuple[dict[str, Any], Parts, Parts, dict[str, Parts]]] = {
 }
 
 
+def described(name: str, place: Path) -> Dataset:
+    """A set of the raw data, with descriptors."""
+    splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
+    found = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)
+    return with_descriptors(found)
+
+
+def with_descriptors(found: Dataset) -> Dataset:
+    for s in found.without_descriptors(SETTINGS):
+        found.write_descriptors(s, SETTINGS, bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS))
+    return found
+
+
 def snapshots(sets: dict[str, Dataset], parts: Parts) -> list[SnapshotData]:
     """The snapshots of some parts of the sets, in files."""
     found = []
@@ -100,12 +113,7 @@ def main() -> None:
         sets = {}
         used = {name for case in chosen for parts in (*CASES[case][1:3], *CASES[case][3].values()) for name, _ in parts}
         for name in sorted(used):
-            splits = {"validation": VALIDATION, "test": TEST} if name == "al4" else {}
-            place = Path(temporary) / name
-            sets[name] = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)
-            for s in sets[name].without_descriptors(SETTINGS):
-                values = bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS)
-                sets[name].write_descriptors(s, SETTINGS, values)
+            sets[name] = described(name, Path(temporary) / name)
         about = {n: version(n) for n in ("torch", "numpy")} | {"cpus": os.cpu_count()}
         for case in chosen:
             values, *parts, judged = CASES[case]
