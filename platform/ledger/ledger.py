@@ -23,7 +23,8 @@ from ...searchers.searcher import PastTrial
 from ...searchers.space import Config
 from ..spec import SpecError, StudySpec
 from .lease import Lease, LeaseLost
-from .places import OURS, Database, LedgerAway, LedgerError, LedgerFile, Place, close
+from .places import OURS, Database, LedgerAway, LedgerError, LedgerFile, Place
+from .storage import close
 from .trial import LedgerTrial, from_optuna
 
 VERSION = 2
@@ -75,7 +76,7 @@ class Ledger:
         """Make the ledger of a new study on the dataset of the given fingerprint.
 
         Raises:
-            LedgerError: the place cannot be written, or the database has a study of this name.
+            InputError: the place cannot be written, or the database has a study of this name.
         """
         logging.getLogger("optuna").setLevel(logging.WARNING)  # it would tell that a study was made
         place = LedgerFile(place) if isinstance(place, Path) else place

@@ -22,7 +22,7 @@ from ...searchers import optuna_private
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
-from .storage import open_storage
+from .storage import close, empty_file, open_storage
 
 OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
@@ -82,7 +82,8 @@ class LedgerFile:
     def creating(self, name: str) -> Iterator[tuple[optuna.storages.RDBStorage, str]]:
         """A storage for a new study, and its name while it is made: it appears whole at the end, or not at all."""
         with atomic(self.path) as temporary:
-            storage = _sqlite(temporary, new=True)
+            temporary.write_bytes(empty_file())
+            storage = _sqlite(temporary)
             yield storage, name
             close(storage)
 
@@ -94,7 +95,7 @@ class LedgerFile:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         if optuna_private.TABLE_OF_STUDIES not in names:
             raise LedgerError(f"{self}: not the ledger of a study; remove it, or restore the ledger from a backup")
-        storage = _sqlite(self.path, new=False)
+        storage = _sqlite(self.path)
         try:
             # Another tool may have made studies of its own beside it.
             ours = [study for study in storage.get_all_studies() if OURS in study.user_attrs]
@@ -353,15 +354,9 @@ class _Table:
 Place = LedgerFile | Database
 
 
-def close(storage: optuna.storages.RDBStorage) -> None:
-    """Release the file or the connections."""
-    storage.remove_session()
-    storage.engine.dispose()
-
-
-def _sqlite(path: Path, *, new: bool) -> optuna.storages.RDBStorage:
+def _sqlite(path: Path) -> optuna.storages.RDBStorage:
     """The storage in a file of any name.  In a URL a part of the path could mean something else: ? # % {1}."""
-    return open_storage("sqlite:///ledger.db", {"creator": lambda: _connect(path)}, new=new)
+    return open_storage("sqlite:///ledger.db", {"creator": lambda: _connect(path)}, new=False)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ from dftune.platform.ledger.places import Database, LedgerFile
 from dftune.platform.spec import StudySpec
 from dftune.searchers.searcher import PastTrial
 from dftune.tests.room import files_of_at_most
+from dftune.trainables.errors import InputError
 
 SPACE = {
     "width": {"type": "int", "low": 4, "high": 64, "log": True},
@@ -392,7 +393,7 @@ def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
 
 
 def test_a_new_ledger_on_a_full_disk_leaves_nothing_behind(tmp_path):
-    with files_of_at_most(8192), pytest.raises(LedgerError, match="the ledger cannot be made: ") as error:
+    with files_of_at_most(8192), pytest.raises(InputError, match=r"cannot be written \(File too large\); ") as error:
         Ledger.create(tmp_path / "ledger.db", spec(), "0" * 64)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy import text
 
-from dftune.platform.ledger.places import close
-from dftune.platform.ledger.storage import open_storage
+from dftune.platform.ledger.storage import close, empty_file, open_storage
 from dftune.searchers import optuna_private
 
 
@@ -49,6 +48,14 @@ def test_a_storage_that_is_opened_fast_is_the_one_that_optuna_makes(storage, tmp
         closing_storage(RDBStorage(url)) as theirs,
     ):
         assert again.get_study_id_from_name("a") == theirs.get_study_id_from_name("a") == study
+
+
+def test_the_file_of_a_new_ledger_is_the_one_that_optuna_makes(storage, tmp_path):
+    path = tmp_path / "empty.db"
+    path.write_bytes(empty_file())
+    with closing_storage(open_storage(f"sqlite:///{path}", {}, new=False)) as new:
+        assert tables_of(new) == tables_of(storage)
+        assert new.get_all_studies() == []
 
 
 def test_tables_of_another_version_are_refused_with_optunas_words(storage):
