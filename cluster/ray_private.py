@@ -41,14 +41,7 @@ def small_node(patience: float) -> Iterator[None]:
     """
     from ray._private import node, ray_constants, services
 
-    start, raylets = services.start_ray_process, []
-
-    def start_process(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
-        if kind != ray_constants.PROCESS_TYPE_RAYLET:
-            return start(command, kind, *arguments, **options)
-        info = start(_with_stand_ins(command), kind, *arguments, **options)
-        raylets.append(info.process)
-        return info
+    raylets: list[Any] = []
 
     def start_no_dashboard(self: Any, **options: Any) -> None:
         self._webui_url = ""
@@ -56,7 +49,7 @@ def small_node(patience: float) -> Iterator[None]:
     with ExitStack() as inside:
         for owner, name, value in (
             (ray_constants, "ENABLE_RAY_CLUSTER", False),  # as on macOS: the address of the node is 127.0.0.1
-            (services, "start_ray_process", start_process),
+            (services, "start_ray_process", _noting(raylets, services.start_ray_process, _with_stand_ins)),
             (services, "get_node", _patient(services.get_node, patience, raylets)),
             (node.Node, "start_api_server", start_no_dashboard),
             (node.Node, "start_monitor", lambda self: None),
@@ -66,7 +59,21 @@ def small_node(patience: float) -> Iterator[None]:
         yield
 
 
-def _patient(find: Callable[[str, str], Any], patience: float, raylets: Sequence[Any] = ()) -> Any:
+def _noting(raylets: list[Any], start: Callable[..., Any], change: Callable[[list[str]], list[str]]) -> Any:
+    """Ray's start of a process, which notes each raylet that it starts, by a changed command."""
+    from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+
+    def start_process(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
+        if kind != PROCESS_TYPE_RAYLET:
+            return start(command, kind, *arguments, **options)
+        info = start(change(command), kind, *arguments, **options)
+        raylets.append(info.process)
+        return info
+
+    return start_process
+
+
+def _patient(find: Callable[[str, str], Any], patience: float, raylets: Sequence[Any]) -> Any:
     """Ray's search for its own node, which waits so long [s], as long as its raylets run."""
 
     def find_node(address: str, identity: str) -> Any:
@@ -97,7 +104,9 @@ def ray_command(patience: float) -> None:
     from ray.scripts.scripts import main
 
     node.Node.start_ray_client_server = lambda self: None
-    services.get_node = _patient(services.get_node, patience)
+    raylets: list[Any] = []
+    services.start_ray_process = _noting(raylets, services.start_ray_process, lambda command: command)
+    services.get_node = _patient(services.get_node, patience, raylets)
     main()
 
 

@@ -81,6 +81,9 @@ def slurm_script(job: SlurmJob) -> str:
 _BODY = r"""
 set -u
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # Ray is ended after the study: no work is left to wait for
+if [[ ${command[2]} == run ]]; then  # a mistake in the study file costs no start of Ray
+    "${bin}dftune" study check --studies "$studies" -- "$study_file" || exit
+fi
 head=${SLURMD_NODENAME:?submit this file with sbatch}
 run="dftune-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
 steps=() study='' stopped=''
@@ -94,14 +97,17 @@ shift 2
 trap : TERM
 trap 'over=1; [ -z "$ray" ] || kill -TERM "$ray"' USR1
 mkdir -m 700 -- "$temp" || exit 1
-"${bin}python" -P -m dftune.cluster.launch.ray_node start --block --temp-dir="$temp" "$@" &
+"${bin}python" -P -m dftune.cluster.launch.ray_node start --block --log-color=false --temp-dir="$temp" "$@" \
+    >"$temp/said" 2>&1 &
 ray=$!
 [ -z "$over" ] || kill -TERM "$ray"
 while wait "$ray"; code=$?; kill -0 "$ray" 2>/dev/null; do :; done
+if [ -z "$over" ]; then
+    echo "Ray ended by itself on $HOSTNAME, exit code $code; it said at last:"
+    tail -qn 20 "$temp"/said "$temp"/session_latest/logs/raylet.err 2>/dev/null
+fi >&2
 rm -rf -- "$temp"
-[ -z "$over" ] || exit 0
-echo "Ray ended by itself on $HOSTNAME, exit code $code" >&2
-exit 1
+[ -n "$over" ]
 STEP
 
 start_node() {  # HOST OPTION...: a step of its own, so that one lost node does not take the others with it

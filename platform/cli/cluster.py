@@ -51,7 +51,7 @@ output_option = click.option(
 @studies_option
 @click.option("--venv", help="Python environment with dftune, seen by all nodes; by default this one.")
 @click.option("--scratch", default="/tmp", show_default=True, help="Node-local folder for Ray's temporary files.")
-@click.option("--port", type=int, help="First of three ports on the head; by default it follows from the job's number.")
+@click.option("--port", type=int, help="First of two ports on the head; by default it follows from the job's number.")
 @click.option("--wait", type=int, default=300, show_default=True, help="Seconds that all nodes may take to join.")
 @name_option
 @output_option

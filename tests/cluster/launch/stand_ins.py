@@ -26,6 +26,7 @@ RAY = f"""#!{sys.executable}
 import json, os, socket, stat, sys, time
 home, head = os.environ["HOME"], "--head" in sys.argv
 if os.environ.get("RAY_FAILS") == ("head" if head else "worker"):
+    print("no Ray today")
     sys.exit(3)
 token = os.environ["RAY_AUTH_TOKEN_PATH"]
 seen = {{"argv": sys.argv, "mode": stat.S_IMODE(os.stat(token).st_mode), "token": open(token).read(), **os.environ}}
@@ -38,6 +39,8 @@ time.sleep(1000)
 DFTUNE = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 home = os.environ["HOME"]
+if sys.argv[2] == "check":
+    sys.exit(int(os.environ.get("CHECK_CODE", "0")))
 
 def stop(number, frame):
     with open(f"{{home}}/signals", "a") as log:

@@ -126,6 +126,7 @@ def test_a_study_does_not_begin_where_ray_does_not(stand_ins, who, said):
     code, output = ended(submit(home, job(home, wait=3000), RAY_FAILS=who))  # long before the time-out
     assert code == 1
     assert said in output
+    assert "exit code 3; it said at last:\nno Ray today" in output
     assert not (home / "study").exists()
     assert left_behind(home) == []
 
@@ -133,6 +134,12 @@ def test_a_study_does_not_begin_where_ray_does_not(stand_ins, who, said):
 def test_a_missing_study_file_is_said_before_anything_starts(stand_ins):
     code, output = ended(submit(stand_ins, job(stand_ins, study="/nowhere/al4.toml")))
     assert (code, "/nowhere/al4.toml: no such file on" in output) == (2, True)
+    assert not (stand_ins / "srun").exists()
+
+
+def test_a_wrong_study_file_ends_the_job_before_anything_starts(stand_ins):
+    code, _ = ended(submit(stand_ins, job(stand_ins), CHECK_CODE="1"))
+    assert code == 1
     assert not (stand_ins / "srun").exists()
 
 
@@ -281,5 +288,6 @@ def test_a_slurm_job_on_a_real_ray_fails_as_its_study_does(stand_ins):
     (home / "al4.toml").write_text(STUDY.format(dataset=home / "nowhere"))
     code, output = ended(submit(home, job(home, venv=sys.prefix, wait=600), os.getpid()))
     assert code == 1, output
-    assert "the study ended with exit code 1" in output
+    assert "no dataset" in output
+    assert "starting Ray" not in output
     assert left_behind(home) == []
