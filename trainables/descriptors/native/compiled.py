@@ -22,6 +22,8 @@ import numba
 from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import UserProvidedCacheLocator
 
+from .vector import WIDTH
+
 # No check of indices, division as C's, and other threads of Python go on meanwhile.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False, "cache": True, "nogil": True}
 SOURCES = Path(__file__).parent
@@ -30,7 +32,7 @@ SOURCES = Path(__file__).parent
 @cache
 def folder() -> Path:
     """Of what was compiled from these sources; it exists, and belongs to this user alone."""
-    key = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    key = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {WIDTH}".encode())
     for source in sorted(SOURCES.glob("*.py")):
         key.update(source.read_bytes())
     wanted = Path(os.environ.get("NUMBA_CACHE_DIR") or "~/.cache/dftune/kernels").expanduser()
