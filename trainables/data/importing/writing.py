@@ -4,7 +4,7 @@ What every importer owes its users stands here once: unique ids, one energy grid
 an LDOS and a density that agree with the DFT, a folder that appears whole or not at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +81,8 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
         return write(folder / name / f"{snapshot.id}.arrow", batches)
 
     check = LdosCheck(snapshot, grid, where=str(one.ldos.where), fail=plan.fail)
-    ldos = _shards(one.ldos, snapshot.n_points, (grid.n_energy,))
-    ldos_sha256 = write_shards("ldos", map(check.add, ldos), "1/(eV Å³), both spins summed")
+    ldos = _shards(one.ldos, snapshot.n_points, (grid.n_energy,), check.add)
+    ldos_sha256 = write_shards("ldos", ldos, "1/(eV Å³), both spins summed")
     density_sha256 = None
     report = check.report()
     if one.states is not None:
@@ -90,8 +90,8 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
         report = replace(report, dos_error=check_states(check.dos, one.states, grid, where=where, fail=plan.fail))
     if one.density is not None:
         electrons = _DensityCheck(snapshot, one.density.where, plan.fail)
-        density = _shards(one.density, snapshot.n_points, ())
-        density_sha256 = write_shards("density", map(electrons.add, density), "1/Å³")
+        density = _shards(one.density, snapshot.n_points, (), electrons.add)
+        density_sha256 = write_shards("density", density, "1/Å³")
         electrons.finish()
     if one.descriptors is not None:
         _write_descriptors(one.descriptors, snapshot, folder)
@@ -102,9 +102,9 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
 def _write_descriptors(found: FoundDescriptors, snapshot: Snapshot, folder: Path) -> None:
     """Write descriptors that came with the data, once some of them are known to be right."""
     check = DescriptorCheck(snapshot, found)
-    shards = _shards(found.values, snapshot.n_points, (found.settings.n_components,))
+    shards = _shards(found.values, snapshot.n_points, (found.settings.n_components,), check.add)
     metadata = descriptor_metadata(snapshot, found.settings)
-    whole = (shard.astype(np.float32, copy=False) for shard in map(check.add, shards))
+    whole = (shard.astype(np.float32, copy=False) for shard in shards)
     batches = (to_batches(shard, "descriptor", metadata)[0] for shard in whole)
     write(descriptor_path(folder, found.settings, snapshot.id), batches, checksums=True)
 
@@ -167,8 +167,13 @@ class _DensityCheck:
             )
 
 
-def _shards(values: GridValues, n_points: int, shape: tuple[int, ...]) -> Iterator[NDArray[np.floating]]:
-    """Blocks of any length, checked for their shape, as shards of a file."""
+def _shards(
+    values: GridValues,
+    n_points: int,
+    shape: tuple[int, ...],
+    check: Callable[[NDArray[np.floating]], NDArray[np.floating]],
+) -> Iterator[NDArray[np.floating]]:
+    """Blocks of any length, of the right shape, as shards of a file; each goes through ``check`` while in the cache."""
 
     def blocks() -> Iterator[NDArray[np.floating]]:
         n = 0
@@ -184,7 +189,7 @@ def _shards(values: GridValues, n_points: int, shape: tuple[int, ...]) -> Iterat
         if n != n_points:
             raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
 
-    return in_shards(blocks())
+    return in_shards(map(check, blocks()))
 
 
 def _line(snapshot: Snapshot) -> str:
