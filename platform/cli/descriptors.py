@@ -33,9 +33,12 @@ class OfSpecies(click.ParamType):
             return value
         try:
             pairs = [part.split("=") for part in value.split(",")]
-            return {symbol.strip(): float(number) for symbol, number in pairs}
+            found = {symbol.strip(): float(number) for symbol, number in pairs}
         except ValueError:
             self.fail(f"'{value}' does not give numbers of species, such as Al=1,Mg=0.7", param, ctx)
+        if len(found) < len(pairs):
+            self.fail(f"'{value}' names a species twice", param, ctx)
+        return found
 
 
 def species_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,19 +149,20 @@ def descriptors_check(
 ) -> None:
     """Compare the engines that compute descriptors, on some 2,000 grid points of a snapshot of DATASET.
 
-    The native engine and LAMMPS must agree to 1e-6 of the largest value of each number. They differ at all because
-    LAMMPS needs all atoms moved by 1e-7 Å, or it would lose those that lie on a grid point. Ends with exit code 1 if
-    they do not agree.
+    The native engine and LAMMPS must agree to 1e-10 of the largest value of each number. LAMMPS loses atoms that lie
+    on a grid point, so both get all atoms moved by 1e-7 Å here. Ends with exit code 1 if they do not agree.
 
     \b
     Example:
       dftune descriptors check examples/al4 --two-j-max 8
     """
     from ...trainables.data.dataset import Dataset
+    from ...trainables.data.describable import check_settings
     from ...trainables.descriptors.check import compare_engines
 
     settings = _settings(cutoff, two_j_max, "native", of_species)
     opened = Dataset.open(dataset)
+    check_settings(opened, settings)
     atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
     found = compare_engines(atoms.cell, atoms.positions, atoms.numbers, atoms.grid, settings)
     if as_json:

@@ -17,7 +17,9 @@ def test_descriptors_that_would_be_blind_are_refused_before_anything_starts(al4)
     assert "below the distance of the nearest atoms" in refused("descriptors", "compute", al4.path, "--cutoff", 2)
     assert "Mg do not know Al" in refused("descriptors", "compute", al4.path, "--weights", "Mg=1")
     assert "hide Al" in refused("descriptors", "compute", al4.path, "--weights", "Al=0", code=2)
+    assert "below the distance of the nearest atoms" in refused("descriptors", "check", al4.path, "--cutoff", 2)
     assert "Al=1,Mg=0.7" in refused("descriptors", "check", al4.path, "--radii", "0.5", code=2)
+    assert "names a species twice" in refused("descriptors", "check", al4.path, "--weights", "Al=1,Al=2", code=2)
 
 
 def test_descriptors_of_another_setting_are_refused(fresh_al4):
@@ -43,7 +45,7 @@ def test_descriptors_check_compares_the_engines(al4, options):
     printed = json.loads(run("descriptors", "check", al4.path, "--json", *options).stdout)
     assert printed["snapshot"] == "000"
     assert printed["agrees"]
-    assert printed["difference"] < 1e-6
+    assert printed["difference"] < 1e-12
     assert printed["n_points"] == 2000
 
 
@@ -51,7 +53,7 @@ def test_descriptors_check_fails_where_the_engines_differ(al4, monkeypatch):
     from dftune.trainables.descriptors import lammps_engine
 
     right = lammps_engine.bispectrum
-    monkeypatch.setattr(lammps_engine, "bispectrum", lambda *a, **k: 1.00001 * right(*a, **k))
+    monkeypatch.setattr(lammps_engine, "bispectrum", lambda *a, **k: (1 + 1e-9) * right(*a, **k))
     said = CliRunner().invoke(cli, ["descriptors", "check", str(al4.path), "--two-j-max", "2"])
     assert said.exit_code == 1
     assert "the engines do not agree; please report this with the snapshot" in said.output
