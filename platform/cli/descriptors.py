@@ -12,11 +12,9 @@ from .options import Numbers, address_option, dataset_argument, json_option
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
-    from ...trainables.descriptors.settings import BispectrumSettings
+    from ...trainables.descriptors.settings import BispectrumSettings, Engine
     from ..screen.result import Screen
 
-
-Engine = Literal["native", "lammps"]
 cutoff_option = click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
 two_j_max_option = click.option(
     "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
@@ -81,10 +79,11 @@ def descriptors() -> None:
 @species_options
 @click.option(
     "--engine",
-    type=click.Choice(["native", "lammps"]),
+    type=click.Choice(["native", "lammps", "fastest"]),
     default="native",
     show_default=True,
-    help="What computes them. Both give the same numbers; LAMMPS takes some 15 times as long.",
+    help="What computes them. Both give the same numbers; LAMMPS takes some 15 times as long on a CPU. fastest: LAMMPS "
+    "if it has a GPU and is faster there, else native.",
 )
 @click.option(
     "--cpus",
@@ -95,7 +94,7 @@ def descriptors() -> None:
 )
 @address_option
 def descriptors_compute(
-    dataset: str, cutoff: float, two_j_max: int, engine: Engine, cpus: int, address: str | None, **of_species: Any
+    dataset: str, cutoff: float, two_j_max: int, engine: "Engine", cpus: int, address: str | None, **of_species: Any
 ) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
@@ -178,7 +177,7 @@ def descriptors_check(
         raise click.ClickException("the engines do not agree; please report this with the snapshot")
 
 
-def _settings(cutoff: float, two_j_max: int, engine: Engine, of_species: Mapping[str, Any]) -> "BispectrumSettings":
+def _settings(cutoff: float, two_j_max: int, engine: "Engine", of_species: Mapping[str, Any]) -> "BispectrumSettings":
     """Checked settings; an error that names the option."""
     from pydantic import ValidationError
 

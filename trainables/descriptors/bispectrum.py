@@ -54,6 +54,10 @@ def bispectrum(
     """
     species = check(cell, numbers, grid, settings)
     points = range(math.prod(grid)) if points is None else points
+    if settings.engine == "fastest":
+        from .check import fastest  # which computes with both
+
+        settings = settings.model_copy(update={"engine": fastest(cell, positions, numbers, grid, settings, threads)})
     engine, shared = _engine(settings, threads)
     return engine.bispectrum(cell, positions, species, grid, settings, points=points, dtype=dtype, **shared)
 
@@ -91,7 +95,7 @@ def bispectrum_forces(
 
 def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, int]]:
     """The engine's module, and what it is told beyond the input.  Each is imported when it is first asked for."""
-    if settings.engine == "native" and has_numba():
+    if settings.engine != "lammps" and has_numba():
         from .native import engine
 
         return engine, {"threads": threads}

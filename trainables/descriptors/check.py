@@ -1,9 +1,10 @@
 """The two engines compared on atoms of the user's own."""
 
+import sys
 import time
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from .bispectrum import bispectrum, has_numba
 from .settings import BispectrumSettings
 
 POINTS = 2_000  # grid points that are compared, about: whole rows of z
+TIMED = 16_000  # by ``fastest``, as a GPU is not busy with few
 Float64 = NDArray[np.float64]
 
 
@@ -43,8 +45,9 @@ def compare_engines(
     numbers: NDArray[np.integer],
     grid: tuple[int, int, int],
     settings: BispectrumSettings,
+    n_points: int = POINTS,
 ) -> EngineComparison:
-    """Compute some grid points with both.
+    """Compute about ``n_points`` grid points with both.
 
     LAMMPS moves all atoms by ON_GRID_SHIFT; the native engine is given them there.
 
@@ -59,7 +62,7 @@ def compare_engines(
 
     gpu = bool(gpu_options())
     clock = time.perf_counter if gpu else time.process_time
-    rows = min(max(1, POINTS // grid[2]), prod(grid[:2]))
+    rows = min(max(1, n_points // grid[2]), prod(grid[:2]))
     points = range(rows * grid[2])
     found, microseconds = dict[str, NDArray[Any]](), dict[str, float]()
     moved = positions + np.full(3, ON_GRID_SHIFT) @ frame(cell)[1].T
@@ -72,3 +75,39 @@ def compare_engines(
     largest = np.abs(found["lammps"]).max(axis=0)
     difference = float((np.abs(found["native"] - found["lammps"]).max(axis=0) / largest).max())
     return EngineComparison(difference, len(points), microseconds, gpu)
+
+
+_FASTEST: dict[tuple[str, int], Literal["native", "lammps"]] = {}  # by key of the settings and threads
+
+
+def fastest(
+    cell: Float64,
+    positions: Float64,
+    numbers: NDArray[np.integer],
+    grid: tuple[int, int, int],
+    settings: BispectrumSettings,
+    threads: int,
+) -> Literal["native", "lammps"]:
+    """LAMMPS where it has a GPU, gives the same numbers and takes less time than the threads do; else native.
+
+    Found out once in a process for each setting, on the first structure.
+
+    Args as ``bispectrum``.
+    """
+    from .lammps_engine import gpu_options
+
+    if not has_numba():
+        return "lammps"
+    if not gpu_options():
+        return "native"
+    if (settings.key, threads) not in _FASTEST:
+        found = compare_engines(cell, positions, numbers, grid, settings, TIMED)
+        if not found.agrees:
+            print(
+                f"dftune does not use LAMMPS on the GPU: its descriptors are off by {found.difference:.1e}",
+                file=sys.stderr,
+                flush=True,
+            )
+        wins = found.agrees and found.microseconds["lammps"] < found.microseconds["native"] / threads
+        _FASTEST[settings.key, threads] = "lammps" if wins else "native"
+    return _FASTEST[settings.key, threads]

@@ -20,6 +20,7 @@ def _symbol(name: str) -> str:
 
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Engine = Literal["native", "lammps", "fastest"]
 OF_SPECIES = ("weights", "radii", "chem")  # left out of keys where they say nothing
 
 
@@ -43,8 +44,10 @@ class BispectrumSettings(BaseModel):
         default=(), description="species with a density each; n³ times the numbers: LAMMPS' keyword chem"
     )
 
-    engine: Literal["native", "lammps"] = Field(
-        default="native", exclude=True, description="what computes them: both give the same numbers"
+    engine: Engine = Field(
+        default="native",
+        exclude=True,
+        description="what computes them, always the same numbers; fastest: LAMMPS on a GPU if faster, else native",
     )
 
     @field_validator("weights", "radii")
