@@ -1,12 +1,18 @@
-"""What a study minimises: a value of its kind, or a weighted sum of several, as one text."""
+"""What a study minimises: values of its kind and costs of use beside each other, or a weighted sum of values."""
 
 import math
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..trainables.errors import did_you_mean
 from ..trainables.kind import Kind, Measure
 
-WEIGHTED = "weighted_value"  # in a trial's report, where several values are minimised
+WEIGHTED = "weighted_value"  # in a trial's report, where a sum of values is minimised
+GONE = {  # keys of earlier study files
+    "cost": "name it in a list, as minimize = ['validation_loss', 'n_parameters']",
+    "cost_tolerance": "it is called tolerance now",
+}
 _TERM = re.compile(r"\s*(?:([+-]?[0-9.][0-9.eE+-]*?)\s*\*?\s*)?([A-Za-z]\w*)\s*")
 
 
@@ -42,11 +48,28 @@ def weights_of(minimize: str, kind: Kind) -> dict[str, float]:
     return found
 
 
+def in_words_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a study that may have begun when a second number to minimise was its ``cost``."""
+    found = {name: value for name, value in values.items() if name not in GONE}
+    if values.get("cost") is not None:
+        found |= {"minimize": [values["minimize"], values["cost"]], "tolerance": values["cost_tolerance"]}
+    return found
+
+
+def refuse_objectives(minimize: Sequence[str], kind: Kind) -> None:
+    """Raises ValueError: the first is no value or sum of them, a further one no value or cost, or is there twice."""
+    known, there = {**kind.values, **kind.costs}, set(weights_of(minimize[0], kind))
+    for name in minimize[1:]:
+        if name not in known:
+            raise ValueError(f"minimize = '{name}' is unknown beside '{minimize[0]}'; {did_you_mean(name, known)}")
+        if name in there:
+            raise ValueError(f"minimize: '{name}' is minimised already; leave it out of one of the two")
+        there.add(name)
+
+
 def measure_of(minimize: str, kind: Kind) -> Measure:
-    """What is minimised, as trials report it."""
-    if minimize in kind.values:
-        return kind.values[minimize]
-    return Measure(WEIGHTED, minimize)
+    """What is minimised, a value, a cost or a sum, as trials report it."""
+    return {**kind.costs, **kind.values}.get(minimize) or Measure(WEIGHTED, minimize)
 
 
 def report_weights(minimize: str, kind: Kind) -> dict[str, float]:

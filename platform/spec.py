@@ -37,7 +37,7 @@ from .methods import (
     refuse_taken_names,
     score_of,
 )
-from .objective import measure_of, weights_of
+from .objective import GONE, in_words_of_today, measure_of, refuse_objectives, weights_of
 from .tables import Budget, Compare, Resources, Scheduler, WrongType, refuse_text_for_numbers
 
 UNTRAINED = "none"  # the method that neither searches nor trains
@@ -62,16 +62,17 @@ class StudySpec(BaseModel):
     kind: str = Field(description="kind of surrogates; default that of the dataset")
     dataset: str = Field(min_length=1, description="dataset folder, relative to the study file, or URL of one")
     method: str = Field(description="how configs are chosen")
-    minimize: str = Field(description="value of a trial, on the validation data, or a sum with weights, as 'a + 50 b'")
-    cost: str | None = Field(
-        default=None,
-        description="cost of using the network, or another value, minimised beside the value by the methods that can",
+    minimize: tuple[str, ...] = Field(
+        min_length=1,
+        description="value of a trial, on the validation data, or a sum with weights, as 'a + 50 b'; or a list of one "
+        "and of other values or costs of use, for the methods that can minimise several",
     )
-    cost_tolerance: float = Field(
+    tolerance: float = Field(
         default=0.05,
         ge=0,
         allow_inf_nan=False,
-        description="with a cost, the cheapest network with a value up to this share above the best is chosen",
+        description="with a list, the network is chosen whose last number is lowest, among those whose others are, one "
+        "after the other, up to this share above the lowest",
     )
     seed: int = Field(default=0, ge=0, description="equal seeds give equal studies")
     trials: int = Field(default=50, ge=1, description="most trials to train; some methods need fewer")
@@ -98,19 +99,20 @@ class StudySpec(BaseModel):
     def _text(cls, dataset: object) -> object:
         return str(dataset) if isinstance(dataset, Path) else dataset
 
+    @field_validator("minimize", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, minimize: object) -> object:
+        return (minimize,) if isinstance(minimize, str) else minimize
+
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         own: Own = context.get("own", NOTHING)
-        minimized = weights_of(self.minimize, self.of_kind)
-        if self.cost is not None and self.cost not in self._costs:
-            raise ValueError(f"cost = '{self.cost}' is unknown; {did_you_mean(self.cost, self._costs)}")
-        if self.cost in minimized:
-            raise ValueError(f"cost = '{self.cost}' is minimised already; leave it out of one of the two")
+        refuse_objectives(self.minimize, self.of_kind)
         if not context.get("as_it_was"):
             self._check_methods(own)
-        if self.cost is None and self.cost_tolerance != StudySpec.model_fields["cost_tolerance"].default:
-            raise ValueError("cost_tolerance has no use without cost")
+        if len(self.minimize) == 1 and self.tolerance != StudySpec.model_fields["tolerance"].default:
+            raise ValueError("tolerance has no use where minimize is one value; make it a list or leave tolerance out")
         if self.scheduler is not None and "epochs" in self.space:
             raise ValueError("[scheduler] compares trials of one length; move epochs from [space] to [config]")
         if both := sorted(set(self.space) & set(self.config)):
@@ -149,9 +151,9 @@ class StudySpec(BaseModel):
                 method_of(kind, name, own)
         except InputError as error:
             raise ValueError(str(error)) from error
-        if self.cost is not None and not method.weighs_cost:
-            able = ", ".join(name for name, one in methods_of(kind, own)[0].items() if one.weighs_cost)
-            raise ValueError(f"method '{self.method}' cannot weigh a cost; take {able}, or leave cost out")
+        if len(self.minimize) > 1 and not method.several:
+            able = ", ".join(name for name, one in methods_of(kind, own)[0].items() if one.several)
+            raise ValueError(f"method '{self.method}' minimises one value; take {able}, or name one in minimize")
 
     @property
     def settings(self) -> Any:
@@ -159,23 +161,24 @@ class StudySpec(BaseModel):
         return getattr(self, self.of_kind.table)
 
     @property
+    def value_name(self) -> str:
+        """What is minimised, or the first of several: the value of a trial."""
+        return self.minimize[0]
+
+    @property
     def value_measure(self) -> Any:
-        """What is minimised."""
-        return measure_of(self.minimize, self.of_kind)
+        """Its measure."""
+        return measure_of(self.value_name, self.of_kind)
 
     @property
-    def _costs(self) -> dict[str, Any]:
-        return {**self.of_kind.costs, **self.of_kind.values}
-
-    @property
-    def cost_measure(self) -> Any:
-        """What is minimised beside it, or None."""
-        return None if self.cost is None else self._costs[self.cost]
+    def other_measures(self) -> list[Any]:
+        """Measures of all that is minimised beside it."""
+        return [measure_of(name, self.of_kind) for name in self.minimize[1:]]
 
     def refuse(self, data: Any) -> None:
         """Check what would make the study fail on its data, before it starts.  Raises InputError."""
-        second = [self.cost] if self.cost in self.of_kind.values else []
-        minimized = [str(name) for name in (*weights_of(self.minimize, self.of_kind), *second)]
+        others = [name for name in self.minimize[1:] if name in self.of_kind.values]
+        minimized = [*weights_of(self.value_name, self.of_kind), *others]
         for name in minimized:
             self.of_kind.refuse(data, self.settings, name)
         self.of_kind.refuse_config(data, self.config, set(self.space), minimized)
@@ -245,7 +248,7 @@ class StudySpec(BaseModel):
             space=self.space,
             seed=self.seed,
             scorer=scorer,
-            with_cost=self.cost is not None,
+            n_objectives=len(self.minimize),
             direction="published" if method.score is None else score_of(self.of_kind, method.score, own).direction,
             seen=lambda config: self.full(config).seen_by_scores,
         )
@@ -304,6 +307,7 @@ class StudySpec(BaseModel):
         except InputError as error:
             raise SpecError(f"key 'kind': {error}") from error
         model = _model(kind)  # type: ignore[arg-type]
+        values = in_words_of_today(values) if as_it_was else values
         filled = {
             "kind": kind.name,
             "method": default_method(kind),
@@ -370,7 +374,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     of_range = place[:1] == ("space",) and len(place) > 2  # then the type of the range stands behind its name
     key = ".".join([str(place[0]), key_of(place[1:2]), *map(str, place[3:])]) if of_range else key_of(place)
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{printable(key)}'; {did_you_mean(str(place[-1]), _known_keys(model, place))}"
+        hint = GONE.get(key) or did_you_mean(str(place[-1]), _known_keys(model, place))
+        return f"unknown key '{printable(key)}'; {hint}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
     if first["type"].startswith("union_tag"):

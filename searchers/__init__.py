@@ -30,7 +30,7 @@ def _grid(task: SearchTask, options: NoOptions) -> Searcher:
 
 
 def _optuna(task: SearchTask, options: OptunaOptions) -> Searcher:
-    return OptunaSearch(task.space, task.seed, options, with_cost=task.with_cost)
+    return OptunaSearch(task.space, task.seed, options, n_objectives=task.n_objectives)
 
 
 def _direct(task: SearchTask, options: DirectOptions) -> Searcher:
@@ -46,7 +46,7 @@ def _screened(task: SearchTask, options: ScreenOptions) -> Searcher:
 
 
 def _pruned(task: SearchTask, options: PrunedOptions) -> Searcher:
-    return PrunedSearch(task.space, task.seed, task.scorer, options, with_cost=task.with_cost)
+    return PrunedSearch(task.space, task.seed, task.scorer, options, n_objectives=task.n_objectives)
 
 
 def _two_stage(task: SearchTask, options: TwoStageOptions) -> Searcher:
@@ -63,7 +63,7 @@ SEARCHERS: Registry[Method] = Registry(
     {
         "random": Method(_random, NoOptions, None, "random search, the baseline"),
         "grid": Method(_grid, NoOptions, None, "every combination of the levels, in a shuffled order"),
-        "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", weighs_cost=True),
+        "optuna": Method(_optuna, OptunaOptions, None, "one of Optuna's samplers, by default TPE", several=True),
         "direct": Method(_direct, DirectOptions, None, "direct search on the levels: polls, then moves to the better"),
         "oat": Method(_oat, OatOptions, None, "orthogonal array over the levels, then the optimum that it predicts"),
         "none": Method(_grid, NoOptions, None, "no search and no training: the surrogate that a closed form gives"),
@@ -90,7 +90,7 @@ def scored_methods(scores: Iterable[str]) -> dict[str, Method]:
             PrunedOptions,
             s,
             f"Optuna, without training what {s} rules out",
-            weighs_cost=True,
+            several=True,
             goes_on=True,
         )
         combined[f"{s}>optuna"] = Method(

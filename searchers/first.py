@@ -28,10 +28,10 @@ class FirstThese:
             return dict(self.configs[len(self._asked) - 1])
         return self.searcher.ask(trial)
 
-    def tell(self, trial: str, value: float | None, *cost: float | None) -> None:
-        """As ``CostSearcher.tell``."""
+    def tell(self, trial: str, value: float | None, *others: float) -> None:
+        """As ``SeveralSearcher.tell``."""
         if trial not in self._asked:
-            self.searcher.tell(trial, value, *cost)
+            self.searcher.tell(trial, value, *others)
 
     def replay(self, history: Sequence[PastTrial]) -> None:
         n = len(self.configs)

@@ -18,7 +18,7 @@ class SearchTask:
         space: hyperparameter name -> range.
         seed: equal seeds, scores and histories propose equal configs.
         scorer: gives a training-free score to a config; only methods with a score ask it.
-        with_cost: minimise a cost beside the value; only methods that weigh a cost can.
+        n_objectives: how many numbers are minimised beside each other; more than one only by methods that can.
         direction: which way the score points.  published: the larger is better; learnt: the trials must tell.
         seen: what the score sees of a config.  Two configs with the same have the same score.  None: all of the config.
     """
@@ -26,7 +26,7 @@ class SearchTask:
     space: Space
     seed: int
     scorer: Scorer = no_scores
-    with_cost: bool = False
+    n_objectives: int = 1
     direction: Literal["published", "learnt"] = "published"
     seen: Callable[[Config], Hashable] | None = None
 
@@ -51,7 +51,7 @@ class Method:
         options: model of the options that it takes.
         score: name of the training-free score that its scorer must give, or None.
         about: one line for help texts.
-        weighs_cost: it can minimise a cost beside the value.
+        several: it can minimise several numbers beside each other.
         goes_on: it asks its scorer to the end of the search, while trials run.
     """
 
@@ -59,5 +59,5 @@ class Method:
     options: type[BaseModel]
     score: str | None
     about: str
-    weighs_cost: bool = False
+    several: bool = False
     goes_on: bool = False

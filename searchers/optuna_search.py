@@ -43,10 +43,10 @@ class OptunaSearch:
         seed: of the proposals.
         options: the sampler; by default TPE.
         sampler: instead of the options, a sampler for Optuna, or a function that makes one from a seed (an int).
-        with_cost: minimise the cost too, for a Pareto front of value and cost.
+        n_objectives: how many numbers are minimised beside each other, for their Pareto front.
 
     Raises:
-        SearchError: the sampler cannot weigh two numbers, does not exist, or refuses its options.
+        SearchError: the sampler minimises one number alone, does not exist, or refuses its options.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OptunaSearch:
         options: OptunaOptions | None = None,
         *,
         sampler: "BaseSampler | SamplerFactory | None" = None,
-        with_cost: bool = False,
+        n_objectives: int = 1,
     ) -> None:
         import optuna
 
@@ -64,8 +64,8 @@ class OptunaSearch:
             raise SearchError("give the sampler itself or options, not both: the options choose and set up another one")
         self._options = options or OptunaOptions()
         self._learns = sampler is not None or self._options.learns
-        if with_cost and sampler is None and self._options.sampler == "cmaes":
-            raise SearchError("sampler 'cmaes' minimises one number; for value and cost take tpe, gp or nsgaii")
+        if n_objectives > 1 and sampler is None and self._options.sampler == "cmaes":
+            raise SearchError("sampler 'cmaes' minimises one number; for several take tpe, gp, nsgaii or nsgaiii")
 
         logging.getLogger("optuna").setLevel(logging.ERROR)  # its warnings are on settings that are not the user's
         self._space = checked(space)
@@ -73,7 +73,7 @@ class OptunaSearch:
         self._by_run = self._learns and any(values.when for values in space.values())
         self._seed = seed
         self._numbers: dict[str, int] = {}  # trial -> Optuna's number
-        self._with_cost = with_cost
+        self._n_objectives = n_objectives
         self._makes_sampler: SamplerFactory | None = None
         kept: BaseSampler | None = None
         if sampler is None:
@@ -83,7 +83,7 @@ class OptunaSearch:
         else:
             self._makes_sampler = sampler
         self._least = self._options.startup + 1 if sampler is None and self._options.takes_startup else 1
-        self._study = optuna.create_study(directions=["minimize"] * (1 + with_cost), sampler=kept)
+        self._study = optuna.create_study(directions=["minimize"] * n_objectives, sampler=kept)
 
     def ask(self, trial: str) -> Config:
         if self._makes_sampler is not None:
@@ -102,14 +102,13 @@ class OptunaSearch:
         optuna_private.forget_drawn(asked)
         return config
 
-    def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:
+    def tell(self, trial: str, value: float | None, *others: float) -> None:
         from optuna.trial import TrialState
 
         if not self._learns:
             return  # qmc counts the trials it was not told of, and stands still at a first one that failed
-        values = [v for v in (value, cost)[: 1 + self._with_cost] if v is not None]
-        if len(values) == 1 + self._with_cost:
-            self._study.tell(self._numbers[trial], values, TrialState.COMPLETE)
+        if value is not None and len(others) == self._n_objectives - 1:
+            self._study.tell(self._numbers[trial], [value, *others], TrialState.COMPLETE)
         else:
             self._study.tell(self._numbers[trial], None, TrialState.FAIL)
 
@@ -136,7 +135,7 @@ class OptunaSearch:
             self.ask(past.trial)
         for past in history:
             if past.finished and not past.pruned:
-                self.tell(past.trial, past.value, past.cost)
+                self.tell(past.trial, past.value, *past.others)
 
 
 def distribution(values: Range) -> "BaseDistribution":

@@ -53,23 +53,23 @@ class PrunedSearch:
 
     To Optuna a pruned candidate stays one under way, which its constant liar counts among the bad ones.
 
-    Where a cost is weighed too, the score still speaks of the value alone: few of the cheap networks that are far from
-    the best value are trained.
+    Of several objectives the score still speaks of the first alone: few of the networks that are far from the best of
+    it, and good in another one, are trained.
 
     Args:
         space: hyperparameter name -> range.
         seed: equal seeds, scores and histories propose equal configs.
         scorer: gives a score to a config, higher is better as published.
         options: of sampler and pruner.
-        with_cost: weigh value and cost.
+        n_objectives: how many numbers are minimised beside each other.
     """
 
     def __init__(
-        self, space: Space, seed: int, scorer: Scorer, options: PrunedOptions, *, with_cost: bool = False
+        self, space: Space, seed: int, scorer: Scorer, options: PrunedOptions, *, n_objectives: int = 1
     ) -> None:
         self.options = options
         self._seed, self._scorer = seed, scorer
-        self._inner = OptunaSearch(space, seed, options, with_cost=with_cost)
+        self._inner = OptunaSearch(space, seed, options, n_objectives=n_objectives)
         self._ahead: list[Config] = []  # asked of Optuna and not yet proposed: candidates ``_proposed`` and on
         self._proposed = 0
         self._index: dict[str, int] = {}  # trial -> candidate
@@ -98,12 +98,12 @@ class PrunedSearch:
         self._in_a_row.append(config)
         return Pruned(config)
 
-    def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:
+    def tell(self, trial: str, value: float | None, *others: float) -> None:
         if self._inner.learns:  # so those asked ahead would be others now
             while self._ahead:
                 self._ahead.pop()
                 self._inner.withdraw(str(self._proposed + len(self._ahead)))
-        self._inner.tell(str(self._index[trial]), value, cost)
+        self._inner.tell(str(self._index[trial]), value, *others)
         if value is not None:
             self._values[trial] = value
 
@@ -120,7 +120,7 @@ class PrunedSearch:
         self._proposed = len(history)
         self._inner.replay(
             [
-                PastTrial(str(n), past.config, past.finished, past.value, past.cost, past.pruned)
+                PastTrial(str(n), past.config, past.finished, past.value, past.others, past.pruned)
                 for n, past in enumerate(history)
             ]
         )

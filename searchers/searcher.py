@@ -41,13 +41,16 @@ def no_scores(configs: Sequence[Config]) -> list[None]:
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A trial of an earlier session; ``value`` is None for one that failed, was pruned or has not finished."""
+    """A trial of an earlier session; ``value`` is None for one that failed, was pruned or has not finished.
+
+    others: further objectives, where the method minimises several.
+    """
 
     trial: str
     config: Config
     finished: bool
     value: float | None
-    cost: float | None = None
+    others: tuple[float, ...] = ()
     pruned: bool = False
 
 
@@ -67,11 +70,11 @@ class Searcher(Protocol):
         ...
 
 
-class CostSearcher(Searcher, Protocol):
-    """A method that can weigh a second number to be minimised: what the network costs where it is used."""
+class SeveralSearcher(Searcher, Protocol):
+    """A method that can minimise several numbers beside each other."""
 
-    def tell(self, trial: str, value: float | None, cost: float | None = None) -> None:
-        """As ``Searcher.tell``; ``cost`` where the method was made to weigh one."""
+    def tell(self, trial: str, value: float | None, *others: float) -> None:
+        """As ``Searcher.tell``; ``others`` are the further numbers, none for a trial that failed."""
         ...
 
 

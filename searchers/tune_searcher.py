@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast
 
 from ray import tune
 
-from .searcher import CostSearcher, PastTrial, Pruned, Searcher, Wait
+from .searcher import PastTrial, Pruned, Searcher, SeveralSearcher, Wait
 from .space import Config
 from .tune_private import Asked, asked_by_tune
 
@@ -77,8 +77,8 @@ class TuneSearcher(tune.search.Searcher):
         metric: the reported number to minimise or maximise; a trial whose last one is missing or not finite failed.
             By default that of the TuneConfig.
         mode: ``min`` or ``max``; by default that of the TuneConfig, or else ``min``.
-        cost: a second reported number, to be minimised too; the method must be one that was made to weigh it, and a
-            trial without it failed.
+        others: further reported numbers, to be minimised beside it; the method must be one that was made for as many,
+            and a trial without one of them failed.
         max_trials: trials to train in all, those of ``history`` included; None leaves the end to the method and to
             ``num_samples`` of the TuneConfig, which counts as well.
         record: where trials are written down.
@@ -101,7 +101,7 @@ class TuneSearcher(tune.search.Searcher):
         *,
         metric: str | None = None,
         mode: Literal["min", "max"] | None = None,
-        cost: str | None = None,
+        others: Sequence[str] = (),
         max_trials: int | None = None,
         record: Record | None = None,
         history: Sequence[PastTrial] = (),
@@ -118,7 +118,7 @@ class TuneSearcher(tune.search.Searcher):
         self._settled = False  # metric and mode are those of Ray Tune
         self.error: Exception | None = None
         self._searcher = searcher
-        self._cost = cost
+        self._others = others
         self._max_trials = max_trials
         self._record: Record = record or NoRecord()
         self._package = package
@@ -230,8 +230,8 @@ class TuneSearcher(tune.search.Searcher):
                 failure, again = self._death(trial_id)
             if again and number in self._lost:
                 failure, again = f"{failure}; for the second time", False
-        for name in (self.metric, self._cost):
-            if failure is None and name is not None and not _is_finite(result.get(name)):
+        for name in (self.metric, *self._others):
+            if failure is None and not _is_finite(result.get(name)):
                 failure = f"it reported no finite {name}"
         value = None if failure is not None else float(result[self.metric])
         try:
@@ -243,10 +243,8 @@ class TuneSearcher(tune.search.Searcher):
             self._record.told(number, value, result, failure, failure is None and COMPLETE not in result)
             if value is not None and self.mode == "max":
                 value = -value
-            if self._cost is None:
-                self._searcher.tell(str(number), value)
-            else:
-                cast(CostSearcher, self._searcher).tell(str(number), value, result.get(self._cost))
+            others = [] if value is None else [float(result[name]) for name in self._others]
+            cast(SeveralSearcher, self._searcher).tell(str(number), value, *others)
         except Exception as problem:
             problem.add_note("".join(traceback.format_tb(problem.__traceback__)[-1:]))
             self.error = problem

@@ -48,11 +48,11 @@ def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
         echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
             echo(f"  {quality}")
-    if spec.cost is not None and (front := found.pareto_front()):
-        echo(f"\nPareto front: no trial is both better and cheaper than one of these ({len(front)}):")
-        rows = [{spec.cost: t.cost, spec.minimize: t.value, "trial": t.number, **t.config} for t in front]
-        measures = {spec.minimize: spec.value_measure, spec.cost: spec.cost_measure}
-        units = {name: measure.unit for name, measure in measures.items() if measure.unit}
+    if len(spec.minimize) > 1 and (front := found.pareto_front()):
+        echo(f"\nPareto front: no trial is better in all that is minimised than one of these ({len(front)}):")
+        rows = [{**dict(zip(spec.minimize, t.objectives)), "trial": t.number, **t.config} for t in front]
+        measures = zip(spec.minimize, (spec.value_measure, *spec.other_measures))
+        units = {name: measure.unit for name, measure in measures if measure.unit}
         print_table(rows, units)
     if explanation := found.explanation():
         echo("\n" + "\n".join(explanation))

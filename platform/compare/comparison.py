@@ -125,7 +125,7 @@ class Comparison:
                 name=self.spec.name,
                 kind=self._kind.name,
                 dataset=self.spec.dataset,
-                minimize=self.spec.minimize,
+                minimize=self.spec.value_name,
                 budget=self.budget,
                 outcomes=outcomes[: len(self.studies)],
                 baselines=outcomes[len(self.studies) :] + self._kind_baselines(training, test),
@@ -177,10 +177,10 @@ class Comparison:
             "options": self.spec.compare.options.get(method, {}),
             "trials": self.spec.compare.trials,
             "budget": self.budget.model_dump(),
-            "cost": self.spec.cost if method_of(self._kind, method).weighs_cost else None,
         }
-        if values["cost"] is None:
-            del values["cost_tolerance"]
+        if not method_of(self._kind, method).several:
+            del values["tolerance"]
+            values["minimize"] = self.spec.value_name
         try:
             spec = StudySpec.of(values)
             spec.searcher()
@@ -194,11 +194,12 @@ class Comparison:
             return self._study_spec(name, 0)
         config = default_config(self.spec) if name == "untuned" else self._largest()
         values = self.spec.model_dump(
-            exclude={"compare", "cost_tolerance", "options", "budget", "space", "start_from", "first"}
+            exclude={"compare", "minimize", "tolerance", "options", "budget", "space", "start_from", "first"}
         )
         space = {n: Choice(values=(value,)) for n, value in config.items()}
         return StudySpec.of(
-            values | {"name": name, "method": "grid", "seed": 0, "trials": 1, "cost": None, "space": space}
+            values
+            | {"name": name, "method": "grid", "seed": 0, "trials": 1, "minimize": self.spec.value_name, "space": space}
         )
 
     def _largest(self) -> Config:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
 from .slots import slots
-from .trials import NotDrawn, compute, curves, history, importance, parallel, pareto, scores, valued
-from .values import values
+from .trials import NotDrawn, compute, curves, history, importance, parallel, scores, valued
+from .values import pareto, values
 
 Form = Literal["png", "html", "both"]
 
@@ -59,8 +59,8 @@ FIGURES: dict[str, Described] = {
     ),
     "pareto": Described(
         pareto,
-        "Value against the cost of use",
-        "The front joins the trials that no other trial beats in both value and cost.",
+        "What is minimised, or the value against the cost of use",
+        "On the Pareto front are the trials that no other trial beats in all of it.",
     ),
     "values": Described(
         values,

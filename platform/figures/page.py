@@ -21,7 +21,7 @@ from .axes import BARS, LOOKS, THOUSANDS, VALUED, Look, is_log
 from .document import document
 from .slots import Slots
 from .table import SORT, toml, trial_table
-from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
+from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Score
 from .values import Values
 
 # Nothing leaves the page: Plotly's own button uploads a figure to its makers' servers.
@@ -104,7 +104,7 @@ def _facts(trials: Sequence[LedgerTrial], spec: StudySpec) -> dict[str, str]:
     facts = {
         "method": spec.method,
         "dataset": name_of(spec.dataset),
-        "minimises": spec.value_measure.axis,
+        "minimises": "; ".join(measure.axis for measure in (spec.value_measure, *spec.other_measures)),
         "trials": f"{len(trials)}: " + ", ".join(f"{n} {state}" for state, n in counts.items()),
     }
     done = [(t.value, t.number, t) for t in trials if t.value is not None]
@@ -120,7 +120,9 @@ def hover(trial: LedgerTrial, spec: StudySpec) -> str:
     lines = [f"<b>trial {trial.number}</b>, {trial.state}"]
     lines += [html.escape(_entry(name, value)) for name, value in trial.config.items()]
     if (reached := trial.reached(spec.metric)) is not None:
-        lines.append(f"{spec.minimize} {reached:.4g}{spec.value_measure.suffix}")
+        lines.append(f"{spec.value_name} {reached:.4g}{spec.value_measure.suffix}")
+    for measure, value in zip(spec.other_measures, trial.others):
+        lines.append(f"{measure.report} {value:.4g}{measure.suffix}")
     if "epoch" in trial.result and trial.seconds is not None:
         lines.append(f"{trial.result['epoch']:.0f} epochs, {trial.seconds:.1f} s")
     lines += [f"score {html.escape(name)} {score:.4g}" for name, score in trial.scores.items()]
@@ -247,18 +249,6 @@ def parallel_page(data: Parallel, spec: StudySpec) -> go.Figure:
     return figure.update_layout(height=460, margin={"l": 60, "r": 110, "t": 60, "b": 40})
 
 
-def pareto_page(data: Pareto, spec: StudySpec) -> go.Figure:
-    """As ``png.pareto_figure``."""
-    figure = make_subplots(rows=1, cols=1)
-    front = [(c, v) for _, c, v in data.front]
-    _add_steps(figure, front, "Pareto front", row=1, col=1)
-    _add_points(figure, data.points, spec, "finished trial", LOOKS["finished"], row=1, col=1)
-    _add_rings(figure, front, "", row=1, col=1)
-    figure.update_xaxes(title=data.label, **_scale([c for _, c, _ in data.points]))
-    _value_axis(figure, [v for _, _, v in data.points], spec, row=1, col=1)
-    return _legend_above(figure, 460)
-
-
 def values_page(data: Values, spec: StudySpec) -> go.Figure:
     """As ``png.values_figure``."""
     figure = make_subplots(rows=1, cols=len(data.pairs))
@@ -267,8 +257,10 @@ def values_page(data: Values, spec: StudySpec) -> go.Figure:
         points = [(trial, row[i], row[j]) for trial, row in data.points]
         front = [(row[i], row[j]) for (_, row), best in both if best]
         label = "" if col > 1 else "finished trial"
+        if len(data.labels) == 2:
+            _add_steps(figure, sorted(front), "", row=1, col=col)
         _add_points(figure, points, spec, label, LOOKS["finished"], row=1, col=col)
-        _add_rings(figure, front, "" if col > 1 else "beaten by none in all values", row=1, col=col)
+        _add_rings(figure, front, "" if col > 1 else "Pareto front", row=1, col=col)
         for update, k in ((figure.update_xaxes, i), (figure.update_yaxes, j)):
             update(title=data.labels[k], **_scale([row[k] for _, row in data.points]), row=1, col=col)
     return _legend_above(figure, 420)
@@ -304,7 +296,7 @@ HTML: dict[str, Callable[[Any, StudySpec], go.Figure]] = {
     "score": score_page,
     "importance": importance_page,
     "parallel": parallel_page,
-    "pareto": pareto_page,
+    "pareto": values_page,
     "values": values_page,
     "slots": slots_page,
 }

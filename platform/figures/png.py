@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from ...trainables.drawing import BLUE, GREY, ORANGE
 from .axes import BARS, LOOKS, STEPS, value_axis, value_scale
 from .slots import Slots
-from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Pareto, Score
+from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Score
 from .values import Values
 
 WIDTH = 8.0  # inches, of a whole figure
@@ -164,29 +164,15 @@ def parallel_figure(data: Parallel, value_label: str) -> Figure:
     return figure
 
 
-def pareto_figure(data: Pareto, value_label: str) -> Figure:
-    """Value against cost, with the front."""
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    front = [(c, v) for _, c, v in data.front]
-    axes.step(*zip(*front), where="post", color=ORANGE, linewidth=1.6, label="Pareto front", zorder=2)
-    points = [(c, v) for _, c, v in data.points]
-    size = _size(len(points))
-    axes.plot(*zip(*points), "o", color=BLUE, markersize=size, label="finished trial", zorder=3)
-    axes.plot(*zip(*front), "o", markersize=10, markerfacecolor="none", color=ORANGE, markeredgewidth=1.5, zorder=4)
-    axes.set_xlabel(data.label)
-    value_axis(axes, [v for _, v in points], value_label)
-    value_scale(axes, "x", [c for c, _ in points])
-    figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    return figure
-
-
 def values_figure(data: Values, value_label: str) -> Figure:
-    """Values against each other, a panel a pair; the trials that none beats in all stand out."""
+    """Numbers against each other, a panel a pair; the trials that none beats in all stand out.  Two have a line."""
     figure = Figure(figsize=(max(WIDTH, 3.6 * len(data.pairs)), 3.8), layout="constrained")
     size = _size(len(data.points))
     for axes, (i, j) in zip(np.atleast_1d(figure.subplots(1, len(data.pairs))), data.pairs, strict=True):
-        for front, color, label in ((False, BLUE, "finished trial"), (True, ORANGE, "beaten by none in all values")):
+        if len(data.labels) == 2:
+            line = sorted(row for (_, row), best in zip(data.points, data.front, strict=True) if best)
+            axes.step(*zip(*line), where="post", color=ORANGE, linewidth=1.6, zorder=1)
+        for front, color, label in ((False, BLUE, "finished trial"), (True, ORANGE, "Pareto front")):
             some = [(row[i], row[j]) for (_, row), best in zip(data.points, data.front, strict=True) if best is front]
             axes.plot(*np.reshape(some, (-1, 2)).T, "o", color=color, markersize=size, label=label)
         value_scale(axes, "x", [row[i] for _, row in data.points])
@@ -234,7 +220,7 @@ PNG: dict[str, Callable[[Any, str], Figure]] = {
     "score": score_figure,
     "importance": importance_figure,
     "parallel": parallel_figure,
-    "pareto": pareto_figure,
+    "pareto": values_figure,
     "values": values_figure,
     "slots": slots_figure,
 }

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from ..ledger.ledger import LedgerTrial
@@ -28,13 +29,15 @@ addEventListener("keydown", event => { if (event.key === "Enter" && headingOf(ev
 
 def trial_table(trials: Sequence[LedgerTrial], spec: StudySpec) -> str:
     """A row a trial, the best in bold."""
-    value = f"{spec.minimize}{spec.value_measure.suffix}"
+    value = f"{spec.value_name}{spec.value_measure.suffix}"
+    others = [f"{name}{measure.suffix}" for name, measure in zip(spec.minimize[1:], spec.other_measures)]
     scores = list(dict.fromkeys(name for t in trials for name in t.scores))
     rows = [
         {
             "trial": t.number,
             "state": t.state,
             value: t.reached(spec.metric),
+            **dict(zip_longest(others, t.others)),
             "seconds": t.seconds,
             **{name: t.config.get(name) for name in spec.space},
             **{f"score {name}": t.scores.get(name) for name in scores},

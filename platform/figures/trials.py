@@ -262,7 +262,7 @@ def parallel(trials: Sequence[LedgerTrial], spec: StudySpec) -> Parallel:
     axes = [_axis(name, space, [t.config.get(name) for t, _ in done]) for name, space in spec.space.items()]
     values = [v for _, v in done]
     low, high, log = min(values), max(values), is_log(values)
-    return Parallel([t for t, _ in done], [*axes, _numeric(spec.minimize, values, low, high, log)])
+    return Parallel([t for t, _ in done], [*axes, _numeric(spec.value_name, values, low, high, log)])
 
 
 def _axis(name: str, space: Range, values: Sequence[Any]) -> Axis:
@@ -292,31 +292,6 @@ def _with_unset(
 ) -> tuple[list[float], list[tuple[float, str]]]:
     unset = [(UNSET, "not set")] if None in places else []
     return [UNSET if p is None else p for p in places], unset + ticks
-
-
-@dataclass(frozen=True)
-class Pareto:
-    """Value against the cost of using the network.
-
-    points: (trial, cost, value) of the finished trials.
-    front: those that no other beats in both, by rising cost.
-    """
-
-    label: str
-    points: list[tuple[LedgerTrial, float, float]]
-    front: list[tuple[LedgerTrial, float, float]]
-
-
-def pareto(trials: Sequence[LedgerTrial], spec: StudySpec) -> Pareto:
-    """Value against the study's cost; in a study without one, against the first cost that its kind has."""
-    measure = spec.cost_measure or next(iter(spec.of_kind.costs.values()), None)
-    if measure is None:
-        raise NotDrawn("surrogates of this kind report no cost of use")
-    costs = [(t, t.result.get(measure.report) if t.cost is None else t.cost, v) for t, v in _finished(trials)]
-    points = [(t, float(c), v) for t, c, v in costs if c is not None]
-    if not points:
-        raise NotDrawn(f"no finished trial has its {measure.report} recorded")
-    return Pareto(measure.axis, points, [points[i] for i in pareto_front([(c, v) for _, c, v in points])])
 
 
 def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:

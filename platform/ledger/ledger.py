@@ -83,9 +83,8 @@ class Ledger:
         header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256, "id": uuid.uuid4().hex}
         try:
             with place.creating(spec.name) as (storage, name):
-                objectives = [spec.minimize, *([spec.cost] if spec.cost else [])]
-                study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(objectives), name)
-                optuna_private.set_metric_names(storage, study_id, objectives)
+                study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(spec.minimize), name)
+                optuna_private.set_metric_names(storage, study_id, spec.minimize)
                 storage.set_study_system_attr(study_id, _LEASE, 0)
                 storage.set_study_user_attr(study_id, OURS, {**header, "version": VERSION})
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
@@ -266,7 +265,7 @@ class Ledger:
         Args:
             trial: its number.
             value: what it reached, None if it failed.
-            result: its last report, which holds the cost where the study weighs one.
+            result: its last report, which holds the other objectives, too.
             failure: why it failed.
             stopped: it was stopped before its end, after ``epoch`` of ``result``.
 
@@ -275,16 +274,16 @@ class Ledger:
         """
         trial_id, storage = self._id(trial), self._storage
         self._again(lambda: storage.set_trial_user_attr(trial_id, "result", dict(result)))
-        state, values = TrialState.COMPLETE, None if value is None else [value]
+        state, values = TrialState.COMPLETE, None
         if value is None:
             self._again(lambda: storage.set_trial_user_attr(trial_id, "failure", failure or "unknown"))
             state = TrialState.FAIL
         elif stopped:
             self._again(lambda: storage.set_trial_intermediate_value(trial_id, int(result["epoch"]), value))
             state = TrialState.PRUNED
-            values = [value] if self.spec.cost is None else None  # as Optuna's own Study.tell
-        elif self.spec.cost is not None:
-            values = [value, float(result[self.spec.cost_measure.report])]
+            values = [value] if len(self.spec.minimize) == 1 else None  # as Optuna's own Study.tell
+        else:
+            values = [value, *(float(result[measure.report]) for measure in self.spec.other_measures)]
 
         def end() -> None:
             try:
@@ -318,14 +317,14 @@ class Ledger:
 
     def history(self) -> list[PastTrial]:
         """All trials as a method is told of them: a stopped one with the best value it had reached."""
-        cost = "" if self.spec.cost_measure is None else self.spec.cost_measure.report
+        others = [measure.report for measure in self.spec.other_measures]
         return [
             PastTrial(
                 str(t.number),
                 t.config,
                 t.state != "running",
                 t.reached(self.spec.metric),
-                t.cost if t.state == "finished" else t.result.get(cost),
+                tuple(t.result[name] for name in others if name in t.result),
                 t.state == "pruned",
             )
             for t in self.trials()

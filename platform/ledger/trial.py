@@ -16,8 +16,8 @@ class LedgerTrial:
     """One trial as the ledger has it.
 
     ``pruned`` by its score, it was never trained; ``stopped`` by a scheduler, it did not come to its end, and has no
-    value to compare.  ``cost`` is there where the study weighs one.  ``scores`` are training-free scores by name;
-    ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds of the epoch.
+    value to compare.  ``others`` are further objectives of a finished one.  ``scores`` are training-free scores by
+    name; ``result`` is the last report of a trial that ended.  ``started_at`` and ``ended_at`` are seconds since 1970.
     ``lost`` says why it was begun again: each time that its process or node was lost.  ``curve`` has the epochs that
     were recorded, and the value of each; ``reported`` is the last of them.
     """
@@ -26,7 +26,7 @@ class LedgerTrial:
     config: Config
     state: State
     value: float | None = None
-    cost: float | None = None
+    others: tuple[float, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
     seconds: float | None = None
@@ -36,6 +36,11 @@ class LedgerTrial:
     ended_at: float | None = None
     lost: tuple[str, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def objectives(self) -> tuple[float, ...]:
+        """All that is minimised, of a finished trial; else nothing."""
+        return () if self.value is None else (self.value, *self.others)
 
     @property
     def reported(self) -> tuple[int, float] | None:
@@ -54,13 +59,13 @@ def from_optuna(trial: FrozenTrial) -> LedgerTrial:
         state: State = "stopped" if "result" in attributes else "pruned"
     else:
         state = _STATES.get(trial.state, "running")
-    values = trial.values if trial.state == TrialState.COMPLETE else [None, None]
+    values = trial.values if trial.state == TrialState.COMPLETE else []
     return LedgerTrial(
         number=trial.number,
         config=dict(trial.params),
         state=state,
-        value=values[0],
-        cost=values[1] if len(values) > 1 else None,
+        value=values[0] if values else None,
+        others=tuple(values[1:]),
         scores={k.removeprefix("score:"): v for k, v in attributes.items() if k.startswith("score:")},
         seed=attributes.get("seed"),
         seconds=attributes.get("result", {}).get("seconds"),

@@ -111,11 +111,10 @@ class Measured:
         self.trial_seconds = [row.seconds for row in fitted]
         self.overhead = _overhead(rows, [self._seconds(row.config, row.work) for row in rows])
         self._value = self._interpolation([(row, row.value) for row in rows])
-        # What the network costs where it is used.
-        cost = self.spec.cost_measure
-        self._use = (
-            None if cost is None else self._interpolation([(row, row.trial.result.get(cost.report)) for row in rows])
-        )
+        self._others = [
+            self._interpolation([(row, row.trial.result.get(measure.report)) for row in rows])
+            for measure in self.spec.other_measures
+        ]
         self.scores: dict[str, tuple[Mapping[Hashable, float], float]] = {}  # name -> known ones, seconds of one
         for study in studies:
             name, seconds = study.spec.score(), study.seconds.get("scores", 0.0)
@@ -137,8 +136,8 @@ class Measured:
         if seconds is None:
             seconds = self._seconds(full, work) * float(self._deviations[pick])
         place = place_of(self.spec.space, config)
-        use = None if self._use is None else self._use(place)
-        return TrialCost(seconds, self._value(place), use, epochs, work)
+        others = tuple(at(place) for at in self._others)
+        return TrialCost(seconds, self._value(place), others, epochs, work)
 
     def scorer(self, name: str, slots: int, *, beside_trials: bool) -> SimulatedScorer:
         """A scorer for one search."""

@@ -118,8 +118,9 @@ def _with_method(spec: StudySpec, method: str) -> StudySpec:
     if method == spec.method:
         return spec
     values = spec.model_dump() | {"method": method, "options": spec.compare.options.get(method, {})}
-    if not method_of(spec.of_kind, method).weighs_cost:
-        del values["cost"], values["cost_tolerance"]
+    if not method_of(spec.of_kind, method).several:
+        del values["tolerance"]
+        values["minimize"] = spec.value_name
     return StudySpec.of(values)
 
 
@@ -145,7 +146,6 @@ def _timings(measured: Measured, spec: StudySpec, slots: Sequence[int]) -> list[
                 scorer=scorer,
                 max_trials=spec.trials,
                 budget=spec.budget,
-                with_cost=spec.cost is not None,
             )
         )
     return found

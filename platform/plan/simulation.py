@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import cast
 
-from ...searchers.searcher import CostSearcher, Pruned, Searcher, Wait
+from ...searchers.searcher import Pruned, Searcher, SeveralSearcher, Wait
 from ...searchers.space import Config
 from ..tables import Budget
 
@@ -30,7 +30,7 @@ class TrialCost:
 
     seconds: float
     value: float
-    cost: float | None = None
+    others: tuple[float, ...] = ()
     epochs: int = 1
     work: float = 0.0
 
@@ -146,7 +146,6 @@ def simulate(
     scorer: SimulatedScorer | None = None,
     max_trials: int | None = None,
     budget: Budget | None = None,
-    with_cost: bool = False,
 ) -> Timing:
     """Search in simulated time, as ``TuneSearcher`` under Ray Tune does.
 
@@ -157,12 +156,11 @@ def simulate(
         overhead: besides training.
         scorer: the one that the searcher asks.
         max_trials, budget: end of the search, as in a study.
-        with_cost: the searcher weighs a cost too.
 
     Raises:
         RuntimeError: the searcher waits while nothing is under way that it could wait for.
     """
-    return _Search(searcher, slots, cost_of, overhead, scorer, max_trials, budget, with_cost).run()
+    return _Search(searcher, slots, cost_of, overhead, scorer, max_trials, budget).run()
 
 
 @dataclass
@@ -174,7 +172,6 @@ class _Search:
     scorer: SimulatedScorer | None
     max_trials: int | None
     budget: Budget | None
-    with_cost: bool
     clock: float = 0.0  # of the driver: when it can do the next thing
     told_at: float = 0.0
     asked: int = 0
@@ -297,10 +294,7 @@ class _Search:
         del self.costs[trial], self.reports[trial]
         self.used, self.told_at = self.used + cost.seconds, self.clock
         self._synchronise()
-        if self.with_cost:
-            cast(CostSearcher, self.searcher).tell(str(trial), cost.value, cost.cost)
-        else:
-            self.searcher.tell(str(trial), cost.value)
+        cast(SeveralSearcher, self.searcher).tell(str(trial), cost.value, *cost.others)
         self._offer_process(self.overhead.reset)
 
     def _offer_process(self, after: float) -> None:

@@ -27,17 +27,20 @@ class Conclusion:
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
-    """The finished trial of the lowest value; if trials have a cost, the cheapest one that is nearly as good.
+    """The finished trial of the lowest value; of several objectives that of the lowest last one, among good trials.
+
+    Good are those whose first objective is nearly the lowest; of these, those whose second is nearly the lowest among
+    them; and so on, but for the last.
 
     Args:
         trials: finished ones, at least one.
-        tolerance: a value of up to (1 + tolerance) times the lowest is nearly as good.
+        tolerance: what exceeds the lowest by up to this share is nearly the lowest.
     """
-    values = {t.number: t.value for t in trials if t.value is not None}
-    bar = min(values.values()) * (1 + tolerance)
-    costly = all(t.cost is not None for t in trials)
-    good = [t for t in trials if values[t.number] <= bar] if costly else list(trials)
-    return min(good, key=lambda t: (t.cost or 0.0, values[t.number], t.number))
+    good = list(trials)
+    for n in range(len(good[0].others)):
+        lowest = min(t.objectives[n] for t in good)
+        good = [t for t in good if t.objectives[n] <= lowest + tolerance * abs(lowest)]
+    return min(good, key=lambda t: (t.objectives[-1], *t.objectives, t.number))
 
 
 def best_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:

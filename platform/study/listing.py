@@ -58,7 +58,7 @@ def _listed(name: str, studies: str | Path, ledger: str | None) -> Listed:
         dataset=name_of(study.spec.dataset),
         trials=len(view.trials),
         best=None if view.best is None else view.best.value,
-        minimizes=study.spec.minimize,
+        minimizes=", ".join(study.spec.minimize),
         holder=view.holder if view.state in ("running", "died") else None,
         held_by=view.held_by if view.state in ("running", "died") else None,
         last_sign=None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),

@@ -3,6 +3,7 @@
 import html
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ...trainables.data.location import name_of
@@ -17,11 +18,11 @@ SHOWN = 10  # trials in a notebook
 
 
 def rows(trials: Sequence[LedgerTrial], spec: StudySpec) -> list[dict[str, Any]]:
-    """A row a trial: number, state, value, cost, seconds, each hyperparameter and each score."""
+    """A row a trial: number, state, all that is minimised, seconds, each hyperparameter and each score."""
     return [
         {
-            **{"trial": t.number, "state": t.state, spec.minimize: t.value},
-            **({} if spec.cost is None else {spec.cost: t.cost}),
+            **{"trial": t.number, "state": t.state},
+            **dict(zip_longest(spec.minimize, t.objectives)),
             "seconds": t.seconds,
             **{name: t.config.get(name) for name in spec.space},
             **t.scores,

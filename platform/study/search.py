@@ -65,7 +65,7 @@ def search(
     searcher = TuneSearcher(
         spec.searcher(scores.scorer, own),
         metric=spec.metric,
-        cost=None if spec.cost_measure is None else spec.cost_measure.report,
+        others=[measure.report for measure in spec.other_measures],
         max_trials=spec.trials,
         record=record,
         history=ledger.history(),
@@ -101,7 +101,7 @@ def _task(
         "failure_key": FAILURE,
         "complete_key": COMPLETE,
         "pauses": pauses,
-        "weighted": (WEIGHTED, report_weights(spec.minimize, spec.of_kind)),
+        "weighted": (WEIGHTED, report_weights(spec.value_name, spec.of_kind)),
     }
 
 

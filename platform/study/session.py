@@ -198,7 +198,7 @@ class Session:
                 )
                 self._check()
                 self.seconds["search"] = time.perf_counter() - searching
-                best = best_of(self.ledger.trials(), spec.cost_tolerance)
+                best = best_of(self.ledger.trials(), spec.tolerance)
                 with trainer() as train:
                     found = self._final(best, train)
                     defaults = self._without_search(best, found, train)

@@ -291,11 +291,14 @@ class Study:
         return drawn
 
     def pareto_front(self) -> list[LedgerTrial]:
-        """Finished trials that no other beats in both value and cost, the cheapest first.  Empty without a cost."""
+        """Finished trials that no other beats in all that is minimised, the lowest value first.
+
+        Of a study that minimises one value it is the best trial, or several equally good ones.
+        """
         from ..figures.trials import pareto_front
 
-        pairs = [(t, (t.cost, t.value)) for t in self.trials() if t.cost is not None and t.value is not None]
-        return [pairs[i][0] for i in pareto_front([point for _, point in pairs])]
+        done = [t for t in self.trials() if t.value is not None]
+        return [done[i] for i in pareto_front([t.objectives for t in done])]
 
     def score_qualities(self) -> list[ScoreQuality]:
         """How well each score ranks the trials trained so far; the method's own score first."""
@@ -319,7 +322,7 @@ class Study:
         return None if best is None else {**self.spec.config, **best.config}
 
     def dataframe(self) -> "pandas.DataFrame":
-        """A row a trial: number, state, value, cost, seconds, hyperparameters and scores.  Errors as ``open``."""
+        """A row a trial: number, state, what is minimised, seconds, hyperparameters and scores.  Errors as ``open``."""
         import pandas
 
         from .notebook import rows

@@ -44,7 +44,7 @@ def study_file(dataset: str | Path, name: str, folder: Path) -> str:
         *_line("name", name, about["name"]),
         *_line("dataset", _relative(location, folder), "relative to this file, or a URL"),
         *_line("method", spec.method, f"{about['method']}; or {', '.join(others)}"),
-        *_line("minimize", spec.minimize, f"{about['minimize']}: {', '.join(kind.values)}"),
+        *_line("minimize", spec.value_name, f"{about['minimize']}: {', '.join(kind.values)}"),
         *(_line(key, getattr(spec, key), about[key])[0] for key in ("seed", "trials", "initializations")),
     ]
     table = spec.settings.model_dump(mode="json")
@@ -135,7 +135,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
         dataset=spec.dataset,
         method=spec.method,
         about=spec.method_of().about,
-        minimizes=spec.minimize,
+        minimizes=", ".join(spec.minimize),
         trials=trials,
         exactly=exactly,
         initializations=spec.initializations,

@@ -90,7 +90,7 @@ class Trainer:
             asked = asked or actor.progress.remote()
             if ray.wait([asked], timeout=0)[0]:  # a busy cluster may keep it waiting for its CPUs
                 last, asked = ray.get(asked), None
-                text = f"{spec.minimize} {last[spec.metric]:.4g}" if spec.metric in last else ""
+                text = f"{spec.value_name} {last[spec.metric]:.4g}" if spec.metric in last else ""
                 self._progress.update(stage, *last.get("step", (last["epoch"], config.epochs, text)))
         found: Retrained = ray.get(job)
         self._progress.update(stage, config.epochs, config.epochs)

@@ -41,7 +41,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 def reached(spec: StudySpec, value: float) -> str:
     """A value with its name and unit."""
-    return f"{spec.minimize} {value:.4g}{spec.value_measure.suffix}"
+    return f"{spec.value_name} {value:.4g}{spec.value_measure.suffix}"
 
 
 def ending(

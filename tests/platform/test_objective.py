@@ -61,8 +61,23 @@ def test_a_report_has_the_sum_and_no_number_where_a_part_is_missing():
     assert math.isnan(with_weighted(report, WEIGHTED, weights)[WEIGHTED])
 
 
-def test_a_second_value_is_weighed_as_a_cost_is():
-    spec = StudySpec.of({"name": "a", "dataset": "al4", "kind": "ldos", "method": "optuna", "cost": "forces_mae"})
-    assert spec.cost_measure is LDOS.values["forces_mae"]
-    with pytest.raises(SpecError, match="cost = 'validation_loss' is minimised already"):
-        StudySpec.of({**spec.model_dump(exclude={"options"}), "cost": "validation_loss"})
+def test_values_and_costs_stand_beside_each_other_in_a_list():
+    given = {"name": "a", "dataset": "al4", "kind": "ldos", "method": "optuna"}
+    spec = StudySpec.of(given | {"minimize": ["free_energy_mae + 50 forces_mae", "band_energy_mae", "n_parameters"]})
+    assert (spec.value_measure.report, spec.metric) == (WEIGHTED, WEIGHTED)
+    assert spec.other_measures == [LDOS.values["band_energy_mae"], LDOS.costs["n_parameters"]]
+    assert StudySpec.of(given | {"minimize": "forces_mae"}) == StudySpec.of(given | {"minimize": ["forces_mae"]})
+    with pytest.raises(SpecError, match="'forces_mae' is minimised already"):
+        StudySpec.of(given | {"minimize": ["free_energy_mae + 50 forces_mae", "forces_mae"]})
+    with pytest.raises(SpecError, match="'2 forces_mae' is unknown beside 'validation_loss'"):
+        StudySpec.of(given | {"minimize": ["validation_loss", "2 forces_mae"]})
+
+
+def test_a_study_that_began_with_a_cost_is_read_and_a_new_one_is_told_the_words_of_today():
+    given = {"name": "a", "dataset": "al4", "kind": "ldos", "method": "optuna", "minimize": "validation_loss"}
+    earlier = {**given, "cost": "n_parameters", "cost_tolerance": 0.2}
+    spec = StudySpec.of(earlier, as_it_was=True)
+    assert (spec.minimize, spec.tolerance) == (("validation_loss", "n_parameters"), 0.2)
+    assert StudySpec.of({**given, "cost": None, "cost_tolerance": 0.05}, as_it_was=True) == StudySpec.of(given)
+    with pytest.raises(SpecError, match="unknown key 'cost'; name it in a list, as minimize = "):
+        StudySpec.of(earlier)

@@ -35,7 +35,7 @@ def test_a_key_is_the_users_without_the_types_that_were_tried(values, key):
         ({"seed": True}, "seed"),
         ({"trials": "50"}, "trials"),
         ({"initializations": True}, "initializations"),
-        ({"cost_tolerance": "0.1"}, "cost_tolerance"),
+        ({"tolerance": "0.1"}, "tolerance"),
         ({"resources": {"cpus": "2"}}, "resources.cpus"),
         ({"resources": {"memory": True}}, "resources.memory"),
         ({"budget": {"grid_points": "7"}}, "budget.grid_points"),
@@ -51,7 +51,7 @@ def test_a_text_or_true_is_no_number(values, key):
 
 
 def test_numbers_are_numbers_and_texts_that_are_meant_stay():
-    refuse_text_for_numbers(StudySpec, {"seed": np.int64(3), "cost_tolerance": 1, "config": {"activation": "relu"}})
+    refuse_text_for_numbers(StudySpec, {"seed": np.int64(3), "tolerance": 1, "config": {"activation": "relu"}})
     refuse_text_for_numbers(StudySpec, {"resources": {"gpus": "auto"}, "options": {"direction": "auto"}, "name": "7"})
 
 

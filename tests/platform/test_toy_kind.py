@@ -307,17 +307,21 @@ def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_pat
     assert opened.explanation() == [], "without the script, too"
 
 
-def test_several_values_are_minimised_as_a_sum_and_beside_each_other(local_ray, numbers, tmp_path):
+@pytest.mark.parametrize(
+    "minimize, sampler", [(["error + 3 bias", "price"], "tpe"), (["error", "price", "bias"], "nsgaii")]
+)
+def test_values_and_costs_are_minimised_beside_each_other(local_ray, numbers, tmp_path, minimize, sampler):
     study = Study(
-        "several", numbers, method="optuna", minimize="error + 3 bias", cost="price", studies=tmp_path, trials=3,
-        initializations=1, resources=ONE, options={"startup": 2},
+        "several", numbers, method="optuna", minimize=minimize, studies=tmp_path, trials=3, initializations=1,
+        resources=ONE, options={"startup": 2, "sampler": sampler},
     )  # fmt: skip
     ended = study.run(progress=Silent(), defaults=False)
     trials = study.trials()
     assert len(trials) == 3
     for trial in trials:
-        assert trial.value == pytest.approx(trial.result["best_error"] + 3 * trial.result["best_bias"], rel=1e-12)
-        assert trial.cost == trial.result["price"]
+        error, bias, price = (trial.result[name] for name in ("best_error", "best_bias", "price"))
+        expected = (error + 3 * bias, price) if len(minimize) == 2 else (error, price, bias)
+        assert trial.objectives == pytest.approx(expected, rel=1e-12)
     assert ended.trial in {t.number for t in study.pareto_front()}
 
 
@@ -360,7 +364,11 @@ def no_tell(task):
         ({"config": {"depth": 3}}, "depth: extra inputs are not permitted"),
         ({"toys": {"shirt": 1.0}}, "unknown key 'toys.shirt'; did you mean 'shift'"),
         ({"minimize": "energy"}, "minimize = 'energy' is unknown; there are error"),
-        ({"cost": "size"}, "cost = 'size' is unknown; there are price"),
+        ({"minimize": ["error", "size"]}, "minimize = 'size' is unknown beside 'error'; there are "),
+        ({"minimize": ["price", "error"]}, "minimize = 'price' is unknown; there are error"),
+        ({"minimize": ["error", "price", "price"]}, "minimize: 'price' is minimised already; leave it out of one"),
+        ({"minimize": []}, "minimize"),
+        ({"cost": "size"}, r"unknown key 'cost'; name it in a list, as minimize = \["),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_computed(numbers, tmp_path, changes, text):

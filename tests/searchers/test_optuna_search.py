@@ -174,29 +174,30 @@ def test_reading_the_list_of_methods_does_not_import_optuna():
 
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsgaii"])
-def test_value_and_cost_are_weighed_together(sampler):
-    # Where only width counts: the value wants 90 neurons, the cost few; all of 16 to 90 is the Pareto front.
+def test_three_objectives_are_minimised_together(sampler):
+    # Where only width counts: two values want 90 and 80 neurons, the cost few; all of 16 to 90 is the Pareto front.
     space = {"width": Int(low=16, high=256, log=True), "useless": Float(low=0, high=1)}
-    searcher = OptunaSearch(space, 0, OptunaOptions(sampler=sampler, startup=8), with_cost=True)
+    searcher = OptunaSearch(space, 0, OptunaOptions(sampler=sampler, startup=8), n_objectives=3)
     widths = []
     for trial in map(str, range(60)):
         widths.append(searcher.ask(trial)["width"])
-        searcher.tell(trial, math.log(widths[-1] / 90) ** 2, float(widths[-1]))
+        value, other = (math.log(widths[-1] / best) ** 2 for best in (90, 80))
+        searcher.tell(trial, value, other, float(widths[-1]))
     late = np.array(widths[30:])
     assert (late <= 100).mean() > 0.75  # 0.62 of the logarithm of the range is drawn at random
     assert len(set(late)) > 5, "a front, not a point"
 
 
-def test_a_cost_without_a_number_fails_the_trial():
-    searcher = OptunaSearch(SPACE, 0, OptunaOptions(), with_cost=True)
+def test_a_missing_objective_fails_the_trial():
+    searcher = OptunaSearch(SPACE, 0, OptunaOptions(), n_objectives=2)
     searcher.ask("0")
-    searcher.tell("0", 1.0, None)
+    searcher.tell("0", 1.0)
     assert [t.state for t in searcher._study.trials] == [TrialState.FAIL]
 
 
-def test_a_sampler_of_one_number_refuses_a_cost():
+def test_a_sampler_of_one_number_refuses_two():
     with pytest.raises(SearchError, match="'cmaes' minimises one number"):
-        OptunaSearch(SPACE, 0, OptunaOptions(sampler="cmaes"), with_cost=True)
+        OptunaSearch(SPACE, 0, OptunaOptions(sampler="cmaes"), n_objectives=2)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

@@ -54,8 +54,8 @@ class Late:
         return scores
 
 
-def search(space=SPACE, scorer=good_score, seed=0, with_cost=False, **options):
-    return PrunedSearch(space, seed, scorer, PrunedOptions(**options), with_cost=with_cost)
+def search(space=SPACE, scorer=good_score, seed=0, n_objectives=1, **options):
+    return PrunedSearch(space, seed, scorer, PrunedOptions(**options), n_objectives=n_objectives)
 
 
 def run(searcher, n, value_of=value_of):
@@ -391,7 +391,7 @@ def test_pruned_candidates_of_an_earlier_session_count_towards_the_end():
 
 
 def test_value_and_cost_are_weighed_and_the_value_alone_is_judged_by_the_score():
-    searcher = search(with_cost=True, seed=1, lookahead=1)
+    searcher = search(n_objectives=2, seed=1, lookahead=1)
     n_pruned = 0
     for n in range(40):
         answer = searcher.ask(str(n))

@@ -399,7 +399,7 @@ def test_a_two_stage_method_takes_any_scoring_function():
     assert xs.count(closest) == 7  # best and worst score to calibrate
 
 
-# ---------------------------------------------------------------- a cost beside the value
+# ---------------------------------------------------------------- several objectives
 
 
 class Weighs(RandomSearch):
@@ -407,13 +407,13 @@ class Weighs(RandomSearch):
         super().__init__(space, seed)
         self.told = {}
 
-    def tell(self, trial, value, cost=None):
-        self.told[trial] = (value, cost)
+    def tell(self, trial, value, *others):
+        self.told[trial] = (value, *others)
 
 
-def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed():
+def test_all_objectives_are_told_and_a_trial_without_a_finite_one_failed():
     def report_of(config):
-        report = {"loss": config["x"] ** 2, "size": 10.0 * config["number"]}
+        report = {"loss": config["x"] ** 2, "size": 10.0 * config["number"], "depth": 2}
         if config["number"] == 1:
             del report["size"]
         if config["number"] == 2:
@@ -424,7 +424,7 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed():
     searcher = TuneSearcher(
         method,
         metric="loss",
-        cost="size",
+        others=["depth", "size"],
         max_trials=5,
         record=notebook,
         package=lambda trial, config: {"number": trial, **config},
@@ -432,16 +432,16 @@ def test_value_and_cost_are_told_and_a_trial_without_a_finite_cost_failed():
     drive(searcher, report_of)
     assert searcher.error is None
     xs = dict(notebook.of("asked"))
-    assert {t: method.told[t] for t in "034"} == {t: (xs[int(t)] ** 2, 10.0 * int(t)) for t in "034"}
-    assert [method.told[t][0] for t in "12"] == [None, None]
+    assert {t: method.told[t] for t in "034"} == {t: (xs[int(t)] ** 2, 2.0, 10.0 * int(t)) for t in "034"}
+    assert [method.told[t] for t in "12"] == [(None,), (None,)]
     told = {trial: (value, failure) for trial, value, failure in notebook.of("told")}
     assert told[1] == told[2] == (None, "it reported no finite size")
 
 
-def test_a_method_that_weighs_no_cost_is_told_none():
+def test_one_objective_is_told_alone():
     method = Weighs(SPACE, 0)
     drive(TuneSearcher(method, metric="loss", max_trials=2), square)
-    assert [cost for _, cost in method.told.values()] == [None, None]
+    assert [len(told) for told in method.told.values()] == [1, 1]
 
 
 # ---------------------------------------------------------------- budget and errors

@@ -51,7 +51,7 @@ def numbers(value, above=""):
 PLAIN = {"value", "tau", "tau_error", "regret", "learning_rate", "weight_decay", "ldos_r2", "ldos_r2_std", "rfr"}
 PLAIN |= {
     "best_loss",
-    "cost_tolerance",
+    "tolerance",
     "furthest",
     "distance",
     "usual_distance",

@@ -22,6 +22,7 @@ from dftune.platform.figures.draw import FIGURES
 from dftune.platform.figures.draw import draw as draw_figures
 from dftune.platform.figures.table import toml
 from dftune.platform.figures.trials import NotDrawn, pareto_front
+from dftune.platform.figures.values import pareto
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
@@ -73,7 +74,7 @@ def synthetic(n: int, spec: StudySpec = SPEC) -> list[LedgerTrial]:
                 config=config,
                 state=state,
                 value=result[spec.metric] if state == "finished" else None,
-                cost=result[spec.cost] if spec.cost and state == "finished" else None,
+                others=tuple(result[m.report] for m in spec.other_measures) if state == "finished" else (),
                 scores={"rfr": float(rng.normal()), "first_width": float(config["width"])},
                 seed=number,
                 seconds=result["seconds"] if trained else None,
@@ -210,14 +211,15 @@ def test_the_pareto_front_is_that_of_all_pairs_compared():
         assert sorted(pareto_front(points)) == brute
 
 
-def test_pareto_weighs_the_studys_cost():
-    assert plots.pareto(TRIALS, SPEC).points[0][1] == TRIALS[0].result["n_parameters"]
-    spec = SPEC.model_copy(update={"cost": "inference_time"})
-    data = plots.pareto(synthetic(40, spec), spec)
-    assert data.label == "inference time [µs a grid point]"
-    assert data.points[0][1] == TRIALS[0].result["inference_time"]
+def test_the_front_is_that_of_all_that_is_minimised():
+    first = TRIALS[0].result
+    assert pareto(TRIALS, SPEC).points[0][1] == (first["n_parameters"], first["best_loss"])
+    spec = SPEC.model_copy(update={"minimize": ("validation_loss", "inference_time", "forces_mae")})
+    data = pareto(synthetic(40, spec), spec)
+    assert data.labels[0] == "inference time [µs a grid point]"
+    assert data.points[0][1] == (first["inference_time"], first["best_forces_mae"], first["best_loss"])
     with pytest.raises(NotDrawn, match="no finished trial has its n_parameters recorded"):
-        plots.pareto([replace(t, result={}) for t in TRIALS], SPEC)
+        pareto([replace(t, result={}) for t in TRIALS], SPEC)
 
 
 def test_figures_have_the_labels_of_the_kind(monkeypatch, tmp_path):
@@ -238,7 +240,7 @@ def test_figures_have_the_labels_of_the_kind(monkeypatch, tmp_path):
 def test_a_kind_without_costs_has_no_front(monkeypatch):
     monkeypatch.setattr(type(SPEC.of_kind), "costs", {})
     with pytest.raises(NotDrawn, match="surrogates of this kind report no cost of use"):
-        plots.pareto(TRIALS, SPEC)
+        pareto(TRIALS, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -359,14 +361,16 @@ def test_any_optuna_tool_opens_the_ledger_and_sees_every_state(study):
     assert optuna.visualization.plot_parallel_coordinate(loaded).data
 
 
-def test_a_ledger_with_a_cost_is_a_study_of_two_objectives_with_the_same_front(tmp_path):
-    spec = StudySpec.of(SPEC.model_dump() | {"method": "optuna", "cost": "inference_time", "options": {}})
+def test_optuna_finds_the_front_of_a_ledger_with_three_objectives(tmp_path):
+    names = ["validation_loss", "inference_time", "forces_mae"]
+    spec = StudySpec.of(SPEC.model_dump() | {"method": "optuna", "minimize": names, "options": {}})
     trials = synthetic(25, spec)
     study = recorded(tmp_path, trials, spec)
     loaded = optuna.load_study(study_name="synthetic", storage=f"sqlite:///{study.folder / 'ledger.db'}")
-    assert loaded.metric_names == ["validation_loss", "inference_time"]
-    front = {t.number for t, _, _ in plots.pareto(study.trials(), spec).front}
-    assert front == {t.number for t in loaded.best_trials}
+    assert loaded.metric_names == names
+    data = pareto(study.trials(), spec)
+    front = {t.number for (t, _), best in zip(data.points, data.front, strict=True) if best}
+    assert front == {t.number for t in loaded.best_trials} == {t.number for t in study.pareto_front()}
 
 
 def plot(folder, *options, code=0):

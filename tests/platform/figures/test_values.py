@@ -1,11 +1,13 @@
 """Values of trials against each other, and the trials that none beats in all of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dftune.platform.figures.draw import draw
 from dftune.platform.figures.trials import NotDrawn, pareto_front
-from dftune.platform.figures.values import values
+from dftune.platform.figures.values import pareto, values
 from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
 
@@ -49,8 +51,17 @@ def test_a_value_equal_in_all_trials_has_no_panel():
         values([trial(n, 0.1 * n, 0.2, 0.0) for n in (1, 2)], SPEC)
 
 
+def test_a_study_that_minimises_all_values_has_one_figure_of_them():
+    spec = SPEC.model_copy(update={"minimize": ("energy_mae", "charge_mae", "moment_mae")})
+    trials = [replace(t, value=row[0], others=row[1:]) for t, row in values(TRIALS, SPEC).points]
+    assert pareto(trials, spec).front == [True, True, False, True]
+    assert pareto(trials, spec).points[3][1] == (0.3, 0.1, 0.3), "charge, moment, energy"
+    with pytest.raises(NotDrawn, match="they are what the study minimises"):
+        values(trials, spec)
+
+
 def test_they_are_drawn_as_png_and_on_the_page(tmp_path):
     drawn = draw(TRIALS, SPEC, tmp_path, names=["values"])
     assert [path.name for path in drawn.paths] == ["values.png", "plots.html"]
     page = (tmp_path / "plots.html").read_text()
-    assert page.count("beaten by none in all values") == 1, "one of the panels names it in the legend"
+    assert page.count('"name":"Pareto front"') == 1, "one of the panels names it in the legend"

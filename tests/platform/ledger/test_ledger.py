@@ -55,8 +55,8 @@ def ledger(place):
 
 @pytest.fixture
 def weighed(place):
-    """The ledger of a study with a cost."""
-    with closing(Ledger.create(place, spec(cost="n_parameters"), "0" * 64)) as ledger:
+    """The ledger of a study of two objectives."""
+    with closing(Ledger.create(place, spec(minimize=["validation_loss", "n_parameters"]), "0" * 64)) as ledger:
         yield ledger
 
 
@@ -87,7 +87,7 @@ def test_a_trial_is_one_row_from_the_start(ledger):
     ledger.asked(0, CONFIG, seed=3, scores={"rfr": 1.5})
     (trial,) = again(ledger).trials()
     assert (trial.number, trial.config, trial.state) == (0, CONFIG, "running")
-    assert (trial.seed, trial.scores, trial.value, trial.cost, trial.result) == (3, {"rfr": 1.5}, None, None, {})
+    assert (trial.seed, trial.scores, trial.value, trial.others, trial.result) == (3, {"rfr": 1.5}, None, (), {})
     assert before - 1 < trial.started_at < time.time() + 1
     assert trial.ended_at is None
     assert again(ledger).spec == ledger.spec
@@ -107,7 +107,7 @@ def test_a_finished_trial_has_value_report_and_times(ledger):
     ask(ledger, 0)
     ledger.told(0, 0.25, REPORT, None)
     (trial,) = again(ledger).trials()
-    assert (trial.state, trial.value, trial.cost, trial.failure) == ("finished", 0.25, None, None)
+    assert (trial.state, trial.value, trial.others, trial.failure) == ("finished", 0.25, (), None)
     assert (trial.result, trial.seconds) == (REPORT, 2.0)
     assert trial.started_at <= trial.ended_at < time.time() + 1
 
@@ -122,7 +122,7 @@ def test_a_failed_trial_has_its_cause_and_what_it_cost_but_no_value(ledger):
 def test_a_pruned_candidate_was_never_trained_and_keeps_its_score(ledger):
     ledger.pruned(0, CONFIG, scores={"rfr": -0.5, "first_width": 8.0})
     (trial,) = again(ledger).trials()
-    assert (trial.state, trial.value, trial.cost, trial.seed) == ("pruned", None, None, None)
+    assert (trial.state, trial.value, trial.others, trial.seed) == ("pruned", None, (), None)
     assert (trial.config, trial.scores) == (CONFIG, {"rfr": -0.5, "first_width": 8.0})
     assert (trial.result, trial.failure, trial.seconds) == ({}, None, None)
     assert trial.ended_at is not None
@@ -164,19 +164,19 @@ def test_the_history_of_two_objectives_has_the_costs(weighed):
     weighed.told(1, 0.75, REPORT, None, stopped=True)
     weighed.told(2, None, {}, "diverged")
     assert again(weighed).history() == [
-        PastTrial("0", CONFIG, True, 0.5, 900.0),
-        PastTrial("1", CONFIG, True, 0.25, 900.0),
+        PastTrial("0", CONFIG, True, 0.5, (900.0,)),
+        PastTrial("1", CONFIG, True, 0.25, (900.0,)),
         PastTrial("2", CONFIG, True, None),
         PastTrial("3", CONFIG, False, None),
     ]
 
 
-def test_value_and_cost_come_back(weighed):
+def test_both_objectives_come_back(weighed):
     ask(weighed, 0, 1)
     weighed.told(0, 0.5, REPORT, None)
     weighed.told(1, 0.25, REPORT | {"n_parameters": 2000}, None)
     weighed.pruned(2, CONFIG, scores={})
-    assert [(t.value, t.cost) for t in again(weighed).trials()] == [(0.5, 900.0), (0.25, 2000.0), (None, None)]
+    assert [t.objectives for t in again(weighed).trials()] == [(0.5, 900.0), (0.25, 2000.0), ()]
 
 
 # ---------------------------------------------------------------- as Optuna's own tools see it
@@ -203,7 +203,7 @@ def test_optuna_sees_states_reports_and_attributes(ledger):
     assert study.trials[0].duration is not None
 
 
-def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
+def test_optuna_finds_the_pareto_front_of_two_objectives(weighed):
     found = [(0.5, 100), (0.4, 200), (0.45, 300), (0.3, 400), (0.6, 90), (0.7, 500)]
     ask(weighed, *range(len(found)))
     for number, (value, size) in enumerate(found):
@@ -219,7 +219,7 @@ def test_optuna_finds_the_pareto_front_of_value_and_cost(weighed):
     "settings, names",
     [
         ({"minimize": "band_energy_mae"}, ["band_energy_mae"]),
-        ({"cost": "inference_time"}, ["validation_loss", "inference_time"]),
+        ({"minimize": ["validation_loss", "inference_time"]}, ["validation_loss", "inference_time"]),
     ],
 )
 def test_objectives_have_their_names(place, settings, names):

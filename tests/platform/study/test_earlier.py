@@ -27,7 +27,7 @@ def studies(tmp_path):
 def test_its_ledger_opens_with_spec_trials_and_conclusion(studies):
     study = Study.open("old", studies)
     spec = study.spec
-    assert (spec.kind, spec.method, spec.minimize, spec.metric) == ("ldos", "rfr", "validation_loss", "best_loss")
+    assert (spec.kind, spec.method, spec.minimize, spec.metric) == ("ldos", "rfr", ("validation_loss",), "best_loss")
     assert (spec.settings.cutoff, spec.settings.two_j_max) == (4.0, 4)
     trials = study.trials()
     assert [t.state for t in trials] == ["finished", "finished"]

@@ -1,6 +1,7 @@
 """The methods in real studies: pruned candidates, two stages, budget, cost, and what is refused."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -9,11 +10,13 @@ from click.testing import CliRunner
 from dftune import Study
 from dftune.platform.cli.main import cli
 from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.study.conclusion import chosen_of
 from dftune.platform.study.errors import SearchStopped
 from dftune.searchers.pruned_search import learnt_bar
 
 POINTS = 4 * 3  # points x epochs of a trial
+BOTH = 'minimize = ["validation_loss", "n_parameters"]'
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +101,11 @@ def test_the_score_chooses_what_it_sees_and_optuna_the_rest(local_ray, toy, numb
 
 @pytest.fixture(scope="module")
 def weighed(local_ray, toy, numbers, tmp_path_factory) -> Study:
-    """An ended study of the toy kind with a budget and a cost."""
+    """An ended study of the toy kind with a budget that minimises its error and its price."""
     study = Study(
         "weighed", numbers, studies=tmp_path_factory.mktemp("studies"), method="optuna", trials=50, initializations=1,
         options={"startup": 2}, budget={"points": 4.5 * POINTS}, resources={"concurrent": 1},
-        cost="price", cost_tolerance=1e6,
+        minimize=["error", "price"], tolerance=1e6,
     )  # fmt: skip
     study.run()
     return study
@@ -115,20 +118,28 @@ def test_a_budget_of_points_ends_the_search(weighed):
 def test_the_cheapest_surrogate_nearly_as_good_as_the_best_is_chosen(weighed):
     trials = weighed.trials()
     for trial in trials:
-        assert trial.cost == trial.result["price"] == abs(trial.config["rate"] - 0.5)
-    cheapest, best = min(trials, key=lambda t: t.cost), min(trials, key=lambda t: t.value)
+        assert trial.others[0] == trial.result["price"] == abs(trial.config["rate"] - 0.5)
+    cheapest, best = min(trials, key=lambda t: t.others), min(trials, key=lambda t: t.value)
     assert weighed.conclusion().trial == cheapest.number != best.number
     assert weighed.conclusion().value == cheapest.value
     assert chosen_of(trials, 0.0) == best
     for tolerance in (0.01, 0.1, 1.0, 10.0):
         good = [t for t in trials if t.value <= best.value * (1 + tolerance)]
-        assert chosen_of(trials, tolerance).cost == min(t.cost for t in good)
+        assert chosen_of(trials, tolerance).others == min(t.others for t in good)
+
+
+def test_of_three_objectives_the_last_is_lowest_among_trials_good_in_the_others():
+    rows = [(1.0, 5.0, 9.0), (1.05, 4.0, 8.0), (1.04, 4.1, 1.0), (1.05, 4.3, 0.0), (1.2, 1.0, 0.0)]
+    trials = [LedgerTrial(n, {}, "finished", value=row[0], others=row[1:]) for n, row in enumerate(rows)]
+    assert [chosen_of(trials, tolerance).number for tolerance in (0.0, 0.05, 0.1, 0.2)] == [0, 2, 3, 4]
+    below = [replace(t, value=t.value - 10) for t in trials]
+    assert chosen_of(below, 0.0).number == 0, "a share of what is below zero, too"
 
 
 def test_each_proposal_follows_from_the_ledger_before_it(weighed):
     with closing(Ledger.open(weighed.folder / "ledger.db")) as ledger:
         history = ledger.history()
-    assert all(past.cost for past in history)
+    assert all(past.others for past in history)
     for n, past in enumerate(history):
         searcher = weighed.spec.searcher()
         searcher.replay(history[:n])
@@ -138,11 +149,13 @@ def test_each_proposal_follows_from_the_ledger_before_it(weighed):
 def test_optuna_finds_the_pareto_front_of_a_study(weighed):
     trials = weighed.trials()
     loaded = optuna.load_study(study_name="weighed", storage=f"sqlite:///{weighed.folder / 'ledger.db'}")
-    points = {t.number: (t.value, t.cost) for t in trials}
+    points = {t.number: t.objectives for t in trials}
     front = {
         n for n, (v, c) in points.items() if not any(p != (v, c) and p[0] <= v and p[1] <= c for p in points.values())
     }
     assert {t.number for t in loaded.best_trials} == front
+    shown = CliRunner().invoke(cli, ["study", "show", "weighed", "--studies", str(weighed.folder.parent)]).output
+    assert f"than one of these ({len(front)}):" in shown
     assert loaded.metric_names == ["error", "price"]
 
 
@@ -192,9 +205,9 @@ def spec(dataset, method, more="", trials=20):
         ("optuna", 10, "", "needs at least 11 trials, and trials = 10"),
         ("rfr>optuna", 20, 'options = { architecture = ["width", "learning_rate"] }', "Optuna has nothing to choose"),
         ("rfr>optuna", 20, 'options = { architecture = ["depth"] }', "names 'depth', which is not in the space; there"),
-        ("rfr", 20, 'cost = "n_parameters"', "method 'rfr' cannot weigh a cost; take optuna, optuna+rfr,"),
-        ("optuna", 20, 'cost = "n_parameters"\noptions = { sampler = "cmaes" }', "'cmaes' minimises one number"),
-        ("optuna", 20, "cost_tolerance = 0.2", "cost_tolerance has no use without cost"),
+        ("rfr", 20, BOTH, "method 'rfr' minimises one value; take optuna, optuna+rfr,"),
+        ("optuna", 20, BOTH + '\noptions = { sampler = "cmaes" }', "'cmaes' minimises one number"),
+        ("optuna", 20, "tolerance = 0.2", "tolerance has no use where minimize is one value"),
         ("optuna+rfr", 20, "options = { threshold = 1.0, warmup = 4 }", "warmup belongs to a learnt bar"),
         ("optuna+rfr", 20, 'options = { direction = "original" }', "direction belongs to a fixed threshold"),
         ("optuna+rfr", 20, "options = { treshold = 1.0 }", "unknown key 'treshold'; did you mean 'threshold'?"),

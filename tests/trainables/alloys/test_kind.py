@@ -154,7 +154,7 @@ def test_the_example_studies_can_be_read():
     for name in ("CuAu", "FePt"):
         spec = StudySpec.read(EXAMPLES / f"{name}.toml")
         assert isinstance(spec, StudySpec)
-        assert (spec.of_kind.name, spec.minimize) == ("alloys", "error")
+        assert (spec.of_kind.name, spec.value_name) == ("alloys", "error")
 
 
 @pytest.mark.ray
