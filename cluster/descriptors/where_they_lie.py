@@ -38,8 +38,8 @@ class WhereTheyLie:
         groups, own = _grouped(snapshots)
         found: list[Any] = [None] * len(snapshots)
         with _Tasks(function, network, groups, snapshots, summed=False) as tasks:
-            for k in own:
-                found[k] = function(network, snapshots[k])
+            for k, result in zip(own, Here().each(function, network, [snapshots[k] for k in own]), strict=True):
+                found[k] = result
             for (_, group), ref in zip(groups, tasks.refs, strict=True):
                 for k, result in zip(group, tasks.get(ref), strict=True):
                     found[k] = result

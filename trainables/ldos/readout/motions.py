@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import pi, prod
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class Slab:
 
 
 _kept: OrderedDict[object, Sequence[Slab]] = OrderedDict()
+_keeping = Lock()  # snapshots may be computed at once, each of them by one thread
 
 
 def thinned(grid: tuple[int, int, int]) -> Int64:
@@ -115,12 +117,15 @@ def _slabs(s: Snapshot, settings: BispectrumSettings, points: Int64) -> Sequence
         return _made(s, settings, points)
     cell = (s.cell.tobytes(), s.positions.tobytes(), s.numbers.tobytes(), s.grid)
     key = (*cell, settings.model_dump_json(), points.tobytes())
-    if key in _kept:
-        _kept.move_to_end(key)  # the last one goes last
-        return _kept[key]
-    found = _kept[key] = _stored(key, lambda: _made(s, settings, points))
-    while sum(slab.size for some in _kept.values() for slab in some) > KEPT:
-        _kept.popitem(last=False)
+    with _keeping:
+        if key in _kept:
+            _kept.move_to_end(key)  # the last one goes last
+            return _kept[key]
+    found = _stored(key, lambda: _made(s, settings, points))
+    with _keeping:
+        _kept[key] = found
+        while sum(slab.size for some in _kept.values() for slab in some) > KEPT:
+            _kept.popitem(last=False)
     return found
 
 
