@@ -158,12 +158,14 @@ def descriptors_check(
     from ...trainables.data.dataset import Dataset
     from ...trainables.data.describable import check_settings
     from ...trainables.descriptors.check import compare_engines
+    from ...trainables.descriptors.species import species_of
 
     settings = _settings(cutoff, two_j_max, "native", of_species)
     opened = Dataset.open(dataset)
     check_settings(opened, settings)
     atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
-    found = compare_engines(atoms.cell, atoms.positions, atoms.numbers, atoms.grid, settings)
+    species = species_of(atoms.numbers, settings)
+    found = compare_engines(atoms.cell, atoms.positions, species, atoms.grid, settings)
     if as_json:
         print_json({"snapshot": atoms.id, **asdict(found), "agrees": found.agrees}, {"microseconds": "µs a grid point"})
     else:

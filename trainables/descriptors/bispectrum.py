@@ -4,15 +4,13 @@ Two engines compute the same numbers: ``native``, compiled code of our own, and 
 """
 
 import math
-import sys
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line
+from ..errors import InputError
+from .check import fastest, has_numba
 from .settings import BispectrumSettings
 from .species import AtomSpecies, species_of
 
@@ -55,9 +53,8 @@ def bispectrum(
     species = check(cell, numbers, grid, settings)
     points = range(math.prod(grid)) if points is None else points
     if settings.engine == "fastest":
-        from .check import fastest  # which computes with both
-
-        settings = settings.model_copy(update={"engine": fastest(cell, positions, numbers, grid, settings, threads)})
+        engine_name = fastest(cell, positions, species, grid, settings, threads)
+        settings = settings.model_copy(update={"engine": engine_name})
     engine, shared = _engine(settings, threads)
     return engine.bispectrum(cell, positions, species, grid, settings, points=points, dtype=dtype, **shared)
 
@@ -102,23 +99,6 @@ def _engine(settings: BispectrumSettings, threads: int) -> tuple[Any, dict[str, 
     from . import lammps_engine
 
     return lammps_engine, {}
-
-
-@cache
-def has_numba() -> bool:
-    """Whether the native engine can be compiled; says once in a process if not."""
-    try:
-        import_module(".native.compiled", __package__)
-    except ImportError as error:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        print(
-            f"dftune computes descriptors by LAMMPS, some 15 times slower: numba cannot be loaded in Python {version} "
-            f"({one_line(error)})",
-            file=sys.stderr,
-            flush=True,
-        )
-        return False
-    return True
 
 
 def check(

@@ -8,11 +8,12 @@ import pytest
 from scipy.special import factorial
 
 from dftune.tests.places import DATA
-from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces, has_numba
-from dftune.trainables.descriptors.check import compare_engines
+from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forces
+from dftune.trainables.descriptors.check import compare_engines, has_numba
 from dftune.trainables.descriptors.native.forward import pair_derivatives
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.descriptors.slabs import slabs
+from dftune.trainables.descriptors.species import species_of
 from dftune.trainables.errors import InputError
 
 CHEAP = BispectrumSettings(cutoff=4.68, two_j_max=4)
@@ -274,6 +275,6 @@ def test_without_numba_lammps_computes_and_says_so_once(without_numba, capsys, r
 def test_what_needs_numba_says_so_without_it(without_numba):
     given = TRICLINIC, POSITIONS, ALUMINIUM, GRID, CHEAP
     with pytest.raises(InputError, match="nothing to compare: the native engine needs numba, which cannot be loaded"):
-        compare_engines(*given)
+        compare_engines(TRICLINIC, POSITIONS, species_of(ALUMINIUM, CHEAP), GRID, CHEAP)
     with pytest.raises(InputError, match="derivatives of descriptors along each neighbour need numba"):
         pair_derivatives(*given, points=[0])

@@ -8,6 +8,7 @@ import pytest
 from dftune.trainables.descriptors import check, lammps_engine
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.lammps_engine import GPU, gpu_options
+from dftune.trainables.descriptors.native import engine as native_engine
 from dftune.trainables.descriptors.settings import BispectrumSettings
 
 ATOMS = 4.0 * np.eye(3), np.array([[0.1, 0.2, 0.3]]), np.array([13]), (4, 4, 4)
@@ -63,31 +64,36 @@ def test_hidden_gpus_are_not_seen(monkeypatch):
 
 
 def test_the_fastest_engine_is_lammps_only_where_a_gpu_makes_it_so(monkeypatch, capsys):
-    # The real LAMMPS computes, on the CPU; a clock says how long it would have taken.
-    settings, right = BispectrumSettings(two_j_max=4, engine="fastest"), lammps_engine.bispectrum
-    expected, by_lammps, clock = bispectrum(*ATOMS, settings), [], [0.0]
+    # Both engines compute, on the CPU; a clock says how long it would have taken.
+    settings, by_lammps, clock = BispectrumSettings(two_j_max=4, engine="fastest"), [], [0.0]
+    expected = bispectrum(*ATOMS, settings)
+    capsys.readouterr()  # that it was compiled, perhaps
 
-    def timed(*given, **named):
-        clock[0] += seconds[given[4].engine]
-        return bispectrum(*given, **named)
+    def taking(seconds, compute, factor=1.0):
+        def timed(*given, **named):
+            clock[0] += seconds
+            by_lammps.append(compute is of_lammps)
+            return factor * compute(*given, **named)
 
-    def computed_by_lammps(factor=1.0, threads=1):
-        """Calls of LAMMPS for two calls of ours, and whether the numbers are right."""
+        return timed
+
+    def computed_by_lammps(threads=1):
+        """Calls of LAMMPS for two calls of ours, whose numbers are right."""
         check._FASTEST.clear()
         by_lammps.clear()
-        wrong = lambda *given, **named: by_lammps.append(1) or factor * right(*given, **named)  # noqa: E731
-        monkeypatch.setattr(lammps_engine, "bispectrum", wrong)
         for _ in range(2):
             np.testing.assert_allclose(bispectrum(*ATOMS, settings, threads=threads), expected, rtol=1e-5, atol=1e-5)
-        return len(by_lammps)
+        return sum(by_lammps)
 
-    monkeypatch.setattr(check, "bispectrum", timed)
+    of_lammps = lammps_engine.bispectrum
+    monkeypatch.setattr(native_engine, "bispectrum", taking(1.0, native_engine.bispectrum))
+    monkeypatch.setattr(lammps_engine, "bispectrum", taking(0.4, of_lammps))
     monkeypatch.setattr(check.time, "perf_counter", lambda: clock[0])
-    seconds = {"native": 1.0, "lammps": 0.4}
     assert computed_by_lammps() == 0  # no GPU: nothing is timed
     monkeypatch.setattr(lammps_engine, "gpu_options", lambda: ("-nocite",))
     assert computed_by_lammps() == 4  # two to find out
     assert computed_by_lammps(threads=3) == 2
     assert capsys.readouterr().err == ""
-    assert computed_by_lammps(factor=1.001) == 2
+    monkeypatch.setattr(lammps_engine, "bispectrum", taking(0.4, of_lammps, factor=1.001))
+    assert computed_by_lammps() == 2
     assert "does not use LAMMPS on the GPU: its descriptors are off by 1.0e-03" in capsys.readouterr().err

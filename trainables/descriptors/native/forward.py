@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..bispectrum import check, has_numba
+from ..bispectrum import check
+from ..check import has_numba
 from ..settings import BispectrumSettings
 from ..species import species_of
 from . import engine
