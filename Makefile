@@ -7,6 +7,9 @@ PROCESSES := $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 
 .PHONY: demo figures check test test-without-ray test-with-ray test-slow lint lock clean
 
+# Where this is set, every process compiles all its modules and tests again: three seconds each of pytest's processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(READY)  ## the main job on bundled real data, with an embedded local Ray
 	rm -rf studies/al4
 	$(BIN)/dftune study run examples/al4.toml
