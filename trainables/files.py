@@ -76,18 +76,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
+def read_text(path: Path, most: int = LARGEST_TEXT, *, other: str | None = None) -> str:
     """The text of a file of a user's, without the mark (BOM) that some editors set before it.
 
     Args:
         path: the file, in UTF-8; UTF-16 with its mark is read, too.
         most: bytes that it may have.
+        other: encoding of what is neither; None: that is refused.
 
     Raises:
         FileNotFoundError: there is none.
         InputError: it cannot be read, is no text, or is too large.
     """
     try:
+        if path.is_fifo() and path.parts[1:2] not in (("dev",), ("proc",)):  # opening it would wait for a writer
+            raise InputError(f"{path}: a pipe; give a file")
         with path.open("rb") as stream:
             content = stream.read(most + 1)
     except FileNotFoundError:
@@ -96,15 +99,17 @@ def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if len(content) > most:
         raise InputError(f"{path}: larger than {most / 1e6:g} MB, more than any such file has")
-    return decoded(content, path)
+    return decoded(content, path, other=other)
 
 
-def decoded(content: bytes, where: object) -> str:
+def decoded(content: bytes, where: object, *, other: str | None = None) -> str:
     """Bytes as text, see ``read_text``.  Raises InputError: they are none."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if other is not None:
+            return content.decode(other)
         raise InputError(f"{where}: no UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 

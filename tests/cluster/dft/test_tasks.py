@@ -138,6 +138,11 @@ def test_two_processes_do_not_compute_in_one_folder(runs):
         pass
 
 
+def test_an_error_of_a_file_of_a_run_is_not_taken_for_one_of_the_folder(runs, tmp_path):
+    with pytest.raises(FileNotFoundError, match="charge"), open_runs(tmp_path / "new.runs") as made:
+        (made.folder / "charge").read_text()
+
+
 def test_more_ranks_than_cpus_are_refused(runs, local_ray):
     with pytest.raises(InputError, match=r"a DFT run asks for 4096 CPUs .*; lower \[run\] ranks"):
         Runner(runs, 4096, Silent())

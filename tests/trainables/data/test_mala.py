@@ -1,6 +1,7 @@
 """Projects of MALA are imported, and written back; what does not fit together is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def test_an_input_of_pp_x_that_asks_for_a_gaussian_goes_before_the_log(ours, one
     entries = "plot_num=3, emin=-6, emax=12, delta_e=0.5, degauss_ldos=0.5, use_gauss_ldos=.true."
     (one / "al.pp.in").write_text(f"&inputpp\n {entries}\n/\n")
     assert import_dataset([one], tmp_path / "made").info.energy_grid.kernel == "gaussian"
+
+
+def test_pipes_among_the_files_are_not_waited_for(one, tmp_path):
+    for name in ("other.params.json", "al.in", "other.json"):
+        os.mkfifo(one / name)
+    assert len(import_dataset([one], tmp_path / "right", **KNOWN)) == 1
+    (one / "000.info.json").unlink()
+    os.mkfifo(one / "000.info.json")
+    assert refused([one], tmp_path / "made", **KNOWN) == f"{one / '000.info.json'}: a pipe; give a file"
 
 
 def test_the_log_stands_in_for_a_missing_info(ours, one, tmp_path):

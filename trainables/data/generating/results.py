@@ -94,16 +94,21 @@ def open_runs(folder: Path) -> Iterator[Runs]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{folder}: another dftune computes there; wait for it, or stop it") from None
-            for left in folder.glob(".*.part"):
-                shutil.rmtree(left, ignore_errors=True)
-            yield Runs(folder)
+        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose a folder you may write to") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another dftune computes there; wait for it, or stop it") from None
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be locked ({error.strerror}); choose a folder on a disk with locks"
+            ) from error
+        for left in folder.glob(".*.part"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield Runs(folder)
 
 
 def found(

@@ -117,7 +117,7 @@ def axes_of(file: Path) -> list[EnergyAxis]:
     if file.suffix == ".cube":
         return [_cubes(sorted(one for one in file.parent.glob("*.cube") if _series(one) == _series(file)))]
     try:
-        text = read_text(file, MOST_TEXT)
+        text = read_text(file, MOST_TEXT, other="latin-1" if file.suffix != ".json" else None)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{file}: {one_line(error).removeprefix(f'{file}: ')}") from error
     found = _parameters(file, text) if file.suffix == ".json" else _input(file)
@@ -127,7 +127,9 @@ def axes_of(file: Path) -> list[EnergyAxis]:
 def _axes_below(folder: Path) -> Iterable[EnergyAxis]:
     """What the files of a folder and of the folders in it say."""
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    files = sorted(file for one in folders for file in one.iterdir() if file.suffix in (".in", ".json", ".cube"))
+    files = sorted(
+        file for one in folders for file in one.iterdir() if file.suffix in (".in", ".json", ".cube") and file.is_file()
+    )
     first = dict[object, Path]()
     for file in files:
         first.setdefault(_series(file) if file.suffix == ".cube" else file, file)

@@ -229,7 +229,8 @@ def parameters_in(folders: Sequence[Path], told: Path | None) -> Parameters:
         DatasetError: a folder has several that say different things.
     """
     files = [told] if told is not None and told.suffix == ".json" else []
-    files += [file for folder in folders for file in sorted(folder.glob("*params.json")) if not files or told is None]
+    if not files or told is None:
+        files += [file for folder in folders for file in sorted(folder.glob("*params.json")) if file.is_file()]
     found = [parameters for file in files if (parameters := _parameters(file)) is not None]
     for other in found[1:]:
         if (other.cutoff, other.units, other.splits) != (found[0].cutoff, found[0].units, found[0].splits):

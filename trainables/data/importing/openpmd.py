@@ -30,6 +30,8 @@ def open_file(path: Path) -> "h5py.File":
         import h5py
     except ImportError:
         raise InputError(f"{path}: HDF5 files need h5py; install it with `pip install 'dftune[mala]'`") from None
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: no file; give an HDF5 file")
     try:
         return h5py.File(path, "r")
     except FileNotFoundError as error:

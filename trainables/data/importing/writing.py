@@ -177,7 +177,7 @@ def _shards(
 
     def blocks() -> Iterator[NDArray[np.floating]]:
         n = 0
-        for block in values.blocks():
+        for block in _read(values):
             if block.shape[1:] != shape or not np.issubdtype(block.dtype, np.floating):
                 raise DatasetError(
                     f"{values.where}: has values {block.shape[1:]} of {block.dtype} at each grid point, "
@@ -190,6 +190,14 @@ def _shards(
             raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
 
     return in_shards(map(check, blocks()))
+
+
+def _read(values: GridValues) -> Iterator[NDArray[np.floating]]:
+    """The blocks of values.  An error of a reader's own is one of its file, and not of what is written."""
+    try:
+        yield from values.blocks()
+    except OSError as error:
+        raise DatasetError(f"{values.where}: cannot be read ({error.strerror or error})") from error
 
 
 def _line(snapshot: Snapshot) -> str:

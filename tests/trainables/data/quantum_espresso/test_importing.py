@@ -194,6 +194,17 @@ def test_pipes_among_the_files_are_not_opened(run, tmp_path):
     assert len(made(run, tmp_path / "al2")[0]) == 1
 
 
+def test_logs_and_inputs_need_not_be_utf_8(run, tmp_path):
+    """Paths and comments have the encoding of the machine that wrote them."""
+    expected = made(run, tmp_path / "right")[0].info
+    shutil.rmtree(run / "tmp")
+    for name, line in (("pw.out", "     Reading input from /home/Müller/pw.in"), ("ldos.in", " ! Größe")):
+        lines = (run / name).read_text().splitlines()
+        (run / name).write_bytes("\n".join([*lines[:3], line, *lines[3:]]).encode("latin-1"))
+    found = import_dataset([run], tmp_path / "al2", kernel="gaussian").info
+    assert found.energy_grid == expected.energy_grid
+
+
 def test_an_nscf_run_gives_the_kernel_and_the_bands_and_the_scf_before_it_the_rest(calculated, run, tmp_path):
     shutil.rmtree(run / "tmp")
     (run / "pw.out").unlink()

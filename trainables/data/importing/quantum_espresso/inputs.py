@@ -102,7 +102,7 @@ def read_inputs(files: Iterable[Path]) -> tuple[list[PpInput], list[PwInput]]:
         if file.stat().st_size > LARGEST:
             continue
         try:
-            text = read_text(file)
+            text = read_text(file, other="latin-1")  # as comments and paths may be
         except (OSError, ValueError):
             continue
         found = namelists(text)

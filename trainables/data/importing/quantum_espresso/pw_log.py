@@ -63,7 +63,8 @@ def read_log(path: Path) -> PwRun:
     Raises:
         DatasetError: written by half, or of a calculation that did not converge or is not covered; names the line.
     """
-    return _Log(path, read_text(path, LARGEST).splitlines()).run()
+    # Paths and names in it have the encoding of their machine; numbers are read as they are.
+    return _Log(path, read_text(path, LARGEST, other="latin-1").splitlines()).run()
 
 
 class _Log:
