@@ -16,7 +16,7 @@ CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),
     "band_energy_error": ("band energy of the LDOS", "meV/atom", "the DFT gave no band energy"),
     "entropy_error": ("entropy term of the LDOS, so the temperature", "meV/atom", "the DFT gave no entropy term"),
-    "width_error": ("width of the broadening, by the shape of the DOS", "of it", _NO_WIDTH),
+    "width_error": ("width of the broadening, which the shape of the DOS tells to 40 %", "of it", _NO_WIDTH),
     "dos_error": ("DOS of the LDOS, so its broadening", "of its largest value", _NO_STATES),
     "density_difference": ("density of the LDOS", "share of the electrons", "there is no density beside the LDOS"),
     "unexplained_by_atoms": ("density around the atoms", "share that they do not explain", "the grid is too small"),

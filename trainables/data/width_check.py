@@ -19,6 +19,9 @@ REACH = {"gaussian": 4.0, "fermi-dirac": 12.0}  # widths after which nothing is 
 # to 8e-3, as long as it is wider than the distance of the energies.  Below the bands a DOS falls off as its kernel.
 SMOOTH = 3e-5
 MOST_WIDER = 1.4
+# Right data allow 0.91 times their width or more, whatever their states.  Where the told width is 1.3 times the true
+# one, the DOS allows 0.75 to 0.83 times that.
+LEAST_WIDER = 0.87
 RESOLVED = 1.15  # spacings: on a sparser grid nearly any DOS could be one of this kernel
 WIDEST = 100.0
 STEP = 1.1
@@ -34,7 +37,7 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
         dos: from the LDOS, (n_energy,) [1/eV].
         grid: energies, kernel and width.
         where: of the LDOS, to name.
-        fail: called if the width is too large, or more than 40 % too small.
+        fail: called if the width is more than 15 % too large, or more than 40 % too small.
 
     Returns:
         None where that cannot be known: the grid does not begin below the bands, or the width is smaller than its
@@ -54,6 +57,12 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
     widest = _widest(dos, grid)
     if widest is None:
         return None
+    if widest < LEAST_WIDER and found <= MOST_UNSMOOTHED:
+        fail(
+            f"{where}: the DOS falls off below its bands as with a {grid.kernel} kernel of "
+            f"{grid.width * widest:.2g} eV at most, so that its width was smaller than {grid.width:g} eV, or its "
+            "kernel another"
+        )
     if widest > MOST_WIDER:
         fail(
             f"{where}: the DOS is as smooth as with a {grid.kernel} kernel of {grid.width * widest:.2g} eV, so that "

@@ -84,6 +84,37 @@ def test_an_ldos_whose_axes_are_not_those_of_the_density_is_refused_with_what_it
     assert hint in message
 
 
+@pytest.mark.parametrize("moved", [0.004, 0.02])
+@pytest.mark.parametrize(
+    "turn, hint",
+    [
+        (lambda d: d.swapaxes(0, 2), "with the axes of the positions in the order zyx"),
+        (lambda d: np.roll(d[:, ::-1], 1, axis=1), "with the positions mirrored along y"),
+        (lambda d: np.roll(d[::-1, ::-1, ::-1], 1, axis=(0, 1, 2)), "with the positions mirrored along all axes"),
+    ],
+)
+def test_ldos_and_density_turned_alike_are_refused_in_a_nearly_symmetric_cell(raw, tmp_path, moved, turn, hint):
+    """Atoms are at most 0.004 Å away from where they would be in a crystal; energies do not change by turning."""
+    record = json.loads((raw / "000.json").read_text())
+    side = record["config"]["cell_angstrom"][0][0]
+    places = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    places += moved / side * np.random.default_rng(0).uniform(-1, 1, (4, 3))
+    x = np.arange(20) / 20
+    bumps = [[np.exp(6 * np.cos(2 * np.pi * (x - p))) for p in place] for place in places]
+    density = sum(np.einsum("i,j,k->ijk", *bump) for bump in bumps) / np.exp(18) + 0.05
+    density *= np.load(raw / "000.dens.npy").mean() / density.mean()
+    spectrum = np.load(raw / "000.ldos.npy").mean(axis=(0, 1, 2), dtype=float)
+    ldos = (density / density.mean())[..., None] * spectrum
+    without(raw, *ALL, "config.ecutrho_ry")
+    edit(raw / "000.json", key="config.positions_angstrom", value=(side * places).tolist())
+    for values, name in ((density, "dens"), (ldos, "ldos")):
+        np.save(raw / f"000.{name}.npy", values.astype(np.float32))
+    assert len(import_dataset([raw], tmp_path / "right")) == 1
+    for values, name in ((density, "dens"), (ldos, "ldos")):
+        np.save(raw / f"000.{name}.npy", np.ascontiguousarray(turn(values).astype(np.float32)))
+    assert hint in refused([raw], tmp_path / "al4")
+
+
 def test_files_of_another_snapshot_are_refused(al4, raw, tmp_path):
     export(al4, al4["003"], tmp_path / "other")  # of the same displacement
     for name in ("ldos", "dens"):

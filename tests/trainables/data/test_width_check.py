@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -23,8 +25,20 @@ def test_below_its_band_a_dos_tells_its_width(minimum, spacing, kernel, width):
     for told, low, high in ((1.0, -0.05, 0.25), (0.6, 0.6, 1.1), (1.3, -0.3, 0.01)):
         told_grid = grid.model_copy(update={"width": told * width})
         assert low < check_width(dos, told_grid, where="al", fail=problems.append) < high
-    (problem,) = problems
-    assert problem.startswith(f"al: the DOS is as smooth as with a {kernel} kernel of ")
+    assert problems[0].startswith(f"al: the DOS is as smooth as with a {kernel} kernel of ")
+    assert len(problems) == (1 if width == spacing else 2), "energies that far apart do not tell a width too large"
+    if len(problems) == 2:
+        (at_most,) = re.findall(rf"al: the DOS falls off .* {kernel} kernel of (\S+) eV at most, so that", problems[1])
+        assert 0.95 * width < float(at_most) < 1.1 * width
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "fermi-dirac"])
+def test_few_states_do_not_make_a_right_width_a_wrong_one(kernel):
+    grid = EnergyGrid(minimum=-14, spacing=0.25, n_energy=100, kernel=kernel, width=0.5)
+    for n in (2, 10, 100, 1000):
+        states = np.random.default_rng(n).normal(0, 2, n)
+        dos = broadening(grid.energy[:, None] - states, kernel=kernel, width=0.5).sum(axis=1)
+        assert check_width(dos, grid, where="al", fail=pytest.fail) in (None, pytest.approx(0, abs=0.12))
 
 
 @pytest.mark.parametrize("minimum, spacing", [(-6, 0.75), (-3, 0.25)])
