@@ -12,7 +12,11 @@ from .shelf import About
 
 ARROW, NPY, TEXT = "application/vnd.apache.arrow.stream", "application/x-npy", "text/plain"
 COMPONENTS = "#/components/schemas/{model}"
-HEADERS = {"X-Model": "NAME@VERSION of the model that answers", "X-Size": "of the structures, in the model's unit"}
+HEADERS = {
+    "X-Model": "NAME@VERSION of the model that answers",
+    "X-Size": "of the structures, in the model's unit",
+    "X-Room": "how many requests for predictions may be under way; more get 503",
+}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 

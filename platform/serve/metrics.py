@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 REQUEST_ID = "x-request-id"
+ROOM = "x-room"  # of a prediction: so many requests for one may be under way, at all replicas
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)  # [s]
 ROUTES = ("predict", "models", "model", "metrics", "healthz", "docs", "openapi.json")
 

@@ -4,20 +4,25 @@ Serve itself would say nothing while a killed replica starts again, and then `In
 web server finds ``middlewares`` by the environment (``ENVIRONMENT``).
 
 Each request has an X-Request-ID, its client's or a new one.  Its answer and the lines of Serve's logs name it.
+
+Requests for predictions beyond those that the replicas can take are sent away here.  A replica would do it, too, but on
+a busy machine the web server came so far behind with handing them on that the row took 85 s to work off.
 """
 
 import asyncio
 import json
+import math
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.middleware import Middleware
 
 from ...trainables.errors import one_line
-from .metrics import REQUEST_ID, Metrics, route_of
+from .metrics import REQUEST_ID, ROOM, Metrics, route_of
 from .settings import RETRY_AFTER
 
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.serve.proxy.middlewares"}
@@ -54,6 +59,8 @@ class AnswerAlways:
     def __init__(self, app: App, stand: Callable[[], bool] = replicas_stand, patience: float = PATIENCE) -> None:
         self._app, self._stand, self._patience, self._metrics = app, stand, patience, Metrics()
         self._question: asyncio.Future[bool] | None = None
+        self._room: dict[str, int] = {}  # before `/v1/` of the path -> predictions at once, as the replicas say it
+        self._predicted: Counter[str] = Counter()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,10 +71,32 @@ class AnswerAlways:
         answer = _Answer(send, name, self._metrics.text if route_of(path) == "metrics" else None)
         with self._metrics.under_way.labels(route_of(path)).track_inprogress():
             try:
-                await self._answer(scope, receive, answer)
+                if route_of(path) == "predict":
+                    await self._predict(path.partition("/v1/")[0], scope, receive, answer)
+                else:
+                    await self._answer(scope, receive, answer)
             finally:
                 if answer.status:
                     self._metrics.count(path, answer.status, time.perf_counter() - started, answer.headers)
+
+    async def _predict(self, where: str, scope: MutableMapping[str, Any], receive: Receive, answer: "_Answer") -> None:
+        """As ``_answer``, for as many at once as the replicas have room for."""
+        if self._predicted[where] >= self._room.get(where, math.inf):
+            await answer.refuse(503, f"{self._predicted[where]} requests are being predicted or wait already")
+            return
+        self._predicted[where] += 1
+        answer.begun.add_done_callback(lambda _: self._leave(where))  # who reads slowly takes no room
+        try:
+            await self._answer(scope, receive, answer)
+        finally:
+            answer.begun.cancel()  # nothing if it has begun
+            if answer.headers.get(ROOM, "").isdecimal():
+                self._room[where] = int(answer.headers[ROOM])
+
+    def _leave(self, where: str) -> None:
+        self._predicted[where] -= 1
+        if not self._predicted[where]:
+            del self._predicted[where]  # clients choose the path
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, answer: "_Answer") -> None:
         served = asyncio.ensure_future(self._app(scope, receive, answer.send))

@@ -34,7 +34,7 @@ from .interface import (
     short_name,
     wishes,
 )
-from .metrics import REQUEST_ID, of_models
+from .metrics import REQUEST_ID, ROOM, of_models
 from .page import HEADERS, curl, page
 from .settings import EndpointSettings, is_token
 from .shelf import Shelf
@@ -66,7 +66,9 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
     describe(app, about)
     _errors_in_one_line(app)
     with_token = settings.token_sha256 is not None
-    bodies = Places(1 + settings.queue + SPARE, "are being read")
+    room = 1 + settings.queue + SPARE
+    bodies = Places(room, "are being read")
+    of_all = str(room * (settings.max_replicas or settings.replicas))
     checks = Turns(settings.queue, "are being checked or wait")
     turns = Turns(settings.queue, "are being predicted or wait")
     guarded = APIRouter(dependencies=_guards(settings.token_sha256))
@@ -201,7 +203,7 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
                     content = await _body(request, settings.body, settings.body_time)
                 model, asked = await checks.run(checked)
                 reply = await turns.run(lambda tell: answer(asked, media_type, quantity, settings.cpus, tell))
-                return _response(reply, {"X-Model": model, "X-Size": str(asked.size)})
+                return _response(reply, {"X-Model": model, "X-Size": str(asked.size), ROOM: of_all})
         except TimeoutError:
             raise HTTPException(
                 504, f"not done within {settings.time_limit:g} s; ask later, for a smaller cell, or without forces"

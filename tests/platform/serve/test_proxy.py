@@ -158,3 +158,40 @@ def test_a_request_that_no_replica_answers_is_counted_too():
 def test_numbers_are_not_told_where_the_replica_refuses():
     refused = answering(401, [b'{"detail": "no token"}'], b"application/json")
     assert ask(AnswerAlways(refused), "/metrics").json() == {"detail": "no token"}
+
+
+# ---------------------------------------------------------------- more requests than the replicas have room for
+
+
+def test_more_predictions_than_there_is_room_for_are_not_handed_on():
+    heard, go_on = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        heard.append(scope["path"])
+        if len(heard) > 1:
+            await go_on.wait()
+        headers = [(b"x-room", b"2"), (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def many():
+        proxy = AnswerAlways(app, lambda: True)
+        first = await request(proxy, "/v1/predict")
+        two = [asyncio.ensure_future(request(proxy, f"/v1/{path}predict")) for path in ("", "models/a/")]
+        await asyncio.sleep(0.05)
+        away = [await request(proxy, "/v1/predict") for _ in range(3)]
+        others = [asyncio.ensure_future(request(proxy, path)) for path in ("/healthz", "/other/v1/predict")]
+        await asyncio.sleep(0.05)
+        assert len(heard) == 5, "neither other routes nor another application"
+        two[0].cancel()  # its client goes away
+        await asyncio.wait(two[:1])
+        again = asyncio.ensure_future(request(proxy, "/v1/predict"))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        return [first, again.result() if again.done() else await again, *await asyncio.gather(two[1], *others)], away
+
+    answered, away = asyncio.run(asyncio.wait_for(many(), 60))
+    assert {one.status for one in answered} == {200}
+    assert {(one.status, one.headers["retry-after"]) for one in away} == {(503, "5")}
+    assert away[0].json()["detail"] == "2 requests are being predicted or wait already; try again in 5 s"
+    assert len(heard) == 6
