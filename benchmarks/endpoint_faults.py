@@ -4,8 +4,9 @@ killed; its memory stays flat within 50 MB.
     python benchmarks/endpoint_faults.py [MODEL] [--overload 20] [--swaps 3] [--kills 1] [--soak 0]
     python benchmarks/endpoint_faults.py --overload 120 --swaps 20 --kills 10 --soak 3600      the whole of it
 
-A surrogate (two layers of 256, T = 5, trained for one epoch on examples/al4, or MODEL) answers for the 4-atom cell, on
-one CPU a replica.  A row each, with what does not hold; it ends with 1 if there is anything:
+A surrogate (two layers of 256, T = 5, trained for one epoch on examples/al4, or MODEL) answers for the 4-atom cell, or
+with --example for the one atom of the model's own example, on one CPU a replica.  A row each, with what does not hold;
+it ends with 1 if there is anything:
 
     overload   for so many seconds ten times as many requests a second as the endpoint answers.  An accepted one is
                answered within the turns before its own; the others get 503 as soon as `/healthz` is answered, which is
@@ -41,6 +42,7 @@ from typing import Any
 import ase
 from endpoint import EXAMPLE, a_model
 
+from dftune.platform.model.model import Model
 from dftune.platform.serve.interface import ARROW
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
@@ -287,6 +289,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, seconds in (("overload", 20), ("soak", 0), ("pause", 1)):
         parser.add_argument(f"--{name}", type=float, default=seconds, help="[s]")
+    parser.add_argument("--example", action="store_true", help="ask for the model's example")
     given = parser.parse_args()
     snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
@@ -298,6 +301,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         versions = Path(name) / "versions"
         shutil.copytree(a_model(given.model, Path(name)), versions / "v1")
+        if given.example:
+            body = Model.open(versions / "v1").surrogate.example()
         settings = EndpointSettings(models={"m": str(versions)}, queue=4, without_token=True, time_limit=600)
         if given.overload:
             with served(settings, port=endpoint.port):

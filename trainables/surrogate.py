@@ -307,6 +307,10 @@ class Surrogate(Protocol):
         """The JSON of a request to try."""
         ...
 
+    def sites(self) -> dict[str, Any] | None:
+        """``cell`` and ``positions`` [Å] of sites that a text fills with ``symbols``; None: it takes no such text."""
+        return None
+
     def tensors(self) -> dict[str, NDArray[Any]]:
         """All numbers that it needs besides its card, by name."""
         ...

@@ -18,12 +18,14 @@ STYLE = """
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 1.5rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.05rem; margin: 0 0 .4rem }
-label { display: block; font-weight: 600 } .row { display: flex; flex-wrap: wrap; gap: .8rem 1.5rem; margin: .8rem 0 }
+label { display: block; font-weight: 600 } .row { display: flex; flex-wrap: wrap; align-items: center;
+  gap: .8rem 1.5rem; margin: .8rem 0 }
 .row label { font-weight: 400 }
 textarea { width: 100%; height: 9rem; font: .85em/1.4 ui-monospace, monospace; border: 2px dashed var(--line);
   border-radius: .4rem; padding: .5rem; background: transparent; color: inherit }
 .over textarea { border-color: var(--blue); background: var(--soft) }
-input, select, button { font: inherit; padding: .25rem .5rem } input[type=number] { width: 7rem }
+input, select, button { font: inherit; padding: .25rem .5rem } input[type=number] { width: 8.5rem }
+#atom { width: 5rem }
 button.main { font-weight: 600; padding: .35rem 1.2rem }
 :focus-visible { outline: 3px solid var(--blue); outline-offset: 2px }
 #said { min-height: 1.5rem } #said.wrong, #warnings { color: var(--red) } #warnings:empty { display: none }
@@ -32,6 +34,8 @@ button.main { font-weight: 600; padding: .35rem 1.2rem }
 table { border-collapse: collapse; width: 100%; font-size: .9rem } th { text-align: left; font-weight: 600 }
 td, th { border-bottom: 1px solid var(--line); padding: .2rem .5rem .2rem 0 } td.n { text-align: right;
   font-variant-numeric: tabular-nums }
+.scroll { max-height: 24rem; overflow: auto } .scroll th { background: Canvas; position: sticky; top: 0 }
+th.n { text-align: right } tr.chosen td { background: var(--soft); font-weight: 600 }
 canvas, svg { width: 100%; display: block } figcaption, .small { font-size: .85rem; opacity: .8 }
 [hidden] { display: none !important }
 """
@@ -42,11 +46,13 @@ class Shown:
     """What the page knows of a model.
 
     example: a request to try.  density: whether it can be asked for.  asks: what can be asked besides.
+    sites: as ``Surrogate.sites``.
     """
 
     example: dict[str, Any]
     density: bool
     asks: Sequence[str]
+    sites: dict[str, Any] | None = None
 
 
 def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
@@ -58,9 +64,12 @@ def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
         with_token: whether the endpoint asks for one.
     """
     about = json.dumps({name: asdict(one) for name, one in models.items()}).replace("<", "\\u003c")
-    sites = any(isinstance(one.example.get("structure"), str) for one in models.values())
     formats = "extended XYZ, POSCAR, CIF, or JSON of ASE or pymatgen"
-    formats += "; or the elements on the sites of the lattice, as Cu Au Au or 011" if sites else ""
+    formats += (
+        "; or the elements on the sites of the lattice, as Cu Au Au or 011"
+        if any(one.sites for one in models.values())
+        else ""
+    )
     options = "".join(f"<option>{escape(name)}</option>" for name in models)
     token = "" if with_token else " hidden"
     return f"""<!doctype html>
@@ -90,7 +99,11 @@ def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
 <div class=card><h2>Energies</h2><div id=energies></div><p id=errors class=small></p></div>
 <figure class=card id=view><h2>Structure</h2>
 <canvas id=atoms width=640 height=480 tabindex=0 role=img aria-label='the atoms in their cell'></canvas>
-<figcaption>Drag, or use the arrow keys, to turn it; + and - to zoom.</figcaption></figure>
+<div class=row><label>Colour <select id=colour></select></label>
+<label>Atom <input type=number id=atom min=1 aria-describedby=ofatom></label> <span id=ofatom role=status></span></div>
+<figcaption>Drag, or use the arrow keys, to turn it; + and - to zoom. <span id=undrawn></span></figcaption></figure>
+<div class=card id=atombox><h2 id=atomtitle>Atoms</h2>
+<div id=peratom class=scroll tabindex=0 role=region aria-labelledby=atomtitle></div></div>
 <figure class=card id=dosbox><h2>Density of states</h2><div id=dos></div></figure>
 <figure class=card id=slicebox><h2>Density of electrons</h2>
 <canvas id=slice width=480 height=480 role=img></canvas>
@@ -98,6 +111,7 @@ def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
 <figcaption id=scale></figcaption></figure>
 </div>
 <div class=row aria-label=Download><button type=button data-save=json>prediction.json</button>
+<button type=button data-save=atoms>atoms.csv</button>
 <button type=button data-save=csv>dos.csv</button> <button type=button data-save=npy>density.npy</button></div>
 </section>
 </main>

@@ -1,5 +1,7 @@
 """The script of the page at `/`: it reads a structure, asks the endpoint, and draws the answer."""
 
+from .front_atoms import ATOMS
+
 READ = r"""
 "use strict";
 const $ = id => document.getElementById(id);
@@ -22,13 +24,14 @@ const times = (v, cell) => [0, 1, 2].map(i => v[0] * cell[0][i] + v[1] * cell[1]
 // Cell, positions and symbols of a text, to be drawn; null where that is not known.
 function atomsOf(text, kind) {
   try {
-    const found = {json: ofJson, xyz: ofXyz, poscar: ofPoscar, cif: ofCif}[kind](text);
+    const found = {json: ofJson, xyz: ofXyz, poscar: ofPoscar, cif: ofCif, sites: ofSites}[kind](text);
     const whole = found.cell.flat().concat(found.positions.flat()).every(Number.isFinite);
     return whole && found.cell.length === 3 && found.positions.length <= 2000 ? found : null;
   } catch (error) { return null; }
 }
 function ofJson(text) {
   const body = JSON.parse(text), s = body.structure || (body.structures || [body])[0];
+  if (typeof s === "string") return ofSites(s);
   if (s.lattice) return {cell: s.lattice.matrix, positions: s.sites.map(a => times(a.abc, s.lattice.matrix)),
     symbols: s.sites.map(a => a.species[0].element)};
   const plain = v => {
@@ -39,6 +42,11 @@ function ofJson(text) {
   const cell = plain(s.cell), scaled = plain(s.scaled_positions);
   return {cell, positions: scaled ? scaled.map(p => times(p, cell)) : plain(s.positions),
     symbols: (s.symbols || plain(s.numbers)).map(String)};
+}
+function ofSites(text) {
+  const {cell, positions, symbols} = model().sites, trimmed = text.trim();
+  const found = /^[01]+$/.test(trimmed) ? [...trimmed].map(digit => symbols[digit]) : trimmed.split(/[\s,]+/);
+  return found.length === positions.length ? {cell, positions, symbols: found} : null;
 }
 function ofXyz(text) {
   const lines = text.trim().split("\n"), n = Number(lines[0]);
@@ -85,51 +93,6 @@ function ofCif(text) {
 """
 
 DRAW = r"""
-const NAMES = ("X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
-  + "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba").split(" ");
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442"];
-const ink = () => getComputedStyle(document.body).color;
-
-// The atoms, turned by two angles.
-const view = {atoms: null, turn: 0.5, tilt: 0.35, zoom: 1};
-function drawAtoms() {
-  const {atoms, turn, tilt} = view, canvas = $("atoms"), g = canvas.getContext("2d");
-  g.clearRect(0, 0, canvas.width, canvas.height);
-  if (!atoms) return;
-  const corners = [0, 1, 2, 3, 4, 5, 6, 7].map(n => times([n & 1, n >> 1 & 1, n >> 2 & 1], atoms.cell));
-  const middle = times([0.5, 0.5, 0.5], atoms.cell);
-  const turned = p => {
-    const [x, y, z] = p.map((v, i) => v - middle[i]);
-    const u = x * Math.cos(turn) - y * Math.sin(turn), w = x * Math.sin(turn) + y * Math.cos(turn);
-    return [u, z * Math.cos(tilt) - w * Math.sin(tilt), z * Math.sin(tilt) + w * Math.cos(tilt)];
-  };
-  const reach = Math.max(...corners.map(p => Math.hypot(...p.map((v, i) => v - middle[i]))));
-  const scale = 0.42 * view.zoom * canvas.height / reach;
-  const at = ([x, y]) => [canvas.width / 2 + scale * x, canvas.height / 2 - scale * y];
-  g.strokeStyle = ink(); g.lineWidth = 1.5; g.globalAlpha = 0.6; g.beginPath();
-  for (let n = 0; n < 8; n++) for (const bit of [1, 2, 4]) if (!(n & bit)) {
-    g.moveTo(...at(turned(corners[n]))); g.lineTo(...at(turned(corners[n | bit])));
-  }
-  g.stroke(); g.globalAlpha = 1;
-  const kinds = [...new Set(atoms.symbols)];
-  const placed = atoms.positions.map((p, i) => [turned(p), kinds.indexOf(atoms.symbols[i])]);
-  placed.sort((a, b) => b[0][2] - a[0][2]);
-  for (const [p, kind] of placed) {
-    const [x, y] = at(p), r = Math.max(3, 0.55 * scale);
-    const shade = g.createRadialGradient(x - r / 3, y - r / 3, r / 8, x, y, r);
-    shade.addColorStop(0, "#fff");
-    shade.addColorStop(0.35, COLOURS[kind % COLOURS.length]);
-    shade.addColorStop(1, "#222");
-    g.fillStyle = shade; g.beginPath(); g.arc(x, y, r, 0, 7); g.fill();
-  }
-  const name = s => /^\d+$/.test(s) ? NAMES[Number(s)] || s : s;
-  g.font = "20px system-ui"; kinds.forEach((kind, i) => {
-    g.fillStyle = COLOURS[i % COLOURS.length]; g.fillText("●", 12, 28 + 26 * i);
-    g.fillStyle = ink(); g.fillText(name(kind), 32, 28 + 26 * i);
-  });
-  canvas.setAttribute("aria-label", `${atoms.symbols.length} atoms in their cell: ${kinds.map(name).join(", ")}`);
-}
-
 // The DOS with the Fermi level, as SVG.
 function drawDos(answer) {
   const {energy, dos, dos_std: std, fermi_level: fermi} = answer, w = 560, h = 300, left = 46, low = 38;
@@ -169,20 +132,24 @@ function npy(buffer) {
   return {shape, values: new type(buffer.slice(start))};
 }
 
+// From 0 to 1, from dark to bright, as matplotlib's viridis.
+const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const mapped = t => mix(VIRIDIS[Math.min(Math.floor(4 * t), 3)], VIRIDIS[Math.min(Math.floor(4 * t), 3) + 1],
+  4 * t - Math.min(Math.floor(4 * t), 3));
+
 function drawSlice() {
   const density = state.density;
   if (!density) return;
   const [nx, ny, nz] = density.shape, k = Number($("height").value), canvas = $("slice"), g = canvas.getContext("2d");
-  let most = 0;
-  for (const v of density.values) most = Math.max(most, v);
+  let least = Infinity, most = -Infinity;
+  for (const v of density.values) { least = Math.min(least, v); most = Math.max(most, v); }
   const dx = canvas.width / nx, dy = canvas.height / ny;
   for (let i = 0; i < nx; i++) for (let j = 0; j < ny; j++) {
-    const t = Math.sqrt(Math.max(density.values[(i * ny + j) * nz + k], 0) / most);
-    g.fillStyle = `hsl(${260 - 210 * t} 75% ${12 + 68 * t}%)`;
+    g.fillStyle = mapped((density.values[(i * ny + j) * nz + k] - least) / (most - least || 1));
     g.fillRect(i * dx, canvas.height - (j + 1) * dy, dx + 1, dy + 1);
   }
-  $("scale").textContent = `plane ${k + 1} of ${nz}, in units of the first two cell vectors; dark 0, bright `
-    + `${most.toPrecision(3)} electrons/Å³`;
+  $("scale").textContent = `plane ${k + 1} of ${nz}, in units of the first two cell vectors; dark `
+    + `${least.toPrecision(3)}, bright ${most.toPrecision(3)} electrons/Å³`;
   canvas.setAttribute("aria-label", `density of electrons, ${$("scale").textContent}`);
 }
 """
@@ -220,20 +187,21 @@ function cell(tag, text, kind) {
 function showEnergies(answer) {
   const table = document.createElement("table"), errors = answer.estimated_errors || {}, spreads = answer.std || {};
   table.append(document.createElement("tr"));
-  for (const text of ["", "value", "error", ""]) table.rows[0].append(cell("th", text));
+  for (const text of ["", "value", "error", ""]) table.rows[0].append(cell("th", text, "n"));
   for (const [name, value] of Object.entries(answer)) {
     const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
     if (typeof value !== "number" || !unit || name.replace(/_std$/, "") !== name) continue;
     const spread = spreads[name] !== undefined ? spreads[name] : answer[name + "_std"];
     const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
-      : spread !== undefined ? "spread " + spread.toPrecision(2) : "";
+      : spread !== undefined ? "spread " + (spread < 1e-9 ? 0 : spread.toPrecision(2)) : "";
     const shown = Number.isInteger(value) ? value : value.toFixed(4);
     row.append(cell("th", name.replaceAll("_", " ")), cell("td", shown, "n"), cell("td", error, "n"), cell("td", unit));
     table.append(row);
   }
   $("energies").replaceChildren(table);
   $("errors").textContent = (answer.expected_errors ? `errors to expect: ${answer.expected_errors}. ` : "")
-    + "± is the error that the model estimates; a spread of its trainings is none.";
+    + (answer.estimated_errors ? "± is the error that the model estimates; a" : "A")
+    + " spread of its trainings is no error.";
   $("warnings").replaceChildren(...(answer.warnings || []).map(text => cell("li", text)));
 }
 
@@ -244,11 +212,11 @@ async function predict() {
     const answer = reply.predictions ? reply.predictions[0] : reply;
     state.answer = answer; state.density = state.bytes = null;
     view.atoms = atomsOf($("text").value, kindOf($("text").value));
-    for (const [id, there] of [["view", view.atoms], ["dosbox", answer.dos], ["slicebox", false], ["result", true]])
-      $(id).hidden = !there;
-    for (const [what, there] of [["csv", answer.dos], ["npy", model().density && !reply.predictions]])
+    showEnergies(answer); showAtoms(answer);
+    for (const [id, there] of [["dosbox", answer.dos], ["slicebox", false], ["result", true]]) $(id).hidden = !there;
+    for (const [what, there] of [["csv", answer.dos], ["npy", model().density && !reply.predictions],
+      ["atoms", view.columns.length]])
       document.querySelector(`[data-save=${what}]`).hidden = !there;
-    showEnergies(answer); drawAtoms();
     if (answer.dos) drawDos(answer);
     if (model().density && !reply.predictions) {
       state.bytes = await (await ask("quantity=density", "application/x-npy")).arrayBuffer();
@@ -266,6 +234,7 @@ function save(name, parts) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 const SAVE = {
+  atoms: () => save("atoms.csv", [atomsTable()]),
   json: () => state.answer && save("prediction.json", [JSON.stringify(state.answer, null, 1)]),
   csv: () => state.answer && state.answer.dos && save("dos.csv", ["energy [eV],dos [1/eV]\n"
     + state.answer.energy.map((e, i) => `${e},${state.answer.dos[i]}`).join("\n") + "\n"]),
@@ -300,8 +269,10 @@ $("atoms").onkeydown = event => {
   if (moves) { event.preventDefault(); turn(...moves); }
   if (event.key === "+" || event.key === "-") { view.zoom *= event.key === "+" ? 1.15 : 1 / 1.15; drawAtoms(); }
 };
+$("colour").onchange = drawAtoms;
+$("atom").oninput = choose;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAtoms);
 if (location.hash === "#example") $("example").click();
 """
 
-SCRIPT = READ + DRAW + ASK
+SCRIPT = READ + ATOMS + DRAW + ASK

@@ -61,10 +61,12 @@ class About:
     surrogate: type[Surrogate]
     title: str
     example: dict[str, Any]
+    sites: dict[str, Any] | None
 
     @classmethod
     def of(cls, model: Model) -> "About":
-        return cls(model.kind, type(model.surrogate), model.card.lines()[0], model.surrogate.example())
+        surrogate = model.surrogate
+        return cls(model.kind, type(surrogate), model.card.lines()[0], surrogate.example(), surrogate.sites())
 
 
 def versions_of(folder: Path) -> list[Version]:

@@ -87,7 +87,7 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
         """What there is at this endpoint; without a token.  For a browser a page to predict with."""
         if HTML in request.headers.get("accept", ""):
             models = {
-                name: Shown(one.example, "density" in one.surrogate.quantities, wishes(one))
+                name: Shown(one.example, "density" in one.surrogate.quantities, wishes(one), one.sites)
                 for name, one in shelf.about.items()
             }
             text = front(models, app.description, with_token=with_token)

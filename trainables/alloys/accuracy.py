@@ -99,6 +99,17 @@ class AlloyAccuracy(Accuracy):
             found.setdefault(name, (None, None))
         return found
 
+    @property
+    def stated_error(self) -> str:
+        """The mean error of each task that is learnt, in a few words."""
+        said = []
+        for task in TASKS:
+            mean, _ = self.values.get(f"{NAMES[task]}_mae", (None, None))
+            if mean is not None:
+                what = "formation energy" if task == "E" else NAMES[task]
+                said.append(f"{what} {mean:.2g} {UNITS[task][1]}")
+        return f"{', '.join(said)} on average of {self.n_configurations} configurations never seen"
+
     def lines(self) -> list[str]:
         """For people."""
         found = [f"on {self.n_configurations} configurations, mean over {self.n_networks} networks (spread):"]

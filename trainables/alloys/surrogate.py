@@ -171,6 +171,15 @@ class AlloySurrogate(Surrogate):
         """The elements in turn."""
         return {"structure": " ".join(self.card.symbols[i % 2] for i in range(self.card.lattice.n_sites))}
 
+    def sites(self) -> dict[str, Any]:
+        """As ``Surrogate.sites``."""
+        lattice = self.card.lattice
+        return {
+            "cell": lattice.cell,
+            "positions": lattice.positions.round(4).tolist(),
+            "symbols": self.card.symbols,
+        }
+
     def check(
         self, data: AlloyData, *, progress: Callable[[int, int, str], None] = lambda done, total, what: None
     ) -> AlloyCheck:
@@ -218,6 +227,7 @@ class AlloyJob(Job):
         found = self.surrogate.predict(self.species[None], self.lattice)
         card, n = self.surrogate.card, self.lattice.n_sites
         values: dict[str, Any] = {"n_atoms": n, card.symbols[1]: int(self.species.sum())}
+        values["expected_errors"] = card.accuracy.stated_error
         if "E" in found:
             of_networks = found["E"][:, 0, 0]
             total = total_energy(n * of_networks.mean(keepdims=True), self.species[None], card.pure_energies)
@@ -259,11 +269,11 @@ class AlloyPrediction(Prediction):
         for name, what in (("charge", "net electrons"), ("moment", "moments [mu_B]")):
             if name in v:
                 lines.append(f"  {what} by atom: " + " ".join(f"{value:.3f}" for value in v[name]))
-        return lines
+        return [*lines, f"  errors to expect: {v['expected_errors']}"]
 
     def row(self) -> dict[str, Any]:
-        """Without what has a number an atom."""
-        return {name: value for name, value in self.values.items() if not isinstance(value, list)}
+        """Without what has a number an atom, and without words."""
+        return {name: value for name, value in self.values.items() if not isinstance(value, (list, str))}
 
 
 UNITS = {

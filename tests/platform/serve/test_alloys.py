@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import ase
 import ase.io
@@ -58,6 +59,20 @@ def test_an_alloy_is_asked_for_by_atoms_texts_and_digits(alloy, tmp_path):
     assert "formation energy" in text
     (found,) = json.loads(there.stdout)["predictions"]
     assert (found["structure"], found["Au"]) == (digits, 16)
+
+
+def test_the_page_knows_where_the_sites_of_an_alloy_are(alloy):
+    """So that a text of elements is drawn: atoms there are predicted as the text."""
+    model = Model.open(alloy)
+    text = ask(endpoint(model), "/", headers={"accept": "text/html"}).content.decode()
+    about = json.loads(re.search("<script type=application/json id=about>(.*)</script>", text)[1])["model"]
+    sites, digits = about["sites"], "0110" * 8
+    atoms = ase.Atoms([sites["symbols"][int(one)] for one in digits], sites["positions"], cell=sites["cell"], pbc=True)
+    expected = model.predict(digits).to_dict()
+    assert model.predict(atoms).to_dict()["charge"] == pytest.approx(expected["charge"], abs=1e-6)
+    accuracy = model.card.accuracy.to_dict()
+    assert f"charge {accuracy['charge_mae']:.2g} e" in expected["expected_errors"]
+    assert expected["expected_errors"] in "\n".join(model.predict(digits).lines())
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,19 @@ import ase.io
 import numpy as np
 import pytest
 
+from dftune import Model
 from dftune.platform.serve.front import Shown, front
 from dftune.platform.serve.front_script import READ
 from dftune.platform.serve.proxy import AnswerAlways
 from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
+from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.asgi import ask, listening
 from dftune.tests.platform.serve.chromium import chromium
 
 TOKEN = "correct-horse-battery-staple"
+L10 = ase.io.read(ROOT / "examples" / "alloys" / "CuAu_L10.xyz")
 
 
 def endpoint(model, **changes):
@@ -151,4 +154,22 @@ def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, t
         table = tab.run("document.getElementById('energies').innerText")
         assert re.search(r"formation energy\s+-?[\d.]+\s+spread [\d.e-]+\s+mRy/atom", table), table
         buttons = "[...document.querySelectorAll('[data-save]')].map(one => one.checkVisibility())"
-        assert tab.run(buttons) == [True, False, False]
+        assert tab.run(buttons) == [True, True, False, False]
+        expected = Model.open(alloy).predict("01" * 16).to_dict()
+        said = tab.run("document.getElementById('atoms').getAttribute('aria-label')")
+        assert said.startswith("32 atoms in their cell: Cu, Au; coloured by charge [e] from -")
+        tab.run("{ const a = document.getElementById('atom'); a.value = 2; a.dispatchEvent(new Event('input')) }")
+        charge = f"{expected['charge'][1]:.4f}"
+        assert tab.run("document.getElementById('ofatom').innerText") == f"Au charge {charge} e"
+        assert charge in tab.run("document.querySelector('tr.chosen').innerText")
+        tab.download_to(tmp_path)
+        tab.run("document.querySelector('[data-save=atoms]').click()")
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "atoms.csv").exists() or not (tmp_path / "atoms.csv").stat().st_size:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    head, *rows = [line.split(",") for line in (tmp_path / "atoms.csv").read_text().splitlines()]
+    assert head[:6] == ["atom", "element", "x [Å]", "y [Å]", "z [Å]", "charge [e]"]
+    np.testing.assert_allclose([float(row[5]) for row in rows], expected["charge"], atol=1e-5)
+    atoms = ase.Atoms([row[1] for row in rows], np.array([row[2:5] for row in rows], float), cell=L10.cell, pbc=True)
+    assert Model.open(alloy).predict(atoms).to_dict()["charge"] == pytest.approx(expected["charge"], abs=1e-5)
