@@ -4,7 +4,7 @@ No Ray and no files here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -174,7 +174,7 @@ class Lessons:
     """Structures that teach a surrogate most, the most telling first.
 
     chosen: they.  n: candidates there were.  before, after: what is to be learnt of all candidates, before and after
-    the chosen ones are known, in one unit.  expected: that in words.
+    the chosen ones are known.  expected: that in words.  unit: of before, after and the worth of each.
     """
 
     chosen: tuple[Lesson, ...]
@@ -182,6 +182,12 @@ class Lessons:
     before: float
     after: float
     expected: str
+    unit: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, with their units."""
+        values = asdict(self)
+        return {**values, "units": dict.fromkeys(("before", "after", "worth"), values.pop("unit"))}
 
 
 class Answer(BaseModel):

@@ -216,7 +216,7 @@ def _show_lessons(
         take_frames(source, destination, choose)
         names = [f"frame {n}" for n in range(found[0].n)]
     if as_json:
-        return print_json({"path": str(destination), **asdict(found[0])})
+        return print_json({"path": str(destination), **found[0].to_dict()})
     for line in said(found[0], names):
         echo(line)
     echo(f"in {destination}")

@@ -108,7 +108,7 @@ def _by_posterior(
         chosen.append(Lesson(best, len(structures[best]), std, why + _size(surrogate.card, structures[best])))
         progress("choices", len(chosen), number)
     expected = f"standard deviation of their free energies {before:.3g} -> {known.mean:.3g} meV/atom"
-    return Lessons(tuple(chosen), len(structures), before, known.mean, expected)
+    return Lessons(tuple(chosen), len(structures), before, known.mean, expected, "meV/atom")
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,7 @@ def _by_distance(
         progress("candidates", n, len(structures))
         found.append(_candidate(card, scaling, neighbours, atoms))
     progress("candidates", len(found), len(found))
-    before, chosen = float(np.mean([one.square for one in found])) / usual, list[Lesson]()
+    before, chosen = math.sqrt(np.mean([one.square for one in found]) / usual), list[Lesson]()
     while len(chosen) < number:
         taken = {lesson.number for lesson in chosen}
         best = max((n for n in range(len(found)) if n not in taken), key=lambda n: found[n].square)
@@ -196,8 +196,8 @@ def _by_distance(
         chosen.append(Lesson(best, len(structures[best]), distance, why + _size(card, structures[best])))
         found = [one.beside(found[best]) for one in found]
         progress("choices", len(chosen), number)
-    after = float(np.mean([one.square for one in found])) / usual
-    return Lessons(tuple(chosen), len(found), before, after, _expected(card, before, after))
+    after = math.sqrt(np.mean([one.square for one in found]) / usual)
+    return Lessons(tuple(chosen), len(found), before, after, _expected(card, before, after), "usual distance")
 
 
 def _candidate(card: LdosCard, scaling: Scaling, neighbours: Neighbours, atoms: ase.Atoms) -> Candidate:
@@ -233,11 +233,9 @@ def _size(card: LdosCard, atoms: ase.Atoms) -> str:
 
 def _expected(card: LdosCard, before: float, after: float) -> str:
     """What the chosen ones are worth, for people."""
-    text = (
-        f"all candidates, root mean square: {math.sqrt(before):.2f} -> {math.sqrt(after):.2f} times the usual distance"
-    )
+    text = f"all candidates, root mean square: {before:.2f} -> {after:.2f} times the usual distance"
     error = card.accuracy.free_energy_mae
     if error is not None:
-        one, other = (error * max(1.0, share) for share in (before, after))
+        one, other = (error * max(1.0, times**2) for times in (before, after))
         text += f"; errors to expect of them: {one:.2g} -> {other:.2g} meV/atom"
     return text

@@ -69,6 +69,7 @@ def test_the_same_for_programs(saved, trajectory, tmp_path):
     found = json.loads(run("select", trajectory, tmp_path / "c.xyz", "-n", 2, "--model", saved, "--json").stdout)
     assert (found["chosen"][0]["number"], len(found["chosen"]), found["n"]) == (2, 2, 4)
     assert found["before"] > found["after"]
+    assert found["units"] == dict.fromkeys(("before", "after", "worth"), "usual distance")
 
 
 def test_snapshots_of_a_dataset_that_teach_most_become_one(saved, al4, tmp_path):

@@ -72,6 +72,7 @@ def test_the_one_that_leaves_the_least_variance_is_chosen(surrogate):
     traces = [np.trace(conditional(np.array(vectors), rows)) for rows in left]
     assert found.chosen[0].number == int(np.argmin(traces))
     assert found.after == pytest.approx(1e3 * np.sqrt(min(traces) / 3), rel=1e-4)
+    assert found.to_dict()["units"]["worth"] == "meV/atom"
     assert found.chosen[0].worth == pytest.approx(1e3 * np.linalg.norm(vectors[found.chosen[0].number]), rel=1e-6)
     assert "standard deviation of their free energies" in found.expected
 
