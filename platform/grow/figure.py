@@ -1,4 +1,4 @@
-"""The learning curve: error against DFT runs, atoms and CPU time."""
+"""The learning curve: error against DFT runs that have a result, their atoms and CPU time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def draw(results: Sequence[Result], asked: float | None, path: Path) -> None:
     against = {
         "DFT runs": [float(one.runs) for one in results],
         "atoms computed": [float(one.atoms) for one in results],
-        f"CPU time of the DFT [{unit}]": [one.cpu_seconds / scale for one in results],
+        f"CPU time of these runs [{unit}]": [one.cpu_seconds / scale for one in results],
     }
     for panel, (label, places) in zip(panels, against.items(), strict=True):
         for split, color, mark in (("test", ORANGE, "o"), ("validation", BLUE, "s")):

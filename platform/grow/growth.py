@@ -1,14 +1,16 @@
 """The loop: DFT of some snapshots, a surrogate of all, candidates, those of them that teach it most, and again."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...cluster.dft.generate import Campaign, campaign, words_of
+from ...cluster.dft.generate import GIVE_UP, Campaign, campaign, words_of
 from ...trainables.data.composing.selection import choose
+from ...trainables.data.dataset import Dataset
 from ...trainables.data.generating.spec import GenerateError, GenerateSpec
 from ...trainables.data.generating.structures import Planned, plan_structures
 from ...trainables.data.structure_distance import radial_distribution
@@ -147,16 +149,20 @@ class _Growing:
         self._folder, self._plan, self._judges, self._dft = folder, plan, judges, dft
         self._record, self._progress = record, progress
         self._candidates = {one.id: one for one in candidates}
+        self._failed: dict[str, str] = {}  # name -> why; this process tries none of them again
+        self._in_a_row = 0
 
     def to_its_end(self) -> Growth:
         """Round after round."""
         if not self._record.rounds:
-            self._begin()
+            self._choose(1)
         while True:
             number = len(self._record.rounds)
-            if self._record.rounds[-1].result is None:
+            while self._record.rounds[-1].result is None:
                 self._finish(number)
-            ended = self._plan.ended(self._record.results[-1], self._tried) or self._choose(number + 1)
+            ended = self._plan.ended(self._record.results[-1], self._tried)
+            if ended is None and not self._choose(number + 1):
+                ended = "ended: no candidate is left; give more training snapshots, or molecular dynamics"
             if ended is not None:
                 self._progress.say(ended)
                 place = self._place(number)
@@ -164,14 +170,6 @@ class _Growing:
 
     def _place(self, number: int) -> Path:
         return self._folder / "rounds" / f"{number:03d}"
-
-    def _begin(self) -> None:
-        """The first snapshots, without a surrogate that could choose them."""
-        some = list(self._candidates.values())
-        frames = choose([radial_distribution(one.atoms) for one in some], self._plan.first, "farthest").frames
-        picked = tuple(Pick(id=some[n].id, reason=AT_FIRST) for n in frames)
-        self._progress.say(f"round 1: {', '.join(one.id for one in picked)}: {AT_FIRST}")
-        self._keep(*self._record.rounds, Round(picked=picked, expected=""))
 
     def _keep(self, *rounds: Round) -> None:
         self._record = self._record.model_copy(update={"rounds": rounds})
@@ -186,55 +184,104 @@ class _Growing:
         return found
 
     def _finish(self, number: int) -> None:
-        """Compute what a round has chosen, fit, and write down what it came to."""
+        """Compute what a round has chosen, fit, and write down what it came to; or choose others if all have failed."""
         *before, last = self._record.rounds
         chosen, place, plan = self._snapshots(), self._place(number), self._plan
         new = chosen[-len(last.picked) :]
-        failed = self._dft.compute([*self._judges, *new] if number == 1 else new)
-        if any(one.id in failed for one in self._judges) or not any(self._dft.is_finished(one) for one in new):
+        due = [*self._judges, *new] if number == 1 else new
+        self._failed |= self._dft.compute([one for one in due if one.id not in self._failed])
+        failed = {one.id: self._failed[one.id] for one in due if one.id in self._failed}
+        if any(one.id in failed for one in self._judges):
             raise GenerateError(f"{words_of(failed)}; the same command tries again")
+        if not any(self._dft.is_finished(one) for one in new):
+            return self._replace(number, failed)
         finished = [one for one in (*self._judges, *chosen) if self._dft.is_finished(one)]
-        if not (place / "data").exists():
-            self._dft.write(finished, place / "data", again=number > 1)
-        if not (place / "model").exists():
-            fit(place / "data", place / "model", progress=Within(self._progress), **plan.settings)
         result = Result(
             runs=len(finished),
             atoms=sum(len(one.atoms) for one in finished),
             train=len(finished) - len(self._judges),
             cpu_seconds=self._dft.runs.seconds([one.id for one in finished]),
-            errors=Model.open(place / "model").card.accuracy.splits or {},
+            errors=self._fitted(finished, place, again=number > 1).card.accuracy.splits or {},
         )
+        self._in_a_row = 0
         self._keep(*before, last.model_copy(update={"failed": failed, "result": result}))
         draw(self._record.results, plan.error, self._folder / FIGURE)
         self._progress.say(f"round {number}: {_words(result, plan.error)}")
+
+    def _fitted(self, finished: Sequence[Planned], place: Path, *, again: bool) -> Model:
+        """The surrogate of some snapshots.  What a process that ended early has made of others is made again."""
+        data, model = place / "data", place / "model"
+        if data.exists() and {s.id for s in Dataset.open(data)} != {one.id for one in finished}:
+            shutil.rmtree(model, ignore_errors=True)
+            shutil.rmtree(data)
+        if not data.exists():
+            self._dft.write(finished, data, again=again)
+        if not model.exists():
+            fit(data, model, progress=Within(self._progress), **self._plan.settings)
+        return Model.open(model)
+
+    def _replace(self, number: int, failed: Mapping[str, str]) -> None:
+        """Choose others beside those of a round that have all failed, but end if many have for the first time.
+
+        Raises:
+            GenerateError: the programs or the machine are at fault rather than structures, or there are no others.
+        """
+        *before, last = self._record.rounds
+        self._in_a_row += len(failed.keys() - last.failed.keys())
+        self._keep(*before, last.model_copy(update={"failed": dict(failed)}))
+        if self._in_a_row >= GIVE_UP:
+            raise GenerateError(f"{words_of(failed)}; the same command tries again, and others if they fail again")
+        if len(failed) < len(last.picked):
+            return  # some were not tried
+        self._progress.say(f"round {number}: {words_of(failed)}; others are chosen")
+        if not self._choose(number):
+            raise GenerateError(f"{words_of(failed)}, and there are no others, or no runs left; give more of both")
 
     @property
     def _tried(self) -> int:
         """DFT runs so far, failed ones included."""
         return len(self._judges) + sum(len(one.picked) for one in self._record.rounds)
 
-    def _choose(self, number: int) -> str | None:
-        """Choose the snapshots of a round, by the surrogate of the last one; why there are none, else None."""
-        model, told = Model.open(self._place(number - 1) / "model"), Within(self._progress)
+    def _choose(self, number: int) -> bool:
+        """Choose snapshots for a round, beside those that it has; whether there are any."""
         taken = {p.id for one in self._record.rounds for p in one.picked}
-        some = [one for name, one in self._candidates.items() if name not in taken]
-        if self._plan.dynamics is not None:
-            starts = self._snapshots()[: self._plan.first]
-            start = starts[(number - 2) % len(starts)]
-            some += moved(model, start, self._place(number), number, self._plan.dynamics, self._progress)
-        many = min(self._plan.each, self._plan.runs - self._tried, len(some))
-        if many == 0:
-            return "ended: no candidate is left; give more training snapshots, or molecular dynamics"
+        some = [one for one in self._candidates.values() if one.id not in taken]
+        if number > 1 and self._plan.dynamics is not None:
+            some += [one for one in self._moved(number, self._plan.dynamics) if one.id not in taken]
+        plan = self._plan
+        many = min(plan.first if number == 1 else plan.each, plan.runs - self._tried, len(some))
+        if many < 1:
+            return False
+        picks, expected = self._first(some, many) if number == 1 else self._lessons(number, some, many)
+        before, last = self._record.rounds[: number - 1], Round(picked=(), expected=expected)
+        if len(self._record.rounds) == number:
+            last = self._record.rounds[-1]
+        self._keep(*before, last.model_copy(update={"picked": (*last.picked, *picks)}))
+        return True
+
+    def _moved(self, number: int, asked: Dynamics) -> list[Planned]:
+        """Candidates by dynamics with the surrogate of the last round."""
+        starts = self._snapshots()[: self._plan.first]
+        model = Model.open(self._place(number - 1) / "model")
+        return moved(model, starts[(number - 2) % len(starts)], self._place(number), number, asked, self._progress)
+
+    def _first(self, some: Sequence[Planned], many: int) -> tuple[tuple[Pick, ...], str]:
+        """The first snapshots, without a surrogate that could choose them."""
+        frames = choose([radial_distribution(one.atoms) for one in some], many, "farthest").frames
+        self._progress.say(f"round 1: {', '.join(some[n].id for n in frames)}: {AT_FIRST}")
+        return tuple(Pick(id=some[n].id, reason=AT_FIRST) for n in frames), ""
+
+    def _lessons(self, number: int, some: Sequence[Planned], many: int) -> tuple[tuple[Pick, ...], str]:
+        """Those that teach the surrogate of the last round most, and what they are worth."""
+        model, told = Model.open(self._place(number - 1) / "model"), Within(self._progress)
         found = lessons_of(model, [one.atoms for one in some], many, progress=told)
         picked = [some[lesson.number] for lesson in found.chosen]
-        write_picked(self._place(number), [one for one in picked if one.id not in self._candidates])
+        by_dynamics = [one for one in picked if one.id not in self._candidates]
+        write_picked(self._place(number), [*read_picked(self._place(number)), *by_dynamics])
         for line in said(found, [one.id for one in some]):
             self._progress.say(f"round {number}: {line}")
         reasons = [lesson.reason for lesson in found.chosen]
-        picks = tuple(Pick(id=one.id, reason=why) for one, why in zip(picked, reasons, strict=True))
-        self._keep(*self._record.rounds, Round(picked=picks, expected=found.expected))
-        return None
+        return tuple(Pick(id=one.id, reason=why) for one, why in zip(picked, reasons, strict=True)), found.expected
 
 
 def _words(result: Result, asked: float | None) -> str:

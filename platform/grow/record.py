@@ -35,7 +35,8 @@ class Result(_Frozen):
     """What a round came to.
 
     runs, atoms: of all DFT so far that has a result, validation and test included.  train: training snapshots.
-    cpu_seconds: of all that DFT.  errors: split -> free_energy_mae [meV/atom] and forces_mae [eV/Å] of the surrogate.
+    cpu_seconds: of these runs, without failed ones and first looks.  errors: split -> free_energy_mae [meV/atom] and
+    forces_mae [eV/Å] of the surrogate.
     """
 
     runs: int
@@ -52,8 +53,8 @@ class Result(_Frozen):
 class Round(_Frozen):
     """Some snapshots that were chosen, and what they led to.
 
-    picked: in the order of their choice.  expected: what they are worth, in words.  failed: those without a result, and
-    why.  result: None before the round is over.
+    picked: in the order of their choice, others for a round of failures among them.  expected: what they are worth, in
+    words.  failed: those without a result, and why.  result: None before the round is over.
     """
 
     picked: tuple[Pick, ...]
