@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ...errors import InputError, did_you_mean, key_of, one_line, printable
 from ...files import read_text
@@ -26,10 +35,26 @@ class GenerateError(InputError):
     """A specification of DFT data has an unknown key, a wrong value, or does not fit together."""
 
 
+def _is_number(annotation: Any) -> bool:
+    """Whether an annotation is of numbers, as ``int | None`` or ``tuple[float, ...]``."""
+    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
+
+
 class Table(BaseModel):
     """A table of the specification."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_type(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is not 1, and "8" is not 8, though pydantic takes them for it."""
+        given = value if isinstance(value, list) else [value]
+        if _is_number(cls.model_fields[str(info.field_name)].annotation) and any(
+            isinstance(one, bool | str) for one in given
+        ):
+            raise ValueError("a number is needed, without quotes")
+        return value
 
 
 class Structure(Table):

@@ -72,6 +72,10 @@ def spec(**changes) -> GenerateSpec:
         ({"ldos__maximum": -6}, "maximum is above minimum"),
         ({"ldos": [SPEC["ldos"], SPEC["ldos"]]}, "several [[ldos]] need different names"),
         ({"run__ranks": 4, "run__pools": 3}, "pools divide the ranks"),
+        ({"snapshots": [{"train": True}]}, "key 'snapshots.0.train': a number is needed, without quotes, got True"),
+        ({"dft__cutoff_ry": "15"}, "key 'dft.cutoff_ry': a number is needed, without quotes, got '15'"),
+        ({"dft__k_points": [2, True, 2]}, "key 'dft.k_points': a number is needed"),
+        ({"snapshots__0__displacement": "0.1"}, "key 'snapshots.0.displacement': a number is needed"),
     ],
 )
 def test_a_wrong_value_is_named(changes, said):
