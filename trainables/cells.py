@@ -37,7 +37,9 @@ def check_cell(cell: NDArray[np.float64], positions: NDArray[np.float64]) -> Non
         raise StructureError(f"an atom is at {farthest:.3g} Å, farther than {FARTHEST_ATOM:g} Å; check the positions")
     volume = abs(np.linalg.det(cell))
     if volume < LEAST_VOLUME:
-        raise StructureError("the structure is not periodic in three dimensions; give it a cell")
+        if not cell.any(axis=1).all():
+            raise StructureError("the structure is not periodic in three dimensions; give it a cell")
+        raise StructureError(f"the cell has a volume of {volume:.2g} Å³, which is none; check its vectors and unit")
     flattest = volume / np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1).max()
     if flattest < FLATTEST_CELL:
         raise StructureError(f"the cell is only {flattest:.2g} Å thick; check its vectors")

@@ -105,6 +105,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
         (lambda a: a.set_chemical_symbols(["Cu", "Al", "Al", "Al"]), "the model knows Al but not Cu"),
         (lambda a: a.set_pbc(False), "not periodic in three dimensions"),
         (lambda a: a.set_cell(np.zeros((3, 3))), "not periodic in three dimensions"),
+        (lambda a: a.set_cell(0.02 * np.eye(3)), "volume of 8e-06 Å³, which is none; check its vectors and unit"),
+        (lambda a: a.set_cell([[1, 0, 0], [2, 0, 0], [0, 0, 5]]), "volume of 0 Å³, which is none"),
         (lambda a: a.positions.__setitem__(0, a.positions[1] + 0.1), "apart, closer than 1 Å"),
         (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions or cell are not finite"),
         (lambda a: a.set_cell(a.cell * 1e200), "check its unit"),
