@@ -2,12 +2,13 @@
 
 Runs on the bundled tables, in this process; prints a row of JSON for each number.
 
-    python benchmarks/order_disorder.py speed|sizes|rows|coverage
+    python benchmarks/order_disorder.py speed|sizes|rows|coverage|intervals|phases
 """
 
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,10 +16,18 @@ from dftune.tests.places import ROOT
 from dftune.trainables.alloys.data import AlloyData
 from dftune.trainables.alloys.kind import AlloyKind
 from dftune.trainables.alloys.monte_carlo import Ordering, sample
-from dftune.trainables.alloys.shell_model import ShellModel
-from dftune.trainables.alloys.simulation import around, random_start
+from dftune.trainables.alloys.shell_model import ShellModel, drawn_models
+from dftune.trainables.alloys.simulation import (
+    Simulation,
+    TransitionSettings,
+    around,
+    mean_field,
+    random_start,
+    simulate,
+)
 from dftune.trainables.alloys.thermodynamics import Thermodynamics
-from dftune.trainables.alloys.transition import here
+from dftune.trainables.alloys.transition import apart_between, here, some_of
+from dftune.trainables.errors import InputError
 from dftune.trainables.progress import Silent
 
 
@@ -120,6 +129,66 @@ def coverage():
             )  # fmt: skip
 
 
+def intervals():
+    """The same of the mean-field temperature, which needs no simulation: 40 choices of rows, 40 and 200 draws.
+
+    plain: between the quantiles that NumPy interpolates by default, as intervals were until now.
+    """
+    for name in ("CuAu", "FePt"):
+        data, lattice, every = opened(name)
+        known = mean_field(Ordering.of(every, lattice, 0.0), 0.5)
+        for n in (40, 20):
+            held = {(draws, method): 0 for draws in (40, 200) for method in ("linear", "weibull")}
+            for seed in range(40):
+                chosen = some_of(len(data.all), n, seed)
+                models = ShellModel.candidates(lattice, data.all.species[chosen], data.formation_energies[chosen])
+                drawn = [
+                    ordering_of(model, lattice) for model in drawn_models(models, 200, np.random.default_rng(seed))
+                ]
+                for draws, method in held:
+                    low, high = np.quantile(drawn[:draws], (0.025, 0.975), method=method)
+                    held[draws, method] += low <= known <= high
+            found = {f"{'plain ' * (method == 'linear')}{draws}": count for (draws, method), count in held.items()}
+            row("intervals", alloy=name, rows=n, of_all=round(known), of=40, **found)
+
+
+def ordering_of(model, lattice):
+    """The mean-field temperature of a model, 0 where nothing orders [K]."""
+    try:
+        return mean_field(Ordering.of(model, lattice, 0.0), 0.5)
+    except InputError:
+        return 0.0
+
+
+def phases():
+    """At which temperatures a large cell, half of it in order, comes to order; and where order and disorder last."""
+    for name, guess in (("CuAu", 2720.0), ("FePt", 3600.0)):
+        _, lattice, model = opened(name)
+        settings = TransitionSettings(copies=(5, 5, 5), rounds=300)
+        task = Simulation(model, lattice, Ordering.of(model, lattice, 0.0), guess, settings, seed=0)
+        both, found = simulate(task)
+        task = replace(task, guess=found.peak, moves=False)
+        (ordered, hot), (disordered, cold) = (simulate(replace(task, begins=b)) for b in ("ordered", "disordered"))
+        row(
+            "phases",
+            alloy=name,
+            n_sites=both.n_sites,
+            from_both=round(found.peak),
+            from_order=round(hot.peak),
+            from_disorder=round(cold.peak),
+            apart=apart_between(ordered, disordered, 0.001),
+            smallest_exchange=round(float(both.exchanged.min()), 3),
+        )
+
+
 if __name__ == "__main__":
-    for asked in sys.argv[1:] or ("speed", "sizes", "rows", "coverage"):
-        {"speed": speed, "sizes": sizes, "rows": rows, "coverage": coverage}[asked]()
+    asked = {
+        "speed": speed,
+        "sizes": sizes,
+        "rows": rows,
+        "coverage": coverage,
+        "intervals": intervals,
+        "phases": phases,
+    }
+    for name in sys.argv[1:] or asked:
+        asked[name]()

@@ -16,6 +16,11 @@ from .tables import echo, print_json
     "--copies", type=click.IntRange(1), nargs=3, metavar="NX NY NZ", help="Copies of the data's cell.  [default: 2 2 2]"
 )
 @click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Take the energies of the networks in this model folder.  [default: a shell model of the data]",
+)
+@click.option(
     "--draws", type=int, help="Models drawn from what the data leave possible, each simulated.  [default: 40]"
 )
 @click.option("--configurations", type=int, help="Use only so many of the data's, drawn at random.  [default: all]")
@@ -26,12 +31,14 @@ from .tables import echo, print_json
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Also draw it, as a PNG file.")
 @address_option
 @json_option
-def transition(dataset: str, figure: Path | None, address: str | None, as_json: bool, **options: Any) -> None:
+def transition(
+    dataset: str, model: Path | None, figure: Path | None, address: str | None, as_json: bool, **options: Any
+) -> None:
     """Find the temperature at which the alloy of DATASET loses its order, with an error bar.
 
     A linear shell model is fitted to the formation energies.  Many such models are drawn from what the data leave
     possible, and each is simulated by Monte Carlo with exchange of temperatures.  The transition is where the heat
-    capacity is largest.
+    capacity is largest.  With --model the networks of a model take their place, and its interval is between them.
 
     \b
     Example:
@@ -42,7 +49,7 @@ def transition(dataset: str, figure: Path | None, address: str | None, as_json: 
     from ..transition import transition
 
     asked = {name: value for name, value in options.items() if value is not None}
-    found = transition(dataset, address=address, progress=for_terminal(), **asked)
+    found = transition(dataset, model=model, address=address, progress=for_terminal(), **asked)
     if figure is not None:
         found.draw(figure)
     if as_json:

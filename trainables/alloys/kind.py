@@ -259,12 +259,17 @@ class AlloyKind(Kind):
         return AlloyGeneration(AlloySpec.read(spec))
 
     def transition(
-        self, data: "AlloyData", asked: Mapping[str, Any], execute: Execute, progress: Progress
+        self,
+        data: "AlloyData",
+        asked: Mapping[str, Any],
+        execute: Execute,
+        progress: Progress,
+        surrogate: "AlloySurrogate | None" = None,
     ) -> "Transition":
         """Where the order of the alloy is lost; ``asked`` are keys of ``TransitionSettings``."""
         from .transition import transition_of
 
-        return transition_of(data, asked, execute, progress)
+        return transition_of(data, asked, execute, progress, surrogate)
 
     def over_splits(
         self,

@@ -8,7 +8,7 @@ tempering), so that none stays where it began.  The shell model's energies are f
 Sources: Metropolis et al., J. Chem. Phys. 21, 1087 (1953); Hukushima & Nemoto, J. Phys. Soc. Jpn. 65, 1604 (1996).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,9 @@ from ..errors import InputError
 from ..physics.units import K_B
 from ..progress import Progress, Silent
 from .lattice import Float64, Int, Lattice
+from .monte_carlo_batched import COOLING, Batched, Energy
 from .shell_model import ShellModel, Shells, Species
 
-Energy = Callable[[Species], Float64]  # species (n, n_sites) -> formation energies (n,) [eV per cell]
-COOLING = 20  # sweeps at each temperature on the way down
 CHUNK = 4_000_000  # attempts between two signs of life: some half a second
 
 
@@ -145,6 +144,7 @@ def sample(
     ordering: Ordering,
     start: Species,
     potential: float | None = None,
+    cools: bool = True,
     rounds: int = 2000,
     sweeps: int = 2,
     discard: float = 0.25,
@@ -161,8 +161,8 @@ def sample(
         shells: whose correlations are measured; the model's own where it is a shell model.
         ordering: whose order is measured.
         start: species of the first configuration, (n_sites,); its composition is kept unless there is a ``potential``.
-            The chain begins at the highest temperature with them and cools.
         potential: Δμ [eV], for a semi-grand run.  Above 0 it favours the second element.
+        cools: the chain begins with the start at the highest temperature and cools; else at every temperature.
         rounds: of measurements, each followed by exchanges.
         sweeps: attempts a site in a round.
         discard: share of the rounds before the first that counts.
@@ -182,11 +182,11 @@ def sample(
     if potential is None and start.min() == start.max():
         raise InputError("in a pure element no atoms can change places; give a start of both")
     rng = np.random.default_rng(seed)
-    walk: _Compiled | _Batched
+    walk: _Compiled | Batched
     if isinstance(energy, ShellModel):
-        walk = _Compiled(energy, temperatures, shells, ordering, start, potential, sweeps, rng)
+        walk = _Compiled(energy, temperatures, shells, ordering, start, potential, sweeps, rng, cools)
     else:
-        walk = _Batched(energy, temperatures, shells, ordering, start, potential, sweeps, rng)
+        walk = Batched(energy, temperatures, shells, ordering, start, potential, sweeps, rng, cools)
     shown = progress or Silent()
     warm = min(int(discard * rounds), rounds - 1)
     chunk = max(1, CHUNK // (len(temperatures) * lattice.n_sites * sweeps * walk.COST))
@@ -236,6 +236,7 @@ class _Compiled:
         potential: float | None,
         sweeps: int,
         rng: np.random.Generator,
+        cools: bool,
     ) -> None:
         from ..descriptors.native.compiled import ready  # numba
         from .monte_carlo_kernel import temper
@@ -260,7 +261,9 @@ class _Compiled:
         self._minus = np.array([np.flatnonzero(s < 0) for s in sigma])
         self.forget()
         ready("Monte Carlo", lambda: self._run(1, slice(0, 1), np.zeros(1, dtype=np.int64)))
-        for t in range(n_temperatures - 1, -1, -1):  # each starts from where the next hotter one has come to
+        for t in (
+            range(n_temperatures - 1, -1, -1) if cools else ()
+        ):  # each starts from where the hotter one has come to
             if t + 1 < n_temperatures:
                 for of in (self._sigmas, self._pairs, self._totals, self._plus, self._minus):
                     of[t] = of[t + 1]
@@ -317,82 +320,3 @@ class _Compiled:
         )
         self.correlations[which] += correlations / (self._n * self._sizes)
         return energies, squares, 0.5 * (1 + content)
-
-
-class _Batched:
-    """Replicas of any energy function: one attempt of all of them is one batch."""
-
-    COST = 300
-
-    def __init__(
-        self,
-        energy: Energy,
-        temperatures: Float64,
-        shells: Shells,
-        ordering: Ordering,
-        start: Species,
-        potential: float | None,
-        sweeps: int,
-        rng: np.random.Generator,
-    ) -> None:
-        self._energy, self._shells, self._ordering, self._rng = energy, shells, ordering, rng
-        self._potential, self._steps, self._betas = potential, sweeps * len(start), 1 / (K_B * temperatures)
-        self.species = start[None].repeat(len(temperatures), axis=0)  # by temperature
-        self._energies, self._done = self._of(self.species), 0
-        self.forget()
-        for _ in range(COOLING * len(start)):  # all at the highest temperature
-            self._attempt(np.full(len(temperatures), self._betas.min()))
-        self.forget()
-
-    def forget(self) -> None:
-        """Forget what was counted."""
-        n = len(self._betas)
-        self.correlations = np.zeros((n, len(self._shells.radii)))
-        self.exchanged, self.attempted = np.zeros(max(n - 1, 0)), np.zeros(max(n - 1, 0))
-        self.accepted = np.zeros(n)
-
-    def advance(self, rounds: int) -> _Measured:
-        energies, squares, content = (np.empty((rounds, len(self._betas))) for _ in range(3))
-        for step in range(rounds):
-            for _ in range(self._steps):
-                self._attempt(self._betas)
-            m, correlations = self._shells.correlations(self.species)
-            energies[step], content[step] = self._energies, 0.5 * (1 + m)
-            squares[step] = self._ordering.order(self.species) ** 2 * self._ordering.n_cell * (1 - m**2)
-            self.correlations += correlations
-            self._exchange()
-        return energies, squares, content
-
-    def _of(self, species: Species) -> Float64:
-        found = np.asarray(self._energy(species), dtype=float)
-        if found.shape != (len(species),) or not np.isfinite(found).all():
-            raise InputError(
-                f"the energy function gave {found.shape} values for {len(species)} configurations, or one that is not "
-                "finite; it must give one energy in eV for each"
-            )
-        return found - (self._potential or 0.0) * species.sum(axis=1)
-
-    def _attempt(self, betas: Float64) -> None:
-        rows = np.arange(len(betas))
-        proposed = self.species.copy()
-        if self._potential is None:
-            keys = self._rng.random(proposed.shape)
-            one = np.where(proposed == 1, keys, -1).argmax(axis=1)
-            other = np.where(proposed == 0, keys, -1).argmax(axis=1)
-            proposed[rows, one], proposed[rows, other] = 0, 1
-        else:
-            proposed[rows, self._rng.integers(proposed.shape[1], size=len(rows))] ^= 1
-        energies = self._of(proposed)
-        taken = np.log(1 - self._rng.random(len(rows))) < betas * (self._energies - energies)
-        self.species[taken], self._energies[taken] = proposed[taken], energies[taken]
-        self.accepted += taken
-
-    def _exchange(self) -> None:
-        for t in range(self._done % 2, len(self._betas) - 1, 2):
-            self.attempted[t] += 1
-            gain = (self._betas[t + 1] - self._betas[t]) * (self._energies[t + 1] - self._energies[t])
-            if np.log(1 - self._rng.random()) < gain:
-                self.exchanged[t] += 1
-                for of in (self.species, self._energies):
-                    of[[t, t + 1]] = of[[t + 1, t]]
-        self._done += 1

@@ -1,6 +1,7 @@
 """One simulation of an alloy around the temperature at which it loses its order.  eV, K."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,12 +10,17 @@ from ..errors import InputError
 from ..physics.units import K_B
 from .lattice import Float64, Lattice
 from .monte_carlo import Chain, Ordering, sample
+from .monte_carlo_batched import Energy
 from .shell_model import ShellModel, Species
 from .thermodynamics import Thermodynamics
 
 NEAR = 0.1  # of the temperature: a peak so near to the guess lies where the temperatures are dense
+CLOSE = 0.02  # the same where they do not exchange, and nothing but their density tells where the peak is
 TRIES = 5  # to get the peak into the middle of the temperatures
 PILOT = 24  # temperatures of the search for the transition
+ANNEALING = 300  # rounds of the search for the ordered pattern
+
+Begins = Literal["ordered", "disordered", "both"]  # both: half of the cell each, so that neither phase must nucleate
 
 
 class TransitionSettings(BaseModel):
@@ -42,7 +48,8 @@ class Simulation:
 
     lattice: of the data's cell.  ordering: whose order is measured.  guess: of the transition [K].  settings, seed: of
     the simulation.  moves: whether it is simulated again, around the peak, until that is near the guess.  keep: see
-    ``sample``.
+    ``sample``.  begins: in which phase.  energy: on the simulated cell, by default that of the model; the model still
+    tells the ordered pattern.
     """
 
     model: ShellModel
@@ -53,6 +60,8 @@ class Simulation:
     seed: int
     moves: bool = True
     keep: int = 0
+    begins: Begins = "both"
+    energy: Energy | None = None
 
 
 def simulate(task: Simulation) -> tuple[Chain, Thermodynamics]:
@@ -60,24 +69,55 @@ def simulate(task: Simulation) -> tuple[Chain, Thermodynamics]:
     settings, guess = task.settings, task.guess
     lattice = task.lattice.repeated(settings.copies)
     shells = task.model.shells(lattice)
+    start = begun(task, lattice.n_sites)
     for attempt in range(TRIES if task.moves else 1):
         chain = sample(
-            task.model,
+            task.energy or task.model,
             lattice,
             around(guess, settings.temperatures),
             shells=shells,
             ordering=task.ordering,
-            start=random_start(lattice.n_sites, settings.content, task.seed),
+            start=start,
+            cools=task.begins == "disordered",
             rounds=settings.rounds,
             sweeps=settings.sweeps,
             keep=task.keep,
             seed=task.seed + attempt,
         )
         found = Thermodynamics.of(chain)
-        if abs(found.peak / guess - 1) < NEAR:
+        if abs(found.peak / guess - 1) < (NEAR if found.connected else CLOSE):
             break
         guess = found.peak
     return chain, found
+
+
+def begun(task: Simulation, n_sites: int) -> Species:
+    """The configuration that a simulation begins with, (n_sites,), in the order of the copies of the data's cell."""
+    start = random_start(n_sites, task.settings.content, task.seed)
+    if task.begins == "disordered":
+        return start
+    found = np.tile(
+        ordered(task.model, task.lattice, task.ordering, task.settings, task.seed), n_sites // task.lattice.n_sites
+    )
+    rng, surplus = np.random.default_rng([task.seed, 4]), int(found.sum()) - int(start.sum())
+    others = np.flatnonzero(found == (surplus > 0))
+    found[rng.permutation(others)[: abs(surplus)]] ^= 1  # copies may have another composition than the whole
+    if task.begins == "both":
+        found[n_sites // 2 :] = rng.permutation(found[n_sites // 2 :])
+    return found
+
+
+def ordered(
+    model: ShellModel, lattice: Lattice, ordering: Ordering, settings: TransitionSettings, seed: int
+) -> Species:
+    """The configuration of lowest energy that cooling finds in the data's cell, (n_sites,)."""
+    temperatures = np.geomspace(0.1, 1.0, PILOT) * mean_field(ordering, settings.content)
+    start, shells = random_start(lattice.n_sites, settings.content, seed), model.shells(lattice)
+    chain = sample(
+        model, lattice, temperatures, shells=shells, ordering=ordering, start=start, rounds=ANNEALING, keep=8, seed=seed
+    )
+    cold: Species = chain.configurations[:, 0]
+    return np.asarray(cold[model.energy(lattice, cold).argmin()])
 
 
 def around(guess: float, n: int) -> Float64:

@@ -95,11 +95,12 @@ class AlloySurrogate(Surrogate):
         lattice = lattice or self.card.lattice
         if species.shape[1] != lattice.n_sites:
             raise ModelError(f"configurations of {species.shape[1]} sites, and the lattice has {lattice.n_sites}")
-        network = self.network if lattice == self.card.lattice else self._on(lattice)
-        return predict(network, self.scaling, 2 * species.astype(np.float32) - 1)
+        return predict(self.on(lattice), self.scaling, 2 * species.astype(np.float32) - 1)
 
-    def _on(self, lattice: Lattice) -> Network:
-        """The networks on another cell.  Raises ModelError: it is of another lattice."""
+    def on(self, lattice: Lattice) -> Network:
+        """The networks on a cell.  Raises ModelError: it is of another lattice."""
+        if lattice == self.card.lattice:
+            return self.network
         if not self.any_cell:
             raise ModelError(
                 f"the model is for its cell of {self.card.lattice.n_sites} sites alone; "
@@ -141,7 +142,7 @@ class AlloySurrogate(Surrogate):
                 raise
             lattice = Lattice.of(atoms)
             sites = np.arange(len(atoms))
-            self._on(lattice)  # refuses another lattice
+            self.on(lattice)  # refuses another lattice
         species = np.empty(lattice.n_sites, dtype=np.uint8)
         species[sites] = [card.symbols.index(symbol) for symbol in atoms.get_chemical_symbols()]
         return AlloyJob(self, lattice, species, sites)

@@ -46,13 +46,13 @@ def draw_transition(found: "Transition", path: str | Path) -> None:
     near.axhline(0, color=GREY, linewidth=0.7)
     near.set(ylabel="short-range order (Warren-Cowley)", xlabel="temperature [K]")
     for axes in (heat, order, near):
-        axes.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, label="transition, 95 %")
+        axes.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, label=f"transition, {100 * found.level:.0f} %")
         axes.axvline(found.temperature, color=ORANGE, linewidth=1)
         axes.spines[["top", "right"]].set_visible(False)
     heat.legend(frameon=False, fontsize=8)
     near.legend(frameon=False, fontsize=8)
     heat.set_title(
-        f"order is lost at {found.temperature:.0f} K (95 %: {low:.0f} to {high:.0f} K)\n"
+        f"order is lost at {found.temperature:.0f} K ({100 * found.level:.0f} %: {low:.0f} to {high:.0f} K)\n"
         f"{found.n_configurations} configurations, {found.chain.n_sites} sites, "
         f"{100 * found.chain.content[0, 0]:.3g} % {found.symbols[1]}",
         fontsize=10,

@@ -14,8 +14,11 @@ from dftune.platform.spec import StudySpec
 from dftune.testing import check_kind
 from dftune.tests.trainables.alloys.conftest import EXAMPLES
 from dftune.trainables.alloys.kind import AlloyKind
+from dftune.trainables.alloys.network_energy import MeanEnergy, networks_of
 from dftune.trainables.alloys.splits import SplitSettings
+from dftune.trainables.alloys.transition import here
 from dftune.trainables.errors import InputError, UnknownFormat
+from dftune.trainables.progress import Silent
 
 KIND, SMALL = AlloyKind(), {"width": 9, "epochs": 2, "images": 1}
 
@@ -68,6 +71,35 @@ def test_an_equivariant_model_predicts_larger_cells(clusters, repeat):
     assert large["n_atoms"] == 32 * np.prod(repeat)
     assert large["formation_energy"] == pytest.approx(small["formation_energy"], abs=1e-4)
     assert large["charge"][:32] == pytest.approx(small["charge"], abs=1e-5)
+
+
+def test_the_networks_of_a_model_give_energies_to_the_monte_carlo(cuau, clusters, paper):
+    surrogate = Model.open(clusters).surrogate
+    networks, large = networks_of(surrogate, cuau), cuau.info.lattice.repeated((2, 1, 1))
+    rows = cuau.all.species[5:9]
+    for lattice, species in ((cuau.info.lattice, rows), (large, np.tile(rows, (1, 2)))):
+        expected = surrogate.predict(species, lattice)["E"][:, :, 0] * lattice.n_sites
+        assert np.array([energy(species) for energy in networks.on(lattice)]) == pytest.approx(expected, abs=1e-5)
+    mean = MeanEnergy(networks.on(lattice))
+    assert mean(species) == pytest.approx(expected.mean(axis=0), abs=1e-5)
+    with pytest.raises(InputError, match="for its cell of 32 sites alone"):
+        KIND.transition(cuau, {"copies": (2, 1, 1)}, here, Silent(), Model.open(paper).surrogate)
+
+
+@pytest.mark.slow
+def test_a_transition_by_networks_is_near_that_of_the_shell_model(cuau, clusters):
+    asked = {"copies": (1, 1, 1), "rounds": 100, "temperatures": 12, "draws": 2}
+    of_networks = KIND.transition(cuau, asked, here, Silent(), Model.open(clusters).surrogate)
+    assert (of_networks.n_draws, of_networks.energies_by) == (2, "2 networks")
+    assert of_networks.temperature == pytest.approx(KIND.transition(cuau, asked, here, Silent()).temperature, rel=0.2)
+
+
+def test_a_model_that_cannot_give_energies_is_refused(cuau, fept, clusters, tmp_path):
+    with pytest.raises(InputError, match="the model is of Cu-Au, and the data are of Fe-Pt"):
+        networks_of(Model.open(clusters).surrogate, fept)
+    charges = made(cuau, tmp_path / "charges", tasks="C", architecture="single")
+    with pytest.raises(InputError, match="does not predict energies; take one with E among its tasks"):
+        networks_of(Model.open(charges).surrogate, cuau)
 
 
 @pytest.mark.parametrize(

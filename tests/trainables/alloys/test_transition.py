@@ -1,5 +1,7 @@
 """The order-disorder transition, from configurations to a temperature with an interval."""
 
+from dataclasses import replace
+
 import ase.build
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from dftune.trainables.alloys.lattice import Lattice
 from dftune.trainables.alloys.linear import LinearPosterior
 from dftune.trainables.alloys.monte_carlo import Ordering, sample
 from dftune.trainables.alloys.shell_model import ShellModel, Shells
-from dftune.trainables.alloys.simulation import TransitionSettings, random_start
-from dftune.trainables.alloys.transition import here, transition
+from dftune.trainables.alloys.simulation import Simulation, TransitionSettings, begun, random_start, simulate
+from dftune.trainables.alloys.transition import apart_between, here, transition
 from dftune.trainables.errors import InputError
 from dftune.trainables.physics.units import K_B
 from dftune.trainables.progress import Silent
@@ -75,6 +77,57 @@ def test_it_is_told_and_drawn(found, tmp_path):
     assert f"transition at {found.temperature:.0f} K" in found.lines()[0]
     found.draw(tmp_path / "transition.png")
     assert (tmp_path / "transition.png").stat().st_size > 10_000
+
+
+def test_of_few_draws_the_interval_says_that_it_holds_less(found):
+    assert found.level == pytest.approx(3 / 5), "between the lowest and the highest of four"
+    assert found.interval == (found.drawn.min(), found.drawn.max())
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(2000):
+        drawn, other = rng.lognormal(size=60), rng.lognormal()
+        low, high = replace(found, drawn=drawn).interval
+        inside += low < other < high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.015), "of draws that are not normal, either"
+
+
+@pytest.mark.slow
+def test_a_transition_of_first_order_is_where_a_cell_half_in_order_changes(cuau):
+    """864 sites of CuAu: order lasts to about 2,850 K and disorder to 2,550 K; both start from half changes between."""
+    lattice = cuau.info.lattice
+    model = ShellModel.fit(lattice, cuau.all.species, cuau.formation_energies)
+    settings = TransitionSettings(copies=(3, 3, 3), rounds=200)
+    task = Simulation(model, lattice, Ordering.of(model, lattice, 0.0), 2725.0, settings, seed=0, moves=False)
+    ordered, disordered, both = (simulate(replace(task, begins=b)) for b in ("ordered", "disordered", "both"))
+    low, high = apart_between(ordered[0], disordered[0], 0.001)
+    assert 2400 < low < 2650 < 2750 < high < 3000
+    assert disordered[1].peak < both[1].peak < ordered[1].peak
+    assert both[1].peak == pytest.approx(2725, abs=50)
+
+
+def test_chains_that_differ_are_not_in_equilibrium(found):
+    assert apart_between(found.chain, found.chain, 0.0) is None
+    shifted = found.chain.energies.copy()
+    shifted[:, 5] += 0.2 * np.ptp(shifted.mean(axis=0))
+    other = replace(found.chain, energies=shifted)
+    apart = apart_between(found.chain, other, 0.0)
+    assert apart_between(found.chain, other, 0.1 * np.ptp(shifted.mean(axis=0)) / 16) is None, "within the noise"
+    assert apart == (found.chain.temperatures[4], found.chain.temperatures[6])
+    told = replace(found, apart=apart)
+    assert f"differ between {apart[0]:.0f} and {apart[1]:.0f} K" in "".join(told.lines())
+    assert told.to_dict()["not_in_equilibrium"] == list(apart)
+
+
+@pytest.mark.parametrize("begins, share", [("ordered", 1.0), ("both", 0.5)])
+def test_a_start_in_order_has_the_ordered_pattern(begins, share):
+    species, energies = data()
+    model = ShellModel.fit(B2, species, energies, n_shells=1, degree=0)
+    ordering = Ordering.of(model, B2, 0.0)
+    settings = SMALL.model_copy(update={"copies": (4, 1, 1)})
+    task = Simulation(model, B2, ordering, ISING, settings, seed=1, begins=begins)
+    start = begun(task, 64)
+    assert start.sum() == 32
+    assert ordering.order(start[:32]) == pytest.approx(1.0, abs=0.1)
+    assert bool(ordering.order(start[32:])[0] > 0.9) is (share == 1.0)
 
 
 @pytest.mark.parametrize(
