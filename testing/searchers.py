@@ -33,7 +33,7 @@ CONDITIONAL: Space = {
     "learning_rate": Float(low=1e-4, high=1e-2, log=True),
 }
 SPACES = {"plain": PLAIN, "conditional": CONDITIONAL}
-MOST = 24  # proposals in a run; methods with an end may reach it earlier
+MOST = 18  # proposals in a run; methods with an end may reach it earlier
 
 
 def true_value(config: Config) -> float:

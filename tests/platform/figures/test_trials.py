@@ -232,7 +232,7 @@ def test_figures_have_the_labels_of_the_kind(monkeypatch, tmp_path):
     ]
     (panel,) = plots.compute([replace(t, scores={}) for t in trials], spec)
     assert panel.label == "trained points x epochs, summed over trials"
-    drawn = draw_figures(trials, spec, tmp_path)
+    drawn = draw_figures(trials, spec, tmp_path, "html")
     assert drawn.left_out["pareto"] == "no finished trial has its price recorded"
     assert "<dt>minimises</dt><dd>error [cm]</dd>" in (tmp_path / "plots.html").read_text()
 

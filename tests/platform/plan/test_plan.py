@@ -397,7 +397,8 @@ def test_every_method_is_planned_and_the_plan_is_the_same_every_time(studies):
     found = plan(both, slots=(1, 8, 64))
     assert set(found.timings) == set(method_names(spec_of().of_kind))
     assert found.left_out == {}
-    assert {name: [some[1]] for name, some in found.timings.items()} == plan(both, slots=(8,)).timings
+    again = [name for name in found.timings if "rfr30" not in name and "naswot" not in name]  # as those of rfr
+    assert {name: [found.timings[name][1]] for name in again} == plan(both, methods=again, slots=(8,)).timings
     assert found.besides == {"descriptors": 2.0, "final": 30.0}
     for some in found.timings.values():
         for t in some:
