@@ -110,7 +110,7 @@ def head():
 
 @pytest.fixture
 def few(al4, tmp_path) -> Path:
-    """A dataset of three snapshots: the surrogate without training, of full size in a job, takes a sixth of that."""
+    """A dataset of three snapshots."""
     folder = tmp_path / "few"
     shutil.copytree(al4.path, folder, ignore=shutil.ignore_patterns("descriptors"))
     table = pq.read_table(folder / "snapshots.parquet")
@@ -131,14 +131,18 @@ def spec_file(tmp_path, al4, name="tiny", epochs=2, dataset=None) -> Path:
 
 def test_a_study_is_handed_over_and_followed_to_its_result(head, tmp_path, few, studies):
     # One file system here, so that the dataset's path holds; the order, the package and nothing else travel.
-    submitted = head.submit(spec_file(tmp_path, None, dataset=few), "--studies", studies, "--json")
+    # Without training, as before a search the surrogate without training would have its full size in a job.
+    spec = spec_file(tmp_path, None, dataset=few)
+    text = re.sub("space = .*", "", spec.read_text()).replace('"random"', '"none"')
+    spec.write_text(text.replace("n_layers = 1", "n_layers = 1, width = 9"))
+    submitted = head.submit(spec, "--studies", studies, "--json")
     out, err = submitted.communicate(timeout=600)
     assert submitted.returncode == 0, err
-    assert json.loads(out)["config"]["epochs"] == 2
+    assert json.loads(out)["config"]["width"] == 9
     said = [re.sub(r"^\[ *\d+ s\] ", "", line) for line in err.splitlines()]
     assert said[0] == "job dftune-tiny-1 submitted"
     assert said[1] == "checked 1 node: environment, dataset, resources, studies folder"
-    assert said[2] == f"study tiny: method random, dataset {few}"
+    assert said[2] == f"study tiny: method none, dataset {few}"
     assert said[-1] == f"on the cluster: `dftune study show tiny --studies {studies}`, where that can be reached"
     assert MARK not in out + err
     assert not [line for line in said if "Running entrypoint" in line or "INFO" in line]
