@@ -120,17 +120,19 @@ class _UnderWay:
 
     def take(self, parts: Any) -> str | None:
         """Take the next part of a task.  Says how it has ended, None if it goes on."""
-        try:
-            self._kept.add(ray.get(next(parts)))
+        with self._runs.writing():
+            try:
+                part = ray.get(next(parts))
+            except StopIteration:
+                return self._end()
+            except RayTaskError as error:
+                self.reason = one_line(error.cause or error, 300)
+                return self._lose(NO_RESULT)
+            except RayError as error:
+                self.reason = one_line(error, 120)
+                return self._lose(LOST)
+            self._kept.add(part)
             return None
-        except StopIteration:
-            return self._end()
-        except RayTaskError as error:
-            self.reason = one_line(error.cause or error, 300)
-            return self._lose(NO_RESULT)
-        except RayError as error:
-            self.reason = one_line(error, 120)
-            return self._lose(LOST)
 
     def _end(self) -> str:
         self._kept.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,19 @@ def test_two_processes_do_not_compute_in_one_folder(runs):
 def test_an_error_of_a_file_of_a_run_is_not_taken_for_one_of_the_folder(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match="charge"), open_runs(tmp_path / "new.runs") as made:
         (made.folder / "charge").read_text()
+
+
+def test_a_disk_without_room_is_said_and_nothing_half_written_is_left(desk, runs, local_ray):
+    """This process may write no file as large as that of the eigenvalues."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"al.runs: cannot be written \(File too large\); make room, and give the"):
+            Runner(runs, 1, Silent()).run(desk.orders(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path for path in runs.folder.iterdir() if path.name != ".lock"] == []
+    assert Runner(runs, 1, Silent()).run(desk.orders(1)) == {}
 
 
 def test_more_ranks_than_cpus_are_refused(runs, local_ray):

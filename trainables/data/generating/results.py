@@ -80,6 +80,17 @@ class Runs:
         if self.failed(name).parent.is_dir() and not any(self.failed(name).parent.iterdir()):
             self.failed(name).parent.rmdir()
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise InputError if what is written in the block finds no room."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror or one_line(error, 80)}); make room, and give the "
+                "same command again: what is finished is kept"
+            ) from error
+
     def seconds(self, names: Sequence[str]) -> float:
         """CPU seconds of finished runs."""
         return sum(float(json.loads((self.path(name) / DONE).read_text())["cpu_seconds"]) for name in names)
