@@ -292,10 +292,7 @@ class Kind(Protocol):
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
 
     def sizes(self, data: Any, settings: Any) -> dict[str, int]:
-        """The numbers that decide what a training costs, as ``memory`` and ``terms`` take them.
-
-        If the kind's work counts points, ``n_train`` is the number of points that one epoch trains on.
-        """
+        """What ``memory`` and ``terms`` take; if work counts points, ``n_train`` is how many an epoch trains on."""
         return {}
 
     def memory(self, config: Any, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
@@ -305,8 +302,7 @@ class Kind(Protocol):
     def shared(self, config: Any, sizes: Mapping[str, int], n_initializations: int) -> tuple[int, int] | None:
         """How many parts the sums of a readout have that slots can share, and what a slot sends of them [bytes].
 
-        None for a kind whose trials do not report ``readout_sums`` and ``readout_solve``, the seconds of these sums and
-        of the rest of the readout.
+        None where trials do not report ``readout_sums`` and ``readout_solve``, the seconds of these and of the rest.
         """
         return None
 
@@ -334,6 +330,7 @@ class Kind(Protocol):
         checkpoint: Path | None = None,
         checkpoint_epochs: Collection[int] | None = None,
         for_ranking: bool = False,
+        begun: Any = None,
     ) -> Any:
         """Train one network per seed, all at once.
 
@@ -345,19 +342,22 @@ class Kind(Protocol):
             memory: bytes that the data may take on the device.
             report: called after each epoch with ``epoch``, ``seconds``, the number of ``compute`` and those of
                 ``values``, of the weights kept.
-            checkpoint: file to go on from, and to write.
-            checkpoint_epochs: after which it is written; by default each.
+            checkpoint, checkpoint_epochs: file to go on from, and to write after these epochs; by default after each.
             for_ranking: the weights are thrown away, so less precision will do.
+            begun: the network of the first seed, as ``alone`` gave it.
 
         Returns:
             What ``judge`` and ``tensors`` take.  It has ``seeds``, those whose training came to its end, and
-            ``last_report``, as a report of the last epoch, but of the weights returned: a step after that epoch may
-            have changed them.  It is there also where a checkpoint left nothing to train.
+            ``last_report``, of the last epoch, but of the weights returned, also where there was nothing to train.
 
         Raises:
             TrainingFailed: no initialisation came to its end.
         """
         ...
+
+    def alone(self, config: Any, data: Any, test: Any, *, seed: int, device: str) -> tuple[Any, Any] | None:
+        """One network of ``untrained``, for ``train``, and its ``Judgement``; None where all come as soon."""
+        return None
 
     def judge(self, trained: Any, data: Any, test: Any) -> Any:
         """The ``Judgement`` of what was trained on ``data``, on the test data."""

@@ -27,13 +27,14 @@ from .conclusion import Conclusion, best_of
 from .defaults import default_config, too_costly, untrained_lines
 from .errors import StudyError, StudyInterrupted
 from .removal import clear, is_empty
-from .trainer import Trainer, model_of, save
+from .trainer import Trainer, model_of, save, save_alone
 from .untrained import FOLDER, read
 from .words import describe
 
 if TYPE_CHECKING:
     from ...cluster.trials.gpu_packing import Placement
     from ...cluster.trials.retraining import Retrained
+    from ...trainables.kind import TrialConfig
 
 
 def begin(
@@ -232,16 +233,28 @@ class Session:
         if (accuracy := read(folder, spec, self.data, config)) is None:
             try:
                 with trainer() as train:
+                    self._first(config, train, folder)
                     found = train(config, "no training")
             except ray.exceptions.RayError as error:
                 self.progress.end("no training")
                 return self._said({"left_out": one_line(getattr(error, "cause", None) or error, 300)})
             self.lease.check()
             save(model_of(spec, self.data, config, found), folder, found)
-            self.seconds["no training"] = train.seconds["no training"]
+            self.seconds |= train.seconds
             accuracy = found.judgement.accuracy
         about = {"network": str(config), "config": config.model_dump(mode="json"), "accuracy": accuracy.to_dict()}
         return self._said(about, f"it is in {folder / 'model'}; the search goes on")
+
+    def _first(self, config: "TrialConfig", train: Trainer, folder: Path) -> None:
+        """Say what the first network without training is worth, and keep it until all of them are there."""
+        spec = self.spec
+        if (found := train.alone(config, "first network")) is None:
+            return
+        self.progress.say(f"one network without training ({config}), the first of {spec.initializations}:")
+        for line in found.judgement.accuracy.lines():
+            self.progress.say(line)
+        self.lease.check()
+        save_alone(model_of(spec, self.data, config, found), folder)
 
     def _said(self, untrained: dict[str, Any], *more: str) -> dict[str, Any]:
         """Say what came without training."""

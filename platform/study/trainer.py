@@ -72,11 +72,8 @@ class Trainer:
         Raises:
             RayError: the process died, or the training failed, which is its cause.
         """
-        import ray
-
-        spec, actor, started, asked = self._spec, self._actor, time.perf_counter(), None
-        job = actor.run.remote(
-            spec.of_kind,
+        job = self._actor.run.remote(
+            self._spec.of_kind,
             config.model_dump(),
             self._sizes,
             self._data,
@@ -85,6 +82,26 @@ class Trainer:
             self._memory,
             self._scratch,
         )
+        found: Retrained = self._awaited(job, config, stage)
+        return found
+
+    def alone(self, config: TrialConfig, stage: str) -> "Retrained | None":
+        """The first network of a config alone, which the next training of the same config goes on from.
+
+        None where the kind makes all of them as soon, or there is only one.  Arguments and errors as above.
+        """
+        if len(self._seeds) == 1:
+            return None
+        kind, seed = self._spec.of_kind, self._seeds[0]
+        job = self._actor.alone.remote(kind, config.model_dump(), self._data, seed, self._cpus, self._scratch)
+        found: Retrained | None = self._awaited(job, config, stage)
+        return found
+
+    def _awaited(self, job: Any, config: TrialConfig, stage: str) -> Any:
+        """What the job gives; meanwhile how far it is."""
+        import ray
+
+        spec, actor, started, asked = self._spec, self._actor, time.perf_counter(), None
         while not ray.wait([job], timeout=0.5)[0]:
             self._check()
             asked = asked or actor.progress.remote()
@@ -92,8 +109,9 @@ class Trainer:
                 last, asked = ray.get(asked), None
                 text = f"{spec.value_name} {last[spec.metric]:.4g}" if spec.metric in last else ""
                 self._progress.update(stage, *last.get("step", (last["epoch"], config.epochs, text)))
-        found: Retrained = ray.get(job)
-        self._progress.update(stage, config.epochs, config.epochs)
+        found = ray.get(job)
+        if found is not None:
+            self._progress.update(stage, config.epochs, config.epochs)
         self._progress.end(stage)
         self.seconds[stage] = time.perf_counter() - started
         return found
@@ -116,8 +134,13 @@ def model_of(spec: StudySpec, data: Any, config: TrialConfig, found: "Retrained"
 
 def save(model: Model, folder: Path, found: "Retrained") -> None:
     """Write a surrogate to ``folder/model``, in place of one that is there, and figures to ``folder/figures``."""
+    save_alone(model, folder)
+    found.judgement.draw(folder / "figures")
+
+
+def save_alone(model: Model, folder: Path) -> None:
+    """The same without figures."""
     import shutil
 
     shutil.rmtree(folder / "model", ignore_errors=True)
     model.save(folder / "model")
-    found.judgement.draw(folder / "figures")

@@ -212,6 +212,29 @@ def test_the_surrogate_without_training_comes_first_and_stays_beside_it(study, t
     assert "without training (" in run("study", "show", "line", "--studies", study.folder.parent)
 
 
+def test_the_first_network_is_shown_before_all_of_them_and_kept_until_then(local_ray, numbers, tmp_path):
+    said, models, folder = [], [], tmp_path / "line" / "untrained" / "model"
+
+    class Heard(Silent):
+        def say(self, text):
+            said.append(text)
+            self.update("", 0, None)
+
+        def update(self, stage, done, total, text=""):
+            if (folder / "model.json").is_file():
+                models.append(Model.open(folder).card.n_initializations)
+
+    study = Study("line", numbers, method="random", trials=1, initializations=2, studies=tmp_path, resources=ONE)
+    conclusion = study.run(progress=Heard())
+    first = next(k for k, line in enumerate(said) if line.startswith("one network without training ("))
+    assert said[first].endswith(", the first of 2:")
+    assert said[first + 1].startswith("error ")
+    assert any(line.startswith("without training (") for line in said[first + 1 :])
+    assert [n for k, n in enumerate(models) if k == 0 or models[k - 1] != n] == [1, 2]
+    assert conclusion.seconds["first network"] > 0
+    assert conclusion.untrained["accuracy"] == Model.open(folder).card.accuracy.to_dict()
+
+
 def test_without_a_search_one_trial_is_the_surrogate_that_needs_no_training(local_ray, toy, numbers, tmp_path):
     asked = {"initializations": 2, "resources": ONE}
     study = Study("none", numbers, method="none", config={"epochs": 2}, studies=tmp_path, **asked)

@@ -201,6 +201,7 @@ class AlloyKind(Kind):
         checkpoint: Path | None = None,
         checkpoint_epochs: Collection[int] | None = None,
         for_ranking: bool = False,
+        begun: Any = None,
     ) -> "Trained":
         """As ``training.train``; reports are those of ``EpochReport``."""
         from .training import train

@@ -159,11 +159,18 @@ class Accuracy:
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"on {self.n_snapshots} test snapshots, mean and in brackets {self.spread_of}:"]
+        alone = self.n_initializations == 1
+        what = "one training, which has no spread" if alone else f"mean and in brackets {self.spread_of}"
+        found = [f"on {self.n_snapshots} test snapshots, {what}:"]
+
+        def bracket(std: str) -> str:
+            return "" if alone else f" ({std})"
+
         for name, label in ENERGIES.items():
             one = self.of(name)
             if one.mae is not None:
-                found.append(f"  {label.replace(' ', '-')} error  {one.mae:.1f} ({one.mae_std:.1f}) meV/atom")
+                spread = bracket(f"{one.mae_std:.1f}")
+                found.append(f"  {label.replace(' ', '-')} error  {one.mae:.1f}{spread} meV/atom")
                 found += [f"    {g}: {size:.1f} meV/atom (signed {signed:+.1f})" for g, (size, signed) in one.groups]
             elif name == "band_energy":
                 found.append(
@@ -177,8 +184,8 @@ class Accuracy:
             if known:
                 text = ", ".join(f"{split} {value:.3g}" for split, value in known.items())
                 found.append(f"  {label:17s}  {text} {unit}")
-        found.append(f"  LDOS R²            {self.ldos_r2:.4f} ({self.ldos_r2_std:.4f})")
-        found.append(f"  DOS RMSE           {self.dos_rmse:.5f} ({self.dos_rmse_std:.5f}) 1/(eV atom)")
+        found.append(f"  LDOS R²            {self.ldos_r2:.4f}{bracket(f'{self.ldos_r2_std:.4f}')}")
+        found.append(f"  DOS RMSE           {self.dos_rmse:.5f}{bracket(f'{self.dos_rmse_std:.5f}')} 1/(eV atom)")
         if self.fitted is not None:
             found.append(f"  last layer         {self.fitted}")
         return found

@@ -1,5 +1,6 @@
 """The LDOS kind of surrogates: descriptors of a grid point to its local density of states (Fiedler et al. 2022)."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import reduce
@@ -250,6 +251,7 @@ class LdosKind(Kind):
         checkpoint: Path | None = None,
         checkpoint_epochs: Collection[int] | None = None,
         for_ranking: bool = False,
+        begun: "Trained | None" = None,
     ) -> "Trained":
         """As ``training.train`` and then ``readout.fit``; reports are those of ``EpochReport``.
 
@@ -261,7 +263,7 @@ class LdosKind(Kind):
 
         data = data.relative_to_fermi_levels() if config.energies == "fermi" else data
         if config.training == "none":
-            found = fit(config, data, seeds=seeds, device=device, posterior=not for_ranking)
+            found = fit(config, data, seeds=seeds, device=device, posterior=not for_ranking, begun=begun)
             report(found.last_report)
         else:
             found = train(
@@ -279,10 +281,32 @@ class LdosKind(Kind):
                 found = fit(config, data, seeds=found.seeds, device=device, trained=found, posterior=not for_ranking)
             else:
                 found = with_free_energy(found, data)
-        return found if for_ranking else replace(found, neighbours=Neighbours.fit(data))
+        if for_ranking:
+            return found
+        return replace(found, neighbours=Neighbours.fit(data) if begun is None else begun.neighbours)
+
+    def alone(
+        self,
+        config: SurrogateConfig,
+        data: "TrainingData",
+        test: Sequence["SnapshotData"],
+        *,
+        seed: int,
+        device: str,
+    ) -> tuple["Trained", "Judgement"] | None:
+        """Judged by its LDOS and energies: error bars and errors of forces take a third of the time of the network."""
+        if config.training != "none":
+            return None
+        found = self.train(config, data, seeds=[seed], device=device, memory=math.inf, report=lambda epoch: None)
+        return found, self._judged(found, data, test, briefly=True)
 
     def judge(self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"]) -> "Judgement":
         """As ``judgement.judge``; error bars are calibrated on the validation snapshots."""
+        return self._judged(trained, data, test, briefly=False)
+
+    def _judged(
+        self, trained: "Trained", data: "TrainingData", test: Sequence["SnapshotData"], *, briefly: bool
+    ) -> "Judgement":
         from functools import partial
 
         from .error_bars import calibrated
@@ -293,16 +317,17 @@ class LdosKind(Kind):
         if trained.network.reference is not None:
             stored, data = data.energy_grid, data.relative_to_fermi_levels()
             test = relative_to_fermi_levels(test, stored, data.energy_grid)
-        splits = {"test": test, "validation": data.validation, "training": data.train}
-        one = partial(evaluated, data=data.about, forces=True)
+        splits = {"test": test} | ({} if briefly else {"validation": data.validation, "training": data.train})
+        one = partial(evaluated, data=data.about, forces=not briefly)
         steps, found = Steps(len(splits)), {}
         for name, some in splits.items():
             steps(f"errors of {name} snapshots")
             # of the training only energies and forces are told
             training = name == "training"
-            judged = partial(one, ldos=not training, posterior=None if training else trained.posterior)
+            judged = partial(one, ldos=not training, posterior=None if training or briefly else trained.posterior)
             found[name] = data.places.each(judged, trained.network, some)
-        bars = calibrated([e.error(d) for d, e in zip(data.validation, found["validation"], strict=True)])
+        validated = zip(splits.get("validation", ()), found.get("validation", ()), strict=True)
+        bars = calibrated([e.error(d) for d, e in validated])
         judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, bars)
         known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None
         return replace(judgement, accuracy=replace(judgement.accuracy, splits=known, fitted=trained.fitted))

@@ -61,14 +61,14 @@ class Network(nn.Module):
         """T."""
         return self.weights[0].shape[0]
 
-    def only(self, t: int) -> "Network":
-        """One initialisation alone, a copy."""
-        alone = copy.deepcopy(self)
+    def only(self, t: int | slice) -> "Network":
+        """One initialisation alone, or some of them, a copy."""
+        some, alone = slice(t, t + 1) if isinstance(t, int) else t, copy.deepcopy(self)
         for parameters in (alone.weights, alone.biases):
             for i, parameter in enumerate(parameters):
-                parameters[i] = nn.Parameter(parameter.detach()[t : t + 1].clone())
+                parameters[i] = nn.Parameter(parameter.detach()[some].clone())
         if alone.reference is not None:
-            alone.reference = alone.reference[t : t + 1].clone()
+            alone.reference = alone.reference[some].clone()
         return alone
 
     def arrays(self) -> dict[str, NDArray[np.floating]]:

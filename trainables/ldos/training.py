@@ -45,6 +45,7 @@ class Trained:
     neighbours: Neighbours | None = None
     fitted: str | None = None  # to what the last layer was, where it was solved
     posterior: "Posterior | None" = None  # how well that is known
+    penalty: float | None = None  # of the last layer, where it was solved
 
     @property
     def last_report(self) -> dict[str, Any]:

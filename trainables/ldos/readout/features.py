@@ -55,6 +55,14 @@ def n_columns(network: Network, data: SnapshotData) -> int:
     return network.sizes[-1] + (data.reference is not None)
 
 
+def readout_of(network: Network) -> NDArray[np.float64]:
+    """The last layers as ``set_readout`` takes them."""
+    parts = [torch.cat([network.weights[-1], network.biases[-1]], dim=1).detach()]
+    if network.reference is not None:
+        parts.append(network.reference[..., None] / REFERENCE_SCALE)
+    return torch.cat(parts, dim=-1).double().cpu().numpy()
+
+
 def set_readout(network: Network, weights: NDArray[np.float64]) -> None:
     """Give networks another last layer, (T, width + 1, n_energy), the bias last.
 

@@ -19,7 +19,7 @@ from ..training import Trained, memory_mb
 from ..training_data import SnapshotData, TrainingData
 from .electrons import Ions
 from .evaluate import Evaluation, evaluate
-from .features import random_network, set_readout
+from .features import random_network, readout_of, set_readout
 from .gram import Gram, gram
 from .penalty import WORDS, Errors, Judged, choose, judges
 from .posterior import WIDEST, Posterior
@@ -41,6 +41,7 @@ def fit(
     device: str = "cpu",
     trained: Trained | None = None,
     posterior: bool = False,
+    begun: Trained | None = None,
 ) -> Trained:
     """Networks whose last layer is solved, one a seed.
 
@@ -51,6 +52,7 @@ def fit(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         trained: take its hidden layers and seeds in place of random ones.
         posterior: also how well the last layer is known.
+        begun: what this function gave for the first seeds, of the same config and data; the others have its penalty.
 
     Raises:
         InputError: fewer grid points than features, singular equations, or numbers that are not finite.
@@ -68,32 +70,36 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
-    steps = Steps(2 + (2 - TRIED if config.penalty is None else 0) + CHORDS * len(seeds) + 1)
+    there = 0 if begun is None else len(begun.seeds)
+    others, judging = network.only(slice(there, None)), config.penalty is None and begun is None
+    steps = Steps(2 + (2 - TRIED if judging else 0) + CHORDS * others.n_initializations + 1)
     steps("sums over grid points")
-    sums = data.places.total(partial(_gram, data=data.about), network, data.train)
+    sums = data.places.total(partial(_gram, data=data.about), others, data.train)
     steps("rows of energies and forces")
-    rows = data.places.each(partial(_rows, data=data.about, config=config), network, data.train)
+    rows = data.places.each(partial(_rows, data=data.about, config=config), others, data.train)
     together = Rows.join(rows)
 
-    penalty, chosen, begun = config.penalty, "as given", None
+    penalty, chosen, tried = config.penalty if begun is None else begun.penalty, "as given", None
     if penalty is None:
-        first = sums.only(0), [some.only(0) for some in rows], network.only(0)
-        penalty, chosen, begun = _chosen(*first, data, config, steps)
-    solutions = []
-    for t in range(network.n_initializations):
+        first = sums.only(0), [some.only(0) for some in rows], others.only(0)
+        penalty, chosen, tried = _chosen(*first, data, config, steps)
+    solutions = [] if begun is None else [readout_of(begun.network)]
+    for t in range(others.n_initializations):
         own = [some.only(t) for some in rows]
         solver, chords = Solver(sums.only(t), Rows.join(own), penalty), CHORDS
-        if t == 0 and begun is not None:  # as far as it was tried
-            solution, chords = begun, CHORDS - TRIED
+        if t == 0 and tried is not None:  # as far as it was tried
+            solution, chords = tried, CHORDS - TRIED
         else:
             solution = solver.solve(weights_of(config))
-        solutions.append(_moved_until_right(solution, [solver], own, network.only(t), data, config, chords, steps))
+        solutions.append(_moved_until_right(solution, [solver], own, others.only(t), data, config, chords, steps))
     solution = np.concatenate(solutions)
     if not np.isfinite(solution).all():
         raise TrainingFailed("the readout's weights are not finite")
     set_readout(network, solution)
     forces, spent, summing = config.force_weight > 0, time.perf_counter() - started, places.seconds
-    train_loss = sums.loss(solution[..., : network.sizes[-1]])
+    train_loss = sums.loss(solution[there:, :, : network.sizes[-1]])
+    if begun is not None:
+        train_loss = np.append(np.full(there, begun.last.train_loss), train_loss)
     steps("errors of validation snapshots")
     loss, last = _judged(network, data, train_loss, spent, forces=forces)
     last = replace(last, readout_sums=summing, readout_solve=spent - summing)
@@ -104,11 +110,15 @@ def fit(
     epochs = (1,) * len(seeds) if trained is None else trained.best_epoch
     fitted = f"{_described(together, data, config)}; penalty {penalty:.4g}, {chosen}"
     known = None
-    if posterior:
+    if begun is not None:
+        fitted, known = begun.fitted or fitted, begun.posterior
+        last = replace(last, seconds=begun.last.seconds + last.seconds)
+    elif posterior:
         known = Posterior.of_fit(sums, together, penalty, weights_of(config), network.sizes[-1])
         if known is None:
             fitted += f"; how well it is known is not kept above {WIDEST:,} neurons, so errors go by the spread alone"
-    return Trained(network, scaling, tuple(seeds), tuple(loss.tolist()), epochs, last, fitted=fitted, posterior=known)
+    found = tuple(seeds), tuple(loss.tolist()), epochs, last
+    return Trained(network, scaling, *found, fitted=fitted, posterior=known, penalty=penalty)
 
 
 def _chosen(

@@ -64,6 +64,30 @@ def test_each_initialisation_is_what_it_is_alone(fitted, data):
         )
 
 
+@pytest.mark.parametrize("values", [{"penalty": None}, {"energies": "fermi"}])
+def test_networks_that_come_after_the_first_one_are_what_they_are_all_at_once(data, values):
+    kind, about = KINDS["ldos"], {"device": "cpu", "memory": 1e9, "report": lambda epoch: None}
+    values = config(**values)
+    first, judged = kind.alone(values, data, data.validation, seed=1, device="cpu")
+    found = kind.train(values, data, seeds=[1, 2, 3], begun=first, **about)
+    together = kind.train(values, data, seeds=[1, 2, 3], **about)
+    assert (found.seeds, found.fitted, found.penalty) == (together.seeds, together.fitted, together.penalty)
+    for ours, theirs in zip(found.network.state_dict().values(), together.network.state_dict().values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert found.best_loss == pytest.approx(together.best_loss, rel=1e-5)
+    assert found.last.train_loss == pytest.approx(together.last.train_loss, rel=1e-5)
+    for name, ours in found.posterior.tensors().items():
+        assert ours.shape == together.posterior.tensors()[name].shape
+    whole, brief = kind.judge(first, data, data.validation).accuracy, judged.accuracy
+    assert (brief.ldos_r2, brief.dos_rmse, brief.error_bars) == (whole.ldos_r2, whole.dos_rmse, {})
+    assert (brief.free_energy_mae, brief.band_energy_mae) == pytest.approx(
+        (whole.free_energy_mae, whole.band_energy_mae), rel=1e-4
+    )
+    assert brief.splits == {"test": {"free_energy_mae": brief.free_energy_mae}}
+    assert "which has no spread" in brief.lines()[0]
+    assert not any("(0.0" in line for line in brief.lines())
+
+
 def test_a_report_has_the_errors_of_the_validation_snapshots(fitted, data):
     last = fitted.last
     assert (last.epoch, last.grid_points, fitted.seeds) == (1, 24_000, (1, 2))
