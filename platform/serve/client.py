@@ -186,7 +186,10 @@ class Client:
     def text(self, structure: Any, *, model: str | None = None, **asked: Any) -> str:
         """What `dftune model predict` prints of a structure; arguments and errors as ``predict``."""
         body = {"structure": as_json(structure), **asked}
-        return self._ask("POST", self._predict_path(model), body, accept=TEXT).content.decode(errors="replace").rstrip()
+        reply = self._ask("POST", self._predict_path(model), body, accept=TEXT)
+        if "x-model" not in reply.headers:  # any server may give a text
+            raise self._not_ours("a text of no model")
+        return reply.content.decode(errors="replace").rstrip()
 
     def _predict_path(self, model: str | None) -> str:
         model = model or self.model
@@ -236,6 +239,8 @@ class Client:
                     f"{self.url} did not answer within {self._timeout:g} s; ask for less, or give a longer timeout"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+                    raise self._not_ours(f"'{one_line(error, 60)}'") from error
                 if not self._answered or time.monotonic() + AGAIN > end:
                     raise ClientError(
                         f"{self.url} cannot be reached ({_cause(error)}); is `dftune serve` running there?"

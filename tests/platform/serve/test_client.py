@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -197,6 +198,17 @@ def test_a_server_that_is_not_ours_is_said(answer, said):
     with answering(answer) as (url, _), pytest.raises(ClientError, match="is no endpoint of dftune") as error:
         Client(url, TOKEN).predict(cube())
     assert f"it answered with {said}" in str(error.value)
+
+
+def test_another_server_gives_no_text_for_a_prediction():
+    """Any web server may answer anything with 200; one that speaks no HTTP says so."""
+    said = "it answered with a text of no model; give the URL"
+    with answering((200, {}, b"hello")) as (url, _), pytest.raises(ClientError, match=said):
+        Client(url, TOKEN).text(cube())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=lambda: other.accept()[0].sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), daemon=True).start()
+        with pytest.raises(ClientError, match=r"it answered with 'SSH-2\.0-OpenSSH_9\.2'; give the URL"):
+            Client(f"http://127.0.0.1:{other.getsockname()[1]}").models()
 
 
 BUSY = (503, {"Retry-After": "0.3"}, b'{"detail": "17 requests wait already", "request_id": "r1"}')
