@@ -127,8 +127,9 @@ def test_the_least_grid_loses_nothing_of_a_skewed_sphere():
 
 
 def test_what_is_no_sphere_is_refused():
-    with pytest.raises(ValueError, match="span no volume"):
-        DensitySphere(np.array([[1.0, 0, 0], [0, 1, 0], [1, 1, 0]]), (9, 9, 9), 1.0)
+    for flat in (np.array([[1.0, 0, 0], [0, 1, 0], [1, 1, 0]]), np.zeros((3, 3))):
+        with pytest.raises(ValueError, match="span no volume"):
+            DensitySphere(flat, (9, 9, 9), 1.0)
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
         DensitySphere(np.eye(3)[:2], (9, 9, 9), 1.0)
     with pytest.raises(ValueError, match=r"cutoff is 0\.0 eV, but must be positive"):

@@ -168,6 +168,8 @@ class LdosSurrogate(Surrogate):
             check_grid(job.grid, np.array(structure.cell), density_cutoff=self._density_cutoff)
         except InputError:
             return None
+        except ValueError:  # of a cell without volume, which ``prepare`` refuses in better words
+            pass
         return {"grid": job.grid}
 
     def options(

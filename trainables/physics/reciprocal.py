@@ -33,7 +33,7 @@ def reciprocal(cell: Array) -> Array:
     """
     if cell.shape != (3, 3):
         raise ValueError(f"cell has shape {cell.shape}, but three lattice vectors as rows are of shape (3, 3)")
-    if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-9 * np.prod(np.linalg.norm(cell, axis=1)):
+    if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) <= 1e-9 * np.prod(np.linalg.norm(cell, axis=1)):
         raise ValueError(f"the lattice vectors {cell.tolist()} Å span no volume")
     return np.asarray(2 * np.pi * np.linalg.inv(cell).T, dtype=np.float64)
 

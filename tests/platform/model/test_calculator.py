@@ -10,6 +10,7 @@ import dftune
 from dftune.platform.model.model import ModelError
 from dftune.tests.small_model import small_model
 from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.errors import InputError
 
 
 @pytest.fixture
@@ -139,6 +140,14 @@ def test_a_cell_too_large_for_the_first_grid_gets_another_with_a_warning(model, 
     with pytest.warns(UserWarning, match="too large for the grid of the first structure"):
         displaced.get_potential_energy()
     assert displaced.calc.prediction.grid == (20, 20, 24)
+
+
+def test_a_cell_that_has_lost_its_volume_is_refused(model, displaced):
+    displaced.calc = dftune.Calculator(model)
+    displaced.calc.hold_for(displaced)
+    displaced.set_cell(np.zeros((3, 3)))
+    with pytest.raises(InputError, match="not periodic"):
+        displaced.get_potential_energy()
 
 
 def test_the_temperature_is_checked_at_once_and_cannot_change(model):
