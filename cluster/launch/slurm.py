@@ -128,8 +128,8 @@ finish() {  # ends Ray's steps by their own pids, and keeps the exit code
     local code=$? step
     trap '' TERM INT
     for step in "${steps[@]}"; do kill -USR1 "$step" 2>/dev/null; done
-    for _ in {1..30}; do
-        for step in "${steps[@]}"; do running "$step" && sleep 1 && continue 2; done
+    for _ in {1..150}; do  # 30 s
+        for step in "${steps[@]}"; do running "$step" && sleep 0.2 && continue 2; done
         break
     done
     for step in "${steps[@]}"; do running "$step" && say "ending step $step by force" && kill -KILL "$step"; done
@@ -176,7 +176,7 @@ until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do
     [[ -z $stopped ]] || give_up "stopped before the study began"
     running "${steps[@]}" || give_up "Ray did not start on $head"
     ((SECONDS < deadline)) || give_up "Ray did not start on $head within $patience s"
-    sleep 1
+    sleep 0.2
 done
 for host in "${hosts[@]}"; do [[ $host == "$head" ]] || start_node "$host" --address="$address"; done
 
@@ -199,7 +199,7 @@ PYTHON
 waiter=$!
 while running "$waiter"; do
     if [[ -n $stopped ]] || ! running "${steps[@]}"; then kill "$waiter" 2>/dev/null; break; fi
-    sleep 1
+    sleep 0.2
 done
 wait "$waiter" || give_up "not all nodes joined; the study did not begin"
 
