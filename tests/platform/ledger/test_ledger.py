@@ -291,7 +291,7 @@ def test_what_the_study_came_to_is_kept(ledger):
 def impatient(in_file, tmp_path, monkeypatch):
     """The ledger as its holder has it, which waits less long; and what it says meanwhile."""
     monkeypatch.setattr(places, "LOCKED_SECONDS", 0.1)
-    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 2.0)
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 1.0)
     found, said = again(in_file), []
     found.claim(Lease(Folder(tmp_path), 1), said.append)
     ask(found, 0)
@@ -328,7 +328,7 @@ def test_a_database_that_stays_locked_is_given_up_in_one_line(impatient):
     timer.cancel()
     timer.function()
     assert str(error.value) == (
-        f"{ledger.place}: could not be used for 2 s: database is locked; mend that, then `dftune study resume kept`"
+        f"{ledger.place}: could not be used for 1 s: database is locked; mend that, then `dftune study resume kept`"
     )
     assert len(said) == 1
     assert again(ledger).trials()[0].state == "running"
@@ -351,7 +351,7 @@ def test_a_lock_of_a_process_that_stands_still_is_said_to_be_its(impatient):
             holder.kill()
     who = holder.pid
     assert str(error.value) == (
-        f"{ledger.place}: could not be used for 2 s: database is locked by process {who}, which stands still; let it "
+        f"{ledger.place}: could not be used for 1 s: database is locked by process {who}, which stands still; let it "
         f"go on (kill -CONT {who}) or end it (kill -KILL {who}); mend that, then `dftune study resume kept`"
     )
     assert f"by process {who}, which stands still" in said[0]
@@ -360,11 +360,12 @@ def test_a_lock_of_a_process_that_stands_still_is_said_to_be_its(impatient):
 
 def test_a_file_that_is_away_for_a_while_is_waited_for(impatient):
     ledger, said = impatient
+    ledger.patience = 60.0
     away = ledger.place.path.with_name("away.db")
     ledger.place.path.rename(away)
-    threading.Timer(0.8, lambda: away.rename(ledger.place.path)).start()
+    threading.Timer(0.5, lambda: away.rename(ledger.place.path)).start()
     ledger.told(0, 0.25, REPORT, None)
-    assert said[0].endswith("cannot be used: the file is not there; trying for 2 s")
+    assert said[0].endswith("cannot be used: the file is not there; trying for 60 s")
     assert again(ledger).trials()[0].value == 0.25
 
 
@@ -373,7 +374,7 @@ def test_a_file_that_was_removed_or_replaced_is_not_written_into_nothing(impatie
     copy = tmp_path / "copy.db"
     shutil.copy(ledger.place.path, copy)
     ledger.place.path.unlink()
-    with pytest.raises(LedgerError, match="could not be used for 2 s: the file is not there; mend that"):
+    with pytest.raises(LedgerError, match="could not be used for 1 s: the file is not there; mend that"):
         ledger.told(0, 0.25, REPORT, None)
     copy.rename(ledger.place.path)
     with pytest.raises(LedgerError, match="has been replaced by another file meanwhile; resume the study"):
@@ -383,7 +384,7 @@ def test_a_file_that_was_removed_or_replaced_is_not_written_into_nothing(impatie
 def test_a_full_disk_is_said_and_what_was_written_before_stays(impatient):
     ledger, said = impatient
     # A limit on the size of a file fails in the same place as a full disk: in the middle of a write.
-    cause = r"could not be used for 2 s: (disk I/O error|database or disk is full);"
+    cause = r"could not be used for 1 s: (disk I/O error|database or disk is full);"
     with files_of_at_most(ledger.place.path.stat().st_size), pytest.raises(LedgerError, match=cause):
         ledger.conclude({"much": "x" * 100_000})
     assert len(said) == 1
