@@ -5,6 +5,7 @@ GCS server it goes on for a minute, and then ends the process with a dump.
 """
 
 import os
+import resource
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from ..trainables.processes import started
 INTERVAL = 0.2  # seconds between two looks
 KNOCKS = 2.0  # seconds between two at the head of a cluster
 SILENT = 40.0  # seconds without an answer of the head, which may be started again; Ray ends the process after 60
+FEW_FILES = 1024  # that a process may have open; with 64 the raylet of two CPUs ends
 TAIL = 20_000  # bytes of each of Ray's own logs that are kept
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
@@ -53,7 +55,7 @@ class Watch:
         while not self._over.wait(INTERVAL):
             gone = [name for name, (process, start) in since.items() if not start or started(process) != start]
             if gone:
-                self._end(f"Ray's {gone[0]} was killed, by somebody or for want of memory", logs)
+                self._end(f"Ray's {gone[0]} was killed, by somebody or for want of {wanting()}", logs)
 
     def _knock(self, head: str, logs: Path) -> None:
         answered = time.monotonic()
@@ -70,6 +72,12 @@ class Watch:
         said = f"Error: {what}; {self._remedy}"
         print(f"{SHOW_CURSOR}\n{said}" if sys.stderr.isatty() else said, file=sys.stderr, flush=True)
         os._exit(1)
+
+
+def wanting() -> str:
+    """What Ray may have wanted: memory, or open files if this process may have few."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"memory or of open files (`ulimit -n` is {files})" if files < FEW_FILES else "memory"
 
 
 def answers(address: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from dftune.cluster import agent_stand_in, embedded
+from dftune.cluster import agent_stand_in, embedded, loss
 from dftune.cluster.connection import given_address
 from dftune.tests.listeners import descendants, is_local, listeners
 
@@ -190,3 +190,9 @@ def test_a_ray_that_does_not_start_is_tried_twice_said_in_one_line_and_leaves_no
 def test_workers_are_as_nice_as_their_driver():
     # Ray's own 15 leaves a worker 1 % of a core beside eight busy processes.
     assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
+def test_few_open_files_are_named_where_ray_is_gone(monkeypatch):
+    for files, said in ((64, "memory or of open files (`ulimit -n` is 64)"), (1024, "memory")):
+        monkeypatch.setattr(loss.resource, "getrlimit", lambda which, n=files: (n, n))
+        assert loss.wanting() == said
