@@ -7,6 +7,7 @@ with pickle, so nobody else may write there.
 """
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ import numba
 from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import UserProvidedCacheLocator
 
+from ...errors import InputError
+from ...files import sha256, write_text
 from .vector import WIDTH
 
 # No check of indices, division as C's, and other threads of Python go on meanwhile.
@@ -88,26 +91,53 @@ def compiled(function: Callable[..., Any], *, inside: bool = False) -> Any:
 def ready(name: str, call: Callable[[], Any]) -> None:
     """Have a kernel compiled; one process of a machine compiles, the others wait for it.
 
+    What was compiled is used only if it is still what was kept: damaged code might compute wrong numbers.
+
     Args:
         name: what to call it.
         call: calls it on small input, which compiles it, or loads what was compiled.
     """
-    mark = folder() / f"{name}-{get_host_cpu_name()}.done"
+    mark, started = folder() / f"{name}-{get_host_cpu_name()}.done", time.perf_counter()
+
+    def say(why: str) -> None:
+        print(f"dftune compiles the kernel of {name}, {why}", file=sys.stderr, flush=True)
+
     with _alone(folder() / f"{name}.lock"):
-        new, started = not mark.exists(), time.perf_counter()
-        if new:
-            print(f"dftune compiles the kernel of {name}, once on this machine", file=sys.stderr, flush=True)
+        kept = mark.exists() and _as_kept(mark)
+        if not kept:
+            say("as what was kept is damaged" if mark.exists() else "once on this machine")
+            if mark.exists():
+                _forget()
         try:
             call()
-        except Exception:  # a damaged file: pickle's errors have many types
-            for file in folder().glob("*.nb[ci]"):
-                file.unlink(missing_ok=True)
-            new = True
+        except Exception:  # a damaged index: pickle's errors have many types
+            kept = False
+            say("as what was kept is damaged")
+            _forget()
             call()
-        if new:
+        if not kept:
             print(f"  done in {time.perf_counter() - started:.0f} s, kept in {folder()}", file=sys.stderr, flush=True)
-            with suppress(OSError):  # a full disk: it is compiled again next time
-                mark.touch()
+            with suppress(InputError):  # a full disk: it is compiled again next time
+                write_text(mark, json.dumps(_checksums()))
+
+
+def _checksums() -> dict[str, str]:
+    """SHA-256 of all code in the folder, by the name of its file."""
+    return {file.name: sha256(file) for file in folder().glob("*.nbc")}
+
+
+def _as_kept(mark: Path) -> bool:
+    """Whether all code that a mark names is there and what it was; another processor may have added its own."""
+    try:
+        return json.loads(mark.read_bytes()).items() <= _checksums().items()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _forget() -> None:
+    """Remove all that was compiled."""
+    for file in [*folder().glob("*.nb[ci]"), *folder().glob("*.done")]:
+        file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -32,7 +32,10 @@ add()
 for damage in sys.argv[1:]:
     suffix, _, content = damage.partition("=")
     (file,) = compiled.folder().glob(f"*.{suffix}")
-    file.write_bytes(content.encode() or file.read_bytes()[:40])
+    code = bytearray(file.read_bytes())
+    if content == "a bit":
+        code[len(code) // 2] ^= 1
+    file.write_bytes(code if content == "a bit" else content.encode() or code[:40])
     add()
 """
 
@@ -68,8 +71,11 @@ def test_a_machine_compiles_once_and_says_so(run, tmp_path):
 
 def test_a_damaged_cache_is_made_again(run, tmp_path):
     # The code, and its index.
-    ((folder, _), *others), _ = run("nbc=no pickle", "nbi=no pickle", "nbi=", NUMBA_CACHE_DIR=str(tmp_path))
-    assert others == [(folder, True)] * 3
+    damages = "nbc=no pickle", "nbc=a bit", "nbi=no pickle", "nbi=", "done="
+    ((folder, _), *others), said = run(*damages, NUMBA_CACHE_DIR=str(tmp_path))
+    assert others == [(folder, True)] * 5
+    assert said.count("dftune compiles the kernel of a test, as what was kept is damaged") == 5
+    assert said.count("kept in") == 6
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(run, tmp_path):
