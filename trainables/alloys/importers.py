@@ -5,7 +5,7 @@ Files have Ry, bohr; what is handed on has eV, Å.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .lattice import Lattice
 from .lsms import CONVERGED, RESULT, read_lsms, results_in
 from .planning import FoundAlloy, FoundConfiguration, Report
 
+SAID = ("symbols", "code", "pure_energies_Ry")  # in the metadata of a table
 NEEDED = {"species", "energy", "charge", "moment"}  # columns of a table
 LATTICE = (
     "nothing says where the sites are; add a structure file of the cell (extended XYZ, POSCAR, ...) to the sources, "
@@ -46,9 +47,14 @@ def read_lattice(path: Path) -> Lattice:
     atoms = read_structures(path)[-1]
     try:
         check_cell(np.array(atoms.cell), atoms.positions)
-        return Lattice.of(atoms)
+        lattice = Lattice.of(atoms)
     except StructureError as error:
         raise DatasetError(f"{path}: {error}") from None
+    if not all(atoms.pbc):
+        raise DatasetError(f"{path}: the structure is not periodic in three dimensions; say so in its pbc")
+    if len(lattice.permutations) == 1 < lattice.n_sites:
+        raise DatasetError(f"{path}: its sites have no symmetry; give a structure whose atoms are on their ideal sites")
+    return lattice
 
 
 class _Importer(ABC):
@@ -140,9 +146,16 @@ class TableImporter(_Importer):
         found: list[FoundConfiguration] = []
         for path in own:
             table = _table(path)
-            metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-            about = {name: metadata[name] for name in ("symbols", "code", "pure_energies_Ry") if name in metadata}
+            metadata = table.schema.metadata or {}
+            try:
+                about = {name: metadata[name.encode()].decode() for name in SAID if name.encode() in metadata}
+            except UnicodeDecodeError:
+                raise DatasetError(
+                    f"{path}: its schema metadata are no text; write {', '.join(SAID)} as UTF-8"
+                ) from None
             codes = set(table["code"].to_pylist()) if "code" in table.column_names else set()
+            if not all(isinstance(code, str) for code in codes):
+                raise DatasetError(f"{path}: a row does not say its 'code'; fill in all of it")
             if len(codes | ({about["code"]} if "code" in about else set())) > 1:
                 raise DatasetError(f"{path}: mixes codes ({', '.join(sorted(codes))}); import the rows of each apart")
             if codes:
@@ -162,6 +175,25 @@ class TableImporter(_Importer):
         return FoundAlloy(found, lattice, said["code"][0], f"table {names}", symbols, pure)
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+    return any(one(kind) for one in lists) and (pa.types.is_null(kind.value_type) or _is_number(kind.value_type))
+
+
+TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "species": (_is_list, "0 or 1 for each site"),
+    "charge": (_is_list, "a number for each site"),
+    "moment": (_is_list, "a number for each site"),
+    "energy": (_is_number, "a number"),
+    "rms": (_is_number, "a number"),
+    "converged": (pa.types.is_boolean, "true or false"),
+}
+
+
 def _table(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
@@ -171,12 +203,15 @@ def _table(path: Path) -> pa.Table:
         raise DatasetError(f"{path}: has no column '{missing[0]}'; it has {', '.join(table.column_names)}")
     if not {"converged", "rms"} & set(table.column_names):
         raise DatasetError(f"{path}: has neither 'converged' nor 'rms', so nothing says which rows have converged")
+    for name, (fits, what) in TYPES.items():
+        if name in table.column_names and not (pa.types.is_null(kind := table[name].type) or fits(kind)):
+            raise DatasetError(f"{path}: its column '{name}' holds {kind}, and {what} is needed")
     return table
 
 
 def _symbols(text: str, path: Path) -> tuple[str, str]:
     parts = tuple(part.strip() for part in text.split(","))
-    if len(parts) != 2 or not set(parts) <= set(atomic_numbers):
+    if len(set(parts)) != 2 or len(parts) != 2 or not set(parts) <= set(atomic_numbers) - {"X"}:
         raise DatasetError(f"{path}: symbols are {text[:50]!r}, and two elements are needed, such as 'Cu,Au'")
     return parts[0], parts[1]
 
@@ -195,12 +230,16 @@ def _rows(
     columns = {name: table[name].to_pylist() for name in table.column_names}
     names = next((columns[name] for name in ("id", "config_id", "key") if name in columns), range(len(table)))
     residuals = columns.get("rms", [None] * len(table))
+    if any(r is not None and r < 0 for r in residuals):
+        raise DatasetError(f"{path}: 'rms' is below 0 in a row, and it is a residual; mend it")
     converged = columns.get("converged", [None if r is None else r <= CONVERGED for r in residuals])
     numbers, found = np.array([atomic_numbers[s] for s in symbols]), []
     for row, name in enumerate(names):
         where = f"{path}, row {row}"
         try:
             species = np.array(columns["species"][row], dtype=np.int64)
+            if (species != np.array(columns["species"][row])).any():
+                raise ValueError("species are no whole numbers")
             charge, moment = (np.array(columns[name][row], dtype=np.float64) for name in ("charge", "moment"))
             energy = float(columns["energy"][row]) * RYDBERG
         except (TypeError, ValueError) as error:

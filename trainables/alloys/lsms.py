@@ -92,7 +92,7 @@ def read_lsms(path: Path, cell: NDArray[np.float64] | None = None) -> LsmsRun:
         fermi_energy * RYDBERG,
         table[:, 5],
         table[:, 6],
-        _residual(beside(path, ITERATIONS)),
+        residual_in(beside(path, ITERATIONS)),
     )
 
 
@@ -146,13 +146,15 @@ def _cell(path: Path, n_atoms: int) -> NDArray[np.float64]:
     return np.array(rows) * BOHR
 
 
-def _residual(path: Path) -> float | None:
+def residual_in(path: Path) -> float | None:
     """The last residual of a k.out.  Raises DatasetError: it is damaged."""
     if not path.is_file():
         return None
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    text = _text(path)
     try:
-        *_, residual = (float(part) for part in lines[-1].split())
+        _, _, _, _, residual = (float(part) for part in text.rstrip().splitlines()[-1].split())
+        if not (text.endswith("\n") and residual >= 0):  # a number may be cut off, too: 0.0000 of 0.0000841
+            raise ValueError
     except (IndexError, ValueError):
-        raise DatasetError(f"{path}, last line: no iteration of LSMS; repeat the run") from None
+        raise DatasetError(f"{path}, last line: no whole iteration of LSMS; the run was cut off, repeat it") from None
     return residual

@@ -17,6 +17,7 @@ from .lattice import Lattice
 from .units import MRY
 
 Report = Callable[[str], None]
+SAME_CHARGE = 0.02  # [e]: charges of equal sites differ by no more, whatever the code leaves of the symmetry
 SAME_ENERGY = 1e-3  # [eV/atom]: a pure crystal's energy may differ by so much from the one that is recorded
 
 
@@ -87,11 +88,13 @@ class FoundAlloy:
         energy = np.array([one.energy for one in self.configurations])
         pure = self._pure(symbols, species, energy)
         orbit, multiplicity = with_orbits(species, self.lattice)
+        charges = np.array([one.charge[o] for one, o in zip(self.configurations, order, strict=True)])
+        self._refuse_other_sites(species, charges, converged, check, report)
         found = Configurations(
             tuple(one.id for one in self.configurations),
             species,
             energy,
-            np.array([one.charge[o] for one, o in zip(self.configurations, order, strict=True)]),
+            charges,
             np.array([one.moment[o] for one, o in zip(self.configurations, order, strict=True)]),
             converged,
             np.array([np.nan if c.residual is None else c.residual for c in self.configurations]),
@@ -161,6 +164,27 @@ class FoundAlloy:
                 raise DatasetError(f"{one.where}: {why}; run it longer, or import with --check warn, which marks it")
             report(f"warning: {one.where}: {why}; it is marked, and not learnt from")
         return np.array([bool(one.converged) for one in self.configurations])
+
+    def _refuse_other_sites(
+        self, species: NDArray[np.uint8], charges: NDArray[np.float64], converged: NDArray[np.bool_], check: str,
+        report: Report,
+    ) -> None:  # fmt: skip
+        """Refuse sites that a configuration's own symmetry makes equal, and that have other charges."""
+        for row in np.flatnonzero(converged):
+            moved = species[row][self.lattice.permutations]
+            own = self.lattice.permutations[(moved == species[row]).all(axis=1)]
+            differ = float(np.ptp(charges[row][own], axis=0).max())
+            if differ > SAME_CHARGE:
+                said = (
+                    f"{self.configurations[int(row)].where}: charges of sites that the lattice's symmetry makes equal "
+                    f"differ by {differ:.2g} e"
+                )
+                if check != "warn":
+                    raise DatasetError(
+                        f"{said}; give the structure file of this lattice, its atoms in the order of the sites, or "
+                        "import with --check warn"
+                    )
+                report(f"warning: {said}")
 
     def _pure(
         self, symbols: tuple[str, str], species: NDArray[np.uint8], energy: NDArray[np.float64]

@@ -2,6 +2,7 @@
 
 import shutil
 
+import ase.build
 import ase.io
 import numpy as np
 import pyarrow as pa
@@ -112,11 +113,38 @@ def test_the_command_imports_a_table(cuau, rows, tmp_path):
         (lambda t: t.take([0, 1, 1, 3, 4]), "is the configuration of .* row 1|id '1' is that of"),
         (lambda t: t.set_column(2, "energy", [[None, 1.0, 1.0, 1.0, 1.0]]), "row 0: float"),
         (lambda t: t.set_column(2, "energy", [[1.0, float("nan"), 1.0, 1.0, 1.0]]), "row 1: 'energy' is not finite"),
+        (lambda t: t.set_column(2, "energy", [[True] * 5]), "'energy' holds bool, and a number is needed"),
+        (lambda t: t.set_column(5, "converged", [["no"] * 5]), "'converged' holds string, and true or false is needed"),
+        (lambda t: t.set_column(5, "rms", [[-1.0] * 5]), "'rms' is below 0 in a row"),
+        (lambda t: t.set_column(3, "charge", [[1.0] * 5]), "'charge' holds double, and a number for each site"),
+        (lambda t: t.set_column(1, "species", [[[0.5] * 32] * 5]), "row 0: species are no whole numbers"),
+        (lambda t: t.append_column("code", [["lsms", None, "lsms", "lsms", "lsms"]]), "a row does not say its 'code'"),
+        (lambda t: t.replace_schema_metadata({"symbols": "Cu,X", "code": "x"}), "two elements are needed"),
+        (lambda t: t.replace_schema_metadata({b"symbols": b"\xff", "code": "x"}), "schema metadata are no text"),
     ],
 )
 def test_other_tables_are_refused(cuau, rows, tmp_path, change, text):
     path = written(tmp_path / "some.parquet", change(table_of(cuau, rows)))
     refused(TableImporter(), text, path, SITES)
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda a: a[np.random.default_rng(0).permutation(32)], "row 1: charges of sites that the lattice's symmetry"),
+        (lambda a: ase.build.bulk("Fe", "bcc", a=3.1, cubic=True).repeat((4, 2, 2)), "row 1: charges of sites that"),
+        (
+            lambda a: (a.rattle(0.3), a)[1],
+            "its sites have no symmetry; give a structure whose atoms are on their ideal",
+        ),
+        (lambda a: (a.set_pbc(False), a)[1], "not periodic in three dimensions"),
+    ],
+)
+def test_a_table_with_other_sites_is_refused(cuau, rows, tmp_path, change, text):
+    """In a row with one atom of gold, its neighbours have equal charges on the right lattice alone."""
+    path = written(tmp_path / "some.parquet", table_of(cuau, rows))
+    ase.io.write(tmp_path / "sites.xyz", change(ase.io.read(SITES)))
+    refused(TableImporter(), text, path, tmp_path / "sites.xyz")
 
 
 def test_tables_of_two_codes_are_refused(cuau, rows, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from dftune.tests.places import ROOT
 from dftune.trainables.alloys.lattice import Lattice
-from dftune.trainables.alloys.lsms import read_lsms, results_in
+from dftune.trainables.alloys.lsms import read_lsms, residual_in, results_in
 from dftune.trainables.errors import DatasetError
 
 RUNS = ROOT / "tests" / "data" / "lsms"
@@ -57,6 +57,18 @@ def replace(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+def test_a_record_of_iterations_cut_off_anywhere_never_passes_for_another_residual(copied):
+    path = copied.with_name("CuAu_k.out")
+    whole = path.read_text()
+    of_lines = {float(line.split()[-1]) for line in whole.splitlines()}
+    for n in range(len(whole)):
+        path.write_text(whole[:n])
+        try:
+            assert residual_in(path) in of_lines
+        except DatasetError as error:
+            assert "no whole iteration of LSMS" in str(error)
+
+
 @pytest.mark.parametrize(
     "damage, text",
     [
@@ -69,7 +81,7 @@ def replace(path, old, new):
         (lambda p: replace(p, " 29        1 ", " 29        0 "), "atoms are missing or stand twice"),
         (lambda p: p.with_name("CuAu_i_lsms").unlink(), "i_lsms: missing, and the cell is in no other file"),
         (lambda p: replace(p.with_name("CuAu_i_lsms"), "bravais[2]", "b[2]"), r"no cell vector bravais\[2\]"),
-        (lambda p: p.with_name("CuAu_k.out").write_text("stopped\n"), r"k.out, last line: no iteration of LSMS"),
+        (lambda p: p.with_name("CuAu_k.out").write_text("stopped\n"), r"k.out, last line: no whole iteration of LSMS"),
     ],
 )
 def test_damage_is_named_with_file_and_line(copied, damage, text):
