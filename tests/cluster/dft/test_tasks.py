@@ -203,6 +203,62 @@ def test_a_stopped_process_takes_its_programs_along_and_loses_nothing(desk, numb
     assert {path.name for path in runs.iterdir()} == {".lock", *(f"{k:03d}" for k in range(6))}
 
 
+NODES = """
+import os, sys, time
+from threading import Thread
+from dftune.cluster.connection import SETTINGS
+from dftune.cluster.embedded import ENVIRONMENT, PATIENCE
+
+os.environ.update(SETTINGS | ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"})  # the nodes listen on loopback
+from pathlib import Path
+from ray._private import services
+from ray.cluster_utils import Cluster
+from dftune.cluster.connection import connected
+from dftune.cluster.dft.tasks import Runner
+from dftune.cluster.ray_private import _patient
+from dftune.tests.cluster.dft.test_tasks import Desk, Said
+from dftune.trainables.data.generating.results import open_runs
+
+services.get_node = _patient(services.get_node, PATIENCE)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+desk = Desk.__new__(Desk)
+desk.folder = Path(sys.argv[1]); desk.seen = desk.folder / "seen.txt"; desk.program = desk.folder / "pw.x"
+
+
+def strike():
+    while not {"002", "003"} <= set(desk.asked):  # one a node
+        time.sleep(0.1)
+    cluster.remove_node(second, allow_graceful=False)
+    (desk.folder / "struck").touch()
+
+
+said = Said()
+Thread(target=strike, daemon=True).start()
+with open_runs(desk.folder / "al.runs") as runs, connected(cluster.address):
+    print(Runner(runs, 1, said).run(desk.orders(8)), *said.lines, sep="\\n")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_lost_node_costs_only_what_it_was_computing(desk):
+    """The second of two, as it computes; on --address, where inputs and results travel through Ray."""
+    struck = str(desk.folder / "struck")
+    desk.behave(f"while name > '001' and not os.path.exists({struck!r}): time.sleep(0.1)")
+    ran = subprocess.run(
+        [sys.executable, "-c", NODES, desk.folder], cwd=ROOT.parent, capture_output=True, text=True, timeout=900
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    failed, *lines = ran.stdout.splitlines()
+    assert failed == "{}"
+    (lost,) = [line for line in lines if "its worker was lost" in line]
+    assert "node" in lost
+    assert {path.name for path in (desk.folder / "al.runs").iterdir()} == {".lock", *(f"{k:03d}" for k in range(8))}
+    assert sorted(set(desk.asked)) == [f"{k:03d}" for k in range(8)]
+    assert len(desk.asked) <= 9
+
+
 def programs(path: Path) -> list[int]:
     """Processes that run a script."""
     found = []
