@@ -25,8 +25,10 @@ endif
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
 # One process of pytest more than cores, as some tests wait; each with one thread: torch's wait for each other busily.
+# Each keeps the memory of its arrays: to give it back and fetch it again was most of the time in the kernel.
 test-without-ray: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal
+	OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456 \
+		$(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal
 
 # Two processes, each with a Ray of its own; the longest files first (tests/conftest.py).
 test-with-ray: $(READY)
