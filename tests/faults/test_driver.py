@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dftune import Study
+from dftune.tests.platform.cli.commands import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("toy")]
 
@@ -68,22 +69,32 @@ def wait_for(condition, process, seconds=600.0):
         time.sleep(0.1)
 
 
-def test_a_driver_killed_in_mid_study_loses_no_finished_trial(local_ray, numbers, with_toy, tmp_path):
-    spec, folder = write_spec(tmp_path, numbers, trials=3, epochs=4), tmp_path / "studies" / "faulty"
+def test_a_driver_that_is_killed_and_then_stopped_loses_no_finished_trial(local_ray, numbers, with_toy, tmp_path):
+    spec, folder = write_spec(tmp_path, numbers, trials=4, epochs=4), tmp_path / "studies" / "faulty"
     driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
     wait_for(lambda: len(finished(folder)) >= 1, driver)
     driver.kill()
     driver.wait()
     before = finished(folder)
-    assert len(before) < 3, "killed in the middle of the study"
 
-    resumed = start("study", "resume", "faulty", cwd=tmp_path, env=with_toy)
-    out, err = resumed.communicate(timeout=600)
-    assert resumed.returncode == 0, err
+    driver = start("study", "resume", "faulty", cwd=tmp_path, env=with_toy)
+    wait_for(lambda: len(finished(folder)) > len(before), driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, err = driver.communicate(timeout=600)
+    assert driver.returncode == 130
+    assert err.splitlines()[-1] == "Error: stopped; finished trials are kept, go on with `dftune study resume faulty`"
+    assert "Traceback" not in err
+    assert {t.state for t in Study.open("faulty", tmp_path / "studies").trials()} <= {"finished", "running"}
+    assert not list(folder.rglob("*.part"))
+    between = finished(folder)
+    assert {number: between[number] for number in before} == before, "finished trials are as they were"
+    assert len(before) < len(between) < 4, "killed and stopped in the middle of the study"
+
+    resumed = run("study", "resume", "faulty", "--studies", tmp_path / "studies")
     after = finished(folder)
-    assert {number: after[number] for number in before} == before, "finished trials are as they were"
-    assert sorted(after) == list(range(3)), "each trial ran to its end, none twice"
-    assert "chosen: trial" in out
+    assert {number: after[number] for number in between} == between, "finished trials are as they were"
+    assert sorted(after) == list(range(4)), "each trial ran to its end, none twice"
+    assert "chosen: trial" in resumed.stdout
 
     disturbed = Study.open("faulty", tmp_path / "studies")
     settings = disturbed.spec.model_dump(exclude={"name", "dataset", "config"})
@@ -94,20 +105,6 @@ def test_a_driver_killed_in_mid_study_loses_no_finished_trial(local_ray, numbers
     ], "equal seeds give equal studies"
     assert undisturbed.conclusion().trial == disturbed.conclusion().trial
     assert undisturbed.conclusion().accuracy == disturbed.conclusion().accuracy
-
-
-def test_ctrl_c_stops_cleanly_and_tells_how_to_go_on(numbers, with_toy, tmp_path):
-    spec, folder = write_spec(tmp_path, numbers, trials=200, epochs=2), tmp_path / "studies" / "faulty"
-    driver = start("study", "run", spec, cwd=tmp_path, env=with_toy)
-    wait_for(lambda: len(finished(folder)) >= 1, driver)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, err = driver.communicate(timeout=600)
-    assert driver.returncode == 130
-    assert err.splitlines()[-1] == "Error: stopped; finished trials are kept, go on with `dftune study resume faulty`"
-    assert "Traceback" not in err
-    trials = Study.open("faulty", tmp_path / "studies").trials()
-    assert {t.state for t in trials} <= {"finished", "running"}
-    assert not list(folder.rglob("*.part"))
 
 
 def test_ctrl_c_twice_kills_at_once_and_leaves_nothing_half_written(numbers, with_toy, tmp_path):
