@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.generating.computing import DONE, FAILURE
-from ..data.generating.programs import NotConverged, ProgramFailed, ended, execute
+from ..data.generating.programs import ALONE, NotConverged, ProgramFailed, ended, execute
 from ..errors import InputError, one_line, printable
 from ..temporary import temporary_folder
 from .lattice import Lattice
@@ -116,7 +116,7 @@ def _once(order: LsmsOrder, command: Sequence[str], place: Path) -> LsmsRun:
     """Run LSMS in the folder of its inputs, and read what it wrote.  Raises InputError: nothing that can be used."""
     name = Path(command[0]).name
     threads = order.settings.cpus if len(command) == 1 else 1  # a launcher's ranks have a CPU each
-    environment = {"OMP_NUM_THREADS": str(threads)}
+    environment = {"OMP_NUM_THREADS": str(threads)} | (ALONE if len(command) == 1 else {})
     code = execute([*command, INPUT], place, log=LOG, limit=order.settings.limit, environment=environment)
     if code != 0:
         raise ProgramFailed(f"{name} {ended(code)}{_last_words(place)}")

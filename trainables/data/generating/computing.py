@@ -32,7 +32,7 @@ from ..importing.quantum_espresso.pw_xml import NAME, read_xml
 from ..importing.quantum_espresso.wavefunctions import Wavefunctions, read_density
 from ..states_check import States
 from .inputs import OUT, PREFIX, PSEUDO, kernel_of_smearing, pp_input
-from .programs import NotConverged, ProgramFailed, find, find_launcher, ranks_of, run, version_of
+from .programs import ALONE, NotConverged, ProgramFailed, find, find_launcher, ranks_of, run, version_of
 from .spec import Run
 
 OLDEST = (6, 3)  # versions of pw.x before have no schema that we read
@@ -164,15 +164,16 @@ def _scf(order: Order, folder: Path) -> None:
 def _program(order: Order, folder: Path, program: Path, name: str) -> None:
     """Run one of the programs on NAME.in, by MPI where it is asked for."""
     ranks = order.run.ranks
-    command = [str(program), "-in", f"{name}.in"]
-    if ranks > 1:
+    command, environment = [str(program), "-in", f"{name}.in"], {"OMP_NUM_THREADS": "1"}
+    if ranks == 1:
+        environment |= ALONE
+    else:
         launcher = find_launcher(program, order.run.launcher)
         command = [str(launcher), "-n", str(ranks), *command]
         if program.name.startswith("pw"):
             command += ["-nk", str(order.run.pools or ranks)]
     run(
-        command, folder, given=f"{name}.in", log=f"{name}.out", silence=60 * order.run.silence,
-        environment={"OMP_NUM_THREADS": "1"},
+        command, folder, given=f"{name}.in", log=f"{name}.out", silence=60 * order.run.silence, environment=environment
     )  # fmt: skip
     running = ranks_of((folder / f"{name}.out").read_text(errors="replace"))
     if running != ranks:

@@ -33,6 +33,8 @@ os.execvp(command[0], command)
 """
 # In the environment of a worker these would tell mpirun that it is part of another job.
 FOREIGN = ("PMI", "HYDRA", "MPI_LOCAL", "OMPI_COMM", "PMIX")
+# Without a launcher Open MPI starts a daemon beside the program, and both listen on all interfaces; so does MPICH.
+ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_btl": "self", "UCX_TLS": "self,sm"}
 
 
 class ProgramFailed(InputError):

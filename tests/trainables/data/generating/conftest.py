@@ -15,6 +15,7 @@ from dftune.trainables.data.generating.spec import Run
 # Behaviours by name; each is the body of a Python script with the recorded calculation in ``recorded``.
 BEHAVIOURS = {
     "well": "finish()",
+    "alone": "assert os.environ['OMPI_MCA_btl'] == 'self' and os.environ['UCX_TLS'] == 'self,sm'\nfinish()",
     "crashes": """
 print("     Program PWSCF v.6.7MaX starts")
 print(" " + "%" * 70)

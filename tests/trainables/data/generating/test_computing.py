@@ -105,12 +105,17 @@ def test_mpirun_of_another_mpi_is_noticed(kept, order, tmp_path):
     """It starts each rank as a calculation of its own, all on the same files."""
     launcher = tmp_path / "bin" / "mpirun"
     one = order("well", ranks=2)
-    launcher.write_text('#!/bin/sh\nshift 2\nexec "$1" -in "$3"\n')
+    launcher.write_text('#!/bin/sh\n[ -z "$OMPI_MCA_btl" ] || exit 9\nshift 2\nexec "$1" -in "$3"\n')
     launcher.chmod(0o755)
     assert find_launcher(Path(one.run.pw), None) == launcher
     reason = (kept(one) / FAILURE).read_text()
     assert "pw.x ran on 1 MPI ranks instead of 2" in reason
     assert "is of another MPI; give the right mpirun as [run] launcher" in reason
+
+
+def test_a_program_without_a_launcher_is_told_that_it_is_alone(kept, order):
+    """Open MPI would start a daemon, and both would listen on all interfaces."""
+    assert not (kept(order("alone")) / FAILURE).exists()
 
 
 def test_a_program_ends_with_the_process_that_started_it():
