@@ -132,7 +132,8 @@ def _end(result: "MdResult", as_json: bool) -> None:
     if as_json:
         print_json(result.to_dict(), {"drift": "eV/atom"})
     else:
-        echo(f"{result.steps} of {result.of} steps in {result.path}; {result.outside} unlike the training")
+        echo(f"{result.steps} of {result.of} steps in {result.path}")
+        echo(f"{result.outside} of {result.steps + 1} structures, the first one included, are unlike the training")
         echo(f"the conserved energy has changed by {1e3 * result.drift:.3f} meV/atom since the first step")
     if result.stopped is not None:
         raise click.ClickException(

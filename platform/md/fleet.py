@@ -206,7 +206,8 @@ def work(task: _Task) -> Point:
         else:
             result = run_md(model, task.atoms, task.path, repeat=task.repeat, progress=Silent(), **task.settings)
         n_atoms = len(task.atoms) * int(np.prod(task.repeat))
-        return Point(**about, outside=result.outside / result.of, **means(task.path / THERMO, n_atoms, task.left_out))
+        outside = result.outside / (result.steps + 1)  # the structure at the start is judged, too
+        return Point(**about, outside=outside, **means(task.path / THERMO, n_atoms, task.left_out))
     except InputError as error:
         return Point(**about, failure=str(error))
 

@@ -38,7 +38,9 @@ def test_a_run_stops_is_resumed_and_says_how_it_went(files, tmp_path):
     assert found["units"] == {"drift": "eV/atom"}
     assert len(ase.io.read(run / "trajectory.xyz", ":")) == 4
     assert len(list((run / "label").iterdir())) == 3
-    assert "3 of 3 steps in" in md("resume", run).stdout
+    again = md("resume", run).stdout
+    assert "3 of 3 steps in" in again
+    assert "4 of 4 structures, the first one included, are unlike the training" in again
     assert "exists already" in md("run", *files, "--temperature", 300, "--output", run, code=1).stderr
 
 

@@ -63,16 +63,17 @@ def test_a_fleet_goes_on_and_says_what_it_found(model, al4, tmp_path):
     folder, structure = tmp_path / "al.model", tmp_path / "POSCAR"
     model.save(folder)
     ase.io.write(structure, atoms_of(al4["000"]), format="vasp")
-    asked = {"temperatures": (300.0, 100.0), "steps": 2, "progress": Silent()}
+    asked = {"temperatures": (300.0, 100.0), "volumes": (1.05,), "steps": 2, "progress": Silent()}
     first = run_fleet(folder, structure, tmp_path / "fleet", **asked)
     assert [(p.temperature, p.helmholtz, p.failure) for p in first.points] == [(100.0, None, None), (300.0, None, None)]
+    assert [p.outside for p in first.points] == [1.0, 1.0], "no volume but one was taught"
     rows = list(csv.DictReader((tmp_path / "fleet" / "fleet.csv").open()))
     assert [float(row["free_energy [eV/atom]"]) for row in rows] == [p.free_energy for p in first.points]
-    shutil.rmtree(tmp_path / "fleet" / "T300_V1")
-    before = (tmp_path / "fleet" / "T100_V1" / "state.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "fleet" / "T300_V1.05")
+    before = (tmp_path / "fleet" / "T100_V1.05" / "state.json").stat().st_mtime_ns
     again = run_fleet(folder, structure, tmp_path / "fleet", **asked)
     assert again.points == first.points
-    assert (tmp_path / "fleet" / "T100_V1" / "state.json").stat().st_mtime_ns == before, "it was finished"
+    assert (tmp_path / "fleet" / "T100_V1.05" / "state.json").stat().st_mtime_ns == before, "it was finished"
     first.draw(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
