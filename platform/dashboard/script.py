@@ -22,6 +22,7 @@ function draw(found) {
   at("words").textContent = found.words;
   at("progress").max = found.most;
   at("progress").value = found.done;
+  at("progress").hidden = found.state === "ended";  // it may have ended before its most trials
   at("count").textContent = `${found.done} of at most ${found.most} trials`;
   at("overview").innerHTML = found.overview;
   const heading = at("trials").querySelector("th[aria-sort]");

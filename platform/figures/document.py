@@ -9,7 +9,7 @@ p { margin: 0.3rem 0; color: #444; } img { max-width: 100%; }
 dl { display: grid; grid-template-columns: max-content auto; gap: 0.1rem 1rem; } dt { color: #666; } dd { margin: 0; }
 table { border-collapse: collapse; font-size: 0.86rem; display: block; overflow-x: auto; }
 th, td { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-pre { font-size: 0.86rem; background: #f5f5f5; padding: 0.7rem; overflow-x: auto; }
+pre { font-size: 0.86rem; background: #f5f5f5; padding: 0.7rem; white-space: pre-wrap; }
 .trials th { cursor: pointer; } .trials .best td { font-weight: 600; background: #fbe9e1; }
 th[aria-sort=ascending]::after { content: " \\25b4"; } th[aria-sort=descending]::after { content: " \\25be"; }
 th:first-child, td:first-child { text-align: left; }
