@@ -8,7 +8,7 @@ from ..cluster.connection import connected
 from ..cluster.tasks import as_done
 from ..trainables.data.location import absolute
 from ..trainables.errors import InputError
-from ..trainables.kinds import KINDS, kind_of
+from ..trainables.kinds import kind_at
 from .model.model import Model
 from .progress import Progress, default_progress
 
@@ -37,7 +37,7 @@ def transition(
         InputError: dataset, model or cluster do not allow it, the kind knows no order, or no transition is found.
     """
     location, progress = absolute(dataset), progress or default_progress()
-    kind = KINDS[kind_of(location)]
+    kind = kind_at(location)
     find = getattr(kind, "transition", None)  # few kinds have it
     if find is None:
         raise InputError(f"{dataset}: data of this kind have no order that is lost; give configurations on a lattice")

@@ -35,6 +35,14 @@ def kind_of(location: str) -> str:
         return FIRST
 
 
+def kind_at(location: str) -> Kind:
+    """The kind that a dataset is of.  Raises InputError: there is none of the name that its dataset.json has."""
+    try:
+        return KINDS[kind_of(location)]
+    except InputError as error:
+        raise InputError(f"{location}/dataset.json: {error}") from error
+
+
 def importers() -> list[Any]:
     """The importers of the kinds that have data of their own; those of packages that cannot be used are left out."""
     found = list[Any]()

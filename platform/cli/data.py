@@ -166,9 +166,9 @@ def _open(dataset: str) -> "Data":
 
 def _kind(dataset: str) -> "Kind":
     """The kind of surrogates that learns from a dataset."""
-    from ...trainables.kinds import KINDS, kind_of
+    from ...trainables.kinds import kind_at
 
-    return KINDS[kind_of(dataset)]
+    return kind_at(dataset)
 
 
 def ids_of(text: str | None) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from ...searchers.searcher import WAIT
 from ...trainables.data.location import absolute, is_url, name_of
 from ...trainables.errors import InputError
-from ...trainables.kinds import KINDS, kind_of
+from ...trainables.kinds import kind_at
 from ..methods import methods_of
 from ..spec import StudySpec
 from .folder import STUDIES
@@ -34,7 +34,7 @@ def study_file(dataset: str | Path, name: str, folder: Path) -> str:
         InputError: no dataset is there, or the name is not that of a study.
     """
     location = absolute(dataset)
-    kind = KINDS[kind_of(location)]
+    kind = kind_at(location)
     spec, _ = suited(StudySpec.of({"name": name, "dataset": location}), kind.open(location))
     about = {key: field.description or "" for key, field in StudySpec.model_fields.items()}
     others = [method for method in methods_of(kind)[0] if method != spec.method]

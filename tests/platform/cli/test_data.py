@@ -41,7 +41,9 @@ def test_a_dataset_of_another_kind_is_checked(numbers):
 def test_the_kinds_that_there_are_are_named(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"kind": "toys"}))
     line = refused("data", "show", tmp_path)
-    assert "there is no kind of surrogates 'toys'; did you mean 'alloys'?" in line
+    assert line == f"Error: {tmp_path}/dataset.json: there is no kind of surrogates 'toys'; did you mean 'alloys'?"
+    (tmp_path / "dataset.json").write_text(json.dumps({"kind": "\x1b[31m"}))
+    assert "\x1b" not in refused("data", "show", tmp_path)
 
 
 def test_data_show_and_check(al4):
