@@ -1,6 +1,7 @@
 """Files of LSMS: two recorded runs, and what is wrong with others."""
 
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -63,10 +64,8 @@ def test_a_record_of_iterations_cut_off_anywhere_never_passes_for_another_residu
     of_lines = {float(line.split()[-1]) for line in whole.splitlines()}
     for n in range(len(whole)):
         path.write_text(whole[:n])
-        try:
-            assert residual_in(path) in of_lines
-        except DatasetError as error:
-            assert "no whole iteration of LSMS" in str(error)
+        with suppress(DatasetError):
+            assert residual_in(path) in of_lines, n
 
 
 @pytest.mark.parametrize(
