@@ -27,9 +27,10 @@ from .snapshot import Snapshot
 MOST_DENSITY_DIFFERENCE = 0.01
 # Right data: 0.95 to 0.9999.  Positions in another unit: 0.01 to 0.4, moved at random: below 0.7.
 LEAST_EXPLAINED = 0.8
+CONSTANT = 1e-6  # standard deviation of a density, a share of its mean
 MOST_MOVED = 0.15  # [grid points] between density and atoms
 FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
-AT_ONCE = 2**18  # numbers of an LDOS that are read and made double precision at once: what a cache holds
+AT_ONCE = 2**18  # numbers of an LDOS that are read at once: what a cache holds
 # Share of the largest value.  LDOS of ultrasoft pseudopotentials are not negative either; a merge may leave 1 %.
 MOST_NEGATIVE = 0.05
 MOST_EWALD_ERROR = 1.0  # [meV/atom]; right data: 0.0004
@@ -149,12 +150,12 @@ def _densities_of(
     better, level = grid.quadrature(grid.better_rule), s.fermi_level
     if level is None:
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
-    both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1)
+    both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1).astype(np.float32)
     first, second, n = np.empty(s.n_points), np.empty(s.n_points), 0
     step, lowest, highest = max(1, AT_ONCE // grid.n_energy), 0.0, 0.0
     for shard in ldos:
         for start in range(0, len(shard), step):
-            rows = shard[start : start + step].astype(np.float64)
+            rows = shard[start : start + step].astype(np.float32, copy=False)
             lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
             first[n : n + len(rows)], second[n : n + len(rows)] = (rows @ both).T
             n += len(rows)
@@ -208,6 +209,9 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def _check_atoms(s: Snapshot, density: NDArray[np.float64], what: str, where: str, fail: Fail) -> float | None:
     """Share of a density that the atoms do not explain.  Fails: it is that of other places."""
+    if density.size > 1 and density.std() <= CONSTANT * abs(density.mean()):
+        fail(f"{where}: {what} is the same at all grid points, so it is not that of atoms; run the DFT again")
+        return None
     fit, places = AtomFit(density, s.cell), fractional(s.positions, s.cell)
     found = fit.share(places, s.numbers)
     if found is None:

@@ -13,6 +13,7 @@ from .snapshot import ENERGIES, SPLITS, Snapshot
 
 FORBIDDEN = set("/\\,")  # in ids: they name files, and commas part them on the command line
 HOTTEST = 1e9  # [K]
+LARGEST_FORCE = 1e4  # [eV/Å]; 10,000 times that of a hot crystal
 LONGEST_ID = 230  # bytes; a file name has 255, and one that is being written some 20 more than the id
 
 
@@ -72,6 +73,8 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
         raise DatasetError(f"{where}: has forces of {len(s.forces)} atoms, but positions of {s.n_atoms}")
     if s.forces is not None and not (s.forces.shape == (s.n_atoms, 3) and np.isfinite(s.forces).all()):
         raise DatasetError(f"{where}: forces that are not finite; leave out what is not known")
+    if s.forces is not None and (most := float(np.abs(s.forces).max(initial=0))) > LARGEST_FORCE:
+        raise DatasetError(f"{where}: a force of {most:.3g} eV/Å is none; check its unit, or leave out the forces")
     _check_electrons(s, species, where)
 
 

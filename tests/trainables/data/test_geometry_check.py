@@ -115,6 +115,13 @@ def test_ldos_and_density_turned_alike_are_refused_in_a_nearly_symmetric_cell(ra
     assert hint in refused([raw], tmp_path / "al4")
 
 
+def test_a_density_that_is_the_same_everywhere_is_not_one_of_atoms(raw, tmp_path):
+    without(raw, *ALL)
+    for name in ("ldos", "dens"):
+        edit_array(raw / f"000.{name}.npy", lambda d: np.full_like(d, d.mean(axis=(0, 1, 2), dtype=float)))
+    assert "000.json: the density is the same at all grid points" in refused([raw], tmp_path / "al4")
+
+
 def test_files_of_another_snapshot_are_refused(al4, raw, tmp_path):
     export(al4, al4["003"], tmp_path / "other")  # of the same displacement
     for name in ("ldos", "dens"):

@@ -184,6 +184,13 @@ def test_a_json_without_an_ldos_beside_it_is_named(raw, tmp_path):
     assert lines[0] == f"left out {raw / 'index.json'}: no index.ldos.npy beside it"
 
 
+def test_an_ldos_without_a_json_beside_it_is_named(raw, tmp_path):
+    (raw / "002.json").unlink()
+    lines = []
+    import_dataset([raw], tmp_path / "al4", report=lines.append)
+    assert f"left out {raw / '002.ldos.npy'}: no 002.json beside it" in lines
+
+
 @pytest.mark.parametrize(
     "key, value, message",
     [

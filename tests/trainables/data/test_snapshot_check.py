@@ -71,6 +71,7 @@ def heads(al4, tmp_path):
         ({"total_energy": INF}, "total_energy is inf"),
         ({"forces": [[0.0] * 3] * 3}, "forces of 3 atoms"),
         ({"forces": [[NAN] * 3] * 4}, "forces that are not finite"),
+        ({"forces": [[2e4, 0.0, 0.0]] * 4}, r"a force of 2e\+04 eV/Å is none"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused_when_the_dataset_is_opened(heads, changes, said):

@@ -185,6 +185,9 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
             for file in found:
                 if file not in snapshots:
                     report(f"left out {file}: no {file.stem}.ldos.npy beside it")
+            known = {_ldos_file(file) for file in snapshots}
+            for ldos in sorted(set(place.glob("*.ldos.npy")) - known):
+                report(f"left out {ldos}: no {ldos.name.removesuffix('.ldos.npy')}.json beside it")
             files += snapshots
         elif place.suffix == ".json":
             files.append(place)

@@ -115,6 +115,9 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
             found[_name(file)] = file
         if not found:
             raise DatasetError(f"{place}: holds no NAME.out.npy or NAME.out.h5")
+        for info in sorted(place.glob("*.info.json")):
+            if _name(info) not in found:
+                report(f"left out {info}: there is no LDOS {_name(info)}.out.npy beside it")
         files += [found[name] for name in sorted(found)]
     return files
 

@@ -183,8 +183,14 @@ def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
     """The energy grid of all snapshots.  Raises DatasetError if they differ."""
     first = snapshots[0]
     for one in snapshots:
-        if one.energy_grid != first.energy_grid:
-            raise DatasetError(f"{one.where}: energy grid differs from that of {first.where}; a dataset has one grid")
+        ours, theirs = one.energy_grid, first.energy_grid
+        if ours != theirs:
+            names = [name for name in EnergyGrid.model_fields if getattr(ours, name) != getattr(theirs, name)]
+            here, there = (", ".join(f"{name} {getattr(grid, name)}" for name in names) for grid in (ours, theirs))
+            raise DatasetError(
+                f"{one.where}: its energy grid has {here}, that of {first.where} has {there}; a dataset has one grid: "
+                "import them apart, and then `dftune data merge`"
+            )
     return first.energy_grid
 
 

@@ -96,7 +96,7 @@ def _parse(text: NDArray[np.uint8], out: NDArray[np.float64], filled: int, power
     """
     at, end = 0, len(text)
     while filled < len(out):
-        while at < end and text[at] <= 32:
+        while at < end and 0 < text[at] <= 32:  # a disk that was full leaves bytes of 0
             at += 1
         if at == end:
             break
@@ -130,7 +130,7 @@ def _parse(text: NDArray[np.uint8], out: NDArray[np.float64], filled: int, power
                 at += 1
             if exponent_digits == 0:
                 return word, filled, True
-        if digits == 0 or text[at] > 32:
+        if digits == 0 or text[at] > 32 or text[at] == 0:
             return word, filled, True
         shift += -exponent if negative_exponent else exponent
         if mantissa == 0 or shift < _LOWEST:

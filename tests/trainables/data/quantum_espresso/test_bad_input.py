@@ -92,6 +92,22 @@ def test_a_log_of_a_relaxation_is_refused(run, tmp_path):
     assert ": 2 SCF cycles in one log, of a relaxation" in refused([run], tmp_path / "al2")
 
 
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("energy is     7.7254", "energy is     9.7254", "at its Fermi level of 9.7254 eV its eigenvalues hold 7.405"),
+        ("width (Ry)=  0.0200", "width (Ry)=  0.0100", "at 1579 K its eigenvalues give an entropy term of -0.0783 eV"),
+    ],
+)
+def test_a_log_that_contradicts_its_own_eigenvalues_is_refused(run, tmp_path, old, new, message):
+    """Without them the LDOS would be compared with numbers that follow from the wrong temperature."""
+    change(run / "pw.out", old, new)
+    if "width" in old:
+        assert "pw.out: degauss is 0.1361 eV, but 0.2721 in" in refused([run], tmp_path / "al2")
+    shutil.rmtree(run / "tmp")
+    assert refused([run], tmp_path / "al2", kernel="gaussian").startswith(f"{run / 'pw.out'}: {message}")
+
+
 @pytest.mark.parametrize("content", ["", "<qes:espresso", '<?xml version="1.0"?><other/>'])
 def test_xml_written_by_half_is_refused(run, tmp_path, content):
     xml = run / "tmp/qe.save" / NAME
@@ -156,6 +172,15 @@ def test_a_cube_written_by_half_is_named_with_its_line(run, tmp_path):
     lines = text[: len(text) // 2].count("\n") + 1
     said = refused([run], tmp_path / "al2")
     assert re.fullmatch(rf"{cube}, line {lines}: the file ends, and \d+ numbers more are needed here; .*", said)
+
+
+def test_bytes_of_zero_in_a_cube_are_named_with_their_line(run, tmp_path):
+    cube = cubes(run)[7]
+    content = bytearray(cube.read_bytes())
+    content[5000:5100] = bytes(100)
+    cube.write_bytes(content)
+    line = content[:5000].count(b"\n") + 1
+    assert refused([run], tmp_path / "al2").startswith(f"{cube}, line {line}: ")
 
 
 def test_a_cube_that_ends_in_its_head_is_named(run, tmp_path):
@@ -232,6 +257,11 @@ def test_cubes_on_another_grid_than_the_density_are_refused(run, tmp_path):
 
 def test_two_broadenings_in_one_snapshot_are_refused(run, tmp_path):
     change(cubes(run)[4], "broadening =   1.0000", "broadening =   0.9000")
+    assert refused([run], tmp_path / "al2") == (
+        f"{cubes(run)[4]}, line 2: a broadening of 0.9 eV, but {run / 'ldos.in'} had it written with 1 eV; it was "
+        "changed since, so restore or remove it"
+    )
+    (run / "ldos.in").unlink()
     said = refused([run], tmp_path / "al2")
     assert said.startswith(f"{cubes(run)[4]}: broadening of 0.9 eV, but 1.0 eV in {cubes(run)[0]}")
 

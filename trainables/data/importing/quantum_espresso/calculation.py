@@ -24,6 +24,7 @@ from .pw_xml import NAME
 
 KEEP_ONE = "keep files of one calculation"
 MOST_DIFFERENCE = 1e-4  # [eV] between the energies of log and XML, which the log rounds
+MOST_MISCOUNTED = 0.01  # share of the electrons; right files: 1e-4
 TAIL = 4.0  # widths that a kernel reaches; a Gaussian is 1e-7 there
 # What pp.x takes from the smearing of the calculation before it; without one, its default is a Gaussian.
 _KERNELS: dict[str, Kernel] = {"fermi-dirac": "fermi-dirac", "gaussian": "gaussian"}
@@ -76,6 +77,10 @@ class Together:
     def _refuse_other(self, run: PwRun) -> None:
         """Raise DatasetError if a calculation is another one than the SCF."""
         first = self.scf
+        if abs(run.degauss - first.degauss) > 1.01 * (run.degauss_error + first.degauss_error):
+            raise DatasetError(
+                f"{run.where}: degauss is {run.degauss:.4g} eV, but {first.degauss:.4g} in {first.where}; {KEEP_ONE}"
+            )
         for name in ("n_electrons", "grid", "wave_cutoff", "density_cutoff"):
             a, b = getattr(run, name), getattr(first, name)
             if a != b and (name == "grid" or abs(a - b) > 1e-3):
@@ -141,6 +146,32 @@ class Together:
         if not self.last.is_scf:
             return Reference(None, None, None)
         return Reference(self.scf.fermi_level, None, self.scf.terms.get("smearing"))
+
+    def check_bands(self) -> None:
+        """Compare what the files say of the electrons with their own eigenvalues.
+
+        Raises:
+            DatasetError: the Fermi level does not give their electrons, or the entropy term is of another temperature.
+        """
+        for run in self._runs:
+            if run.bands is None or run.degauss <= 0:
+                continue
+            if run.fermi_level is not None:
+                counted = run.bands.electrons(fermi_level=run.fermi_level, temperature=run.degauss / K_B)
+                if not abs(counted - run.n_electrons) <= MOST_MISCOUNTED * run.n_electrons:
+                    raise DatasetError(
+                        f"{run.where}: at its Fermi level of {run.fermi_level:.4f} eV its eigenvalues hold "
+                        f"{counted:.3f} electrons, not {run.n_electrons:g}; {KEEP_ONE}"
+                    )
+        said, found = self.scf.terms.get("smearing"), self.reference.entropy
+        if self.last.is_scf and None not in (said, found):
+            width, error = self._degauss
+            most = (0.05 + 3 * error / width) * abs(said) + MOST_DIFFERENCE  # type: ignore[arg-type]
+            if abs(found - said) > most:  # type: ignore[operator]
+                raise DatasetError(
+                    f"{self.scf.where}: at {self.temperature:.0f} K its eigenvalues give an entropy term of "
+                    f"{found:.4f} eV, but it says {said:.4f}; its temperature (degauss) is of another calculation"
+                )
 
     @property
     def states(self) -> States | None:

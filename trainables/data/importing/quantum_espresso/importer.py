@@ -120,6 +120,7 @@ class _Reader:
     def __init__(self, one: Calculated, files: Files, told: Told, name: str, group: str, report: Report) -> None:
         self.name, self.group, self.told, self.report = name, group, told, report
         self.together = Together(one.runs, files.pw_inputs)
+        self.together.check_bands()
         samples = [(grid, sample(grid, files.pp_inputs)) for grid in one.grids]
         self.ldos = in_order([found for _, found in samples if found is not None])
         self.density = self._density([grid for grid, found in samples if found is None], files)

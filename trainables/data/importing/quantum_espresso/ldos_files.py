@@ -79,9 +79,21 @@ def sample(file: GridFile, inputs: Sequence[PpInput]) -> Sample | None:
         raise DatasetError(
             f"{file.path}, line 2: {file.title[:60]!r} does not give the energy; run pp.x again"
         ) from None
-    if source is not None and source.width is not None and abs(source.width - width) <= ROUNDED:
-        width = source.width  # the title rounds it
+    if source is not None:
+        _refuse_other(file, energy, width, source, n)
+        width = width if source.width is None else source.width  # the title rounds it
     return Sample(file, energy, width, source)
+
+
+def _refuse_other(file: GridFile, energy: float, width: float, source: PpInput, n: int) -> None:
+    """Raise DatasetError if a file is not the n-th that an input had pp.x write."""
+    asked = None if source.minimum is None else source.minimum + (n - 1) * (source.spacing or 0.0)
+    for name, ours, theirs in (("an energy", energy, asked), ("a broadening", width, source.width)):
+        if theirs is not None and abs(ours - theirs) > ROUNDED:
+            raise DatasetError(
+                f"{file.path}, line 2: {name} of {ours:g} eV, but {source.where} had it written with {theirs:g} eV; it "
+                "was changed since, so restore or remove it"
+            )
 
 
 def in_order(samples: Iterable[Sample]) -> LdosFiles:

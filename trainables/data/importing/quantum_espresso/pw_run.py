@@ -48,12 +48,17 @@ class Bands:
     weight: NDArray[np.float64]
     occupation: NDArray[np.float64] | None = None
 
+    def electrons(self, *, fermi_level: float, temperature: float) -> float:
+        """Electrons of a Fermi level [eV] at a temperature [K]."""
+        occupied = fermi_dirac(self.energy, fermi_level=fermi_level, temperature=temperature).sum(axis=1)
+        return float(self.weight @ occupied)
+
     def energies(self, *, electrons: float, temperature: float) -> Energies | None:
         """Fermi level, band energy and entropy term [eV per cell]; None where the bands cannot hold the electrons."""
         flat, weight = self.energy.ravel(), np.repeat(self.weight, self.energy.shape[1])
 
         def excess(level: float) -> float:
-            return float(weight @ fermi_dirac(flat, fermi_level=level, temperature=temperature)) - electrons
+            return self.electrons(fermi_level=level, temperature=temperature) - electrons
 
         low, high = flat.min() - 1.0, flat.max() + 1.0
         if temperature <= 0 or excess(low) > 0 or excess(high) < 0:
