@@ -141,8 +141,8 @@ class _Client:
         self.answered, self._has_forces, self._warned = 0, False, False
 
     def answer(self) -> None:
-        """Until EXIT.  Raises as ``give_forces``."""
-        while (message := self.peer.recvmsg()) != "EXIT":
+        """Until EXIT, or until the server is gone and has all that it asked for.  Raises as ``give_forces``."""
+        while not self._left() and (message := self.peer.recvmsg()) != "EXIT":
             if message == "STATUS":
                 self.peer.sendmsg("HAVEDATA" if self._has_forces else "READY")
             elif message == "INIT":
@@ -153,6 +153,13 @@ class _Client:
                 self._send_forces()
             else:
                 raise PeerError(f"'{message[:12]}' is not what an i-PI server says here")
+
+    def _left(self) -> bool:
+        """Whether the server closed the connection between two steps, as ASE's does at its end: it never says EXIT."""
+        if self._has_forces or not self.answered or self.peer.socket.recv(1, socket.MSG_PEEK):
+            return False
+        self.say(f"the server has gone after {self.answered} structures, without saying that it is done")
+        return True
 
     def _take_init(self) -> None:
         """Number of the replica, and a text; neither matters here."""
