@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROCESSES := $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
+# nproc alone would count OMP_NUM_THREADS, where that is set.
+PROCESSES := $(shell n=$$(env -u OMP_NUM_THREADS nproc); echo $$((n < 8 ? n + 1 : 8)))
 
 .PHONY: demo figures check test test-without-ray test-with-ray test-slow lint lock clean
 
