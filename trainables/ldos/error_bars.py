@@ -90,10 +90,10 @@ def calibrated(errors: Sequence["SnapshotError"]) -> dict[str, ErrorBar]:
     """Error bars of all quantities whose errors and σ are known of all of some validation snapshots."""
     found = {}
     for name in QUANTITIES:
-        pairs = _pairs(errors, name)
+        posterior = any(name in e.std for e in errors)
+        pairs = _pairs(errors, name, posterior=posterior)
         if not pairs:
             continue
-        posterior = any(name in e.std for e in errors)
         squares = [float(np.mean(variance)) for _, variance in pairs]
         factor = float(np.sqrt(np.mean([np.mean(off**2) for off, _ in pairs] / np.array(squares))))
         largest = float(np.sqrt(max(squares)))
@@ -105,7 +105,7 @@ def judged(bars: Mapping[str, ErrorBar], errors: Sequence["SnapshotError"]) -> d
     """The same with what they are worth on test snapshots, where their errors are known."""
     found = {}
     for name, bar in bars.items():
-        pairs = _pairs(errors, name)
+        pairs = _pairs(errors, name, posterior=bar.posterior)
         if pairs:
             ratio = np.concatenate([np.abs(off) / (bar.factor * np.sqrt(variance)) for off, variance in pairs])
             bar = replace(bar, within_1=float(np.mean(ratio <= 1)), within_2=float(np.mean(ratio <= 2)))
@@ -113,10 +113,15 @@ def judged(bars: Mapping[str, ErrorBar], errors: Sequence["SnapshotError"]) -> d
     return found
 
 
-def _pairs(errors: Sequence["SnapshotError"], name: str) -> list[tuple[Float64, Float64]]:
-    """Errors of the mean over initialisations and σ², each (n,), of all snapshots; none where one is not known."""
+def _pairs(errors: Sequence["SnapshotError"], name: str, *, posterior: bool) -> list[tuple[Float64, Float64]]:
+    """Errors of the mean over initialisations and σ², each (n,), of all snapshots; none where one is not known.
+
+    Where a posterior tells σ, snapshots of which it does not are left out: their spread alone is far too small.
+    """
     found = []
     for e in errors:
+        if posterior and name not in e.std:
+            continue
         values = getattr(e, name)
         if values is None or not np.isfinite(values).all():
             return []

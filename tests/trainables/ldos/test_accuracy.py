@@ -175,6 +175,9 @@ def test_spread_and_last_layer_add_up_and_validation_only_widens(al4):
     wide, narrow = bars_of(some(4000, 2.0)), bars_of(some(4000, 0.2))
     assert (wide.factor, narrow.factor) == (pytest.approx(2, rel=0.05), 1.0)
     assert (wide.largest, wide.posterior) == (pytest.approx(5), True)
+    untold = error(al4["000"], (30.0, 30.1))  # a DOS too far off for a posterior: the spread alone says 0.05
+    told = some(100, 2.0)
+    assert bars_of([untold, *told]) == bars_of(told)
     found = summarize(some(4000, 2.0), 1.0, {"band_energy": wide}).error_bars["band_energy"]
     assert found.within_1 == pytest.approx(0.683, abs=0.03)
     assert "2.0 times what spread and last layer leave open" in found.holds(4000)
