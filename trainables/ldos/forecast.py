@@ -4,6 +4,7 @@ import math
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,12 @@ from ..errors import TooLarge
 from ..memory import free_memory
 from ..surrogate import Forecast
 from .inference import LastLayer, last_hidden, pull_back
+from .known import structure
 from .network import Network
 from .passes import IN_MEMORY, KEPT
+from .readout.slopes import feature_sums
+from .readout.tangents import tangents
+from .training_data import SnapshotData
 
 if TYPE_CHECKING:
     from .job import LdosJob
@@ -71,7 +76,8 @@ def refuse(needed: Forecast) -> None:
 def _seconds(job: "LdosJob", cpus: int) -> float:
     """Time of all passes, from that of a few rows of grid points."""
     cell, numbers, settings = np.array(job.atoms.cell), job.atoms.numbers, job.card.descriptors
-    grid = (1, math.ceil(min(SAMPLE, SHARE * job.size) / job.grid[2]), job.grid[2])
+    rows = math.ceil(min(SAMPLE, SHARE * job.size) / job.grid[2])
+    grid = (1, rows + rows % 2, job.grid[2])  # even, as the pass of ``readout.tangents`` takes every second point
     place = cell, job.atoms.positions, numbers, grid, settings
     last, n_points = LastLayer.of(job.network, job.scaling), math.prod(grid)
     x = bispectrum(*place)
@@ -94,6 +100,13 @@ def _seconds(job: "LdosJob", cpus: int) -> float:
         by_descriptor = np.ones((n_points, settings.n_components))
         a_point += _time(lambda: pull_back(job.network, job.scaling, x, g))
         a_point += passes * _time(lambda: bispectrum_forces(*place, by_descriptor)) / cpus
+    if job.posterior is not None:
+        first, u = job.network.only(0), np.zeros(n_points)
+        a_point += _time(lambda: feature_sums((h[0] for h in last_hidden(first, job.scaling, x)), u))
+        if job.forces == "spread" and dft is not None:
+            atoms = structure(cell, job.atoms.positions, numbers, grid, temperature=0.0, n_electrons=0.0)
+            sample = SnapshotData(atoms, [x], ())
+            a_point += _time(lambda: deque(tangents(first, job.scaling, sample, settings, keep=False), maxlen=0))
     found = a_point * job.size / n_points
     if dft is not None:
         _, energies, slopes, strain = DENSITY[dft.functional]

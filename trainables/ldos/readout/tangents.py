@@ -1,5 +1,7 @@
 """How the features of a snapshot move with its atoms: Σ_r ∂φ/∂R, forward through descriptors and network.  Å."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from torch import Tensor
 from ...descriptors.settings import BispectrumSettings
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
-from .motions import slabs, thinned
+from .motions import Motion, Slab, slabs, thinned
 
 Float64 = NDArray[np.float64]
 
@@ -38,21 +40,28 @@ def atom_tangents(
     Returns:
         (T, 3 n_atoms, 2, width + 1) [1/Å]; the last feature, the constant, does not move.
     """
-    s, points = data.snapshot, thinned(data.snapshot.grid)
-    device = network.weights[0].device
+    s, share = data.snapshot, data.snapshot.n_points / len(thinned(data.snapshot.grid))
     sums = np.zeros((network.n_initializations, s.n_atoms, 2, 3, network.sizes[-2]))
-    for slab, values in slabs(data, settings, points, keep=keep):
-        weights = (s.n_points / len(points)) * np.stack([np.ones(len(slab.points)), potential[slab.points]])
-        on_device = torch.from_numpy(weights.astype(np.float32)).to(device)
+    for slab, motion, t, moved in tangents(network, scaling, data, settings, keep=keep):
+        u = potential[slab.points[motion.point]]
+        weights = torch.from_numpy((share * np.stack([np.ones(len(u)), u])).astype(np.float32)).to(moved.device)
+        sums[t, motion.atom] += (weights @ moved).swapaxes(0, 1).cpu().numpy()
+    found = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
+    return np.concatenate([found, np.zeros((*found.shape[:-1], 1))], axis=-1)
+
+
+def tangents(
+    network: Network, scaling: Scaling, data: SnapshotData, settings: BispectrumSettings, *, keep: bool = True
+) -> Iterator[tuple[Slab, Motion, int, Tensor]]:
+    """What ``atom_tangents`` sums: of each slab, atom and network t how the last hidden layer moves, as ``tangent``."""
+    device = network.weights[0].device
+    for slab, values in slabs(data, settings, thinned(data.snapshot.grid), keep=keep):
         slopes = [x.detach() for x in hidden_slopes(network, torch.from_numpy(scaling.descriptors(values)).to(device))]
         for motion in slab.motions:
             at = torch.from_numpy(motion.point).to(device)
             v = torch.from_numpy(motion.values / scaling.descriptor_std).to(device)
-            for t in range(len(sums)):
-                moved = tangent(network, t, slopes, v, at)
-                sums[t, motion.atom] += (on_device[:, at] @ moved).swapaxes(0, 1).cpu().numpy()
-    found = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
-    return np.concatenate([found, np.zeros((*found.shape[:-1], 1))], axis=-1)
+            for t in range(network.n_initializations):
+                yield slab, motion, t, tangent(network, t, slopes, v, at)
 
 
 def hidden_slopes(network: Network, x: Tensor) -> list[Tensor]:

@@ -1,6 +1,8 @@
 """The covariance of a last layer against dense matrices, against differences, and against last layers drawn from it."""
 
 import dataclasses
+import time
+from types import SimpleNamespace
 
 import ase
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from dftune.trainables.errors import ModelError
 from dftune.trainables.kinds import KINDS
+from dftune.trainables.ldos import forecast, passes
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.inference import LastLayer
@@ -246,6 +249,18 @@ def test_a_prediction_has_the_error_bars_of_its_posterior(known, data, slopes, f
     without = known.prepare(atoms_of(data), grid=(20, 20, 20)).run(cpus=1)
     assert without.forces_error is None
     assert without.estimated_errors == pytest.approx(found.estimated_errors, rel=1e-6)
+
+
+def test_the_pass_of_the_posterior_is_foretold(known, data, monkeypatch):
+    clock = SimpleNamespace(perf_counter=time.process_time)  # the machine does other things too
+    monkeypatch.setattr(forecast, "time", clock)
+    monkeypatch.setattr(passes, "time", clock)
+    job = known.prepare(atoms_of(data), grid=(20, 20, 20), forces="spread")
+    taken = job.run(cpus=1).seconds
+    with_it, without = job.forecast(cpus=1).seconds, dataclasses.replace(job, posterior=None).forecast(cpus=1).seconds
+    assert 0.2 < (with_it - without) / taken["last layer"] < 5
+    of_the_mean = known.prepare(atoms_of(data), grid=(20, 20, 20), forces="mean").forecast(cpus=1).seconds
+    assert of_the_mean < with_it
 
 
 def test_what_the_training_leaves_open_is_warned_of(known, data):
