@@ -11,7 +11,7 @@ from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.readout.fit import fit
 from dftune.trainables.ldos.surrogate import LdosSurrogate
-from dftune.trainables.ldos.teaching import Known
+from dftune.trainables.ldos.teaching import UNTOLD, Known, told
 
 CONFIG = SurrogateConfig.of({"training": "none", "width": 8, "penalty": 1e-2})
 
@@ -38,6 +38,19 @@ def test_measuring_the_same_again_gains_little(rng):
     vectors, rows = rng.normal(size=(5, 9)), 30 * rng.normal(size=(1, 9))
     known, turned = Known(vectors).after(rows, {0: rows})
     assert 0 < known.gain(turned[0]) < 1e-3 * Known(vectors).gain(rows)
+
+
+def test_few_rows_say_what_many_do(rng):
+    vectors, others = rng.normal(size=(5, 40)), rng.normal(size=(2, 40))
+    rows = rng.normal(size=(30, 6)) @ (np.array([3, 2, 1, 1, 1e-4, 1e-4])[:, None] * rng.normal(size=(6, 40)))
+    few = told(rows)
+    assert len(few) == 4
+    known = Known(vectors)
+    assert known.gain(few) == pytest.approx(known.gain(rows), abs=UNTOLD * known.variances.sum())
+    many, one = known.after(rows, {7: others}), known.after(few, {7: others.astype(np.float32)})
+    np.testing.assert_allclose(one[0].variances, many[0].variances, atol=UNTOLD * known.variances.max())
+    np.testing.assert_allclose(one[1][7], many[1][7], atol=0.1)
+    assert one[1][7].dtype == np.float32
 
 
 @pytest.fixture(scope="module")
