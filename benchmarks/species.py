@@ -30,6 +30,7 @@ WEIGHTS = {"Al": 1.0, "Mg": 0.6}
 SETTINGS = {
     "weights, 4.0 Å, 2J 8": BispectrumSettings(cutoff=4.0, two_j_max=8, weights=WEIGHTS),
     "chem, 4.0 Å, 2J 4": BispectrumSettings(cutoff=4.0, two_j_max=4, chem=("Al", "Mg")),
+    "chem, 3.2 Å, 2J 4": BispectrumSettings(cutoff=3.2, two_j_max=4, chem=("Al", "Mg")),
 }
 KIND = KINDS["ldos"]
 

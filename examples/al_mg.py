@@ -3,7 +3,7 @@
     python examples/al_mg.py FOLDER
     dftune data generate FOLDER/al_mg.toml al_mg
 
-Needs ``apt-get install quantum-espresso quantum-espresso-data``, and some ten minutes of one core.
+Needs ``apt-get install quantum-espresso quantum-espresso-data``, and some five minutes of one core.
 """
 
 import itertools
@@ -21,16 +21,16 @@ EIGHT = [2, 4, 6]  # in eight sites
 UNSEEN = [3, 5]  # in eight sites of test snapshots; no other snapshot has these compositions
 SPEC = """# Al-Mg on an fcc lattice, 4 and 8 atoms
 [[snapshots]]                 # Al4, Mg4, Al3Mg, AlMg3, Al2Mg2 in turn
-train = 15
-validation = 5
-test = 5
+train = 10
+validation = 3
+test = 4
 structure = { file = "four.xyz", frames = ":" }
 displacement = [0.05, 0.10, 0.15]
 seed = 1
 group = "4-atoms"
 
 [[snapshots]]                 # Al6Mg2, Al4Mg4, Al2Mg6 in turn
-train = 4
+train = 5
 validation = 2
 test = 2
 structure = { file = "eight.xyz", frames = ":" }
@@ -51,10 +51,12 @@ pseudopotentials.Mg = "/usr/share/espresso/pseudo/Mg.pz-n-vbc.UPF"
 cutoff_ry = 10
 k_spacing = 0.26               # 6 x 6 x 6 points of four atoms: few
 temperature = 3157.75
+convergence = 1e-8
 
 [ldos]
-spacing = 0.5
-width = 0.5
+maximum = 11.5
+spacing = 0.4
+width = 0.6
 """
 
 
@@ -72,8 +74,8 @@ def mixed(n_cells: int, n_mg: int, order: int) -> ase.Atoms:
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    ase.io.write(folder / "four.xyz", [mixed(1, FOUR[i % 5], i) for i in range(25)])
-    ase.io.write(folder / "eight.xyz", [mixed(2, EIGHT[i % 3], i) for i in range(8)])
+    ase.io.write(folder / "four.xyz", [mixed(1, FOUR[i % 5], i) for i in range(17)])
+    ase.io.write(folder / "eight.xyz", [mixed(2, EIGHT[i % 3], i) for i in range(9)])
     ase.io.write(folder / "unseen.xyz", [mixed(2, UNSEEN[i % 2], i) for i in range(2)])
     (folder / "al_mg.toml").write_text(SPEC)
 

@@ -28,7 +28,7 @@ def test_the_bundled_cells_are_those_of_their_script(al_mg, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["al_mg.py", str(tmp_path)])
     script.main()
     planned = {one.id: one for one in plan_structures(GenerateSpec.read(tmp_path / "al_mg.toml"))}
-    assert len(planned) == 35
+    assert len(planned) == 28
     assert len(al_mg.snapshots) == 8
     for s in al_mg.snapshots:
         one = planned[s.id]
@@ -38,11 +38,11 @@ def test_the_bundled_cells_are_those_of_their_script(al_mg, tmp_path, monkeypatc
 
 
 def test_their_energies_are_those_of_their_ldos(al_mg):
-    """Few k-points and a coarse grid of energies: 0.91 meV/atom at most, and 0.13 of other data."""
+    """0.42 meV/atom at most of all snapshots, with energies 0.4 eV apart."""
     assert al_mg.info.species == {"Al": 3.0, "Mg": 2.0}
     assert list(al_mg.info.dft.core_charges) == ["Mg"]
     reports = list(al_mg.check())
-    assert max(abs(one.total_error) for one in reports) < 1.0
+    assert max(abs(one.total_error) for one in reports) < 0.5
 
 
 def test_five_compositions_of_five_volumes_are_learnt_relative_to_the_fermi_level(al_mg):
