@@ -326,7 +326,10 @@ def test_a_pickle_is_never_opened(raw, tmp_path, dump):
 def test_snapshots_of_another_energy_grid_or_valence_are_refused(raw, tmp_path):
     edit(raw / "003.json", key="config.energy_grid_ev.width", value=0.4)
     text = refused([raw], tmp_path / "al4")
-    assert text == (f"{raw / '003.json'}: energy grid differs from that of {raw / '000.json'}; a dataset has one grid")
+    assert text == (
+        f"{raw / '003.json'}: its energy grid has width 0.4, that of {raw / '000.json'} has width 0.5; a dataset has "
+        "one grid: import them apart, and then `dftune data merge`"
+    )
     edit(raw / "003.json", key="config.energy_grid_ev.width", value=0.5)
     edit(raw / "003.json", key="config.zval", value=11)
     text = refused([raw], tmp_path / "al4")

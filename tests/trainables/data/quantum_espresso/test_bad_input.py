@@ -268,6 +268,7 @@ def test_two_broadenings_in_one_snapshot_are_refused(run, tmp_path):
 
 def test_energies_that_are_not_equally_far_apart_are_refused(run, tmp_path):
     change(cubes(run)[4], "Energy =  -4.0000", "Energy =  -3.9000")
+    (run / "ldos.in").unlink()
     assert "the energies must be equally far apart" in refused([run], tmp_path / "al2")
 
 
