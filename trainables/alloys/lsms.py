@@ -153,7 +153,8 @@ def residual_in(path: Path) -> float | None:
     text = _text(path)
     try:
         _, _, _, _, residual = (float(part) for part in text.rstrip().splitlines()[-1].split())
-        if not (text.endswith("\n") and residual >= 0):  # a number may be cut off, too: 0.0000 of 0.0000841
+        # A number may be cut off, too: 0.0000 of 0.0000841.  Where the SCF diverged it is NaN.
+        if not text.endswith("\n") or residual < 0:
             raise ValueError
     except (IndexError, ValueError):
         raise DatasetError(f"{path}, last line: no whole iteration of LSMS; the run was cut off, repeat it") from None
