@@ -42,7 +42,8 @@ def data_export(dataset: str, destination: Path, form: str, snapshots: str | Non
 
     arrays is the layout that `dftune data import` reads: NNN.json and NNN.ldos.npy.  mala has the descriptors, too, if
     the dataset has them of one setting.  parquet has a table of the snapshots, and for each one of its grid points.
-    extxyz has structures, energies and forces.  arrays and mala come back by an import as they were.
+    extxyz has structures, energies and forces.  An import of arrays or mala gives the same numbers again; the splits of
+    arrays, and what is known of the DFT itself (dft in dataset.json), are left behind.
 
     \b
     Example:

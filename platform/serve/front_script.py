@@ -143,13 +143,19 @@ function drawSlice() {
   const [nx, ny, nz] = density.shape, k = Number($("height").value), canvas = $("slice"), g = canvas.getContext("2d");
   let least = Infinity, most = -Infinity;
   for (const v of density.values) { least = Math.min(least, v); most = Math.max(most, v); }
-  const dx = canvas.width / nx, dy = canvas.height / ny;
+  // A plane has the shape that its two cell vectors give it: the first to the right, the second above it.
+  const [a, b] = view.atoms ? view.atoms.cell : [[1, 0, 0], [0, 1, 0]];
+  const dot = (u, v) => u[0] * v[0] + u[1] * v[1] + u[2] * v[2], ax = Math.sqrt(dot(a, a)), bx = dot(a, b) / ax;
+  const by = Math.sqrt(dot(b, b) - bx * bx), left = Math.min(0, bx), scale = 480 / Math.max(ax + Math.abs(bx), by);
+  canvas.width = scale * (ax + Math.abs(bx)); canvas.height = scale * by; canvas.style.maxWidth = `${canvas.width}px`;
+  g.setTransform(scale * ax / nx, 0, scale * bx / ny, -scale * by / ny, -scale * left, canvas.height);
   for (let i = 0; i < nx; i++) for (let j = 0; j < ny; j++) {
     g.fillStyle = mapped((density.values[(i * ny + j) * nz + k] - least) / (most - least || 1));
-    g.fillRect(i * dx, canvas.height - (j + 1) * dy, dx + 1, dy + 1);
+    g.fillRect(i, j, 1.1, 1.1);  // no seams
   }
-  $("scale").textContent = `plane ${k + 1} of ${nz}, in units of the first two cell vectors; dark `
-    + `${least.toPrecision(3)}, bright ${most.toPrecision(3)} electrons/Å³`;
+  $("scale").textContent = `plane ${k + 1} of ${nz}, `
+    + (view.atoms ? `${ax.toFixed(2)} by ${Math.sqrt(dot(b, b)).toFixed(2)} Å, ` : "not to scale, ")
+    + `along the first two cell vectors; dark ${least.toPrecision(3)}, bright ${most.toPrecision(3)} electrons/Å³`;
   canvas.setAttribute("aria-label", `density of electrons, ${$("scale").textContent}`);
 }
 """

@@ -121,6 +121,7 @@ def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, mode
         tab.download_to(tmp_path)
         tab.run(DROP % json.dumps(text))
         tab.until(f"{DONE} && document.getElementById('scale').textContent")
+        assert tab.run("[$('slice').width, $('slice').height]") == [480, 468], "as 4.1 Å to 4.0 Å"
         for name in ("json", "csv", "npy"):
             tab.run(f"document.querySelector('[data-save={name}]').click()")
         files = [tmp_path / name for name in ("prediction.json", "dos.csv", "density.npy")]
