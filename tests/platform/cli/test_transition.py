@@ -31,7 +31,7 @@ def test_a_table_becomes_a_temperature_with_an_interval_and_a_figure(local_ray, 
     assert 1000 < low <= high < 6000
     assert (found["n_configurations"], len(found["drawn"]), found["symbols"]) == (60, 3, ["Cu", "Au"])
     assert found["units"]["interval"] == "K"
-    assert "simulate: 7 of 7" in shown.stderr
+    assert "simulate: 8 of 8" in shown.stderr
     assert (tmp_path / "CuAu.png").exists()
 
 
