@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import pi, prod
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -138,10 +139,19 @@ def _stored(key: object, make: Callable[[], list[Slab]]) -> list[Slab]:
     if path.exists():
         return _slabs_of(load_file(path))
     found = make()
-    if sum(f.stat().st_size for f in folder.iterdir()) + sum(slab.size for slab in found) <= STORED:
+    if _size(folder) + sum(slab.size for slab in found) <= STORED:
         with suppress(InputError, SafetensorError), atomic(path) as part:  # a full disk costs time only
             save_file(_arrays_of(found), part)
     return found
+
+
+def _size(folder: Path) -> int:
+    """Of all its files [bytes]; others may be writing there, and what they write takes another name in the end."""
+    size = 0
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size
 
 
 def _arrays_of(found: Sequence[Slab]) -> dict[str, NDArray[Any]]:

@@ -98,6 +98,7 @@ def test_forces_of_thinned_points_are_those_of_the_adjoint_on_all(data, monkeypa
 
 def test_another_process_of_a_run_finds_what_one_has_made(data, monkeypatch, tmp_path):
     s, settings, points = data.train[0].snapshot, data.descriptors, np.arange(0, 600, 2)
+    (tmp_path / ".of_another.part").symlink_to(tmp_path / "gone")  # listed, and then renamed by who wrote it
     with kept_in(tmp_path):
         made = motions._slabs(s, settings, points)
         monkeypatch.setattr(motions, "_kept", type(motions._kept)())  # that of another process
