@@ -216,7 +216,7 @@ from ray.cluster_utils import Cluster
 from dftune.cluster.connection import connected
 from dftune.cluster.dft.tasks import Runner
 from dftune.cluster.ray_private import _patient
-from dftune.tests.cluster.dft.test_tasks import Desk, Said
+from dftune.tests.cluster.dft.test_tasks import Desk, Said, programs
 from dftune.trainables.data.generating.results import open_runs
 
 services.get_node = _patient(services.get_node, PATIENCE)
@@ -229,7 +229,10 @@ desk.folder = Path(sys.argv[1]); desk.seen = desk.folder / "seen.txt"; desk.prog
 def strike():
     while not {"002", "003"} <= set(desk.asked):  # one a node
         time.sleep(0.1)
+    before = len(programs(desk.program))
     cluster.remove_node(second, allow_graceful=False)
+    while len(programs(desk.program)) >= before:  # else its worker may still end, and nothing is lost
+        time.sleep(0.1)
     (desk.folder / "struck").touch()
 
 

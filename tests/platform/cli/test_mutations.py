@@ -196,8 +196,9 @@ TRIED = {
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder with the heads of a dataset, a model and a token."""
+    """A folder with a dataset, a model and a token."""
     (tmp_path / "al4").mkdir()
+    (tmp_path / "al4" / "ldos").symlink_to(ROOT / "examples" / "al4" / "ldos")
     for name in ("dataset.json", "snapshots.parquet"):
         shutil.copy(ROOT / "examples" / "al4" / name, tmp_path / "al4")
     shutil.copytree(OLD_MODEL, tmp_path / "old.model")

@@ -101,7 +101,7 @@ def test_a_transition_of_first_order_is_where_a_cell_half_in_order_changes(cuau)
     low, high = apart_between(ordered[0], disordered[0], 0.001)
     assert 2400 < low < 2650 < 2750 < high < 3000
     assert disordered[1].peak < both[1].peak < ordered[1].peak
-    assert both[1].peak == pytest.approx(2725, abs=50)
+    assert 2600 < both[1].peak < 2800
 
 
 def test_chains_that_differ_are_not_in_equilibrium(found):
