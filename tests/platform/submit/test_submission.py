@@ -245,10 +245,10 @@ def test_a_connection_that_is_lost_is_made_again_and_nothing_is_said_twice(head,
 
 @pytest.mark.slow
 def test_a_stopped_job_ends_cleanly_and_the_same_command_goes_on(head, tmp_path, al4, studies):
-    spec = spec_file(tmp_path, al4, "halt", epochs=15)
+    spec = spec_file(tmp_path, al4, "halt")
     first = head.submit(spec, "--studies", studies)
     for line in first.stderr:
-        if "trial 0: epoch" in line:
+        if "descriptors: " in line:  # always said, and much is left to do
             break
     stop = [BIN / "ray", "job", "stop", "--address", head.address, "dftune-halt-1"]
     subprocess.run(stop, env=head.environment, check=True, capture_output=True)
@@ -298,7 +298,7 @@ def test_a_study_that_fails_there_has_its_exit_code_here(head, tmp_path, fresh_a
     failed = head.submit(spec_file(tmp_path, fresh_al4, "damaged"), "--studies", studies)
     out, err = failed.communicate(timeout=600)
     assert failed.returncode == 1
-    assert "study damaged: method random" in err
+    assert "checked 1 node" in err
     assert re.search(r"^Error: .*ldos/003.arrow: its SHA-256 differs", err, re.MULTILINE), err
     assert out == ""
 
@@ -306,8 +306,7 @@ def test_a_study_that_fails_there_has_its_exit_code_here(head, tmp_path, fresh_a
 @pytest.mark.slow
 def test_the_shipped_package_wins_over_one_that_is_installed(head, tmp_path):
     shipped = staged_package(tmp_path)
-    text = (shipped / "__init__.py").read_text()
-    (shipped / "__init__.py").write_text(text.replace('__version__ = "', '__version__ = "shipped '))
+    (shipped / "platform" / "version.py").write_text('__version__ = "shipped"\n')
     code = f"""
 import time
 from ray.job_submission import JobSubmissionClient
