@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dftune.cluster.launch.slurm import SlurmJob, slurm_script
+from dftune.tests.cluster.launch import test_slurm
 from dftune.tests.cluster.launch.stand_ins import left_behind
-from dftune.tests.cluster.launch.test_slurm import STUDY
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -45,11 +46,7 @@ PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def until(condition, seconds=1800):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+until = partial(test_slurm.until, seconds=1800)  # Slurm, and three starts of Ray
 
 
 def free_port() -> int:
@@ -109,7 +106,7 @@ def exit_code(number: str) -> str:
 
 def test_a_study_runs_on_two_nodes_is_stopped_and_goes_on(slurm, fresh_al4):
     home = slurm
-    study = STUDY.format(dataset=fresh_al4.path)
+    study = test_slurm.STUDY.format(dataset=fresh_al4.path)
     (home / "al4.toml").write_text(study)
     launch = SlurmJob(
         study=str(home / "al4.toml"),
