@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ..trainables.errors import printable
+from ..trainables.errors import printed_line
 from ..trainables.progress import Progress as Progress
 from ..trainables.progress import Silent as Silent
 
@@ -29,13 +29,13 @@ class Terminal:
         self._tasks: dict[str, int] = {}
 
     def say(self, text: str) -> None:
-        self._bars.console.print(printable(text), markup=False, highlight=False)
+        self._bars.console.print(printed_line(text), markup=False, highlight=False)
 
     def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
         if stage not in self._tasks:
             self._bars.start()
             self._tasks[stage] = self._bars.add_task(stage, total=total, text="")
-        self._bars.update(self._tasks[stage], completed=done, total=total, text=printable(text))  # type: ignore[arg-type]
+        self._bars.update(self._tasks[stage], completed=done, total=total, text=printed_line(text))  # type: ignore[arg-type]
 
     def end(self, stage: str) -> None:
         self._tasks.pop(stage, None)
@@ -62,7 +62,7 @@ class Plain:
 
     def say(self, text: str) -> None:
         self._spoke = self._clock()
-        print(f"[{self._spoke - self._started:5.0f} s] {printable(text)}", file=sys.stderr, flush=True)
+        print(f"[{self._spoke - self._started:5.0f} s] {printed_line(text)}", file=sys.stderr, flush=True)
 
     def update(self, stage: str, done: int, total: int | None, text: str = "") -> None:
         moved, self._done[stage] = done != self._done.get(stage), done

@@ -75,9 +75,14 @@ def key_of(place: Sequence[int | str]) -> str:
 def printable(text: str) -> str:
     """A text, whoever wrote it, so that it cannot command a terminal: control characters become ``\\x1b`` and the like.
 
-    Line ends and tabs stay.  All that goes to a terminal passes here.
+    Line ends and tabs stay.
     """
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printed_line(text: str) -> str:
+    """``printable`` of a text that is to stay one line, whatever names of files are in it."""
+    return printable(text).replace("\n", "\\n")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -145,6 +145,6 @@ def _print(model: type["BaseModel"], text_of: Callable[[Any], str], output: Path
         raise click.UsageError(one_line(error)) from error
     text = text_of(spec)
     if output is None:
-        return echo(text.removesuffix("\n"))
+        return echo(*text.removesuffix("\n").split("\n"))
     write_text(output, text)
     echo(f"written: {output}", err=True)

@@ -54,4 +54,4 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
         if rows:
             print_table(rows)
         echo()
-    echo(f"report: {compared.folder / 'report.html'}\n        {compared.folder / 'report.md'}")
+    echo(f"report: {compared.folder / 'report.html'}", f"        {compared.folder / 'report.md'}")

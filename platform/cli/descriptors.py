@@ -326,7 +326,7 @@ def _show_screen(found: "Screen") -> None:
     ]
     print_table(rows, units={"cutoff": "Å", "kernel_ridge": "1 - R²", "cost": "µs/grid point"})
     best = found.recommended
-    echo(f"\nrecommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
+    echo("", f"recommended by {found.score}: --cutoff {best.cutoff:g} --two-j-max {best.two_j_max}")
     if found.regret is not None:
         echo(f"  its trained error is {100 * found.regret:.0f} % above that of the best setting")
     if found.qualities:

@@ -57,8 +57,8 @@ def fit(
     made = fit(dataset, model, address=address, progress=for_terminal(), **asked)
     if as_json:
         return print_json(made.card.model_dump(mode="json"), made.kind.units)
-    echo("\n".join(made.card.lines()))
-    echo(f"\nmodel: {model}; use it with `dftune model predict {model} STRUCTURE`")
+    echo(*made.card.lines())
+    echo("", f"model: {model}; use it with `dftune model predict {model} STRUCTURE`")
 
 
 def tables_of(settings: Sequence[str]) -> dict[str, Any]:

@@ -34,6 +34,13 @@ class Interrupted(click.ClickException):
     exit_code = 130  # as a shell says of a process that Ctrl-C has ended
 
 
+def _say_in_a_line(error: click.ClickException) -> None:
+    """Make an error of click's one line.  It has words of the user's in it as they are."""
+    from ...trainables.errors import one_line
+
+    error.message = one_line(error.message)  # type: ignore[misc]
+
+
 class Cli(click.Group):
     """Ends a command that raises an error with one line and exit code 1.
 
@@ -46,13 +53,19 @@ class Cli(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; a wrong option of the command itself is said as those of all others."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            _say_in_a_line(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            from ...trainables.errors import printable
-
-            error.message = printable(error.message)  # type: ignore[misc]
+            _say_in_a_line(error)
             raise
         except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise

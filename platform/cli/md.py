@@ -220,7 +220,7 @@ def md_distill(
         made = distill(model, source, potential, settings=settings, progress=progress, **asked)
     if as_json:
         return print_json({"path": str(potential), **made.model_dump(mode="json"), "beyond": made.beyond}, UNITS)
-    echo("\n".join(made.lines()))
+    echo(*made.lines())
     for text in made.beyond:
         echo(f"warning: {text}", err=True)
 

@@ -80,7 +80,7 @@ def model_show(model: Path, as_json: bool) -> None:
     card = opened.card
     if as_json:
         return print_json(card.model_dump(mode="json"), opened.kind.units)
-    echo("\n".join(card.lines()))
+    echo(*card.lines())
 
 
 @model.command("predict")
@@ -324,7 +324,8 @@ def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None, *, in_f
         units = {**of_kind, **{name: unit for one in found for name, unit in one.units.items()}}
         return print_json({"predictions": [one.values for one in found]}, units)
     if len(found) == 1 or in_full:
-        echo("\n\n".join("\n".join(one.lines) for one in found))
+        for n, one in enumerate(found):
+            echo(*([""] if n else []), *one.lines)
     elif found:
         print_table([one.row for one in found], units=found[0].units)
     for one in found:
@@ -366,9 +367,9 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
         values = {"same_dataset": same, "differences": differences, **check.to_dict()}
         print_json(values, {**opened.kind.units, **check.units})
     else:
-        echo("mean |prediction - reference|:\n")
+        echo("mean |prediction - reference|:", "")
         print_table(check.rows())
-        echo("\n".join(["", *check.accuracy.lines()]))
+        echo("", *check.accuracy.lines())
         if not same:
             echo("another dataset than the one it was trained on: nothing stated to compare with")
         elif not differences:

@@ -79,7 +79,7 @@ def plan(
         return print_json(_json(found))
     _show(found)
     if figure is not None:
-        echo(f"\nfigure: {figure}")
+        echo("", f"figure: {figure}")
 
 
 def _json(found: "Plan") -> dict[str, Any]:
@@ -99,12 +99,12 @@ def _show(found: "Plan") -> None:
     low, middle, high = found.trial_seconds
     echo(
         f"from {found.n_measured} trials: {middle:.3g} s of training ({low:.3g} to {high:.3g}), forecast within "
-        f"{100 * found.error:.0f} % from the others (median);\n"
-        f"a new process takes {found.overhead.start:.3g} s more, a slot is {found.slot}"
+        f"{100 * found.error:.0f} % from the others (median);",
+        f"a new process takes {found.overhead.start:.3g} s more, a slot is {found.slot}",
     )
     scale, unit = found.time_unit
     share, hours = (found.gpus, "GPU-hours") if found.gpus else (1.0, "slot-hours")
-    echo(f"\ntime to result [{unit}] by slots:")
+    echo("", f"time to result [{unit}] by slots:")
     print_table(
         [
             {"method": method, "trained": _range([t.trained for t in some])}
@@ -112,7 +112,7 @@ def _show(found: "Plan") -> None:
             for method, some in found.timings.items()
         ]
     )
-    echo(f"\n{hours} reserved by slots, and the most slots that are used at least half of the time:")
+    echo("", f"{hours} reserved by slots, and the most slots that are used at least half of the time:")
     print_table(
         [
             {"method": method, "half used": max((t.slots for t in some if t.utilisation >= 0.5), default=None)}
@@ -122,12 +122,13 @@ def _show(found: "Plan") -> None:
     )
     if found.besides:
         stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found.besides.items())
-        echo(f"\nbesides, as measured: {stages}")
+        echo("", f"besides, as measured: {stages}")
     if (readout := found.readout) is not None:
         echo(
-            f"\nreadout of the final training [s] by slots, {readout.parts} snapshots to share: sums "
-            f"{readout.sums:.3g} s on one slot, solving {readout.solve:.3g} s,\n{readout.megabytes:.3g} MB sent by "
-            "each slot at 1 GB/s (assumed):"
+            "",
+            f"readout of the final training [s] by slots, {readout.parts} snapshots to share: sums "
+            f"{readout.sums:.3g} s on one slot, solving {readout.solve:.3g} s,",
+            f"{readout.megabytes:.3g} MB sent by each slot at 1 GB/s (assumed):",
         )
         print_table([{f"{n}": f"{seconds:.3g}" for n, seconds in readout.seconds.items()}])
     for method, reason in found.left_out.items():

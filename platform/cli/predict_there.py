@@ -69,6 +69,8 @@ def predict_there(
     if as_json:
         print_json({"predictions": found}, units)
     elif found:
-        echo("\n\n".join(f"{one['structure']}: {one['text']}" for one in found))
+        for n, one in enumerate(found):
+            first, *more = one["text"].split("\n")
+            echo(*([""] if n else []), f"{one['structure']}: {first}", *more)
     if failed is not None:  # what was finished before is not lost
         raise failed

@@ -115,7 +115,7 @@ def serve(
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 what = f"{', '.join(settings.models)} {'are' if len(settings.models) > 1 else 'is'}"
                 progress.say(f"{what} served at {url} (API: {url}/docs); Ctrl-C ends it.  Try:")
-                echo(curl(url, first.example, with_token=token is not None))
+                echo(*curl(url, first.example, with_token=token is not None).split("\n"))
                 while True:
                     time.sleep(2)
                     check()

@@ -39,32 +39,32 @@ def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
 
     spec, kind = found.spec, found.spec.of_kind
     if placement := found.placement():
-        echo(f"\n{placement['concurrent']} trials at once; {placement['explanation']}")
+        echo("", f"{placement['concurrent']} trials at once; {placement['explanation']}")
     if said := kind.remark(t.result for t in found.trials()):
-        echo(f"\n{said}")
+        echo("", said)
     qualities = found.score_qualities()
     if qualities:
-        echo("\nhow far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
+        echo("", "how far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
         echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
             echo(f"  {quality}")
     if len(spec.minimize) > 1 and (front := found.pareto_front()):
-        echo(f"\nPareto front: no trial is better in all that is minimised than one of these ({len(front)}):")
+        echo("", f"Pareto front: no trial is better in all that is minimised than one of these ({len(front)}):")
         rows = [{**dict(zip(spec.minimize, t.objectives)), "trial": t.number, **t.config} for t in front]
         measures = zip(spec.minimize, (spec.value_measure, *spec.other_measures))
         units = {name: measure.unit for name, measure in measures if measure.unit}
         print_table(rows, units)
     if explanation := found.explanation():
-        echo("\n" + "\n".join(explanation))
+        echo("", *explanation)
     if conclusion is None:
-        return echo(f"\nnot ended; go on with `dftune study resume {spec.name}`")
-    echo(f"\nchosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
+        return echo("", f"not ended; go on with `dftune study resume {spec.name}`")
+    echo("", f"chosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
     echo(f"  {describe(found.trials()[conclusion.trial].config)}")
-    echo("\n" + "\n".join(kind.accuracy(conclusion.accuracy).lines()))
+    echo("", *kind.accuracy(conclusion.accuracy).lines())
     for beside in without_search(spec, conclusion):
-        echo("\n" + "\n".join(beside))
+        echo("", *beside)
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
-    echo(f"\ntime: {spent}")
+    echo("", f"time: {spent}")
     if (found.folder / "model").is_dir():
-        echo(f"model:   {found.folder / 'model'}\nfigures: {found.folder / 'figures'}")
+        echo(f"model:   {found.folder / 'model'}", f"figures: {found.folder / 'figures'}")
     echo(f"ledger:  {found.place}")

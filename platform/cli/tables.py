@@ -32,11 +32,12 @@ UNITS = {
 }
 
 
-def echo(text: object = "", err: bool = False) -> None:
-    """Print a line, or several, for people.  Names and texts of files may be in it: they cannot command a terminal."""
-    from ...trainables.errors import printable
+def echo(*lines: object, err: bool = False) -> None:
+    """Print lines for people, or an empty one.  Names and texts of files may be in them: they cannot make others."""
+    from ...trainables.errors import printed_line
 
-    click.echo(printable(str(text)), err=err)
+    for line in lines or ("",):
+        click.echo(printed_line(str(line)), err=err)
 
 
 def print_json(value: Mapping[str, Any], units: Mapping[str, str] | None = None) -> None:
@@ -46,7 +47,7 @@ def print_json(value: Mapping[str, Any], units: Mapping[str, str] | None = None)
         value: names -> plain values.
         units: name -> its unit, or "name above it.name"; those of numbers that all kinds of surrogates have are known.
     """
-    echo(json_text(enveloped(value, units), indent=2))
+    click.echo(json_text(enveloped(value, units), indent=2))
 
 
 def enveloped(value: Mapping[str, Any], units: Mapping[str, str] | None = None) -> dict[str, Any]:

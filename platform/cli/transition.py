@@ -54,6 +54,6 @@ def transition(
         found.draw(figure)
     if as_json:
         return print_json(found.to_dict())
-    echo("\n".join(found.lines()))
+    echo(*found.lines())
     if figure is not None:
         echo(f"figure: {figure}")

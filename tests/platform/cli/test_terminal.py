@@ -57,12 +57,45 @@ def test_nor_can_a_name_in_an_error(command, tmp_path):
     assert "owned" in said.output
 
 
+LINES = "no\nError: another"  # a name that would say something of its own
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "show"],
+        ["data", "show", "x"],
+        ["data", "import"],
+        ["model", "predict"],
+        ["study", "run"],
+        [],
+        ["-h", "x"],
+    ],
+)
+def test_a_name_of_two_lines_makes_no_line_in_an_error(command, tmp_path):
+    said = CliRunner().invoke(cli, [*command, f"--{LINES}" if command == [] else str(tmp_path / LINES)])
+    assert "\nError: another" not in said.output
+
+
+def test_nor_in_what_a_command_says(al4, tmp_path):
+    place = tmp_path / LINES
+    shutil.copytree(al4.path, place, ignore=shutil.ignore_patterns("descriptors"))
+    shown = [["show", str(place)], ["copy", str(place), str(tmp_path / f"{LINES}2")]]
+    for command in shown:
+        said = CliRunner().invoke(cli, ["data", *command])
+        assert said.exit_code == 0
+        assert "no\\nError: another" in said.output
+        assert "\nError" not in said.output
+
+
 @pytest.mark.parametrize("progress", [Plain, Terminal])
 def test_nor_can_progress(progress, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     shown = progress()
     shown.say(f"trial {EVIL}")
+    shown.say(LINES)
     shown.close()
+    assert "no\\nError: another" in sys.stderr.getvalue()
     assert r"\x1b]0;owned\x07" in sys.stderr.getvalue()
     assert not CONTROL.search(sys.stderr.getvalue())
 
