@@ -1,6 +1,6 @@
 """`dftune descriptors`: compute them, and find good settings for them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +76,13 @@ def descriptors() -> None:
 @dataset_argument
 @cutoff_option
 @two_j_max_option
+@click.option(
+    "--inner",
+    type=Numbers("is not lengths with commas between them, such as 3.0,2.5"),
+    default=[],
+    metavar="R,R,...",
+    help="Shorter cutoffs, with as many numbers for each [Å].",
+)
 @species_options
 @click.option(
     "--engine",
@@ -94,7 +101,14 @@ def descriptors() -> None:
 )
 @address_option
 def descriptors_compute(
-    dataset: str, cutoff: float, two_j_max: int, engine: "Engine", cpus: int, address: str | None, **of_species: Any
+    dataset: str,
+    cutoff: float,
+    two_j_max: int,
+    inner: list[float],
+    engine: "Engine",
+    cpus: int,
+    address: str | None,
+    **of_species: Any,
 ) -> None:
     """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
 
@@ -112,7 +126,7 @@ def descriptors_compute(
     from ...trainables.data.dataset import Dataset
     from ...trainables.data.describable import check_settings
 
-    settings = _settings(cutoff, two_j_max, engine, of_species)
+    settings = _settings(cutoff, two_j_max, engine, of_species, inner)
     opened = Dataset.open(dataset)
     check_settings(opened, settings)
     missing = opened.without_descriptors(settings)
@@ -179,7 +193,9 @@ def descriptors_check(
         raise click.ClickException("the engines do not agree; please report this with the snapshot")
 
 
-def _settings(cutoff: float, two_j_max: int, engine: "Engine", of_species: Mapping[str, Any]) -> "BispectrumSettings":
+def _settings(
+    cutoff: float, two_j_max: int, engine: "Engine", of_species: Mapping[str, Any], inner: Sequence[float] = ()
+) -> "BispectrumSettings":
     """Checked settings; an error that names the option."""
     from pydantic import ValidationError
 
@@ -187,7 +203,8 @@ def _settings(cutoff: float, two_j_max: int, engine: "Engine", of_species: Mappi
     from ...trainables.errors import one_line
 
     try:
-        return BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max, engine=engine, **_given(of_species))
+        given = {"cutoff": cutoff, "two_j_max": two_j_max, "inner": inner, "engine": engine, **_given(of_species)}
+        return BispectrumSettings(**given)
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
 

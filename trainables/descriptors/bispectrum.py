@@ -4,6 +4,7 @@ Two engines compute the same numbers: ``native``, compiled code of our own, and 
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def bispectrum(
         positions: shape (n_atoms, 3) [Å].
         numbers: atomic numbers, shape (n_atoms,), of species that ``settings`` tell apart.
         grid: (nx, ny, nz).
-        settings: cutoff, 2 J_max, weights and radii or densities of species, and engine.
+        settings: cutoffs, 2 J_max, weights and radii or densities of species, and engine.
         points: compute only these, numbered in C order; LAMMPS takes whole planes or rows of z.
         dtype: of the result; both engines compute in float64.
         threads: that share the work; LAMMPS has one.
@@ -50,8 +51,11 @@ def bispectrum(
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015); Fiedler et al. (2022), Eq. 7.  Densities of species:
     Cusentino, Wood and Thompson, J. Phys. Chem. A 124, 5456 (2020).
     """
-    species = check(cell, numbers, grid, settings)
     points = range(math.prod(grid)) if points is None else points
+    if settings.inner:
+        alone = partial(bispectrum, cell, positions, numbers, grid, points=points, dtype=dtype, threads=threads)
+        return np.concatenate([alone(one) for one in settings.of_each_cutoff], axis=1)
+    species = check(cell, numbers, grid, settings)
     if settings.engine == "fastest":
         engine_name = fastest(cell, positions, species, grid, settings, threads)
         settings = settings.model_copy(update={"engine": engine_name})
@@ -85,6 +89,11 @@ def bispectrum_forces(
 
     Source: Thompson et al., J. Comput. Phys. 285, 316 (2015), Eq. 15, 16.
     """
+    if settings.inner:
+        parts = zip(settings.of_each_cutoff, np.split(gradient, 1 + len(settings.inner), axis=1), strict=True)
+        place = cell, positions, numbers, grid
+        forces, strains = zip(*(bispectrum_forces(*place, *part, threads=threads) for part in parts), strict=True)
+        return np.sum(forces, axis=0), np.sum(strains, axis=0)
     species = check(cell, numbers, grid, settings)
     engine, shared = _engine(settings, threads)
     return engine.forces(cell, positions, species, grid, settings, gradient, **shared)

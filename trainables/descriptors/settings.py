@@ -21,7 +21,7 @@ def _symbol(name: str) -> str:
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Engine = Literal["native", "lammps", "fastest"]
-OF_SPECIES = ("weights", "radii", "chem")  # left out of keys where they say nothing
+OPTIONAL = ("weights", "radii", "chem", "inner")  # left out of keys where they say nothing
 
 
 class BispectrumSettings(BaseModel):
@@ -34,6 +34,9 @@ class BispectrumSettings(BaseModel):
 
     cutoff: float = Field(default=4.68, gt=0, le=FURTHEST, allow_inf_nan=False, description="R_cut [Å]")
     two_j_max: int = Field(default=10, ge=2, le=14, multiple_of=2, description="2 J_max, as LAMMPS counts it")
+    inner: tuple[Number, ...] = Field(
+        default=(), description="shorter cutoffs, with as many numbers for each, behind those of R_cut [Å]"
+    )
     weights: dict[Symbol, Number] = Field(
         default={}, description="chemical symbol -> how much an atom counts, not 0; 1 by default"
     )
@@ -60,6 +63,19 @@ class BispectrumSettings(BaseModel):
     def _each_once(cls, chem: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(chem)))
 
+    @field_validator("inner")
+    @classmethod
+    def _longest_first(cls, inner: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(inner), reverse=True))
+
+    @model_validator(mode="after")
+    def _inside(self) -> "BispectrumSettings":
+        if self.inner and not 0 < self.inner[-1] <= self.inner[0] < self.cutoff:
+            raise ValueError(f"inner cutoffs must be above 0 and below the cutoff of {self.cutoff:g} Å")
+        if self.inner and self.engine == "lammps":
+            raise ValueError("inner cutoffs are computed by the native engine; leave engine out")
+        return self
+
     @model_validator(mode="after")
     def _tells_species_apart(self) -> "BispectrumSettings":
         for symbol, weight in self.weights.items():
@@ -84,15 +100,15 @@ class BispectrumSettings(BaseModel):
                 )
         if self.n_components > MOST_COMPONENTS:
             raise ValueError(
-                f"chem of {len(self.chem)} species and 2J_max = {self.two_j_max} give {self.n_components:,} numbers a "
-                f"grid point, more than {MOST_COMPONENTS:,}; lower 2J_max, or use weights"
+                f"chem of {len(self.chem)} species, 2J_max = {self.two_j_max} and {1 + len(self.inner)} cutoffs give "
+                f"{self.n_components:,} numbers a point, more than {MOST_COMPONENTS:,}; lower 2J_max, or use weights"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: Callable[["BispectrumSettings"], dict[str, Any]]) -> dict[str, Any]:
-        """Without what one species does not need, so that keys of stored descriptors stay."""
-        return {name: value for name, value in handler(self).items() if value or name not in OF_SPECIES}
+        """Without what one species and one cutoff do not need, so that keys of stored descriptors stay."""
+        return {name: value for name, value in handler(self).items() if value or name not in OPTIONAL}
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -112,9 +128,17 @@ class BispectrumSettings(BaseModel):
 
     @property
     def n_components(self) -> int:
-        """Length of the descriptor: 14, 30, 55, 91 for 2 J_max = 4, 6, 8, 10; with chem of n species n³ times that."""
+        """Length of the descriptor: 14, 30, 55, 91 for 2 J_max = 4, 6, 8, 10; with chem of n species n³ times that.
+
+        And so many times that as there are cutoffs.
+        """
         j = self.two_j_max // 2
-        return (j + 1) * (j + 2) * (2 * j + 3) // 6 * max(1, len(self.chem)) ** 3
+        return (j + 1) * (j + 2) * (2 * j + 3) // 6 * max(1, len(self.chem)) ** 3 * (1 + len(self.inner))
+
+    @property
+    def of_each_cutoff(self) -> tuple["BispectrumSettings", ...]:
+        """Those of each cutoff alone, in the order of their numbers."""
+        return tuple(self.model_copy(update={"cutoff": r, "inner": ()}) for r in (self.cutoff, *self.inner))
 
     @property
     def key(self) -> str:
@@ -125,13 +149,15 @@ class BispectrumSettings(BaseModel):
     def options(self) -> str:
         """They as options of the command line."""
         found = [f"--cutoff {self.cutoff:g} --two-j-max {self.two_j_max}"]
+        if self.inner:
+            found.append(f"--inner {','.join(f'{r:g}' for r in self.inner)}")
         for name in ("weights", "radii"):
             if values := getattr(self, name):
                 found.append(f"--{name} {','.join(f'{symbol}={value:g}' for symbol, value in values.items())}")
         return " ".join([*found, *([f"--chem {','.join(self.chem)}"] if self.chem else [])])
 
     def __str__(self) -> str:
-        found = [f"cutoff {self.cutoff:g} Å, 2J_max {self.two_j_max}"]
+        found = [f"cutoff {' and '.join(f'{r:g}' for r in (self.cutoff, *self.inner))} Å, 2J_max {self.two_j_max}"]
         for name in ("weights", "radii"):
             if values := getattr(self, name):
                 found.append(f"{name} {' '.join(f'{symbol} {value:g}' for symbol, value in values.items())}")

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError, did_you_mean
+from ..descriptors.settings import FURTHEST, BispectrumSettings
+from ..errors import InputError, did_you_mean, one_line
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation
@@ -70,6 +71,16 @@ class SurrogateConfig(BaseModel):
         default=1e6, ge=0, le=1e15, description="of the training snapshots' forces in the readout [(eV/Å)^-2]; 0: none"
     )
 
+    cutoff: _Number | None = Field(
+        default=None, gt=0, le=FURTHEST, description="of the descriptors [Å]; None: what [descriptors] says"
+    )
+    inner_share: _Number | None = Field(
+        default=None, ge=0, lt=1, description="of the cutoff: a shorter one beside it; 0: none"
+    )
+    two_j_max: _Whole | None = Field(
+        default=None, ge=2, le=14, multiple_of=2, description="of the descriptors; None: what [descriptors] says"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _without_training(cls, values: Any) -> Any:
@@ -89,6 +100,33 @@ class SurrogateConfig(BaseModel):
     def hidden(self) -> tuple[int, ...]:
         """Neurons of each hidden layer."""
         return self.widths or (self.width,) * self.n_layers
+
+    def descriptors(self, settings: BispectrumSettings) -> BispectrumSettings:
+        """Those that it learns from, where it does not leave them to ``settings``.
+
+        Raises:
+            InputError: as ``BispectrumSettings``.
+        """
+        inner = None
+        if self.inner_share is not None:
+            length = round(self.inner_share * (self.cutoff or settings.cutoff), 6)  # [Å]
+            inner = (length,) if length else ()
+        own = {"cutoff": self.cutoff, "two_j_max": self.two_j_max, "inner": inner}
+        changed = {name: value for name, value in own.items() if value is not None}
+        try:
+            return BispectrumSettings.model_validate({**settings.model_dump(), "engine": settings.engine, **changed})
+        except ValidationError as error:
+            raise InputError(one_line(error)) from error
+
+    def n_in(self, sizes: Mapping[str, int]) -> int:
+        """Components of its descriptors, of the sizes of a study; early ledgers say no 2J_max, nor do their configs."""
+        if "two_j_max" not in sizes:
+            return sizes["n_in"]
+        said, own = sizes["two_j_max"], self.two_j_max or sizes["two_j_max"]
+        n_cutoffs = sizes["n_cutoffs"] if self.inner_share is None else 1 + (self.inner_share > 0)
+        one_cutoff = sizes["n_in"] // sizes["n_cutoffs"]
+        of_one_species = BispectrumSettings(two_j_max=said).n_components
+        return one_cutoff // of_one_species * n_cutoffs * BispectrumSettings(two_j_max=own).n_components
 
     @property
     def seen_by_scores(self) -> Architecture:

@@ -36,8 +36,8 @@ def _kernel_ridge(data: "TrainingData", test: Sequence["SnapshotData"], seed: in
 class LdosKind(Kind):
     """Networks from standardised descriptors to a scaled LDOS.
 
-    The sizes of a study are ``n_in``, components of a descriptor; ``n_out``, energies; ``n_train`` and
-    ``n_validation``, grid points.
+    The sizes of a study are ``n_in``, components of a descriptor, of ``two_j_max`` and ``n_cutoffs``; ``n_out``,
+    energies; ``n_train`` and ``n_validation``, grid points, and ``n_train_snapshots``.
     """
 
     name = "ldos"
@@ -186,10 +186,12 @@ class LdosKind(Kind):
             raise InputError(f"widths in [config] leaves '{min(useless)}' in [space] without a use; leave one out")
 
     def sizes(self, data: "Dataset", settings: BispectrumSettings) -> dict[str, int]:
-        """``n_in``, ``n_out``, ``n_train``, ``n_validation`` and ``n_train_snapshots`` of a dataset."""
+        """The sizes of a study."""
         n_train, n_validation = (sum(s.n_points for s in data.split(name)) for name in ("train", "validation"))
         return {
             "n_in": settings.n_components,
+            "two_j_max": settings.two_j_max,
+            "n_cutoffs": 1 + len(settings.inner),
             "n_out": data.info.energy_grid.n_energy,
             "n_train": n_train,
             "n_validation": n_validation,
@@ -200,8 +202,8 @@ class LdosKind(Kind):
         """As ``training_memory``."""
         from .training_memory import training_memory
 
-        numbers = {name: sizes[name] for name in ("n_in", "n_out", "n_train", "n_validation")}
-        return training_memory(config, **numbers, n_initializations=n_initializations)
+        numbers = {name: sizes[name] for name in ("n_out", "n_train", "n_validation")}
+        return training_memory(config, config.n_in(sizes), **numbers, n_initializations=n_initializations)
 
     def shared(
         self, config: SurrogateConfig, sizes: Mapping[str, int], n_initializations: int
@@ -214,7 +216,7 @@ class LdosKind(Kind):
 
     def terms(self, config: SurrogateConfig, sizes: Mapping[str, int]) -> Sequence[float]:
         """What a point costs, a step of the optimizer, a neuron, a weight, and a pair of features of a readout."""
-        layers = (sizes["n_in"], *config.hidden, sizes["n_out"])
+        layers = (config.n_in(sizes), *config.hidden, sizes["n_out"])
         weights, features = sum(a * b for a, b in pairwise(layers)), config.hidden[-1]
         steps = 0.0 if config.training == "none" else 256 / config.batch_size
         sums = (features / 1e3) ** 2 if config.readout == "always" else 0.0
@@ -233,7 +235,7 @@ class LdosKind(Kind):
         from .inference import inference_time
         from .network import n_parameters
 
-        n_in, n_out = sizes["n_in"], sizes["n_out"]
+        n_in, n_out = config.n_in(sizes), sizes["n_out"]
         return {
             "n_parameters": n_parameters(config, n_in, n_out),
             "inference_time": inference_time(config, n_in, n_out, device=device),
@@ -261,6 +263,7 @@ class LdosKind(Kind):
         from .readout.fit import fit, with_free_energy
         from .training import train
 
+        data = self._described(config, data)
         data = data.relative_to_fermi_levels() if config.energies == "fermi" else data
         if config.training == "none":
             found = fit(config, data, seeds=seeds, device=device, posterior=not for_ranking, begun=begun)
@@ -283,7 +286,16 @@ class LdosKind(Kind):
                 found = with_free_energy(found, data)
         if for_ranking:
             return found
-        return replace(found, neighbours=Neighbours.fit(data) if begun is None else begun.neighbours)
+        near = Neighbours.fit(data) if begun is None else begun.neighbours
+        return replace(found, neighbours=near, descriptors=data.descriptors)
+
+    def _described(self, config: SurrogateConfig, data: "TrainingData") -> "TrainingData":
+        """The data with the descriptors that a config asks for.  Raises InputError: they are none."""
+        from .described import described
+
+        if data.descriptors is None or (wanted := config.descriptors(data.descriptors)) == data.descriptors:
+            return data
+        return described(data, wanted)
 
     def alone(
         self,
@@ -314,6 +326,10 @@ class LdosKind(Kind):
         from .readout.fit import errors_of, evaluated
         from .training_data import relative_to_fermi_levels
 
+        if trained.descriptors != data.descriptors and trained.descriptors is not None:
+            from .described import described, with_descriptors
+
+            data, test = described(data, trained.descriptors), with_descriptors(test, trained.descriptors)
         if trained.network.reference is not None:
             stored, data = data.energy_grid, data.relative_to_fermi_levels()
             test = relative_to_fermi_levels(test, stored, data.energy_grid)
@@ -344,7 +360,7 @@ class LdosKind(Kind):
         """As ``card_for``."""
         from .card import card_for
 
-        return card_for(study, config, seeds, data, settings, accuracy)
+        return card_for(study, config, seeds, data, config.descriptors(settings), accuracy)
 
     def tensors(self, trained: "Trained") -> dict[str, NDArray[Any]]:
         """Weights of the networks, the scaling under ``scaling.NAME``, and so on for neighbours and posterior."""

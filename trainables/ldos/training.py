@@ -27,6 +27,7 @@ from .network import Network
 from .training_data import Scaling, SnapshotData, TrainingData
 
 if TYPE_CHECKING:
+    from ..descriptors.settings import BispectrumSettings
     from .readout.posterior import Posterior
 
 DIVERGED = 1e3  # validation loss of a network that predicts the mean is 1
@@ -46,6 +47,7 @@ class Trained:
     fitted: str | None = None  # to what the last layer was, where it was solved
     posterior: "Posterior | None" = None  # how well that is known
     penalty: float | None = None  # of the last layer, where it was solved
+    descriptors: "BispectrumSettings | None" = None  # where they are not those of the data
 
     @property
     def last_report(self) -> dict[str, Any]:

@@ -26,9 +26,12 @@ from dftune.trainables.errors import one_line
         ({"radii": {"Al": -0.5}}, "radii of -0.5 let Al count within -4.68 Å"),
         ({"weights": {"Al": 1}, "radii": {"Mg": 0.4}}, "weights must name Mg, too, as there are weights or radii of"),
         ({"weights": {"Be": 1}, "chem": ["Al", "Mg"]}, "chem must name Be, too"),
+        ({"inner": [4.68]}, "inner cutoffs must be above 0 and below the cutoff of 4.68 Å"),
+        ({"inner": [3.0, 0.0]}, "inner cutoffs must be above 0"),
+        ({"inner": [3.0], "engine": "lammps"}, "inner cutoffs are computed by the native engine; leave engine out"),
         (
             {"chem": ["Al", "Be", "Cu", "Fe", "Mg"]},
-            "chem of 5 species and 2J_max = 10 give 11,375 numbers a grid point",
+            "chem of 5 species, 2J_max = 10 and 1 cutoffs give 11,375 numbers a point",
         ),
     ],
 )

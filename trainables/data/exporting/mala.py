@@ -37,13 +37,18 @@ def described_settings(dataset: Dataset) -> list[BispectrumSettings]:
 
 
 def settings_of(dataset: Dataset) -> BispectrumSettings | None:
-    """Settings of the descriptors to write; None: there are none.  Raises InputError: there are several."""
+    """Settings of the descriptors to write; None: there are none.  Raises InputError: several, or several cutoffs."""
     found = described_settings(dataset)
     if len(found) > 1:
         there_are = ", ".join(map(str, found))
         raise InputError(
             f"{dataset.location}: has descriptors of several settings ({there_are}), and MALA's files have one; remove "
             "the folders in descriptors/ that you do not want, or copy the dataset without them"
+        )
+    if found and found[0].inner:
+        raise InputError(
+            f"{dataset.location}: has descriptors of several cutoffs ({found[0]}), and MALA knows one; remove their "
+            "folder in descriptors/, or copy the dataset without it"
         )
     return found[0] if found else None
 

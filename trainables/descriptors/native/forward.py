@@ -5,7 +5,7 @@ Lengths in Å.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -29,6 +29,7 @@ Float64 = NDArray[np.float64]
 class PairDerivatives:
     """∂B/∂R of all pairs of a grid point and an image of an atom within the cutoff of it, ordered by grid points.
 
+    With several cutoffs there is a pair for each that the image is within, whose values are 0 for the others.
     What moves is a sum of pairs.  Atom k along an axis: its own pairs' values.  A strain ε that takes atoms, cell and
     grid points from r to (1 + ε) r: ∂B/∂ε_ab = Σ ``values``_a ``displacement``_b over the pairs of a grid point.
 
@@ -74,6 +75,9 @@ def pair_derivatives(
     """
     if not has_numba():
         raise InputError("derivatives of descriptors along each neighbour need numba, which cannot be loaded here")
+    if settings.inner:
+        alone = partial(pair_derivatives, cell, positions, numbers, grid, points=points, dtype=dtype, threads=threads)
+        return _together([alone(one) for one in settings.of_each_cutoff])
     species = check(cell, numbers, grid, settings)
     points = np.asarray(points, np.int64)
     if len(points) and not (points[0] >= 0 and points[-1] < prod(grid) and (np.diff(points) > 0).all()):
@@ -109,6 +113,16 @@ def pair_derivatives(
     image = np.concatenate([np.empty(0, np.int64)] + [found for _, found in pairs])
     index = np.stack(np.unravel_index(point, grid), axis=1) / np.array(grid)
     return PairDerivatives(point, images.owner[image], images.positions[image] - index @ cell, values)
+
+
+def _together(parts: Sequence[PairDerivatives]) -> PairDerivatives:
+    """Those of each cutoff, with zeros for the components of the others."""
+    n, order = parts[0].values.shape[-1], np.argsort(np.concatenate([part.point for part in parts]), kind="stable")
+    point, atom, displacement = (
+        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("point", "atom", "displacement")
+    )
+    padded = [np.pad(part.values, ((0, 0), (0, 0), (k * n, (len(parts) - 1 - k) * n))) for k, part in enumerate(parts)]
+    return PairDerivatives(point, atom, displacement, np.concatenate(padded)[order])
 
 
 @dataclass(frozen=True, eq=False)

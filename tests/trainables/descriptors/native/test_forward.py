@@ -79,6 +79,7 @@ SEVERAL = [
     {"weights": {"Al": 1.0, "Mg": 0.6}, "radii": {"Al": 0.4, "Mg": 0.6}},
     {"chem": ["Al", "Mg"], "weights": {"Al": 0.8}, "radii": {"Mg": 0.6}},
     {"chem": ["Al", "Be", "Mg"]},
+    {"weights": {"Al": 1.0, "Mg": 0.6}, "inner": [3.1, 2.0]},
 ]
 
 

@@ -172,6 +172,19 @@ def test_forces_and_strain_derivatives_are_finite_differences(two_j_max, species
     np.testing.assert_allclose(by_strain, expected, rtol=3e-8, atol=3e-8 * np.abs(expected).max())
 
 
+def test_several_cutoffs_are_the_numbers_of_each_and_their_forces_differences():
+    grid, settings = (2, 3, 2), BispectrumSettings(cutoff=4.0, two_j_max=4, inner=[2.5, 3.1])
+    step, unit = 2e-4, np.zeros((3, 3))
+    unit[1, 0] = 1.0
+    alone = [native(TRICLINIC, POSITIONS, grid, BispectrumSettings(cutoff=r, two_j_max=4)) for r in (4.0, 3.1, 2.5)]
+    assert (native(TRICLINIC, POSITIONS, grid, settings) == np.concatenate(alone, axis=1)).all()
+    gradient = np.random.default_rng(1).normal(size=(prod(grid), settings.n_components))
+    forces, _ = bispectrum_forces(TRICLINIC, POSITIONS, np.full(3, 13), grid, settings, gradient)
+    moved = (POSITIONS + shift * unit for shift in (step, -step))
+    ahead, behind = ((gradient * native(TRICLINIC, positions, grid, settings)).sum() for positions in moved)
+    assert forces[1, 0] == pytest.approx((behind - ahead) / (2 * step), rel=1e-6)
+
+
 @pytest.mark.parametrize("species", ["one", "weights", "weights and radii"])
 def test_forces_and_strain_derivatives_are_those_of_lammps(species):
     grid, settings = (3, 5, 4), BispectrumSettings(cutoff=4.68, two_j_max=4, **OF_SPECIES.get(species, {}))
