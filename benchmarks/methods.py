@@ -25,6 +25,7 @@ import torch
 
 from dftune.platform.spec import StudySpec
 from dftune.searchers import SEARCHERS
+from dftune.searchers.method import SearchTask
 from dftune.searchers.searcher import Pruned
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.files import write_text
@@ -84,12 +85,14 @@ def search(folder: Path, name: str, seed: int, n_candidates: int, epochs: int) -
         return score
 
     options = {"calibration": 0} if name == "rfr" else {}
-    searcher = method.build(
+    task = SearchTask(
         spec().space,
         seed,
         lambda configs: [score_of(json.dumps(c)) for c in configs],
-        method.options.model_validate(options),
+        direction="published" if method.score is None else SCORES[method.score].direction,
+        seen=lambda config: spec().full(config).seen_by_scores,
     )
+    searcher = method.build(task, method.options.model_validate(options))
     values, configs, cpu_s, points, asked, bests = [], [], 0.0, 0, 0, []
     while asked < n_candidates and (answer := searcher.ask(str(asked))) is not None:
         if not isinstance(answer, Pruned):

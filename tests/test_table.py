@@ -50,6 +50,19 @@ def test_every_config_of_the_list_stands_in_every_set_with_finite_values(make, t
         assert row["trained_readout_ldos_error"] < 1
 
 
+def test_a_portfolio_is_chosen_without_the_material_that_it_is_judged_on(make, table):
+    rows, name = table.to_pylist(), "trained_ldos_error"
+    turned = [{**row, name: 1 / row[name]} if row["set"].startswith("al") else row for row in rows]
+    before, after = (
+        {one["left_out"]: one for one in make.portfolios(some) if one["value"] == name} for some in (rows, turned)
+    )
+    assert before["al4"]["first"] == after["al4"]["first"] != before["be4"]["first"]
+    assert 1 <= before["al4"]["portfolio_1"] < 1.01 < 2 < after["al4"]["portfolio_1"]
+    own = [row[name] for row in rows if row["set"] == "be4"]
+    assert before["be4"]["portfolio_1"] == own[before["be4"]["first"][0]] / min(own)
+    assert before["be4"]["random_1"] == pytest.approx(sum(own) / len(own) / min(own), rel=0.02)
+
+
 @pytest.mark.slow
 def test_the_script_makes_a_row_of_the_table_again(make, table):
     done = {("al4-example", k) for k in range(make.N_CONFIGS)} - {("al4-example", 1)}
