@@ -8,10 +8,11 @@ memory: one epoch of a streamed training with 64 MB for its grid points, under a
     torch was imported, which holds mapped files, too, were there any.  In memory the same training ends at the limit.
 scoring: under the same limit the scaling of all training snapshots, the scores of eight networks by rfr and NASWOT, and
     the judgement of a network on all of them.
+readout: under the same limit the last layer in closed form of a random network with rows for energies.
 speed: grid points trained per second of one epoch, in memory and streamed in turn, the best of 3 each; ``cold`` streams
     after the files were dropped from the page cache.
 
-    python benchmarks/streaming.py
+    python benchmarks/streaming.py [CASE ...]
 """
 
 import json
@@ -20,6 +21,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +36,7 @@ from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
+from dftune.trainables.ldos.readout.fit import fit
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
@@ -106,6 +109,18 @@ def scoring(folder: Path, repeats: int, memory: float) -> dict[str, object]:
     return {"grid_points": n_points, "all_mb": 4 * (91 + 37) * n_points / 1e6, "grown_mb": resident_set() - before}
 
 
+def readout(folder: Path, repeats: int, memory: float) -> dict[str, object]:
+    """A surrogate without training, of the LDOS and energies, under the limit."""
+    config = SurrogateConfig.of({"training": "none", "width": 64, "force_weight": 0, "penalty": 1.0})
+    fit(config, training_data(folder, 1), seeds=[0])  # what torch takes at its first use
+    before = limited(memory + ABOVE)
+    given, started = training_data(folder, repeats), time.process_time()
+    n_points = sum(d.snapshot.n_points for d in given.train)
+    found = fit(config, given, seeds=[0])
+    about = {"validation_loss": found.best_loss[0], "cpu_s": time.process_time() - started}
+    return {"grid_points": n_points, "grown_mb": resident_set() - before} | about
+
+
 def work(data: TrainingData, configs: list[SurrogateConfig]) -> None:
     """Scale, score and judge."""
     data = replace(data, scaling=Scaling.fit(data.train))
@@ -140,17 +155,19 @@ def speed(folder: Path) -> dict[str, object]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 5:  # in a process of its own
         folder, case, repeats, memory = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-        measure = {"speed": lambda *_: speed(folder), "scoring": scoring}.get(case, peak)
+        measure = {"speed": lambda *_: speed(folder), "scoring": scoring, "readout": readout}.get(case, peak)
         found = measure(folder, repeats, memory)
         about = {name: version(name) for name in ("torch", "numpy")} | {"cpus": os.cpu_count()}
         print(json.dumps({"case": case} | found | about), flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         written(Path(folder))
-        cases = [(case, REPEATS * n, MEMORY) for case in ("memory", "scoring") for n in (1, 4, 8)]
+        cases = [(case, REPEATS * n, MEMORY) for case in ("memory", "scoring", "readout") for n in (1, 4, 8)]
         for case in (*cases, ("in memory", REPEATS, np.inf), ("speed", REPEATS, MEMORY)):
+            if case[0] not in (sys.argv[1:] or (case[0],)):
+                continue
             subprocess.run([sys.executable, __file__, folder, *map(str, case)], check=True)
 
 
