@@ -40,13 +40,32 @@ class ClusterError(InputError):
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep handlers of SIGTERM that were set before: ``ray.init`` puts its own in their place, which ends hard."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """Keep handlers that were set before.
+
+    ``ray.init`` puts its own in the place of SIGTERM's, which ends hard.  Interrupted, it leaves threads that may end
+    the process hard, too: so a first Ctrl-C waits until Ray has started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came = list[int]()
+
+    def wait(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    if before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, wait)
     try:
         yield
     finally:
-        if callable(handler) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _forget_token() -> None:
@@ -70,19 +89,20 @@ def connected(
     meanwhile: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = lambda text: None,
     *,
-    remedy: str = "repeat the command",
+    remedy: str = "the same command begins again",
     log: Path | None = None,
 ) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     Inside a process that is connected already, that connection is used and left as it is.  If Ray is killed under the
     process, that ends with one line and exit code 1: an embedded one, the raylet of this machine, or a cluster's head.
+    A KeyboardInterrupt of the block has the remedy as a note.
 
     Args:
         address: of a running cluster; None for RAY_ADDRESS, or an embedded local Ray that ends with the block.
         meanwhile: done in a thread while Ray starts, if it has to; its errors are raised here.
         say: takes a line about what is going on.
-        remedy: how to go on if Ray is killed, in a few words.
+        remedy: how to go on if Ray is killed or the user stops it, in a few words.
         log: file for what Ray would print on the terminal; it is made when there is something.
 
     Raises:
@@ -104,6 +124,7 @@ def connected(
         yield
         return
     with ExitStack() as connection:
+        connection.enter_context(_noting(remedy))
         if own_token:
             connection.callback(_forget_token)
         write = connection.enter_context(_quiet(log))
@@ -127,6 +148,16 @@ def connected(
             logging.getLogger(name).setLevel(logging.ERROR)
         done.result()
         yield
+
+
+@contextmanager
+def _noting(remedy: str) -> Iterator[None]:
+    """Give a KeyboardInterrupt of the block a note that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(remedy)
+        raise
 
 
 class _Log(logging.Handler):

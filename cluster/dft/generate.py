@@ -16,6 +16,7 @@ from ...trainables.data.generating.orders import (
     grids_of,
     look_again,
     orders_of,
+    refuse_large,
     to_look_at,
 )
 from ...trainables.data.generating.programs import find, find_launcher
@@ -27,6 +28,7 @@ from ...trainables.data.importing.planning import prepare
 from ...trainables.data.importing.quantum_espresso.pw_run import PwRun
 from ...trainables.data.importing.quantum_espresso.pw_xml import NAME, read_xml
 from ...trainables.data.importing.writing import refuse_existing, write_dataset
+from ...trainables.memory import host_memory
 from ...trainables.progress import Progress, Silent
 from ...trainables.temporary import remove_left_over
 from ..connection import connected, given_address
@@ -176,6 +178,7 @@ def campaign(
         progress.say(f"warning: {warning}")
     if given_address(address) is None:
         refuse_missing(spec.run)
+        refuse_large(spec, species, planned, host_memory())
     with open_runs(folder) as runs:
         _keep(species, runs)
         try:

@@ -1,12 +1,13 @@
 """The command line: each command a shell around one library call.
 
 Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 if it failed, 2 after wrong usage, and
-130 if Ctrl-C stopped it.
+130 if Ctrl-C stopped it, 143 if SIGTERM did.
 """
 
 import io
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -41,6 +42,21 @@ def _say_in_a_line(error: click.ClickException) -> None:
     error.message = one_line(error.message)  # type: ignore[misc]
 
 
+class Terminated(Interrupted):
+    """SIGTERM, from a batch system or ``kill``, has stopped a command."""
+
+    exit_code = 143
+
+
+_terminated: list[int] = []  # signals; what is raised may be lost, as Ray makes KeyboardInterrupts of its own of it
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """SIGTERM stops a command as Ctrl-C does."""
+    _terminated.append(number)
+    raise KeyboardInterrupt
+
+
 class Cli(click.Group):
     """Ends a command that raises an error with one line and exit code 1.
 
@@ -70,7 +86,10 @@ class Cli(click.Group):
         except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except KeyboardInterrupt as error:
-            raise Interrupted("stopped by Ctrl-C; the same command begins again") from error
+            how_to_go_on = next(iter(getattr(error, "__notes__", ())), "the same command begins again")
+            if _terminated:
+                raise Terminated(f"stopped by SIGTERM; {how_to_go_on}") from error
+            raise Interrupted(f"stopped by Ctrl-C; {how_to_go_on}") from error
         except Exception as error:
             from ..bugs import last_words
             from ..study.errors import StudyInterrupted
@@ -109,6 +128,7 @@ for command in (*COMMANDS, data_generate, data_converge, data_grow):
 
 def main() -> None:
     """Entry point of the ``dftune`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli(standalone_mode=True)
     except BrokenPipeError:  # `dftune ... | head`

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.generating.computing import DONE, FAILURE
-from ..data.generating.programs import ALONE, NotConverged, ProgramFailed, ended, execute
+from ..data.generating.programs import ALONE, NotConverged, ProgramFailed, ended, execute, find
 from ..errors import InputError, one_line, printable
 from ..temporary import temporary_folder
 from .lattice import Lattice
@@ -47,14 +46,9 @@ def potential_name(symbol: str) -> str:
 
 
 def find_command(command: Sequence[str]) -> list[str]:
-    """A command with the path of its program.  Raises InputError: it is not there."""
-    found = shutil.which(command[0])
-    if found is None:
-        raise InputError(
-            f"{command[0]} is not found on {os.uname().nodename}; build LSMS (github.com/mstsuite/lsms), and give its "
-            'path: [lsms] command = "/path/to/lsms"'
-        )
-    return [str(Path(found).absolute()), *command[1:]]
+    """A command with the path of its program.  Raises InputError: it is not there, or cannot be started."""
+    build = 'build LSMS (github.com/mstsuite/lsms), and give its path: [lsms] command = "/path/to/lsms"'
+    return [str(find(command[0], build).absolute()), *command[1:]]
 
 
 def compute(order: LsmsOrder) -> dict[str, bytes]:

@@ -3,6 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -55,3 +59,21 @@ def test_ctrl_c_in_a_comparison_that_has_begun_says_how_to_go_on(spec, toy, monk
     assert [line for line in result.stderr.splitlines() if not line.startswith("[")] == [
         f"Error: stopped; finished trials are kept, the same command goes on with {tmp_path / 'out' / 'line'}"
     ]
+
+
+@pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+def test_a_signal_ends_a_command_with_one_line(number, code, by, tmp_path):
+    """In a process of its own, which waits for a specification that never comes."""
+    command = [sys.executable, "-c", "from dftune.platform.cli.main import main; main()", "data", "generate"]
+    running = subprocess.Popen(
+        [*command, "/dev/stdin", tmp_path / "al"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    status, end = Path(f"/proc/{running.pid}/status"), time.monotonic() + 30
+    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)  # main has its handler, and comes to the command
+    running.send_signal(number)
+    said = running.stderr.read()
+    assert (running.wait(30), said) == (code, f"Error: stopped by {by}; the same command begins again\n")
+    running.stdin.close()

@@ -17,7 +17,7 @@ from ..importing.quantum_espresso.pw_run import PwRun
 from .computing import Order, check_window
 from .inputs import pw_input
 from .spec import GenerateError, GenerateSpec, Ldos
-from .species import Species, free_bands
+from .species import Species, free_bands, pw_memory
 from .structures import Planned
 
 WARM = 12.0  # k_B τ above the Fermi level where no electrons are left: 6e-6
@@ -63,6 +63,23 @@ def _guess(spec: GenerateSpec, species: Species, planned: Planned) -> int:
         return spec.dft.bands
     reach = WARM * K_B * spec.hottest + 2 * TAIL * max(grid.width for grid in spec.ldos)
     return free_bands(planned.atoms.get_volume(), species.electrons(planned.atoms), reach)
+
+
+def refuse_large(spec: GenerateSpec, species: Species, planned: Sequence[Planned], memory: float) -> None:
+    """Raise GenerateError if pw.x takes more memory for a snapshot than so many bytes."""
+
+    def needed(one: Planned) -> float:
+        points = math.prod(spec.dft.mesh(np.array(one.atoms.cell)))
+        pools = spec.run.pools or spec.run.ranks
+        return pw_memory(one.atoms.get_volume(), _guess(spec, species, one), points, spec.dft, pools=pools)
+
+    worst = max(planned, key=needed)
+    if (takes := needed(worst)) > memory:
+        raise GenerateError(
+            f"snapshot {worst.id}: pw.x would take {takes / 1e9:,.0f} GB for {len(worst.atoms)} atoms in "
+            f"{worst.atoms.get_volume():,.0f} Å³ with some {_guess(spec, species, worst):,} bands, and this machine "
+            f"has {memory / 1e9:.0f}; take a smaller cell, a lower cutoff_ry, fewer k-points, or a cluster by --address"
+        )
 
 
 def _look(spec: GenerateSpec, species: Species, planned: Planned, bands: int) -> Look:

@@ -45,15 +45,15 @@ class NotConverged(ProgramFailed):
     """The SCF did not converge."""
 
 
-def find(program: str) -> Path:
-    """Where a program is.  Raises InputError: it is not there."""
-    found = shutil.which(program)
-    if found is None:
-        raise InputError(
-            f"{program} is not found on {os.uname().nodename}; install Quantum ESPRESSO (Debian: {APT}), or give its "
-            "path in [run]"
-        )
-    return Path(found)
+def find(program: str, install: str = f"install Quantum ESPRESSO (Debian: {APT}), or give its path in [run]") -> Path:
+    """Where a program is.  Raises InputError: it is not there, or cannot be started; ``install`` says what to do."""
+    if (found := shutil.which(program)) is not None:
+        return Path(found)
+    if (there := shutil.which(program, mode=os.F_OK)) is not None:
+        raise InputError(f"{there} on {os.uname().nodename} is not executable; chmod +x {there}, or give another path")
+    if Path(program).is_dir():
+        raise InputError(f"{program} on {os.uname().nodename} is a folder; give the program in it")
+    raise InputError(f"{program} is not found on {os.uname().nodename}; {install}")
 
 
 def find_launcher(pw: Path, launcher: str | None) -> Path:

@@ -99,6 +99,11 @@ def test_a_missing_program_is_named_with_the_package(kept, order, tmp_path):
     assert "pw.x is not found on" in (kept(one) / FAILURE).read_text()
     with pytest.raises(InputError, match="apt-get install quantum-espresso"):
         find("pw.x-that-is-not-there")
+    Path(one.run.pw).touch(0o644)
+    with pytest.raises(InputError, match=rf"{one.run.pw} on \S+ is not executable; chmod \+x {one.run.pw}, or"):
+        find(one.run.pw)
+    with pytest.raises(InputError, match="is a folder"):
+        find(str(tmp_path))
 
 
 def test_mpirun_of_another_mpi_is_noticed(kept, order, tmp_path):

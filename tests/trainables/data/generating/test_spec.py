@@ -11,9 +11,9 @@ import pytest
 from dftune.tests.places import ROOT
 from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.generating.inputs import kernel_of_smearing, pp_input, pw_input
-from dftune.trainables.data.generating.orders import bands_of, grids_of, look_again, orders_of, to_look_at
+from dftune.trainables.data.generating.orders import bands_of, grids_of, look_again, orders_of, refuse_large, to_look_at
 from dftune.trainables.data.generating.spec import GenerateError, GenerateSpec
-from dftune.trainables.data.generating.species import dos_error, free_bands, read_species, sparse_mesh
+from dftune.trainables.data.generating.species import dos_error, free_bands, pw_memory, read_species, sparse_mesh
 from dftune.trainables.data.generating.structures import plan_structures
 from dftune.trainables.data.importing.quantum_espresso.inputs import namelists, read_inputs
 from dftune.trainables.data.importing.quantum_espresso.pw_xml import read_xml
@@ -254,6 +254,19 @@ def test_the_mesh_follows_the_cell_and_a_sparse_one_is_warned_of(upf):
     assert said.startswith(
         "6x6x6 k-points are sparse for a width of 0.5 eV: the DOS may be off by 17 %; k_spacing = 0.15"
     )
+
+
+def test_memory_of_pw_x_is_foretold(upf):
+    """What pw.x 6.7 says of an atom in 10 Å with 60 bands and 8 k-points, and of four in 4.05 Å with 20 and 112."""
+    dft, small = spec(dft__cutoff_ry=12).dft, spec(dft__cutoff_ry=12, dft__k_points=[6, 6, 6]).dft
+    assert pw_memory(10**3, 60, 16, dft) == pytest.approx(79.43 * 2**20, rel=0.15)
+    assert pw_memory(4.05**3, 20, 216, small) == pytest.approx(12.84 * 2**20, rel=0.15)
+    large = spec(structure__a=400.0, dft__pseudopotentials={"Al": upf()}, dft__k_points=[1, 1, 1])
+    planned = plan_structures(large)
+    species = read_species(large.dft, [planned[0].atoms], "wavefunctions")
+    refuse_large(spec(), species, plan_structures(spec()), 1e9)
+    with pytest.raises(GenerateError, match=r"snapshot 000: pw.x would take [\d,]+ GB for 4 atoms in 64,000,000 Å³"):
+        refuse_large(large, species, planned, 1e12)
 
 
 def test_free_bands_are_those_of_free_electrons():
