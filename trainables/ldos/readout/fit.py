@@ -27,7 +27,7 @@ from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
 
 Float64 = NDArray[np.float64]
-SOLVERS = 2**28  # bytes of Gram matrices that are factorised at once: 31 of 1,024 features
+SOLVERS = 2**28  # bytes of factors that are held at once: of 31 penalties with 1,024 features and few rows
 CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
 REFERENCE_WEIGHT = 1e4  # of the level that energies are relative to [eV^-2]: known to 10 meV, as A holds it N times
 TRIED = 1  # the same for a penalty that is judged; the second time moves errors by a tenth, and costs as much
@@ -134,7 +134,8 @@ def _chosen(
     All initialisations have the same: their errors have one cause, data and cutoff.
     """
     some, size = judges(data.train, data.validation)
-    together, at_once = Rows.join(rows), max(1, SOLVERS // sums.phi_phi.nbytes)
+    together = Rows.join(rows)
+    at_once = max(1, SOLVERS // (sums.phi_phi.nbytes + 8 * len(together.kinds) ** 2))
     tried = dict[float, Float64]()
 
     def errors_at(penalties: Sequence[float]) -> list[Errors]:

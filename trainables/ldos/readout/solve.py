@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 
 from ...errors import InputError
 from .gram import Gram
 from .rows import RowKind, Rows
 
 Float64 = NDArray[np.float64]
+BLOCK = 512  # rows whose products are made at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,7 @@ class Solver:
             ) from error
         plain = cho_solve(factor, phi_y, check_finite=False)
         turned = cho_solve(factor, left.reshape(2 * n_rows, p).T, check_finite=False).T.reshape(n_rows, 2, p)
-        right, products = self.rows.right, np.zeros((n_rows, n_rows))
-        for i in range(2):
-            for j in range(2):
-                products += (left[:, i] @ turned[:, j].T) * (right[:, i] @ right[:, j].T)
-        return _Factors(factor, plain, left, (products + products.T) / 2)
+        return _Factors(factor, plain, left, _products(left, turned, self.rows.right))
 
     def solve(self, weights: Mapping[RowKind, float], shift: Float64 | None = None) -> Float64:
         """W, (T, p, n_energy).
@@ -86,8 +83,32 @@ class Solver:
         wanted = wanted if shift is None else wanted + shift
         right = self.rows.right[on]
         for t, factors in enumerate(self._factors):
-            products = factors.products[np.ix_(on, on)] + np.diag(1 / kappa[on])
-            alpha = np.linalg.solve(products, wanted[t, on])
+            products = factors.products[np.ix_(on, on)]  # a copy
+            products[np.diag_indices(len(products))] += 1 / kappa[on]
+            alpha = lu_solve(lu_factor(products.T, overwrite_a=True, check_finite=False), wanted[t, on])
             together = np.einsum("kip,kij->pj", alpha[:, None, None] * factors.left[on], right, optimize=True)
             plain[t] += cho_solve(factors.matrix, together, check_finite=False)
         return plain
+
+
+def _products(left: Float64, turned: Float64, right: Float64) -> Float64:
+    """K, (n_rows, n_rows), which grows with the square of the training and is held once.
+
+    Args:
+        left: (n_rows, 2, p).
+        turned: H⁻¹ of each, the same shape.
+        right: (n_rows, 2, n_energy).
+    """
+    n_rows = len(left)
+    found = np.empty((n_rows, n_rows))
+    for start in range(0, n_rows, BLOCK):
+        some, done = slice(start, start + BLOCK), min(start + BLOCK, n_rows)
+        block = found[some, :done]
+        block[...] = 0.0
+        for i in range(2):
+            for j in range(2):
+                part = left[some, i] @ turned[:done, j].T
+                part *= right[some, i] @ right[:done, j].T
+                block += part
+        found[:start, some] = block[:, :start].T  # it is symmetric
+    return found

@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from dftune.trainables.errors import InputError
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.readout import solve
 from dftune.trainables.ldos.readout.features import features, random_network
 from dftune.trainables.ldos.readout.gram import Gram, gram
 from dftune.trainables.ldos.readout.rows import Rows
@@ -41,7 +43,9 @@ def problem(rng, n_rows=5, p=6, n_energy=4):
     )
 
 
-def test_the_solution_is_that_of_the_normal_equations_of_all_weights(rng):
+@pytest.mark.parametrize("block", [2, 512])
+def test_the_solution_is_that_of_the_normal_equations_of_all_weights(rng, monkeypatch, block):
+    monkeypatch.setattr(solve, "BLOCK", block)
     sums, rows = problem(rng)
     kappa = {"free_energy": 3.0, "electrons": 0.5}
     found = Solver(sums, rows, 0.7).solve(kappa, shift=np.full((2, 5), 0.1))
@@ -54,6 +58,22 @@ def test_the_solution_is_that_of_the_normal_equations_of_all_weights(rng):
             matrix += kappa.get(kind, 0) * np.outer(row, row)
             right = right + kappa.get(kind, 0) * row * (rows.target[k] + 0.1)
         np.testing.assert_allclose(found[t].reshape(-1), np.linalg.solve(matrix, right), rtol=1e-9, atol=1e-12)
+
+
+def test_products_of_rows_are_held_once_and_once_more_while_they_are_solved(rng):
+    n, (sums, few) = 2000, problem(rng)
+    left, right = np.repeat(few.left[:1], n // 5, axis=1), np.repeat(few.right, n // 5, axis=0)
+    sums, rows = sums.only(0), Rows(("free_energy",) * n, left, right, np.repeat(few.target, n // 5))
+    tracemalloc.start()
+    try:
+        solver = Solver(sums, rows, 0.7)
+        once = tracemalloc.get_traced_memory()[1]
+        solver.solve({"free_energy": 1.0})
+        twice = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert once < 1.9 * 8 * n**2
+    assert twice < 2.4 * 8 * n**2
 
 
 def test_rows_without_a_weight_change_nothing(rng):
