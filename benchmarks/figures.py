@@ -51,8 +51,10 @@ def demo(folder: Path) -> None:
     run_of = origin()  # before this writes into the tree
     result, progress = dftune("study", "run", "examples/al4.toml", "--studies", folder)
     dftune("study", "plot", "al4", "--studies", folder, "--format", "png")
-    for shown, drawn in (("dos", "dos"), ("score", "score"), ("configs", "parallel")):
-        shutil.copyfile(folder / "al4" / "figures" / f"{drawn}.png", FIGURES / f"{shown}.png")
+    places = [Path(f) for f in re.findall(r"^figures: (.*)", result, re.M)[0].split(", ")]
+    surrogate, study = places[0], places[-1]
+    for shown, drawn in (("dos", surrogate / "dos"), ("score", study / "score"), ("configs", study / "parallel")):
+        shutil.copyfile(drawn.with_suffix(".png"), FIGURES / f"{shown}.png")
     result = result.replace(str(folder), "studies").strip()
     result = "\n".join(line for line in result.splitlines() if not DETAILS.match(line)).strip()
     put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {run_of}.")

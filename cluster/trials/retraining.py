@@ -19,12 +19,14 @@ from ..resources import MemoryShare, device_of_worker, use_cpus
 class Retrained:
     """The chosen config, trained with T initialisations and judged on the test data.
 
-    ``tensors`` are all numbers of the surrogate by name, ``seeds`` those of the initialisations that came to their end.
+    ``tensors`` are all numbers of the surrogate by name, ``seeds`` those of the initialisations that came to their end,
+    and ``report`` is the last one, as trials give it.
     """
 
     tensors: dict[str, Any]
     judgement: Any
     seeds: tuple[int, ...]
+    report: dict[str, Any]
 
 
 @ray.remote(max_concurrency=2)
@@ -69,7 +71,7 @@ class Retrainer:
             )
             self._begun = None
             judgement = kind.judge(trained, training_data, data.test())
-        return Retrained(kind.tensors(trained), judgement, tuple(trained.seeds))
+        return Retrained(kind.tensors(trained), judgement, tuple(trained.seeds), trained.last_report)
 
     def alone(
         self,
@@ -87,7 +89,7 @@ class Retrainer:
         if found is None:
             return None
         self._begun, judgement = found
-        return Retrained(kind.tensors(self._begun), judgement, (seed,))
+        return Retrained(kind.tensors(self._begun), judgement, (seed,), self._begun.last_report)
 
     @contextmanager
     def _heard(self, cpus: int, scratch: Path | None) -> Iterator[str]:

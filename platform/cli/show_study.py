@@ -65,6 +65,7 @@ def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
         echo("", *beside)
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in conclusion.seconds.items())
     echo("", f"time: {spent}")
-    if (found.folder / "model").is_dir():
-        echo(f"model:   {found.folder / 'model'}", f"figures: {found.folder / 'figures'}")
+    if ((folder := conclusion.folder(found.folder)) / "model").is_dir():
+        figures = dict.fromkeys(str(f / "figures") for f in (folder, found.folder))
+        echo(f"model:   {folder / 'model'}", f"figures: {', '.join(figures)}")
     echo(f"ledger:  {found.place}")

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from ..ledger.trial import LedgerTrial
 from .errors import StudyError
@@ -12,9 +13,13 @@ from .errors import StudyError
 class Conclusion:
     """The result of a study: the chosen trial, its accuracy on the test data, and where the time went.
 
+    ``surrogate`` says which one the study hands over: that of the chosen ``trial``, or the ``untrained`` one where that
+    is better on the validation data.  ``final_value`` is what the study minimises, of the trial after its final
+    training.
+
     ``defaults`` is what the default hyperparameters reach without a search: ``network``, ``config`` and ``accuracy``;
     or ``left_out``, the reason why they were not trained.  ``untrained`` is the same of the surrogate that needs no
-    training.  Both are None in ledgers of early versions.
+    training, with its ``value``.  Both are None in ledgers of early versions.
     """
 
     trial: int
@@ -24,6 +29,12 @@ class Conclusion:
     seconds: dict[str, float]
     defaults: dict[str, Any] | None = None
     untrained: dict[str, Any] | None = None
+    surrogate: Literal["trial", "untrained"] = "trial"
+    final_value: float | None = None
+
+    def folder(self, study: Path) -> Path:
+        """Where the surrogate and its figures are, in the folder of the study."""
+        return study / "untrained" if self.surrogate == "untrained" else study
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:

@@ -7,6 +7,7 @@ from ...searchers.space import Choice, Config, active
 from ..ledger.ledger import LedgerTrial
 from ..spec import StudySpec
 from .conclusion import Conclusion
+from .words import reached
 
 
 def default_config(spec: StudySpec) -> Config:
@@ -45,8 +46,15 @@ def too_costly(spec: StudySpec, trials: Sequence[LedgerTrial], best: LedgerTrial
 
 
 def without_search(spec: StudySpec, conclusion: Conclusion) -> list[list[str]]:
-    """What a study says of the surrogates that come without a search, for people: one without training, one with."""
-    found = (untrained_lines(spec, conclusion.untrained), lines(spec, conclusion.defaults))
+    """What a study says of the surrogates that come without a search, for people: one without training, one with.
+
+    And which one it hands over.
+    """
+    found = (
+        untrained_lines(spec, conclusion.untrained),
+        lines(spec, conclusion.defaults),
+        handed_over(spec, conclusion),
+    )
     return [said for said in found if said]
 
 
@@ -56,6 +64,23 @@ def result_lines(spec: StudySpec, conclusion: Conclusion | None) -> list[str]:
         return []
     beside = [line for found in without_search(spec, conclusion) for line in ("", *found)]
     return [*spec.of_kind.accuracy(conclusion.accuracy).lines(), *beside]
+
+
+def handed_over(spec: StudySpec, conclusion: Conclusion) -> list[str]:
+    """Which surrogate the study hands over, and why; nothing where there is one only, or where costs count, too."""
+    final, value = conclusion.final_value, (conclusion.untrained or {}).get("value")
+    if final is None or value is None or len(spec.minimize) > 1:
+        return []
+    trained, untrained = reached(spec, final), reached(spec, value)
+    if conclusion.surrogate == "untrained":
+        return [
+            f"on the validation data the one without training is better: {untrained}, trial {conclusion.trial}",
+            f"{trained} after its final training; so it is the surrogate of this study",
+        ]
+    return [
+        f"on the validation data trial {conclusion.trial} is better after its final training: {trained},",
+        f"without training {untrained}; so it is the surrogate of this study",
+    ]
 
 
 def untrained_lines(spec: StudySpec, found: dict[str, Any] | None) -> list[str]:

@@ -93,17 +93,21 @@ def make(folder: Path) -> None:
         raise StudyError(f"{folder}: cannot be made ({error.strerror}); choose another --studies folder") from error
 
 
-def model_of(folder: Path, place: Place, name: str, *, ended: bool) -> Path:
-    """Where the model of a study is.  Raises StudyError: the study has not ended, or its folder is not here."""
+def model_of(folder: Path, place: Place, name: str, holder: Path | None) -> Path:
+    """Where the model of a study is, ``holder / "model"``.
+
+    Raises:
+        StudyError: the study has not ended, so that ``holder`` is None, or its folder is not here.
+    """
     if isinstance(place, Database) and owner_of(folder) is None:
-        again = f", or make it again with `dftune study resume {name}`" if ended else ""
+        again = f", or make it again with `dftune study resume {name}`" if holder else ""
         raise StudyError(
             f"{folder}: the folder of study '{name}', which holds its model, is not here; give that of the host where "
             f"it ran with --studies{again}"
         )
-    if not ended or not (folder / "model").is_dir():
+    if holder is None or not (holder / "model").is_dir():
         raise StudyError(f"study '{name}' has no model yet; `dftune study resume {name}` ends it")
-    return folder / "model"
+    return holder / "model"
 
 
 def own(folder: Path, place: Place, identity: str) -> None:

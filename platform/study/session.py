@@ -28,7 +28,7 @@ from .defaults import default_config, too_costly, untrained_lines
 from .errors import StudyError, StudyInterrupted
 from .removal import clear, is_empty
 from .trainer import Trainer, model_of, save, save_alone
-from .untrained import FOLDER, read
+from .untrained import FOLDER, is_better, keep_value, read, untrained_config, value_of
 from .words import describe
 
 if TYPE_CHECKING:
@@ -59,8 +59,10 @@ def go_on(
     with _hold(spec, folder, place, progress) as lease, closing(Ledger.open(place, spec.name)) as ledger:
         ledger.claim(lease, progress.say)
         folders.own(folder, place, ledger.id)
-        if (conclusion := ledger.conclusion()) is not None and (folder / "model").is_dir():
-            return Conclusion(**conclusion)
+        if (found := ledger.conclusion()) is not None:
+            conclusion = Conclusion(**found)
+            if (conclusion.folder(folder) / "model").is_dir():
+                return conclusion
         data = _checked(spec, own)
         if data.fingerprint != ledger.dataset_sha256:
             raise StudyError(
@@ -229,8 +231,8 @@ class Session:
         spec = self.spec
         if not self.defaults or spec.of_kind.untrained is None or spec.method == UNTRAINED:
             return None
-        config, folder = spec.of_kind.config.of(spec.of_kind.untrained), self.folder / FOLDER
-        if (accuracy := read(folder, spec, self.data, config)) is None:
+        config, folder = untrained_config(spec, self.data), self.folder / FOLDER
+        if (earlier := read(folder, spec, self.data, config)) is None:
             try:
                 with trainer() as train:
                     self._first(config, train, folder)
@@ -241,9 +243,11 @@ class Session:
             self.lease.check()
             save(model_of(spec, self.data, config, found), folder, found)
             self.seconds |= train.seconds
-            accuracy = found.judgement.accuracy
+            earlier = found.judgement.accuracy, value_of(spec, found.report)
+            keep_value(folder, spec, earlier[1])
+        accuracy, value = earlier
         about = {"network": str(config), "config": config.model_dump(mode="json"), "accuracy": accuracy.to_dict()}
-        return self._said(about, f"it is in {folder / 'model'}; the search goes on")
+        return self._said({**about, "value": value}, f"it is in {folder / 'model'}; the search goes on")
 
     def _first(self, config: "TrialConfig", train: Trainer, folder: Path) -> None:
         """Say what the first network without training is worth, and keep it until all of them are there."""
@@ -308,6 +312,7 @@ class Session:
         self.lease.check()
         save(model, self.folder, found)
         assert best.value is not None
+        final = value_of(spec, found.report)
         self.seconds["final"] += time.perf_counter() - started
         conclusion = Conclusion(
             trial=best.number,
@@ -317,6 +322,8 @@ class Session:
             seconds=self.seconds,
             defaults=defaults,
             untrained=untrained,
+            surrogate="untrained" if is_better(spec, untrained, final) else "trial",
+            final_value=final,
         )
         self.ledger.conclude(asdict(conclusion))
         draw(self.ledger.trials(), spec, self.folder / "figures", "png", names=["score"])

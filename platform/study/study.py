@@ -251,15 +251,16 @@ class Study:
             return ledger.placement()
 
     def model(self) -> "Model":
-        """The surrogate it found.
+        """The surrogate it hands over: that of the best trial, or the one without training if that is better.
 
         Raises:
             StudyError: it has not ended, or its folder is not here.
         """
         from ..model.model import Model
 
-        ended = self.conclusion() is not None
-        return Model.open(folders.model_of(self.folder, self.place, self.spec.name, ended=ended))
+        conclusion = self.conclusion()
+        folder = None if conclusion is None else conclusion.folder(self.folder)
+        return Model.open(folders.model_of(self.folder, self.place, self.spec.name, folder))
 
     def export(self, path: str | Path) -> "Model":
         """Write the surrogate to a folder of its own.  Raises StudyError before the study has ended."""

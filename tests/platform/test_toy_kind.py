@@ -1,7 +1,9 @@
 """A kind of surrogates in one file of its own runs through everything there is, and so do a script's own parts."""
 
 import asyncio
+import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -19,8 +21,12 @@ from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
+from dftune.platform.spec import StudySpec
+from dftune.platform.study.conclusion import Conclusion
+from dftune.platform.study.defaults import result_lines
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.trainer import FIRST_SEED
+from dftune.platform.study.untrained import is_better
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.asking import free_port
@@ -172,20 +178,27 @@ def test_its_model_is_exported_and_keeps_its_stated_accuracy(study, numbers, tmp
     assert opened.card == model.card
     assert (opened.card.kind, opened.card.study, opened.card.n_initializations) == ("toy", "line", 2)
     assert opened.card.versions.keys() >= {"dftune", "ray", "python"}
-    assert opened.card.accuracy.to_dict() == study.conclusion().accuracy
+    conclusion = study.conclusion()
+    assert conclusion.untrained["value"] < conclusion.final_value, "so that one is handed over"
+    assert opened.card.accuracy.to_dict() == conclusion.untrained["accuracy"] != conclusion.accuracy
+    assert Model.open(study.folder / "model").card.accuracy.to_dict() == conclusion.accuracy
     assert opened.predict(2.0).to_dict() == {"y": 2.0 * float(np.mean(opened.surrogate.slopes))}
 
 
 def test_a_model_that_is_gone_is_said_and_made_again_by_resume(study, tmp_path):
     shutil.copytree(study.folder, tmp_path / "line")
     again, first = Study.open("line", tmp_path), study.conclusion()
-    shutil.rmtree(again.folder / "model")
+    assert again.resume() == first
+    shutil.rmtree(again.folder / "untrained")
     with pytest.raises(StudyError, match="has no model yet; `dftune study resume line` ends it"):
         again.export(tmp_path / "x")
-    again.resume(defaults=False)
+    again.resume()
     made = again.conclusion()
-    assert (made.trial, made.accuracy) == (first.trial, first.accuracy)
-    assert again.model().card.accuracy.error == first.accuracy["error"]
+    assert dataclasses.replace(made, seconds=first.seconds) == first
+    assert again.model().card.accuracy.error == first.untrained["accuracy"]["error"]
+    shutil.rmtree(again.folder / "untrained")
+    again.resume(defaults=False)
+    assert (again.conclusion().surrogate, again.model().card.accuracy.to_dict()) == ("trial", first.accuracy)
 
 
 def test_the_commands_show_and_plot_a_study(study, tmp_path):
@@ -256,8 +269,37 @@ def test_a_study_goes_on_without_the_surrogate_that_could_not_be_made(local_ray,
     study = Study("line", numbers, method="random", trials=1, initializations=1, studies=tmp_path, resources=ONE)
     conclusion = study.run(progress=progress)
     assert conclusion.untrained == {"left_out": "the slopes are not finite; lower the rate"}
+    assert study.model().card.accuracy.to_dict() == conclusion.accuracy
     assert "no surrogate without training: the slopes are not finite; lower the rate" in said
     assert not (study.folder / "untrained").exists()
+
+
+@pytest.mark.parametrize(
+    ("minimize", "value", "surrogate", "said"),
+    [
+        (
+            "error",
+            0.1,
+            "untrained",
+            "the one without training is better: error 0.1 cm, trial 3\nerror 0.2 cm after its",
+        ),
+        (
+            "error",
+            0.3,
+            "trial",
+            "trial 3 is better after its final training: error 0.2 cm,\nwithout training error 0.3 cm",
+        ),
+        ("error", math.nan, "trial", "trial 3 is better"),
+        (["error", "price"], 0.1, "trial", ""),
+    ],
+)
+def test_a_study_hands_over_the_better_one_by_its_validation_data(toy, numbers, minimize, value, surrogate, said):
+    spec = StudySpec.of({"name": "line", "dataset": str(numbers), "method": "optuna", "minimize": minimize})
+    untrained = {"network": "x", "accuracy": {"error": 1.0}, "value": value}
+    assert is_better(spec, untrained, 0.2) == (surrogate == "untrained")
+    found = Conclusion(3, {}, 0.5, {"error": 2.0}, {}, untrained=untrained, surrogate=surrogate, final_value=0.2)
+    assert said in "\n".join(result_lines(spec, found))
+    assert ("is the surrogate of this study" in result_lines(spec, found)[-1]) == bool(said)
 
 
 def test_a_kind_that_needs_training_is_not_fitted_without(toy, numbers, tmp_path, monkeypatch):
