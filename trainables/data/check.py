@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..physics.energies import energies
+from ..physics.energies import Energies, energies
 from ..physics.energies import n_electrons as count_electrons
 from ..physics.smearing import Kernel
 from .energy_grid import EnergyGrid
@@ -18,6 +18,7 @@ from .width_check import check_width
 # A correct LDOS is within 1.2 meV/atom at 900 to 3200 K.  One that is cut off at the bottom of the band, or that is
 # unfolded with another width than it was broadened with, is off by tens.
 MOST_BAND_ENERGY_ERROR = 10.0  # [meV/atom]
+MOST_ELECTRONS_ERROR = 0.003  # of all electrons, 0.02 eV of the Fermi level of Al; a correct LDOS is within 2e-5
 # A coarse energy grid says less: a difference counts from so many times the error of the rule on model metals, and at
 # the latest from 30 % of the electrons and 0.3 eV an electron on.
 SURE = 3.0
@@ -38,6 +39,7 @@ class SnapshotReport:
     id: str
     electrons_error: float | None  # electrons counted from the LDOS at the DFT's Fermi level, minus the DFT's
     band_energy_error: float | None  # by the dataset's rule of integration, minus the DFT's [meV/atom]
+    zero_error: float | None = None  # how far the energies lie from the DFT's, by its Fermi level or band energy [eV]
     entropy_error: float | None = None  # entropy term -τS by that rule, minus the DFT's [meV/atom]
     width_error: float | None = None  # as in ``check_width``, a share of the width
     dos_error: float | None = None  # of the DOS from the broadened eigenvalues, a share of its largest value
@@ -88,7 +90,7 @@ class LdosCheck:
 
         Raises:
             DatasetError: values that are not finite, or too few states in the energy grid.  And as ``fail`` does: a
-                wrong sign, an electron count more than 1 % off, a band energy more than 10 meV/atom off.
+                wrong sign, an electron count more than 0.3 % off, a band energy more than 10 meV/atom off.
         """
         if self._first_bad is not None:
             point = tuple(int(i) for i in np.unravel_index(self._first_bad, self._snapshot.grid))
@@ -128,6 +130,8 @@ def _check_dos(
         raise
     except ValueError as error:
         raise DatasetError(f"{where}: {error}") from error
+    if s.fermi_level is None and s.band_energy is None:
+        _check_bottom(total, s, grid, where, fail)
     if s.entropy_term is not None:
         _check_temperature(1e3 * found.entropy / s.n_atoms, 1e3 * s.entropy_term / s.n_atoms, s, where, fail)
     if s.band_energy is not None:
@@ -138,14 +142,42 @@ def _check_dos(
                 "snapshot, the energy grid cuts off states at the bottom of the band, or the kernel "
                 f"({grid.kernel}, {grid.width:g} eV) is not the one it had{_other_kernel(total, s, grid)}"
             )
+    if counted is not None:  # last, as what else is wrong has better words
+        _check_level(counted, found, s, max(MOST_ELECTRONS_ERROR, SURE * known.electrons), where, fail)
     width_error = check_width(total, grid, where=where, fail=fail)
     return SnapshotReport(
         where,
         None if counted is None else counted - s.n_electrons,
         None if s.band_energy is None else 1e3 * (ours.band - s.band_energy) / s.n_atoms,
+        _moved(found, s),
         None if s.entropy_term is None else 1e3 * (ours.entropy - s.entropy_term) / s.n_atoms,
         width_error,
     )
+
+
+def _moved(found: Energies, s: Snapshot) -> float | None:
+    """How far an LDOS lies from the DFT's energies [eV]; nothing else notices where all energies are moved."""
+    if s.band_energy is not None:
+        return (found.band - s.band_energy) / s.n_electrons
+    return None if s.fermi_level is None else found.fermi_level - s.fermi_level
+
+
+def _check_level(counted: float, found: Energies, s: Snapshot, most: float, where: str, fail: Fail) -> None:
+    """Fail if the Fermi level is off by what a share ``most`` of the electrons tells."""
+    if s.fermi_level is not None and most * s.n_electrons < abs(counted - s.n_electrons) <= 0.01 * s.n_electrons:
+        fail(
+            f"{where}: the Fermi level of the LDOS is {found.fermi_level:.3f} eV, the DFT's is {s.fermi_level:.3f}; "
+            "the Fermi level is of another calculation, or the energies of the LDOS are moved"
+        )
+
+
+def _check_bottom(total: NDArray[np.float64], s: Snapshot, grid: EnergyGrid, where: str, fail: Fail) -> None:
+    """Fail if states are cut off below the lowest energy; without the DFT's energies nothing counts them."""
+    if total[0] * grid.width > MOST_ELECTRONS_ERROR * s.n_electrons:
+        fail(
+            f"{where}: the DOS is {total[0]:.3g} 1/eV at the lowest energy, {grid.energy[0]:g} eV, so that states "
+            "below it are missing; compute the LDOS from below the bands"
+        )
 
 
 def _check_temperature(found: float, known: float, s: Snapshot, where: str, fail: Fail) -> None:
@@ -153,6 +185,11 @@ def _check_temperature(found: float, known: float, s: Snapshot, where: str, fail
 
     Right data are 0.5 to 5 % off.  Where the DOS has a gap or a peak narrower than the broadening it is more.
     """
+    if known > 1.0:
+        return fail(
+            f"{where}: the DFT's entropy term is {known:+.3g} meV/atom; it is -TS, which is never positive: give it "
+            "with its sign"
+        )
     low, high = sorted((abs(found), abs(known)))
     if high > ENTROPY_RATIO * low + (MOST_BAND_ENERGY_ERROR if high == abs(found) else 0.05):
         fail(

@@ -15,8 +15,9 @@ _NO_STATES = "only an import sees the eigenvalues, where the DFT gave them"
 CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),
     "band_energy_error": ("band energy of the LDOS", "meV/atom", "the DFT gave no band energy"),
+    "zero_error": ("zero of the energies", "eV", "the DFT gave neither a band energy nor a Fermi level"),
     "entropy_error": ("entropy term of the LDOS, so the temperature", "meV/atom", "the DFT gave no entropy term"),
-    "width_error": ("width of the broadening, which the shape of the DOS tells to 40 %", "of it", _NO_WIDTH),
+    "width_error": ("width of the broadening, which the shape of the DOS tells to 25 %", "of it", _NO_WIDTH),
     "dos_error": ("DOS of the LDOS, so its broadening", "of its largest value", _NO_STATES),
     "density_difference": ("density of the LDOS", "share of the electrons", "there is no density beside the LDOS"),
     "unexplained_by_atoms": ("density around the atoms", "share that they do not explain", "the grid is too small"),
@@ -29,10 +30,12 @@ CHECKS = {
 # Name in ``SnapshotReport`` -> unit, of the columns of a table.
 REPORT_UNITS = {
     "electrons_error": "electrons",
+    "zero_error": "eV",
     **{name: unit for name, (_, unit, _) in CHECKS.items() if unit == "meV/atom"},
 }
 _HEADS = {
     "electrons_error": "electrons",
+    "zero_error": "zero",
     "width_error": "width",
     "dos_error": "DOS",
     "density_difference": "density",
@@ -83,7 +86,8 @@ def compared(reports: Sequence[SnapshotReport]) -> list[str]:
     """A table of how the snapshots compare with their DFT, for people.  What nobody could compare is left out."""
     there = {name: head for name, head in _HEADS.items() if any(getattr(one, name) is not None for one in reports)}
     rows = [{"id": one.id} | {head: _digits(getattr(one, name)) for name, head in there.items()} for one in reports]
-    return ["differences from the DFT, energies in meV/atom:", *text_table(rows, units={})] if there else []
+    head = "differences from the DFT, energies in meV/atom, their zero in eV:"
+    return [head, *text_table(rows, units={})] if there else []
 
 
 def _digits(value: float | None) -> float | None:

@@ -14,6 +14,7 @@ from .mirror import locate
 from .species import Species
 
 HEAD = "dataset.json"
+NO_DFT = "not checked: pseudopotentials and functional of the DFT; it named none, or their UPF files are not there"
 M = TypeVar("M", bound=BaseModel)
 KIND: Literal["ldos"] = "ldos"
 
@@ -78,7 +79,8 @@ class DatasetInfo(BaseModel):
     def checked_lines(self) -> list[str]:
         """What the import compared with the DFT, and what it only warned of, for people."""
         warned = [f"at import warned: {line}" for line in self.warnings]
-        return [*warned, *(f"at import {check.line()}" for check in self.checks or ())]
+        unknown = [f"at import {NO_DFT}"] if self.checks and self.dft is None else []
+        return [*warned, *(f"at import {check.line()}" for check in self.checks or ()), *unknown]
 
     @property
     def energies(self) -> str:

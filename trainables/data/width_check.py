@@ -15,16 +15,17 @@ from .energy_grid import EnergyGrid
 MOST_UNSMOOTHED = 0.005
 AT_ONCE = 250  # energies of one fit: its time grows with their third power
 REACH = {"gaussian": 4.0, "fermi-dirac": 12.0}  # widths after which nothing is left of a kernel
-# A kernel 1.1 times as wide as the true one leaves 1e-6 to 4e-5 of right data of Al and Be, one 1.4 times as wide 3e-4
-# to 8e-3, as long as it is wider than the distance of the energies.  Below the bands a DOS falls off as its kernel.
+# A kernel 1.1 times as wide as the true one leaves 1e-6 to 1e-4 of right data of Al and Be, one 1.4 times as wide 3e-4
+# to 8e-3, as long as it is wider than the distance of the energies.  Below the bands a DOS falls off as its kernel, so
+# right data allow 1.0 to 1.22 times their width, and 1.29 times where the energies are 1.1 widths apart.
 SMOOTH = 3e-5
-MOST_WIDER = 1.4
-# Right data allow 0.91 times their width or more, whatever their states.  Where the told width is 1.3 times the true
-# one, the DOS allows 0.75 to 0.83 times that.
-LEAST_WIDER = 0.87
+MOST_WIDER = 1.3
+# Right data allow 0.98 times their width or more, whatever their states.  Where the told width is 1.2 times the true
+# one, the DOS allows 0.89 to 0.94 times that.
+LEAST_WIDER = 0.95
 RESOLVED = 1.15  # spacings: on a sparser grid nearly any DOS could be one of this kernel
 WIDEST = 100.0
-STEP = 1.1
+STEP, SMALL_STEP = 1.05, 1.03  # to larger and to smaller widths
 MOST_AT_BEGINNING = 1e-3  # of the largest DOS, at the lowest energy, where the bands begin inside the grid
 
 
@@ -37,7 +38,7 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
         dos: from the LDOS, (n_energy,) [1/eV].
         grid: energies, kernel and width.
         where: of the LDOS, to name.
-        fail: called if the width is more than 15 % too large, or more than 40 % too small.
+        fail: called if the width is more than 10 to 20 % too large, or 10 to 25 % too small.
 
     Returns:
         None where that cannot be known: the grid does not begin below the bands, or the width is smaller than its
@@ -84,7 +85,7 @@ def _widest(dos: NDArray[np.float64], grid: EnergyGrid) -> float | None:
             factor *= STEP
         return factor
     while factor > least:
-        factor /= STEP
+        factor /= SMALL_STEP
         if allows(factor):
             return factor
     return None

@@ -120,8 +120,21 @@ def test_an_unknown_check_is_refused(raw, tmp_path):
 def test_every_comparison_stands_in_the_table(raw, tmp_path):
     lines = []
     import_dataset([raw], tmp_path / "al4", report=lines.append)
-    start = lines.index("differences from the DFT, energies in meV/atom:")
-    head = ["id", "electrons", "width", "density", "atoms", "band", "entropy", "Hartree", "XC", "Ewald", "total"]
+    start = lines.index("differences from the DFT, energies in meV/atom, their zero in eV:")
+    head = [
+        "id",
+        "electrons",
+        "zero",
+        "width",
+        "density",
+        "atoms",
+        "band",
+        "entropy",
+        "Hartree",
+        "XC",
+        "Ewald",
+        "total",
+    ]
     assert lines[start + 1].split() == head
     assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["000", "001"]
     assert len(lines[start + 2].split()) == len(head)

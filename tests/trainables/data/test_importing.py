@@ -12,6 +12,7 @@ from dftune.tests.exported import REFERENCES, edit, edit_array, export, refused,
 from dftune.tests.places import DATA
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.data.info import NO_DFT
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import BOHR
 
@@ -134,6 +135,48 @@ def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp
     edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-3.0)
     edit(raw / "000.json", key="config.energy_grid_ev.count", value=31)
     assert "the energy grid cuts off states at the bottom of the band" in refused([raw / "000.json"], tmp_path / "al4")
+
+
+def test_states_below_the_lowest_energy_are_missed_where_the_dft_gave_no_energies(raw, tmp_path):
+    """Nothing counts the electrons then: they fill the LDOS up to another Fermi level."""
+    for key in (*REFERENCES, "qe_terms_ev"):
+        edit(raw / "000.json", key=key, value=None)
+    import_dataset([raw / "000.json"], tmp_path / "whole")
+    edit_array(raw / "000.ldos.npy", lambda values: values[..., 6:])
+    edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-3.0)
+    edit(raw / "000.json", key="config.energy_grid_ev.count", value=31)
+    said = refused([raw / "000.json"], tmp_path / "al4")
+    assert re.search(r"the DOS is 0\.2\d+ 1/eV at the lowest energy, -3 eV, so that states below it are missing", said)
+
+
+def test_an_entropy_term_of_the_other_sign_is_refused(al4, raw, tmp_path):
+    edit(raw / "000.json", key="minus_ts_ev", value=-al4["000"].entropy_term)
+    said = refused([raw / "000.json"], tmp_path / "al4")
+    assert "the DFT's entropy term is +102 meV/atom; it is -TS, which is never positive" in said
+
+
+@pytest.mark.parametrize("kept", ["all", "fermi_ev"])
+def test_a_fermi_level_a_few_hundredths_off_is_refused(al4, raw, tmp_path, kept):
+    edit(raw / "000.json", key="fermi_ev", value=al4["000"].fermi_level + 0.04)
+    for key in () if kept == "all" else set(REFERENCES) - {kept}:
+        edit(raw / "000.json", key=key, value=None)
+    said = refused([raw / "000.json"], tmp_path / "al4")
+    assert "the Fermi level of the LDOS is 7.658 eV, the DFT's is 7.698; the Fermi level is of another" in said
+
+
+def test_energies_that_nothing_tells_the_zero_of_are_said_not_to_be_checked(raw, tmp_path):
+    lines = []
+    import_dataset([raw / "000.json"], tmp_path / "whole", report=lines.append)
+    assert any(line.startswith("checked: zero of the energies, at most ") for line in lines)
+    edit(raw / "000.json", key="config.energy_grid_ev.emin", value=-5.0)  # a volt off
+    for key in (*REFERENCES, "qe_terms_ev", "config.pseudo"):
+        edit(raw / "000.json", key=key, value=None)
+    lines.clear()
+    made = import_dataset([raw / "000.json"], tmp_path / "al4", report=lines.append)
+    zero = "not checked: zero of the energies; the DFT gave neither a band energy nor a Fermi level"
+    assert zero in lines
+    assert NO_DFT in lines
+    assert {f"at import {zero}", f"at import {NO_DFT}"} < set(made.lines())
 
 
 def test_snapshots_of_two_species_are_imported(almg):

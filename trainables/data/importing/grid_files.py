@@ -47,13 +47,24 @@ class GridFile:
     periodic: bool
 
     def finish(self, reader: NumberReader) -> None:
-        """Raise DatasetError if more comes after the last value."""
+        """Raise DatasetError if more comes after the last value, or less than all of it."""
         words = reader.words()
+        if not words and _ends_within_a_number(self.path):
+            raise DatasetError(f"{self.path}: ends within its last number; it was written by half, so write it again")
         if words and not (self.periodic and words[0].startswith(b"END_DATAGRID")):
             raise DatasetError(
                 f"{self.path}, line {reader.line()}: goes on after the {'x'.join(map(str, self.grid))} values of its "
                 "grid; keep one quantity a file"
             )
+
+
+def _ends_within_a_number(path: Path) -> bool:
+    """Whether a file has no line end at its end, and a last number with fewer characters than the one before."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 100))
+        tail = stream.read()
+    lengths = [len(word.lstrip(b"-")) for word in tail.split()[-2:]]
+    return not tail[-1:].isspace() and lengths != sorted(lengths)
 
 
 def read_head(path: Path) -> GridFile:

@@ -77,6 +77,7 @@ def kohn_sham(
     Raises:
         InputError: the snapshots contradict each other or a file, a file is damaged, or ``folder`` does not do.
     """
+    _refuse_mixed(calculations, keys)
     try:
         for one in calculations:
             if one.beyond:
@@ -101,24 +102,41 @@ def kohn_sham(
         return None
 
 
-def _one_value(given: Sequence[tuple[Path, T | None]], key: str) -> T:
+def _refuse_mixed(calculations: Sequence[Calculation], keys: Keys) -> None:
+    """Raise DatasetError if calculations say that they differ, whether or not more is known of them."""
+    _same([(one.where, one.cutoff) for one in calculations], keys.cutoff)
+    _same(
+        [(one.where, one.functional and (functional_of(one.functional) or one.functional)) for one in calculations],
+        "the functional",
+    )
+    for symbol in sorted({symbol for one in calculations for symbol in one.pseudopotentials}):
+        names = [(one.where, one.pseudopotentials.get(symbol)) for one in calculations]
+        _same([(where, name and Path(name).name) for where, name in names], keys.pseudopotential)
+        _same([(one.where, one.checksums.get(symbol)) for one in calculations], f"the MD5 sum of the file of {symbol}")
+
+
+def _same(given: Sequence[tuple[Path, T | None]], key: str) -> T | None:
+    """What all that say it say; None: none does.  Raises DatasetError: they differ."""
     known = [(file, value) for file, value in given if value is not None]
     for file, value in known:
         if value != known[0][1]:
             raise DatasetError(f"{file}: {key} is {value}, but {known[0][1]} in {known[0][0]}; a dataset needs one")
+    return known[0][1] if known else None
+
+
+def _one_value(given: Sequence[tuple[Path, T | None]], key: str) -> T:
     if without := [file for file, value in given if value is None]:
         raise _Unknown(f"{without[0]} gives no {key}; add it and import again")
-    return known[0][1]
+    return next(value for _, value in given if value is not None)
 
 
 def _functional(calculations: Sequence[Calculation]) -> Functional | None:
     """The functional that the DFT says it used; None where it says none, and used that of its pseudopotentials."""
-    said = [(one.where, one.functional) for one in calculations if one.functional is not None]
-    if not said:
+    said = next(((one.where, one.functional) for one in calculations if one.functional is not None), None)
+    if said is None:
         return None
-    name = _one_value([(where, functional_of(words) or words) for where, words in said], "the functional")
-    if (known := functional_of(said[0][1])) is None:
-        raise _Unknown(f"{said[0][0]}: the DFT used the functional {name!r}; LDA-PZ and PBE are known")
+    if (known := functional_of(said[1])) is None:
+        raise _Unknown(f"{said[0]}: the DFT used the functional {said[1]!r}; LDA-PZ and PBE are known")
     return known
 
 

@@ -19,7 +19,7 @@ from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..geometry_check import check_geometry
-from ..info import DatasetInfo
+from ..info import NO_DFT, DatasetInfo
 from ..shards import ShardFile, in_shards, to_batches, write
 from ..snapshot import SNAPSHOTS, Snapshot
 from ..states_check import check_states
@@ -62,6 +62,8 @@ def write_dataset(
         report(line)
     for one_check in checks:
         report(one_check.line())
+    if plan.dft is None:
+        report(NO_DFT)
     return Dataset.open(destination)
 
 

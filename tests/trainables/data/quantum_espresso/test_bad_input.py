@@ -128,6 +128,20 @@ def test_xml_without_a_part_is_refused_or_does_without(run, tmp_path, tag):
         assert refused([run], tmp_path / "al2").startswith(f"{xml}: ")
 
 
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("MD5 check sum: 69", "MD5 check sum: 70", "the MD5 sum of the file of Al is 70dc"),
+        ("SLA  PZ   NOGX NOGC", "SLA  PW   PBX  PBC", "the functional is pbe, but lda-pz in"),
+        ("Al.pz-vbc.UPF", "Al.other.UPF", "pseudopotential is Al.other.UPF, but Al.pz-vbc.UPF in"),
+    ],
+)
+def test_runs_of_different_pseudopotentials_are_refused_without_their_files_too(runs, tmp_path, old, new, message):
+    shutil.rmtree(runs / "1/tmp")
+    change(runs / "1/pw.out", old, new)
+    assert f"{runs / '1/pw.out'}: {message}" in refused([runs], tmp_path / "al2", kernel="gaussian")
+
+
 def test_no_cubes_at_all_are_missed(run, tmp_path):
     for cube in run.glob("*.cube"):
         cube.unlink()
@@ -139,6 +153,15 @@ def test_a_missing_energy_is_named(run, tmp_path):
     cubes(run)[4].unlink()
     said = refused([run], tmp_path / "al2")
     assert said.startswith(f"{run}: the LDOS at -4 eV is missing, between tmp.pp004ldos.cube and tmp.pp006ldos.cube")
+
+
+def test_a_cube_that_lost_the_last_digit_of_an_exponent_is_refused(run, tmp_path):
+    cube = cubes(run)[0]
+    text = cube.read_text().rstrip()
+    cube.write_text(text)  # an editor may leave out the line end
+    import_dataset([run], tmp_path / "whole")
+    cube.write_text(text[:-1])
+    assert refused([run], tmp_path / "al2").startswith(f"{cube}: ends within its last number; it was written by half")
 
 
 def test_a_compressed_cube_is_named(run, tmp_path):
