@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...kind import TrainingFailed
+from ...memory import free_memory
 from ...progress import Steps
 from ..config import SurrogateConfig
 from ..epoch_report import EpochReport
@@ -55,7 +56,8 @@ def fit(
         begun: what this function gave for the first seeds, of the same config and data; the others have its penalty.
 
     Raises:
-        InputError: fewer grid points than features, singular equations, or numbers that are not finite.
+        InputError: fewer grid points than features, more rows than memory holds, singular equations, or numbers that
+            are not finite.
         DatasetError: energies of a snapshot that are not those of its LDOS.
     """
     started, places = time.perf_counter(), Timed(data.places)
@@ -70,6 +72,7 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
+    _refuse_too_many_rows(config, data)
     there = 0 if begun is None else len(begun.seeds)
     others, judging = network.only(slice(there, None)), config.penalty is None and begun is None
     steps = Steps(2 + (2 - TRIED if judging else 0) + CHORDS * others.n_initializations + 1)
@@ -119,6 +122,19 @@ def fit(
             fitted += f"; how well it is known is not kept above {WIDEST:,} neurons, so errors go by the spread alone"
     found = tuple(seeds), tuple(loss.tolist()), epochs, last
     return Trained(network, scaling, *found, fitted=fitted, posterior=known, penalty=penalty)
+
+
+def _refuse_too_many_rows(config: SurrogateConfig, data: TrainingData) -> None:
+    """The products of all pairs of rows are held once, and once more while they are solved.  Raises InputError."""
+    known = data.descriptors is not None and data.dft is not None and config.force_weight > 0
+    n_atoms = sum(d.snapshot.n_atoms for d in data.train if known and d.snapshot.forces is not None)
+    needed, free = 16 * (3 * n_atoms + len(data.train)) ** 2, free_memory()
+    if needed > free:
+        raise InputError(
+            f"rows for energies and forces of {len(data.train):,} training snapshots need {needed / 1e9:.1f} GB of "
+            f"memory, and {free / 1e9:.1f} GB are free here; set force_weight = 0 in [config], take fewer snapshots or "
+            "a machine with more memory"
+        )
 
 
 def _chosen(

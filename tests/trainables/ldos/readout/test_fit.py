@@ -138,6 +138,16 @@ def test_fewer_grid_points_than_features_are_refused(data):
         fit(config(), few, seeds=[1])
 
 
+def test_more_rows_than_memory_holds_are_refused_before_they_are_made(data, monkeypatch):
+    monkeypatch.setattr(fitting, "free_memory", lambda: 16 * 39**2 - 1)
+    message = r"of 3 training snapshots need 0.0 GB of memory, and 0.0 GB are free here; set force_weight = 0"
+    with pytest.raises(InputError, match=message):
+        fit(config(force_weight=1e6), data, seeds=[1])
+    fitting._refuse_too_many_rows(config(), data)
+    monkeypatch.setattr(fitting, "free_memory", lambda: 16 * 39**2)
+    fitting._refuse_too_many_rows(config(force_weight=1e6), data)
+
+
 def test_a_config_without_training_has_one_wide_layer_and_one_epoch():
     plain = SurrogateConfig.of({"training": "none", "epochs": 30})
     assert (plain.hidden, plain.activation, plain.epochs, plain.readout) == ((1024,), "silu", 1, "always")
