@@ -33,7 +33,7 @@ from .location import name_of
 from .mirror import Mirror, locate
 from .remarks import draw_dos, remarks
 from .shards import ShardFile, in_shards, to_batches, write
-from .snapshot import SPLITS, Snapshot, Split
+from .snapshot import SPLITS, TOO_FEW, Snapshot, Split
 from .structure_distance import displacements
 from .table import read_snapshots
 
@@ -163,9 +163,9 @@ class Dataset:
         """
         chosen = [s for s in self.snapshots if s.split == name]
         if not chosen:
-            raise DatasetError(
-                f"{self.location}: has no {name} snapshot; import it again with --validation and --test snapshots"
-            )
+            few = len(self.snapshots) < len(SPLITS)
+            made = f"`dftune data split {self.location} NEW` makes a dataset NEW with all three splits"
+            raise DatasetError(f"{self.location}: has no {name} snapshot; {TOO_FEW if few else made}")
         return chosen
 
     @cached_property

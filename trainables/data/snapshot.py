@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+TOO_FEW = "import three snapshots or more, or join datasets by `dftune data merge`"  # to have one in each split
 
 _vector = pa.list_(pa.float64(), 3)
 SNAPSHOTS = pa.schema(

@@ -208,7 +208,7 @@ def test_a_split_that_is_missing_is_said_before_anything_starts(fresh_al4, tmp_p
     path = fresh_al4.path / "snapshots.parquet"
     rows = [row | {"split": "train"} for row in pq.read_table(path).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, schema=SNAPSHOTS), path)
-    with pytest.raises(DatasetError, match="has no validation snapshot; import it again with --validation"):
+    with pytest.raises(DatasetError, match=r"has no validation snapshot; `dftune data split .*al4 NEW` makes"):
         Study("none", fresh_al4.path, studies=tmp_path / "studies", **QUICK).run()
     assert not (tmp_path / "studies").exists()
 

@@ -96,6 +96,21 @@ def test_merged_datasets_have_all_snapshots_with_their_splits_and_files(al4, hal
     assert len(list(made.check())) == 6
 
 
+def test_merged_datasets_without_a_split_are_split_anew_and_keep_all_warnings(al4, tmp_path):
+    """Two imports of two snapshots each, which are for training, cannot make a surrogate by themselves."""
+    parts = [take(al4, tmp_path / "one", ["000", "001"]), take(al4, tmp_path / "two", ["002", "003"])]
+    warned = [
+        Dataset(d.path, d.info.model_copy(update={"warnings": (f"{d.name} is off",)}), d.snapshots) for d in parts
+    ]
+    lines = []
+    made = merge(warned, tmp_path / "both", report=lines.append)
+    assert sorted(s.split for s in made) == ["test", "train", "train", "validation"]
+    assert lines[0].startswith("no snapshot was in the split validation or test, so all are split anew at random; ")
+    assert made.info.warnings == ("one: one is off", "two: two is off")
+    two = merge([take(al4, tmp_path / name, [name]) for name in ("000", "001")], tmp_path / "few")
+    assert {s.split for s in two} == {"train"}, "three splits need three snapshots"
+
+
 def test_equal_ids_get_the_names_of_their_datasets(al4, halves, tmp_path):
     other = shifted(al4, tmp_path / "other", ["003", "004"], {"minimum": -6.0})
     renamed = Dataset(other.path, other.info, [replace(s, id=s.id) for s in other])

@@ -167,8 +167,11 @@ def test_an_unknown_snapshot_is_refused_with_those_there_are(al4):
 
 def test_a_split_without_snapshots_is_refused(al4):
     training = Dataset(al4.path, al4.info, al4.split("train"))
-    with pytest.raises(DatasetError, match=r"has no test snapshot; import it again with --validation and --test"):
+    with pytest.raises(DatasetError, match=r"has no test snapshot; `dftune data split .*al4 NEW` makes a dataset NEW"):
         training.split("test")
+    two = Dataset(al4.path, al4.info, al4.split("train")[:2])
+    with pytest.raises(DatasetError, match=r"has no test snapshot; import three snapshots or more, or join datasets"):
+        two.split("test")
 
 
 def edit_json(path, **changed):

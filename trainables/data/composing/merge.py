@@ -10,9 +10,11 @@ from ..checked import Checked
 from ..dataset import Dataset
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
+from ..snapshot import SPLITS
 from ..snapshot_check import first_repeated, first_twins
 from .align import Alignment, align, common_grid, reachable
 from .parts import Part, compose
+from .split import new_splits
 
 Report = Callable[[str], None]
 
@@ -25,7 +27,7 @@ def merge(
     report: Report = lambda line: None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Merge datasets into a new folder.  Splits stay.
+    """Merge datasets into a new folder.  Splits stay, unless one of the three would have no snapshot.
 
     Ids that several have get the name of their dataset before them.  Energy grids that differ are brought to a common
     one, if the broadening allows it to 1 % of a state's peak.
@@ -57,6 +59,7 @@ def merge(
         for s in dataset
     ]
     _refuse_twins(parts)
+    parts = _with_splits(parts, report)
     info = first.info.model_copy(
         update={
             "species": species,
@@ -64,6 +67,7 @@ def merge(
             "dft": _dft(datasets, report),
             "source": "merged from " + ", ".join(f"{d.name} ({d.info.source})" for d in datasets),
             "checks": None if any(alignments) else _checks(datasets),
+            "warnings": tuple(f"{d.name}: {warning}" for d in datasets for warning in d.info.warnings),
         }
     )
     return compose(parts, info, destination, progress)
@@ -107,6 +111,17 @@ def _grids(
             )
         found.append(alignment)
     return new, found
+
+
+def _with_splits(parts: Sequence[Part], report: Report) -> Sequence[Part]:
+    """With splits chosen anew, if one of them has no snapshot: datasets of one or two snapshots have no others."""
+    missing = [split for split in SPLITS if all(part.new.split != split for part in parts)]
+    if not missing or len(parts) < len(SPLITS):
+        return parts
+    none = f"no snapshot was in the split {' or '.join(missing)}"
+    report(f"{none}, so all are split anew at random; `dftune data split` does it otherwise")
+    splits = new_splits([part.new for part in parts], "random")
+    return [replace(part, new=replace(part.new, split=splits[part.new.id])) for part in parts]
 
 
 def _refuse_twins(parts: Sequence[Part]) -> None:

@@ -18,7 +18,7 @@ from ...tables import text_table
 from ..check import Fail, refuse
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
-from ..snapshot import SPLITS, Split
+from ..snapshot import SPLITS, TOO_FEW, Split
 from ..snapshot_check import check_snapshot, first_repeated, first_twins
 from .importer import Found, FoundSnapshot, Report
 
@@ -114,9 +114,10 @@ def prepare(
     _check_images(found.snapshots, splits, species, fail)
     grid = _with_rule(grid, rule, report)
     if missing := [split for split in SPLITS if split not in splits.values()]:
+        choose = "choose with --validation and --test, or by `dftune data split`"
         report(
-            f"no snapshot is in the split {' or '.join(missing)}, and a study needs one in each; choose with "
-            "--validation and --test, or import more snapshots"
+            f"no snapshot is in the split {' or '.join(missing)}, and a surrogate needs one in each; "
+            f"{TOO_FEW if len(ids) < len(SPLITS) else choose}"
         )
     return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
 
