@@ -1,6 +1,6 @@
-"""Claims: the native engine gives what LAMMPS gives to 1e-12; for 2J_max = 6 to 10 it is 14 to 23 times faster with
-AVX-512 and 11 to 15 times with AVX2, and forces are at least 20 times faster; derivatives along each neighbour take a
-quarter to half of the time of central differences for 4 atoms; from 4 atoms to a free energy takes a quarter second.
+"""Claims: the native engine gives what LAMMPS gives to 1e-12; for 2J_max = 6 to 10 it is 12 to 23 times faster, and
+forces are at least 20 times faster; derivatives along each neighbour take a quarter to half of the time of central
+differences for 4 atoms; from 4 atoms to a free energy takes a quarter second.
 
 Both sides in turn in one process, one thread each, CPU seconds; the ratio is that of the shortest runs, as other work
 on the machine only ever adds.

@@ -14,104 +14,9 @@ from typing import Any
 import numpy as np
 
 from .compiled import compiled
-from .kernel import fold, near, sum_monomials, wigner
-from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
-
-
-@partial(compiled, inside=True)
-def y_row(products: Any, t: Any, cg: Any, u: Any, folded: Any, ma: Any, row: Any) -> None:
-    """Of the way ``products[t]``, (p, q) -> o, and one ma: Σ C C u^p u^q of each mb into ``row``."""
-    p = products[t, 0]
-    q = products[t, 1]
-    o = products[t, 2]
-    g = products[t, 3]
-    u_p = products[t, 4] * WIDTH
-    u_q = products[t, 5] * WIDTH
-    n_p = p + 1
-    n_q = q + 1
-    shift = (p + q - o) // 2
-    low = max(0, ma + shift - q)
-    n = min(p, ma + shift) - low + 1
-    fold(cg, g + low * n_q + ma + shift - low, u, u_p, n_p, n_q, low, n, folded)
-    for k in range(2 * (o + 1)):
-        store(row, k * WIDTH, splat(0.0))
-    step = 2 * n_q * WIDTH
-    for mb1 in range(n_p):
-        mb2 = max(0, shift - mb1)
-        last = min(q, o + shift - mb1)
-        weight = 1.0
-        if u_p == u_q:
-            mb2 = max(mb2, mb1)
-            weight = 2.0
-        while mb2 <= last:
-            s = u_q + 2 * (mb2 * n_q + ma + shift - low) * WIDTH
-            k = 2 * (mb1 + mb2 - shift) * WIDTH
-            d = 2 * mb1 * n * WIDTH
-            w = splat((1.0 if u_p == u_q and mb2 == mb1 else weight) * cg[g + mb1 * n_q + mb2])
-            rr = splat(0.0)
-            ii = splat(0.0)
-            ri = splat(0.0)
-            ir = splat(0.0)
-            if mb2 < last:
-                rr2 = splat(0.0)
-                ii2 = splat(0.0)
-                ri2 = splat(0.0)
-                ir2 = splat(0.0)
-                for _ in range(n):
-                    a_r = load(folded, d)
-                    a_i = load(folded, d + WIDTH)
-                    b_r = load(u, s)
-                    b_i = load(u, s + WIDTH)
-                    rr = fma(a_r, b_r, rr)
-                    ii = fma(a_i, b_i, ii)
-                    ri = fma(a_r, b_i, ri)
-                    ir = fma(a_i, b_r, ir)
-                    b_r = load(u, s + step)
-                    b_i = load(u, s + step + WIDTH)
-                    rr2 = fma(a_r, b_r, rr2)
-                    ii2 = fma(a_i, b_i, ii2)
-                    ri2 = fma(a_r, b_i, ri2)
-                    ir2 = fma(a_i, b_r, ir2)
-                    d += 2 * WIDTH
-                    s -= 2 * WIDTH
-                store(row, k, fma(w, sub(rr, ii), load(row, k)))
-                store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
-                w = splat(weight * cg[g + mb1 * n_q + mb2 + 1])
-                k += 2 * WIDTH
-                store(row, k, fma(w, sub(rr2, ii2), load(row, k)))
-                store(row, k + WIDTH, fma(w, add(ri2, ir2), load(row, k + WIDTH)))
-                mb2 += 2
-            else:
-                for _ in range(n):
-                    a_r = load(folded, d)
-                    a_i = load(folded, d + WIDTH)
-                    b_r = load(u, s)
-                    b_i = load(u, s + WIDTH)
-                    rr = fma(a_r, b_r, rr)
-                    ii = fma(a_i, b_i, ii)
-                    ri = fma(a_r, b_i, ri)
-                    ir = fma(a_i, b_r, ir)
-                    d += 2 * WIDTH
-                    s -= 2 * WIDTH
-                store(row, k, fma(w, sub(rr, ii), load(row, k)))
-                store(row, k + WIDTH, fma(w, add(ri, ir), load(row, k + WIDTH)))
-                mb2 += 1
-
-
-@compiled
-def y_of(products: Any, cg: Any, scale: Any, u: Any, folded: Any, gradient: Any, y: Any, row: Any) -> None:
-    """∂E/∂u^o_{mb,ma} of the half 2 ma <= o, as the ``gradient`` with respect to the triple products has it."""
-    for i in range(0, len(u), WIDTH):
-        store(y, i, splat(0.0))
-    for t in range(len(products)):
-        o = products[t, 2]
-        beta = mul(load(gradient, products[t, 7] * WIDTH), splat(scale[t]))
-        for ma in range(o // 2 + 1):
-            y_row(products, t, cg, u, folded, ma, row)
-            for mb in range(o + 1):
-                k = (products[t, 6] + 2 * (mb * (o + 1) + ma)) * WIDTH
-                store(y, k, fma(beta, load(row, 2 * mb * WIDTH), load(y, k)))
-                store(y, k + WIDTH, fma(beta, load(row, (2 * mb + 1) * WIDTH), load(y, k + WIDTH)))
+from .contract import y_of
+from .kernel import aligned, near, sum_monomials, wigner
+from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, spread, store, sub
 
 
 @compiled
@@ -174,7 +79,8 @@ def series(radial: Any, s: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
 @compiled
 def pull(
     two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, found: Any, n: Any,
-    radial: Any, n_monomials: Any, slopes: Any, powers: Any, lanes: Any, strain: Any, forces: Any,
+    radial: Any, n_monomials: Any, lengths: Any, monomials: Any, slopes: Any, powers: Any, polynomials: Any, lanes: Any,
+    strain: Any, forces: Any,
 ) -> None:  # fmt: skip
     """Add -∂E/∂R of each neighbour, summed over the lanes, to ``forces``, and ∂E/∂ε, lane by lane, to ``strain``.
 
@@ -228,7 +134,17 @@ def pull(
         h_xi = splat(0.0)
         h_br = splat(0.0)  # ∂H/∂Re b and ∂H/∂Im b at fixed ξ
         h_bi = splat(0.0)
-        i = densities[image] * n_monomials * WIDTH
+        begin = densities[image] * n_monomials
+        for length in range(len(lengths)):
+            count = lengths[length, 0]
+            for m in range(lengths[length, 1], lengths[length, 2]):
+                x_r, x_i, y_r, y_i = horner(slopes, (begin + monomials[m, 2]) * WIDTH, xi, count)
+                i = 4 * monomials[m, 3] * WIDTH
+                store(polynomials, i, x_r)
+                store(polynomials, i + WIDTH, x_i)
+                store(polynomials, i + 2 * WIDTH, y_r)
+                store(polynomials, i + 3 * WIDTH, y_i)
+        i = 0
         for p in range(two_j_max + 1):
             v_r = splat(0.0)
             v_i = splat(0.0)
@@ -239,28 +155,33 @@ def pull(
             vc_r = splat(0.0)  # by conj(b)
             vc_i = splat(0.0)
             for q in range(two_j_max - p + 1):
-                count = (two_j_max - p - q) // 2 + 1
                 q_r = load(powers, 2 * q * WIDTH)
                 q_i = load(powers, (2 * q + 1) * WIDTH)
                 d_r = load(powers, (second + 2 * q) * WIDTH)
                 d_i = load(powers, (second + 2 * q + 1) * WIDTH)
-                x_r, x_i, y_r, y_i = horner(slopes, i, xi, count)
+                x_r = load(polynomials, i)
+                x_i = load(polynomials, i + WIDTH)
+                y_r = load(polynomials, i + 2 * WIDTH)
+                y_i = load(polynomials, i + 3 * WIDTH)
+                i += 4 * WIDTH
                 v_r = fma(q_r, x_r, fma(q_i, x_i, v_r))
                 v_i = fma(q_i, x_r, fnma(q_r, x_i, v_i))
                 vx_r = fma(q_r, y_r, fma(q_i, y_i, vx_r))
                 vx_i = fma(q_i, y_r, fnma(q_r, y_i, vx_i))
                 vb_r = fma(d_r, x_r, fma(d_i, x_i, vb_r))
                 vb_i = fma(d_i, x_r, fnma(d_r, x_i, vb_i))
-                i += 2 * count * WIDTH
                 if q > 0 and p > 0:
-                    x_r, x_i, y_r, y_i = horner(slopes, i, xi, count)
+                    x_r = load(polynomials, i)
+                    x_i = load(polynomials, i + WIDTH)
+                    y_r = load(polynomials, i + 2 * WIDTH)
+                    y_i = load(polynomials, i + 3 * WIDTH)
+                    i += 4 * WIDTH
                     v_r = fma(q_r, x_r, fnma(q_i, x_i, v_r))
                     v_i = fnma(q_i, x_r, fnma(q_r, x_i, v_i))
                     vx_r = fma(q_r, y_r, fnma(q_i, y_i, vx_r))
                     vx_i = fnma(q_i, y_r, fnma(q_r, y_i, vx_i))
                     vc_r = fma(d_r, x_r, fnma(d_i, x_i, vc_r))
                     vc_i = fnma(d_i, x_r, fnma(d_r, x_i, vc_i))
-                    i += 2 * count * WIDTH
             h = fma(p_r, v_r, fnma(p_i, v_i, h))
             h_xi = fma(p_r, vx_r, fnma(p_i, vx_i, h_xi))
             ha_r = fma(e_r, v_r, fnma(e_i, v_i, ha_r))
@@ -303,28 +224,31 @@ def pull(
 def pull_back(
     points: Any, gradient: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any, n_boxes: Any,
     origin: Any, width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any, rows: Any,
-    coefficients: Any, radial: Any, products: Any, cg: Any, component: Any, scale: Any, y_products: Any, y_scale: Any,
-    y_rows: Any, forces: Any, by_strain: Any,
+    coefficients: Any, radial: Any, lengths: Any, monomials: Any, n_products: Any, component: Any, scale: Any,
+    y_products: Any, y_scale: Any, y_rows: Any, classes: Any, blocks: Any, terms: Any, counted: Any, forces: Any,
+    by_strain: Any,
 ) -> None:  # fmt: skip
     """Add -Σ_r Σ_k g_k(r) ∂B_k(r)/∂R to ``forces`` (n_images, 3) and Σ_r Σ_k g_k(r) ∂B_k(r)/∂ε to ``by_strain`` (3, 3).
 
     For ``points`` (n, 3) and their ``gradient`` g (n, n_components); the other arguments as in ``describe``.  A
     strain ε takes a neighbour at d to (1 + ε) d.
     """
-    x = np.empty(WIDTH)
-    y = np.empty(WIDTH)
-    z = np.empty(WIDTH)
+    x = aligned(1)
+    y = aligned(1)
+    z = aligned(1)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_densities * n_monomials * WIDTH)
-    slopes = np.empty(n_densities * n_monomials * WIDTH)
-    powers = np.empty(4 * (two_j_max + 2) * WIDTH)
-    u = np.empty(n_densities * n_u * WIDTH)
-    dual = np.empty(n_densities * n_u * WIDTH)
-    folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
-    row = np.empty(2 * (two_j_max + 1) * WIDTH)
-    beta = np.empty(len(products) * WIDTH)
-    lanes = np.empty(3 * WIDTH)
-    strain = np.zeros(9 * WIDTH)
+    pairs = np.empty(2 * (len(images) + n_densities), np.int64)
+    sums = aligned(n_densities * n_monomials)
+    slopes = aligned(n_densities * n_monomials)
+    powers = aligned(12 * (two_j_max + 1))
+    polynomials = aligned(4 * len(monomials))
+    u = aligned(n_densities * n_u)
+    dual = aligned(n_densities * n_u)
+    beta = aligned(n_products)
+    y_beta = aligned(len(y_products))
+    lanes = aligned(3)
+    strain = aligned(9)
+    strain[:] = 0.0
     for start in range(0, len(points), WIDTH):
         beta[:] = 0.0
         for lane in range(WIDTH):
@@ -338,14 +262,16 @@ def pull_back(
         n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
         sum_monomials(
             two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
-            powers, sums,
+            lengths, monomials, pairs, powers, sums,
         )  # fmt: skip
         wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
-        y_of(y_products, cg, y_scale, u, folded, beta, dual, row)
+        for t in range(len(y_products)):
+            store(y_beta, t * WIDTH, mul(spread(y_scale, t), load(beta, y_products[t, 7] * WIDTH)))
+        y_of(classes, blocks, terms, counted, u, y_beta, dual)
         wigner_back(dual, rows, y_rows, coefficients, n_densities, n_monomials, n_u, slopes)
         pull(
-            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_monomials, slopes, powers,
-            lanes, strain, forces,
+            two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_monomials, lengths, monomials,
+            slopes, powers, polynomials, lanes, strain, forces,
         )  # fmt: skip
     for a in range(3):
         for b in range(3):

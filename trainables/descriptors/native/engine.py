@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..settings import BispectrumSettings
 from ..species import AtomSpecies, species_of
 from .images import Images, images_of
+from .order import Blocks
 from .tables import Tables, tables
 
 CHUNK = 1024  # grid points of one call of a kernel; 91 doubles each are 0.7 MB
@@ -32,7 +33,7 @@ def bispectrum(
     """As ``descriptors.bispectrum.bispectrum``, of checked input."""
     kernel = _describe_kernel()
     images, table = images_of(cell, positions, species.cutoffs.max()), tables(settings.two_j_max, species.n_densities)
-    around, about = neighbours(images, species), wigner(table)
+    around, about = neighbours(images, species), (*wigner(table), *_arrays(table.blocks))
     values = np.empty((len(points), settings.n_components), dtype)
 
     def compute(part: range) -> None:
@@ -62,10 +63,7 @@ def forces(
     def compute(part: range) -> tuple[Float64, Float64]:
         found, by_strain = np.zeros(images.positions.shape), np.zeros((3, 3))
         g = np.ascontiguousarray(gradient[part.start : part.stop], dtype=np.float64)
-        kernel(
-            coordinates(cell, grid, part), g, *around, *about,
-            table.y_products, table.y_scale, table.y_rows, found, by_strain,
-        )  # fmt: skip
+        kernel(coordinates(cell, grid, part), g, *around, *about, *_back(table), found, by_strain)
         return found, by_strain
 
     total, strain = np.zeros(images.positions.shape), np.zeros((3, 3))
@@ -89,8 +87,17 @@ def neighbours(images: Images, species: AtomSpecies) -> tuple[Any, ...]:
 def wigner(table: Tables) -> tuple[Any, ...]:
     return (
         table.two_j_max, table.n_densities, table.n_monomials, int(table.first[-1]), table.rows, table.coefficients,
-        table.radial, table.products, table.cg, table.component, table.scale,
+        table.radial, table.lengths, table.monomials, len(table.products), table.component, table.scale,
     )  # fmt: skip
+
+
+def _arrays(blocks: Blocks) -> tuple[Any, ...]:
+    return blocks.classes, blocks.blocks, blocks.terms, blocks.weights
+
+
+def _back(table: Tables) -> tuple[Any, ...]:
+    """What ``pull_back`` reads beside ``wigner``."""
+    return table.y_products, table.y_scale, table.y_rows, *_arrays(table.y_blocks)
 
 
 def _chunks(points: range) -> Iterator[range]:
@@ -139,7 +146,6 @@ def _call(kernel: Any, *, gradient: bool = False) -> None:
     species = species_of(np.ones(1, dtype=int), settings)
     around, out = (*neighbours(images, species), *wigner(table)), np.zeros((1, settings.n_components))
     if gradient:
-        back = table.y_products, table.y_scale, table.y_rows
-        kernel(np.zeros((1, 3)), out, *around, *back, np.zeros(images.positions.shape), np.zeros((3, 3)))
+        kernel(np.zeros((1, 3)), out, *around, *_back(table), np.zeros(images.positions.shape), np.zeros((3, 3)))
     else:
-        kernel(np.zeros((1, 3)), *around, out)
+        kernel(np.zeros((1, 3)), *around, *_arrays(table.blocks), out)

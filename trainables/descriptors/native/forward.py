@@ -173,7 +173,7 @@ def pair_tables(two_j_max: int, n_densities: int) -> PairTables:
 
 def _ahead(table: Tables) -> tuple[Any, ...]:
     more = pair_tables(table.two_j_max, table.n_densities)
-    ways = table.y_products, table.y_scale, table.y_rows
+    ways = table.cg, table.y_products, table.y_scale, table.y_rows
     return *ways, more.first_row, more.row_of, more.places, more.blocks, more.first_block
 
 

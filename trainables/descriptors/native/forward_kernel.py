@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .adjoint import series, y_row
+from .adjoint import series
 from .compiled import compiled
-from .kernel import near, sum_monomials, wigner
+from .duals import duals_of
+from .kernel import aligned, near, sum_monomials, wigner
 from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
 
 
@@ -49,29 +50,6 @@ def list_pairs(
                         pairs[pair] = found[f]
                     pair += 1
             first_pair[start + lane + 1] = pair
-
-
-@compiled
-def duals_of(
-    ways: Any, cg: Any, scale: Any, places: Any, n_u: Any, first_row: Any, y_rows: Any, u: Any, folded: Any, row: Any,
-    y: Any, duals: Any,
-) -> None:  # fmt: skip
-    """∂B_k/∂u_o of each way, in the order of ``rows`` and with their factors, four ways side by side."""
-    for t in range(len(ways)):
-        o = ways[t, 2]
-        c = splat(scale[t])
-        for ma in range(o // 2 + 1):
-            y_row(ways, t, cg, u, folded, ma, row)
-            for mb in range(o + 1):
-                k = 2 * (mb * (o + 1) + ma) * WIDTH
-                store(y, k, mul(c, load(row, 2 * mb * WIDTH)))
-                store(y, k + WIDTH, mul(c, load(row, (2 * mb + 1) * WIDTH)))
-        i = places[t] * WIDTH
-        for r in range(first_row[o], first_row[o + 1]):
-            k = (y_rows[r, 0] - ways[t, 6] % n_u) * WIDTH
-            store(duals, i, mul(splat(float(y_rows[r, 1])), load(y, k)))
-            store(duals, i + 4 * WIDTH, mul(splat(float(y_rows[r, 2])), load(y, k + WIDTH)))
-            i += 8 * WIDTH
 
 
 @compiled
@@ -254,8 +232,9 @@ def multiply(blocks: Any, begin: Any, end: Any, first_row: Any, duals: Any, slop
 def derive(
     points: Any, first_pair: Any, pairs: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any,
     n_boxes: Any, origin: Any, width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any,
-    rows: Any, coefficients: Any, radial: Any, products: Any, cg: Any, component: Any, scale: Any, ways: Any,
-    way_scale: Any, y_rows: Any, first_row: Any, row_of: Any, places: Any, blocks: Any, first_block: Any, values: Any,
+    rows: Any, coefficients: Any, radial: Any, lengths: Any, monomials: Any, n_products: Any, component: Any,
+    scale: Any, cg: Any, ways: Any, way_scale: Any, y_rows: Any, first_row: Any, row_of: Any, places: Any, blocks: Any,
+    first_block: Any, values: Any,
 ) -> None:  # fmt: skip
     """∂B/∂R of the ``pairs`` that ``list_pairs`` found for ``points`` (n, 3), into ``values``.
 
@@ -266,16 +245,18 @@ def derive(
     y = np.empty(WIDTH)
     z = np.empty(WIDTH)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_densities * n_monomials * WIDTH)
-    powers = np.empty(6 * (two_j_max + 1) * WIDTH)
-    u = np.empty(n_densities * n_u * WIDTH)
-    folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
-    row = np.empty(2 * (two_j_max + 1) * WIDTH)
-    dual = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
+    two = np.empty(2 * (len(images) + n_densities), np.int64)
+    sums = aligned(n_densities * n_monomials)
+    powers = aligned(12 * (two_j_max + 1))
+    u = aligned(n_densities * n_u)
+    folded = aligned(2 * (two_j_max + 1) ** 2)
+    row = aligned(2 * (two_j_max + 1))
+    dual = aligned(2 * (two_j_max + 1) ** 2)
     last = blocks[len(blocks) - 1]
-    duals = np.zeros((last[1] + 8 * (first_row[last[0] + 1] - first_row[last[0]])) * WIDTH)
-    slopes = np.empty(6 * len(rows) * WIDTH)
-    derived = np.empty(3 * (len(products) + 1) * WIDTH)  # the last one is that of the ways that fill up a block
+    duals = aligned(last[1] + 8 * (first_row[last[0] + 1] - first_row[last[0]]))
+    duals[:] = 0.0
+    slopes = aligned(6 * len(rows))
+    derived = aligned(3 * (n_products + 1))  # the last one is that of the ways that fill up a block
     next_pair = np.empty(WIDTH, np.int64)
     end = np.empty(WIDTH, np.int64)
     for start in range(0, len(points), WIDTH):
@@ -289,7 +270,7 @@ def derive(
         n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
         sum_monomials(
             two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
-            powers, sums,
+            lengths, monomials, two, powers, sums,
         )  # fmt: skip
         wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
         duals_of(ways, cg, way_scale, places, n_u, first_row, y_rows, u, folded, row, dual, duals)

@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 
 from .compiled import compiled
-from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
+from .contract import contract
+from .vector import WIDTH, add, below, fma, fnma, load, mul, splat, spread, store, sub
+
+
+@partial(compiled, inside=True)
+def aligned(n: Any) -> Any:
+    """Room for n vectors, where none lies across two lines of the cache."""
+    room = np.empty((n + 1) * WIDTH)
+    first = (-(room.ctypes.data // 8)) % WIDTH
+    return room[first : first + n * WIDTH]
 
 
 @compiled
@@ -52,86 +61,127 @@ def near(
 
 
 @compiled
+def in_pairs(found: Any, n: Any, densities: Any, n_densities: Any, pairs: Any) -> int:
+    """Write the images that were ``found`` into ``pairs``, two of one density after another; how many pairs there are.
+
+    One that is left over is a pair with itself.
+    """
+    n_pairs = 0
+    for density in range(n_densities):
+        left = -1
+        for f in range(n):
+            image = found[f]
+            if densities[image] == density:
+                if left < 0:
+                    left = image
+                else:
+                    pairs[2 * n_pairs] = left
+                    pairs[2 * n_pairs + 1] = image
+                    n_pairs += 1
+                    left = -1
+        if left >= 0:
+            pairs[2 * n_pairs] = left
+            pairs[2 * n_pairs + 1] = left
+            n_pairs += 1
+    return n_pairs
+
+
+@partial(compiled, inside=True)
+def powers_of(
+    two_j_max: Any, px: Any, py: Any, pz: Any, images: Any, weights: Any, cutoffs: Any, image: Any, counts: Any,
+    radial: Any, powers: Any, begin: Any,
+) -> Any:  # fmt: skip
+    """w f_c conj(a)^P, b^Q and conj(b)^Q of one image, each third and fourth vector of ``powers``, and its ξ."""
+    cutoff = cutoffs[image]
+    dx = sub(spread(images, 3 * image), px)
+    dy = sub(spread(images, 3 * image + 1), py)
+    dz = sub(spread(images, 3 * image + 2), pz)
+    r2 = fma(dz, dz, fma(dy, dy, mul(dx, dx)))
+    s = mul(r2, splat(1.0 / (cutoff * cutoff)))
+    n = radial.shape[1]
+    cosine = spread(radial, n - 1)
+    sine = spread(radial, 2 * n - 1)
+    switch = spread(radial, 3 * n - 1)
+    for m in range(n - 2, -1, -1):
+        cosine = fma(cosine, s, spread(radial, m))
+        sine = fma(sine, s, spread(radial, n + m))
+        switch = fma(switch, s, spread(radial, 2 * n + m))
+    p_r = mul(below(r2, splat(cutoff * cutoff), switch), splat(counts * weights[image]))
+    p_i = splat(0.0)
+    sine = mul(sine, splat(1.0 / cutoff))
+    a_i = mul(sine, dz)
+    b_r = mul(sine, dy)
+    b_i = sub(splat(0.0), mul(sine, dx))
+    q_r = splat(1.0)
+    q_i = splat(0.0)
+    for k in range(two_j_max + 1):
+        p = begin + 4 * k * WIDTH
+        store(powers, p, p_r)
+        store(powers, p + WIDTH, p_i)
+        t = fnma(p_i, a_i, mul(p_r, cosine))
+        p_i = fma(p_i, cosine, mul(p_r, a_i))
+        p_r = t
+        q = p + 4 * (two_j_max + 1) * WIDTH
+        store(powers, q, q_r)
+        store(powers, q + WIDTH, q_i)
+        q += 4 * (two_j_max + 1) * WIDTH
+        store(powers, q, q_r)
+        store(powers, q + WIDTH, sub(splat(0.0), q_i))
+        t = fnma(q_i, b_i, mul(q_r, b_r))
+        q_i = fma(q_i, b_r, mul(q_r, b_i))
+        q_r = t
+    return fnma(splat(2.0), fma(b_r, b_r, mul(b_i, b_i)), splat(1.0))
+
+
+@compiled
 def sum_monomials(
     two_j_max: Any, x: Any, y: Any, z: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, found: Any, n: Any,
-    radial: Any, n_densities: Any, n_monomials: Any, powers: Any, sums: Any,
+    radial: Any, n_densities: Any, n_monomials: Any, lengths: Any, monomials: Any, pairs: Any, powers: Any, sums: Any,
 ) -> None:  # fmt: skip
-    """Sums over the neighbours of w f_c(r) conj(a)^P b^Q ξ^k, and of conj(b)^Q where P and Q are not 0."""
+    """Sums over the neighbours of w f_c(r) conj(a)^P b^Q ξ^k, and of conj(b)^Q where P and Q are not 0.
+
+    Two neighbours at once, so that each sum is loaded and stored half as often; one after the other, so that a sum is
+    the same whichever neighbours of other lanes, which add nothing, come between.
+    """
     for i in range(n_densities * n_monomials):
         store(sums, i * WIDTH, splat(0.0))
     px = load(x, 0)
     py = load(y, 0)
     pz = load(z, 0)
-    n_radial = radial.shape[1]
-    for f in range(n):
-        k = found[f]
-        cutoff = cutoffs[k]
-        dx = sub(splat(images[k, 0]), px)
-        dy = sub(splat(images[k, 1]), py)
-        dz = sub(splat(images[k, 2]), pz)
-        r2 = fma(dz, dz, fma(dy, dy, mul(dx, dx)))
-        s = mul(r2, splat(1.0 / (cutoff * cutoff)))
-        cosine = splat(radial[0, n_radial - 1])
-        sine = splat(radial[1, n_radial - 1])
-        switch = splat(radial[2, n_radial - 1])
-        for m in range(n_radial - 2, -1, -1):
-            cosine = fma(cosine, s, splat(radial[0, m]))
-            sine = fma(sine, s, splat(radial[1, m]))
-            switch = fma(switch, s, splat(radial[2, m]))
-        switch = mul(below(r2, splat(cutoff * cutoff), switch), splat(weights[k]))
-        sine = mul(sine, splat(1.0 / cutoff))
-        a_i = mul(sine, dz)
-        b_r = mul(sine, dy)
-        b_i = sub(splat(0.0), mul(sine, dx))
-        xi = fnma(splat(2.0), fma(b_r, b_r, mul(b_i, b_i)), splat(1.0))
-        q_r = splat(1.0)
-        q_i = splat(0.0)
-        for q in range(two_j_max + 1):
-            store(powers, (2 * q) * WIDTH, q_r)
-            store(powers, (2 * q + 1) * WIDTH, q_i)
-            t = fnma(q_i, b_i, mul(q_r, b_r))
-            q_i = fma(q_i, b_r, mul(q_r, b_i))
-            q_r = t
-        p_r = switch
-        p_i = splat(0.0)
-        i = densities[k] * n_monomials * WIDTH
-        for p in range(two_j_max + 1):
-            for q in range(two_j_max - p + 1):
-                q_r = load(powers, 2 * q * WIDTH)
-                q_i = load(powers, (2 * q + 1) * WIDTH)
-                rr = mul(p_r, q_r)
-                ii = mul(p_i, q_i)
-                ri = mul(p_r, q_i)
-                ir = mul(p_i, q_r)
-                count = (two_j_max - p - q) // 2 + 1
-                z_r = sub(rr, ii)
-                z_i = add(ri, ir)
-                if q == 0 or p == 0:
-                    for _ in range(count):
-                        store(sums, i, add(load(sums, i), z_r))
-                        store(sums, i + WIDTH, add(load(sums, i + WIDTH), z_i))
-                        z_r = mul(z_r, xi)
-                        z_i = mul(z_i, xi)
-                        i += 2 * WIDTH
-                else:
-                    c_r = add(rr, ii)
-                    c_i = sub(ir, ri)
-                    i2 = i + 2 * count * WIDTH
-                    for _ in range(count):
-                        store(sums, i, add(load(sums, i), z_r))
-                        store(sums, i + WIDTH, add(load(sums, i + WIDTH), z_i))
-                        store(sums, i2, add(load(sums, i2), c_r))
-                        store(sums, i2 + WIDTH, add(load(sums, i2 + WIDTH), c_i))
-                        z_r = mul(z_r, xi)
-                        z_i = mul(z_i, xi)
-                        c_r = mul(c_r, xi)
-                        c_i = mul(c_i, xi)
-                        i += 2 * WIDTH
-                        i2 += 2 * WIDTH
-                    i = i2
-            t = fnma(p_i, a_i, mul(p_r, cosine))
-            p_i = fma(p_i, cosine, mul(p_r, a_i))
-            p_r = t
+    b_powers = 4 * (two_j_max + 1) * WIDTH
+    for pair in range(in_pairs(found, n, densities, n_densities, pairs)):
+        image = pairs[2 * pair]
+        other = pairs[2 * pair + 1]
+        xi = powers_of(two_j_max, px, py, pz, images, weights, cutoffs, image, 1.0, radial, powers, 0)
+        counts = 0.0 if other == image else 1.0
+        xi2 = powers_of(two_j_max, px, py, pz, images, weights, cutoffs, other, counts, radial, powers, 2 * WIDTH)
+        begin = densities[image] * n_monomials
+        for length in range(len(lengths)):
+            count = lengths[length, 0]
+            for m in range(lengths[length, 1], lengths[length, 2]):
+                p = 4 * monomials[m, 0] * WIDTH
+                q = 4 * monomials[m, 1] * WIDTH + b_powers
+                p_r = load(powers, p)
+                p_i = load(powers, p + WIDTH)
+                q_r = load(powers, q)
+                q_i = load(powers, q + WIDTH)
+                z_r = fnma(p_i, q_i, mul(p_r, q_r))
+                z_i = fma(p_i, q_r, mul(p_r, q_i))
+                p_r = load(powers, p + 2 * WIDTH)
+                p_i = load(powers, p + 3 * WIDTH)
+                q_r = load(powers, q + 2 * WIDTH)
+                q_i = load(powers, q + 3 * WIDTH)
+                y_r = fnma(p_i, q_i, mul(p_r, q_r))
+                y_i = fma(p_i, q_r, mul(p_r, q_i))
+                i = (begin + monomials[m, 2]) * WIDTH
+                for _ in range(count):
+                    store(sums, i, add(add(load(sums, i), z_r), y_r))
+                    store(sums, i + WIDTH, add(add(load(sums, i + WIDTH), z_i), y_i))
+                    z_r = mul(z_r, xi)
+                    z_i = mul(z_i, xi)
+                    y_r = mul(y_r, xi2)
+                    y_i = mul(y_i, xi2)
+                    i += 2 * WIDTH
 
 
 @compiled
@@ -161,125 +211,27 @@ def wigner(sums: Any, rows: Any, coefficients: Any, n_densities: Any, n_monomial
             store(u, here + WIDTH, u_i)
 
 
-@partial(compiled, inside=True)
-def fold(cg: Any, begin: Any, u: Any, u_p: Any, n_p: Any, n_q: Any, low: Any, n: Any, folded: Any) -> None:
-    """C^{o,ma}_{p ma1 q ma2} u^p_{mb1,ma1} for one ma of u^o: the operand that all products of that ma share."""
-    d = 0
-    for mb1 in range(n_p):
-        s = u_p + 2 * (mb1 * n_p + low) * WIDTH
-        for k in range(n):
-            c = splat(cg[begin + k * (n_q - 1)])
-            store(folded, d, mul(c, load(u, s)))
-            store(folded, d + WIDTH, mul(c, load(u, s + WIDTH)))
-            d += 2 * WIDTH
-            s += 2 * WIDTH
-
-
-@compiled
-def contract(products: Any, cg: Any, u: Any, folded: Any, out: Any) -> None:
-    """The triple products (p, q) -> o of the rows of ``products``."""
-    for t in range(len(products)):
-        p = products[t, 0]
-        q = products[t, 1]
-        o = products[t, 2]
-        g = products[t, 3]
-        u_p = products[t, 4] * WIDTH
-        u_q = products[t, 5] * WIDTH
-        u_o = products[t, 6] * WIDTH
-        n_p = p + 1
-        n_q = q + 1
-        n_o = o + 1
-        shift = (p + q - o) // 2  # of m: ma1 + ma2 = ma + shift
-        total = splat(0.0)
-        for ma in range(o // 2 + 1):
-            low = max(0, ma + shift - q)
-            n = min(p, ma + shift) - low + 1
-            fold(cg, g + low * n_q + ma + shift - low, u, u_p, n_p, n_q, low, n, folded)
-            row = splat(0.0)
-            step = 2 * n_q * WIDTH
-            for mb1 in range(n_p):
-                mb2 = max(0, shift - mb1)
-                last = min(q, o + shift - mb1)
-                weight = 1.0
-                if u_p == u_q:  # symmetric: the upper triangle, counted twice
-                    mb2 = max(mb2, mb1)
-                    weight = 2.0
-                while mb2 <= last:
-                    s = u_q + (2 * (mb2 * n_q + ma + shift - low)) * WIDTH
-                    k = u_o + 2 * ((mb1 + mb2 - shift) * n_o + ma) * WIDTH
-                    d = 2 * mb1 * n * WIDTH
-                    w = 1.0 if u_p == u_q and mb2 == mb1 else weight
-                    rr = splat(0.0)
-                    ii = splat(0.0)
-                    ri = splat(0.0)
-                    ir = splat(0.0)
-                    if mb2 < last:  # two at once: eight FMA for six loads
-                        rr2 = splat(0.0)
-                        ii2 = splat(0.0)
-                        ri2 = splat(0.0)
-                        ir2 = splat(0.0)
-                        for _ in range(n):
-                            a_r = load(folded, d)
-                            a_i = load(folded, d + WIDTH)
-                            b_r = load(u, s)
-                            b_i = load(u, s + WIDTH)
-                            rr = fma(a_r, b_r, rr)
-                            ii = fma(a_i, b_i, ii)
-                            ri = fma(a_r, b_i, ri)
-                            ir = fma(a_i, b_r, ir)
-                            b_r = load(u, s + step)
-                            b_i = load(u, s + step + WIDTH)
-                            rr2 = fma(a_r, b_r, rr2)
-                            ii2 = fma(a_i, b_i, ii2)
-                            ri2 = fma(a_r, b_i, ri2)
-                            ir2 = fma(a_i, b_r, ir2)
-                            d += 2 * WIDTH
-                            s -= 2 * WIDTH
-                        real = fma(load(u, k + WIDTH), add(ri, ir), mul(load(u, k), sub(rr, ii)))
-                        row = fma(splat(w * cg[g + mb1 * n_q + mb2]), real, row)
-                        k += 2 * n_o * WIDTH
-                        real = fma(load(u, k + WIDTH), add(ri2, ir2), mul(load(u, k), sub(rr2, ii2)))
-                        row = fma(splat(weight * cg[g + mb1 * n_q + mb2 + 1]), real, row)
-                        mb2 += 2
-                    else:
-                        for _ in range(n):
-                            a_r = load(folded, d)
-                            a_i = load(folded, d + WIDTH)
-                            b_r = load(u, s)
-                            b_i = load(u, s + WIDTH)
-                            rr = fma(a_r, b_r, rr)
-                            ii = fma(a_i, b_i, ii)
-                            ri = fma(a_r, b_i, ri)
-                            ir = fma(a_i, b_r, ir)
-                            d += 2 * WIDTH
-                            s -= 2 * WIDTH
-                        real = fma(load(u, k + WIDTH), add(ri, ir), mul(load(u, k), sub(rr, ii)))
-                        row = fma(splat(w * cg[g + mb1 * n_q + mb2]), real, row)
-                        mb2 += 1
-            total = add(total, row) if 2 * ma == o else fma(splat(2.0), row, total)
-        store(out, t * WIDTH, total)
-
-
 @compiled
 def describe(
     points: Any, images: Any, weights: Any, cutoffs: Any, densities: Any, first_image: Any, n_boxes: Any, origin: Any,
     width: Any, cutoff: Any, two_j_max: Any, n_densities: Any, n_monomials: Any, n_u: Any, rows: Any, coefficients: Any,
-    radial: Any, products: Any, cg: Any, component: Any, scale: Any, out: Any,
+    radial: Any, lengths: Any, monomials: Any, n_products: Any, component: Any, scale: Any, classes: Any, blocks: Any,
+    terms: Any, counted: Any, out: Any,
 ) -> None:  # fmt: skip
     """Bispectrum of ``points`` (n, 3) into ``out`` (n, n_components).
 
     Of each image ``weights``, ``cutoffs`` and ``densities`` say how much it counts, within which distance, and in which
     density; ``cutoff`` is the largest.  The other arguments are those of Images and Tables.
     """
-    x = np.empty(WIDTH)
-    y = np.empty(WIDTH)
-    z = np.empty(WIDTH)
+    x = aligned(1)
+    y = aligned(1)
+    z = aligned(1)
     found = np.empty(len(images), np.int64)
-    sums = np.empty(n_densities * n_monomials * WIDTH)
-    powers = np.empty(2 * (two_j_max + 1) * WIDTH)
-    u = np.empty(n_densities * n_u * WIDTH)
-    folded = np.empty(2 * (two_j_max + 1) ** 2 * WIDTH)
-    values = np.empty(len(products) * WIDTH)
+    pairs = np.empty(2 * (len(images) + n_densities), np.int64)
+    sums = aligned(n_densities * n_monomials)
+    powers = aligned(12 * (two_j_max + 1))
+    u = aligned(n_densities * n_u)
+    values = aligned(n_products)
     for start in range(0, len(points), WIDTH):
         for lane in range(WIDTH):
             k = min(start + lane, len(points) - 1)
@@ -289,10 +241,10 @@ def describe(
         n = near(x, y, z, images, cutoffs, first_image, n_boxes, origin, width, cutoff, found)
         sum_monomials(
             two_j_max, x, y, z, images, weights, cutoffs, densities, found, n, radial, n_densities, n_monomials,
-            powers, sums,
+            lengths, monomials, pairs, powers, sums,
         )  # fmt: skip
         wigner(sums, rows, coefficients, n_densities, n_monomials, n_u, u)
-        contract(products, cg, u, folded, values)
+        contract(classes, blocks, terms, counted, u, values)
         for lane in range(min(WIDTH, len(points) - start)):
             for t in range(len(component)):
                 out[start + lane, t] = scale[t] * values[component[t] * WIDTH + lane]

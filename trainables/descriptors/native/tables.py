@@ -22,6 +22,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
+from .order import Blocks, Int32, blocks_of, monomials_of
+
 RFAC0 = 0.99363  # the share of π that θ spans, LAMMPS' default
 N_RADIAL = 17  # terms of the series in (r/R_cut)², which are then exact to 1e-16
 Float64 = NDArray[np.float64]
@@ -110,6 +112,8 @@ class Tables:
         last column is the product.
     y_rows: of each row of ``rows`` the half of Y that it asks for, (n_rows, 3): where it lies, and the factors of its
         real and imaginary part.
+    lengths, monomials: as ``monomials_of`` returns them.
+    blocks, y_blocks: of ``products`` and ``y_products``.
     """
 
     two_j_max: int
@@ -126,6 +130,10 @@ class Tables:
     y_products: Int64
     y_scale: Float64
     y_rows: Int64
+    lengths: Int64
+    monomials: Int32
+    blocks: Blocks
+    y_blocks: Blocks
 
 
 @cache
@@ -155,6 +163,7 @@ def tables(two_j_max: int, n_densities: int = 1) -> Tables:
     components = _components(two_j_max, n_densities)
     index, scale = zip(*(products.of(three) for three in components), strict=True)
     y_products, y_scale = products.derivatives()
+    rows_of_products, cg = np.array(products.rows, np.int64), np.array(products.cg)
     return Tables(
         two_j_max,
         n_monomials,
@@ -163,13 +172,16 @@ def tables(two_j_max: int, n_densities: int = 1) -> Tables:
         np.array(rows, np.int64),
         np.array(coefficients),
         radial_series(),
-        np.array(products.rows, np.int64),
-        np.array(products.cg),
+        rows_of_products,
+        cg,
         np.array(index, np.int64),
         np.array(scale),
         y_products,
         y_scale,
         np.array(y_rows, np.int64),
+        *monomials_of(monomials, two_j_max),
+        blocks_of(rows_of_products, cg, mirrored=True),
+        blocks_of(y_products, cg, mirrored=False),
     )
 
 

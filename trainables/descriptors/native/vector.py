@@ -63,16 +63,31 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, VECTOR), generate
 
 
+def _in_all_lanes(builder: Any, number: Any) -> Any:
+    nothing = ir.Constant(_LLVM, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH))
+
+
 @intrinsic
 def splat(typing_context: Any, number: Any) -> Any:
     """The same number in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        nothing = ir.Constant(_LLVM, ir.Undefined)
-        first = builder.insert_element(nothing, arguments[0], ir.Constant(_INT32, 0))
-        return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH))
+        return _in_all_lanes(builder, arguments[0])
 
     return VECTOR(types.float64), generate
+
+
+@intrinsic
+def spread(typing_context: Any, array: Any, index: Any) -> Any:
+    """``array[index]`` in all lanes, of a flat index in C order; without numba's care for negative ones."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return _in_all_lanes(builder, builder.load(builder.gep(data, [arguments[1]])))
+
+    return VECTOR(array, types.intp), generate
 
 
 def _multiply_add(*, negative: bool) -> Any:

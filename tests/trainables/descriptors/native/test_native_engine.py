@@ -12,7 +12,7 @@ from dftune.trainables.descriptors.bispectrum import bispectrum, bispectrum_forc
 from dftune.trainables.descriptors.lammps_engine import ON_GRID_SHIFT, frame
 from dftune.trainables.descriptors.native import engine
 from dftune.trainables.descriptors.native.images import MOST_IMAGES, images_of
-from dftune.trainables.descriptors.native.tables import RFAC0, triples
+from dftune.trainables.descriptors.native.tables import RFAC0, tables, triples
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import InputError
 
@@ -208,6 +208,18 @@ def test_lammps_has_no_forces_of_several_densities():
     settings = BispectrumSettings(cutoff=4.0, two_j_max=2, chem=["Al"], engine="lammps")
     with pytest.raises(InputError, match='LAMMPS gives no forces of descriptors with chem; use engine = "native"'):
         bispectrum_forces(TRICLINIC, POSITIONS, np.full(3, 13), (1, 1, 1), settings, np.ones((1, 5)))
+
+
+def test_loops_of_equal_length_come_one_after_another():
+    table = tables(6)
+    for keys in (table.lengths[:, :1], table.blocks.classes[:, :2], table.y_blocks.classes[:, :2]):
+        assert [tuple(key) for key in keys] == sorted({tuple(key) for key in keys})
+    for classes, n in (
+        (table.lengths[:, 1:], len(table.monomials)),
+        (table.blocks.classes[:, 2:], len(table.blocks.blocks)),
+    ):
+        assert list(classes[:, 0]) == [0, *classes[:-1, 1]], "each row is in one class"
+        assert classes[-1, 1] == n
 
 
 def test_threads_and_chunks_give_the_same_numbers(monkeypatch):

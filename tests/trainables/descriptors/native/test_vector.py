@@ -2,7 +2,19 @@ import numba
 import numpy as np
 import pytest
 
-from dftune.trainables.descriptors.native.vector import WIDTH, add, below, fma, fnma, load, mul, splat, store, sub
+from dftune.trainables.descriptors.native.vector import (
+    WIDTH,
+    add,
+    below,
+    fma,
+    fnma,
+    load,
+    mul,
+    splat,
+    spread,
+    store,
+    sub,
+)
 
 A, B, C = np.random.default_rng(0).normal(size=(3, 2 * WIDTH))
 
@@ -44,6 +56,10 @@ def _splat(out, i, a):
     store(out, i, splat(a[i]))
 
 
+def _spread(out, i, a):
+    store(out, i, spread(a.reshape(2, -1), i))
+
+
 @pytest.mark.parametrize(
     "function, expected",
     [
@@ -54,6 +70,7 @@ def _splat(out, i, a):
         (_fnma, C - A * B),
         (_below, np.where(A < B, C, 0.0)),
         (_splat, np.full(2 * WIDTH, A[3])),
+        (_spread, np.full(2 * WIDTH, A[3])),
     ],
 )
 def test_each_lane_is_a_number_of_its_own(function, expected):
