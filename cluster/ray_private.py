@@ -73,7 +73,7 @@ def _noting(raylets: list[Any], start: Callable[..., Any], change: Callable[[lis
     return start_process
 
 
-def _patient(find: Callable[[str, str], Any], patience: float, raylets: Sequence[Any] = ()) -> Any:
+def _patient(find: Callable[[str, str], Any], patience: float, raylets: Sequence[Any]) -> Any:
     """Ray's search for its own node, which waits so long [s], as long as its raylets run."""
 
     def find_node(address: str, identity: str) -> Any:

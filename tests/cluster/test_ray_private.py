@@ -77,7 +77,7 @@ def test_a_node_that_is_slow_to_come_is_waited_for():
             raise answer
         return answer
 
-    assert ray_private._patient(find, patience=60)("address", "node") == {"node_manager_port": 1}
+    assert ray_private._patient(find, patience=60, raylets=[])("address", "node") == {"node_manager_port": 1}
     ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
     ended.wait()
     answers = iter([RuntimeError("not there yet")])

@@ -21,7 +21,7 @@ from ray._private import services
 from ray.cluster_utils import Cluster
 from dftune.cluster.ray_private import _patient
 
-services.get_node = _patient(services.get_node, PATIENCE)
+services.get_node = _patient(services.get_node, PATIENCE, raylets=[])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
 started = {kind: infos[0].process.pid for kind, infos in cluster.head_node.all_processes.items()}
 print(cluster.address, started["gcs_server"], started["raylet"], flush=True)

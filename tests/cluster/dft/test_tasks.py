@@ -219,7 +219,7 @@ from dftune.cluster.ray_private import _patient
 from dftune.tests.cluster.dft.test_tasks import Desk, Said, programs
 from dftune.trainables.data.generating.results import open_runs
 
-services.get_node = _patient(services.get_node, PATIENCE)
+services.get_node = _patient(services.get_node, PATIENCE, raylets=[])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 second = cluster.add_node(num_cpus=1)
 desk = Desk.__new__(Desk)
