@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import dataset_argument, dataset_type, folder_argument, json_option
+from .options import IDS, dataset_argument, dataset_type, folder_argument, json_option
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
@@ -22,9 +22,17 @@ def data() -> None:
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @folder_argument("dataset")
 @click.option(
-    "--validation", metavar="ID,ID,...", help="Snapshots that trials are judged by.  [default: next to last quarter]"
+    "--validation",
+    type=IDS,
+    metavar="ID,ID,...",
+    help="Snapshots that trials are judged by.  [default: next to last quarter]",
 )
-@click.option("--test", metavar="ID,ID,...", help="Snapshots that the surrogate is judged by.  [default: last quarter]")
+@click.option(
+    "--test",
+    type=IDS,
+    metavar="ID,ID,...",
+    help="Snapshots that the surrogate is judged by.  [default: last quarter]",
+)
 @click.option(
     "--pseudopotentials",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -72,8 +80,8 @@ def data() -> None:
 def data_import(
     sources: tuple[Path, ...],
     dataset: Path,
-    validation: str | None,
-    test: str | None,
+    validation: list[str] | None,
+    test: list[str] | None,
     pseudopotentials: Path | None,
     kernel: str | None,
     width: float | None,
@@ -140,8 +148,8 @@ def data_import(
             unit=unit,
             cutoff=cutoff,
         ),
-        validation=ids_of(validation),
-        test=ids_of(test),
+        validation=validation,
+        test=test,
         rule=rule,  # type: ignore[arg-type]  # a name that is none is refused with those there are
         check=check,  # type: ignore[arg-type]  # one of the choices
         report=report,
@@ -169,11 +177,6 @@ def _kind(dataset: str) -> "Kind":
     from ...trainables.kinds import kind_at
 
     return kind_at(dataset)
-
-
-def ids_of(text: str | None) -> list[str] | None:
-    """The ids in a text, parted by commas."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
 @data.command("copy")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import Numbers, address_option, dataset_argument, json_option
+from .options import SYMBOLS, ListOf, address_option, dataset_argument, json_option
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def species_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--chem",
+            type=SYMBOLS,
             metavar="X,X,...",
-            default="",
+            default=[],
             help="Species that each get a density: n³ times the numbers for n species.",
         ),
         click.option(
@@ -78,7 +79,7 @@ def descriptors() -> None:
 @two_j_max_option
 @click.option(
     "--inner",
-    type=Numbers("is not lengths with commas between them, such as 3.0,2.5"),
+    type=ListOf("lengths", "3.0,2.5"),
     default=[],
     metavar="R,R,...",
     help="Shorter cutoffs, with as many numbers for each [Å].",
@@ -203,22 +204,17 @@ def _settings(
     from ...trainables.errors import one_line
 
     try:
-        given = {"cutoff": cutoff, "two_j_max": two_j_max, "inner": inner, "engine": engine, **_given(of_species)}
+        given = {"cutoff": cutoff, "two_j_max": two_j_max, "inner": inner, "engine": engine, **of_species}
         return BispectrumSettings(**given)
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
-
-
-def _given(of_species: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``species_options`` gave, for ``BispectrumSettings``."""
-    return {**of_species, "chem": [part.strip() for part in of_species["chem"].split(",") if part.strip()]}
 
 
 @descriptors.command("screen")
 @dataset_argument
 @click.option(
     "--cutoffs",
-    type=Numbers("is not a list of numbers such as 3.0,3.5,4.0"),
+    type=ListOf("numbers", "3.0,3.5,4.0"),
     metavar="R,R,...",
     default="3,3.5,4,4.5,5,5.5",
     show_default=True,
@@ -226,7 +222,7 @@ def _given(of_species: Mapping[str, Any]) -> dict[str, Any]:
 )
 @click.option(
     "--two-j-max",
-    type=Numbers("is not a list of whole numbers such as 4,6,8", int),
+    type=ListOf("whole numbers", "4,6,8", int),
     metavar="N,N,...",
     default="4,6,8,10",
     show_default=True,
@@ -319,7 +315,7 @@ def descriptors_screen(
             output=output,
             address=address,
             progress=progress,
-            **_given(of_species),
+            **of_species,
         )
     if as_json:
         return print_json(found.as_dict())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import address_option, folder_argument, json_option
+from .options import ListOf, address_option, folder_argument, json_option
 from .tables import echo, print_json, print_table
 
 
@@ -72,24 +72,28 @@ def data_generate(
         echo(f"{len(one.ids)} {one.what} in {one.path}")
 
 
-def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float]:
-    try:
-        return [float(part) for part in (text or "").split(",") if part.strip()]
-    except ValueError as error:
-        raise click.BadParameter(f"'{text}' is not a list of numbers as in 8,10,12") from error
-
-
 @click.command("converge")
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--cutoffs", callback=_numbers, metavar="RY,RY,...", help="Cutoffs of the wavefunctions to compare [Ry].")
+@click.option(
+    "--cutoffs",
+    type=ListOf("numbers", "8,10,12"),
+    default=[],
+    metavar="RY,RY,...",
+    help="Cutoffs of the wavefunctions to compare [Ry].",
+)
 @click.option(
     "--k-points",
-    callback=_numbers,
+    type=ListOf("whole numbers", "4,6,8", int),
+    default=[],
     metavar="N,N,...",
     help="Meshes of k-points to compare: points along the longest reciprocal vector; the others follow the cell.",
 )
 @click.option(
-    "--widths", callback=_numbers, metavar="EV,EV,...", help="Broadenings of the DOS [eV].  [default: those of SPEC]"
+    "--widths",
+    type=ListOf("numbers", "0.25,0.5"),
+    default=[],
+    metavar="EV,EV,...",
+    help="Broadenings of the DOS [eV].  [default: those of SPEC]",
 )
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
 @click.option(
@@ -100,7 +104,7 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 def data_converge(
     spec: Path,
     cutoffs: list[float],
-    k_points: list[float],
+    k_points: list[int],
     widths: list[float],
     figure: Path | None,
     runs: Path | None,
@@ -121,14 +125,12 @@ def data_converge(
     from ...trainables.data.generating.spec import GenerateSpec
     from ..progress import for_terminal
 
-    if any(n != int(n) for n in k_points):
-        raise click.BadParameter("numbers of k-points are whole", param_hint="--k-points")
     with closing(for_terminal()) as progress:
         rows = converge(
             GenerateSpec.read(spec),
             runs or spec.with_suffix(".converge"),
             cutoffs=cutoffs,
-            k_points=[int(n) for n in k_points],
+            k_points=k_points,
             widths=widths,
             address=address,
             progress=progress,

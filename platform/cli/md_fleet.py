@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from .options import Numbers, address_option, folder_argument, json_option
+from .options import ListOf, address_option, folder_argument, json_option
 from .tables import echo, print_json, print_table
 
-_NUMBERS = Numbers("is not numbers with commas between, as 300,600,900")
+_NUMBERS = ListOf("numbers", "300,600,900")
 
 
 @click.command("fleet")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Numbers, dataset_argument, folder_argument, json_option
+from .options import SYMBOLS, ListOf, dataset_argument, folder_argument, json_option
 from .predict_there import predict_there
 from .tables import echo, print_json, print_table
 
@@ -89,7 +89,7 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.option("--temperature", type=click.FloatRange(min=0), help="Electronic temperature [K].  [default: as trained]")
 @click.option(
     "--temperatures",
-    type=Numbers("is not a list of temperatures as in 300,1000,5000"),
+    type=ListOf("temperatures", "300,1000,5000"),
     metavar="K,K,...",
     help="Also a table of free energy, entropy and heat capacity of the electrons at these temperatures.",
 )
@@ -101,7 +101,10 @@ def model_show(model: Path, as_json: bool) -> None:
     "--format", "form", metavar="NAME", help="Format of the files, as ASE names it.  [default: by its content]"
 )
 @click.option(
-    "--types", metavar="SYMBOL,...", help="Elements of LAMMPS' atom types 1, 2, ..., where its files do not say them."
+    "--types",
+    type=SYMBOLS,
+    metavar="SYMBOL,...",
+    help="Elements of LAMMPS' atom types 1, 2, ..., where its files do not say them.",
 )
 @click.option(
     "--forces",
@@ -160,7 +163,7 @@ def model_predict(
     temperatures: list[float] | None,
     frames: str | None,
     form: str | None,
-    types: str | None,
+    types: list[str] | None,
     forces: bool,
     stress: bool,
     grid: tuple[int, int, int] | None,
@@ -203,7 +206,7 @@ def model_predict(
     wishes = {name: wish for name, wish in given.items() if wish is not None}
     how: dict[str, Any] = {} if form is None else {"format": form}
     if types is not None:
-        how["types"] = [part.strip() for part in types.split(",")]
+        how["types"] = types
     if url is not None:
         if names:
             raise click.UsageError("--save writes files of a model in a folder; from an endpoint take Client.array")

@@ -13,21 +13,34 @@ def folder_argument(name: str) -> Callable[..., Any]:
     return click.argument(name, type=click.Path(path_type=Path, file_okay=False))
 
 
-class Numbers(click.ParamType):
-    """Numbers with commas between them; ``refusal`` says after a value what it is not, and ``kind`` makes each."""
+class ListOf(click.ParamType):
+    """Parts with commas between them, none of them empty.
 
-    name = "numbers"
+    Args:
+        what: they are, for people.
+        example: of such a list.
+        kind: makes a part of its text; ValueError: it is none.
+    """
 
-    def __init__(self, refusal: str, kind: Callable[[str], float] = float) -> None:
-        self._refusal, self._kind = refusal, kind
+    name = "list"
+
+    def __init__(self, what: str, example: str, kind: Callable[[str], Any] = float) -> None:
+        self._refusal, self._kind = f"is not a list of {what} as in {example}", kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
+        parts = [part.strip() for part in value.split(",")]
         try:
-            return [self._kind(part) for part in value.split(",")]
+            if all(parts):
+                return [self._kind(part) for part in parts]
         except ValueError:
-            self.fail(f"'{value}' {self._refusal}", param, ctx)
+            pass
+        self.fail(f"'{value}' {self._refusal}", param, ctx)
+
+
+IDS = ListOf("ids", "000,003,007", str)
+SYMBOLS = ListOf("chemical symbols", "Al,Mg", str)
 
 
 class _Location(click.Path):

@@ -5,34 +5,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import json_option, ledger_option, studies_option
+from .options import ListOf, json_option, ledger_option, studies_option
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
 
 
-def _slots(ctx: click.Context, parameter: click.Parameter, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"'{text}' is not a list of whole numbers as in 1,4,16") from error
-    if min(numbers) < 1:
-        raise click.BadParameter("needs numbers above 0")
-    return numbers
+def _slots(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 @click.command("plan")
 @click.argument("names", nargs=-1, required=True, metavar="NAME [OTHER]...")
 @click.option(
     "--slots",
-    callback=_slots,
+    type=ListOf("whole numbers above 0", "1,4,16", _slots),
     metavar="N,N,...",
     default="1,2,4,8,16,32,64,128,256,512,1024",
     show_default=True,
     help="Numbers of slots; a slot is the resources of one trial.",
 )
-@click.option("--methods", metavar="M,M,...", help="Methods to simulate; by default all that can be.")
+@click.option(
+    "--methods",
+    type=ListOf("methods", "random,oat", str),
+    metavar="M,M,...",
+    help="Methods to simulate; by default all that can be.",
+)
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw.")
 @studies_option
 @ledger_option
@@ -40,7 +41,7 @@ def _slots(ctx: click.Context, parameter: click.Parameter, text: str) -> list[in
 def plan(
     names: tuple[str, ...],
     slots: list[int],
-    methods: str | None,
+    methods: list[str] | None,
     figure: Path | None,
     studies: Path,
     ledger: str | None,
@@ -66,7 +67,7 @@ def plan(
     with closing(for_terminal()) as progress:
         found = forecast(
             [Study.open(name, studies, ledger) for name in names],
-            methods=None if methods is None else [name.strip() for name in methods.split(",")],
+            methods=methods,
             slots=slots,
             progress=progress,
         )

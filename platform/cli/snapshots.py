@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .data import ids_of
-from .options import dataset_argument, dataset_type, folder_argument, json_option
+from .options import IDS, dataset_argument, dataset_type, folder_argument, json_option
 from .tables import echo, print_json
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ def _open(dataset: str) -> "Dataset":
     metavar="NAME",
     help="arrays (our own layout), mala, parquet or extxyz.",
 )
-@click.option("--snapshots", metavar="ID,ID,...", help="Snapshots to write.  [default: all]")
+@click.option("--snapshots", type=IDS, metavar="ID,ID,...", help="Snapshots to write.  [default: all]")
 @json_option
-def data_export(dataset: str, destination: Path, form: str, snapshots: str | None, as_json: bool) -> None:
+def data_export(dataset: str, destination: Path, form: str, snapshots: list[str] | None, as_json: bool) -> None:
     """Write DATASET for other programs to DESTINATION, a new folder; for extxyz a new file.
 
     arrays is the layout that `dftune data import` reads: NNN.json and NNN.ldos.npy.  mala has the descriptors, too, if
@@ -54,7 +53,7 @@ def data_export(dataset: str, destination: Path, form: str, snapshots: str | Non
     from ..progress import for_terminal
 
     opened = _open(dataset)
-    chosen = opened.only([opened[name] for name in ids_of(snapshots) or [s.id for s in opened]])
+    chosen = opened.only([opened[name] for name in snapshots or [s.id for s in opened]])
     with closing(for_terminal()) as progress:
         export_dataset(chosen, destination, form, progress=progress)
     if as_json:
@@ -142,7 +141,7 @@ def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None
     type=click.Path(path_type=Path),
     help="Choose those that teach this model most, in place of --by.",
 )
-@click.option("--snapshots", metavar="ID,ID,...", help="Take these snapshots of a dataset.")
+@click.option("--snapshots", type=IDS, metavar="ID,ID,...", help="Take these snapshots of a dataset.")
 @json_option
 def data_select(
     source: Path,
@@ -150,7 +149,7 @@ def data_select(
     number: int | None,
     by: str | None,
     model: Path | None,
-    snapshots: str | None,
+    snapshots: list[str] | None,
     as_json: bool,
 ) -> None:
     """Choose structures of SOURCE: a trajectory of any format that ASE reads, or a dataset.
@@ -179,7 +178,7 @@ def data_select(
         raise InputError("--model chooses by itself; leave out --by and --snapshots")
     with closing(for_terminal()) as progress:
         if snapshots is not None:
-            return _show(take(_open(str(source)), destination, ids_of(snapshots) or [], progress), as_json)
+            return _show(take(_open(str(source)), destination, snapshots, progress), as_json)
         if model is not None:
             return _show_lessons(source, destination, number or 0, model, progress, as_json)
         way: Any = by or "farthest"  # one that is none is refused with those there are

@@ -97,6 +97,11 @@ def test_a_selection_by_a_model_that_cannot_be_is_refused(saved, trajectory, tmp
     assert "Mg" in other
 
 
+def test_a_list_of_snapshots_has_no_empty_part(al4, tmp_path):
+    said = run("select", al4.path, tmp_path / "few", "--snapshots", "000,,003", code=2).stderr
+    assert "'000,,003' is not a list of ids as in 000,003,007" in said
+
+
 @pytest.mark.parametrize(
     "symbol, options, text",
     [

@@ -81,7 +81,7 @@ def test_a_fleet_goes_on_and_says_what_it_found(model, al4, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--temperatures", "300,x"], "'300,x' is not numbers with commas between, as 300,600,900"),
+        (["--temperatures", "300,x"], "'300,x' is not a list of numbers as in 300,600,900"),
         (["--temperatures", "0"], "temperatures: give one or more numbers above 0"),
         (["--temperatures", "300", "--volumes", "-1"], "volumes: give one or more numbers above 0"),
         (["--temperatures", "300", "--left-out", "1"], "the share left out of each run is from 0 to below 1"),

@@ -482,7 +482,8 @@ def test_a_ledger_of_an_earlier_version_takes_the_sizes_from_the_dataset(al4, tm
     assert Evidence.of(study).sizes == spec.of_kind.sizes(al4, spec.descriptors)
 
 
-@pytest.mark.parametrize("slots", ["1,two", "0,1", ""])
+@pytest.mark.parametrize("slots", ["1,two", "0,1", "", "1,,4", "1,"])
 def test_numbers_of_slots_are_checked(slots):
     result = CliRunner().invoke(command, ["al4", "--slots", slots])
     assert result.exit_code == 2
+    assert f"'{slots}' is not a list of whole numbers above 0 as in 1,4,16" in " ".join(result.output.split())

@@ -263,14 +263,15 @@ def test_the_command_prints_table_recommendation_and_json(al4, screened):
 @pytest.mark.parametrize(
     "option, text, message",
     [
-        ("--cutoffs", "3.0,x", "'3.0,x' is not a list of numbers such as 3.0,3.5,4.0"),
+        ("--cutoffs", "3.0,x", "'3.0,x' is not a list of numbers as in 3.0,3.5,4.0"),
         ("--cutoffs", "", "'' is not a list of numbers"),
-        ("--two-j-max", "4,6.5", "'4,6.5' is not a list of whole numbers such as 4,6,8"),
+        ("--two-j-max", "4,6.5", "'4,6.5' is not a list of whole numbers as in 4,6,8"),
         ("--cutoffs", "-1", "cutoff: input should be greater than 0, got -1.0"),
         ("--two-j-max", "7", "two_j_max: input should be a multiple of 2, got 7"),
         ("--weights", "Al:1", "'Al:1' does not give numbers of species, such as Al=1,Mg=0.7"),
         ("--radii", "Al=wide", "'Al=wide' does not give numbers of species, such as Al=1,Mg=0.7"),
         ("--chem", "Al,al", "chem.1: 'al' is no chemical symbol"),
+        ("--chem", "Al,", "'Al,' is not a list of chemical symbols as in Al,Mg"),
     ],
 )
 def test_the_command_refuses_in_one_line(al4, tmp_path, option, text, message):
