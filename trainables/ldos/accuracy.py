@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .error_bars import QUANTITIES, ErrorBar, judged
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 ENERGIES = {"free_energy": "free energy", "band_energy": "band energy"}  # whose errors are stated, first that of A
 Groups = dict[str, tuple[float, float]]
-
+# What earlier versions estimated errors by.
+RETIRED = {"spread_factor", "coverage", "free_energy_spread_factor", "free_energy_coverage"}
 
 # Name in ``Accuracy.splits``, label, unit.
 ENERGIES_AND_FORCES = (("free_energy_mae", "free-energy error", "meV/atom"), ("forces_mae", "force error", "eV/Å"))
@@ -119,10 +121,22 @@ class Accuracy:
 
     @classmethod
     def of_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From plain values, those of earlier versions, too, whose estimates are left out."""
-        known = {name: value for name, value in values.items() if name in cls.__annotations__}
+        """From plain values.  Errors as ``known``."""
+        known = cls.known(values)
         bars = known.get("error_bars") or {}
         return cls(**known | {"error_bars": {name: ErrorBar(**bar) for name, bar in bars.items()}})
+
+    @classmethod
+    def known(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain values without what earlier versions estimated errors by.
+
+        Raises:
+            InputError: a number is unknown.
+        """
+        known = {name: value for name, value in values.items() if name not in RETIRED}
+        if unknown := sorted(known.keys() - cls.__annotations__.keys()):
+            raise InputError(f"unknown accuracy {', '.join(unknown)}; a later version of dftune may know it")
+        return known
 
     def of(self, energy: str) -> "EnergyAccuracy":
         """Of one of ``ENERGIES``."""

@@ -36,9 +36,7 @@ class LdosCard(Card):
     @classmethod
     def _of_any_version(cls, values: Any) -> Any:
         """Without what earlier versions estimated errors by."""
-        return (
-            {n: v for n, v in values.items() if n in Accuracy.__annotations__} if isinstance(values, dict) else values
-        )
+        return Accuracy.known(values) if isinstance(values, dict) else values
 
     @property
     def relative(self) -> bool:

@@ -190,6 +190,7 @@ def test_a_model_folder_is_never_overwritten(model, folder):
         (lambda f: (f / "model.json").write_text("{"), "Invalid JSON"),
         (lambda f: edit(f, format_version=9), "format_version: input should be 2"),
         (lambda f: edit(f, surprise=1), "surprise: extra inputs are not permitted"),
+        (lambda f: edit(f, accuracy={"volume_mae": 1.0}), "accuracy: unknown accuracy volume_mae; a later version"),
         (lambda f: edit(f, kind="ldso"), "there is no kind of surrogates 'ldso'; did you mean 'ldos'"),
         (lambda f: edit(f, config={"width": 9, "n_layers": 1}), "do not fit"),
         (lambda f: edit(f, config={"widht": 9}), "unknown hyperparameter 'widht'"),

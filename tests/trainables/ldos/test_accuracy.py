@@ -5,6 +5,7 @@ from operator import add
 import numpy as np
 import pytest
 
+from dftune.trainables.errors import InputError
 from dftune.trainables.ldos.accuracy import Accuracy, SnapshotError, snapshot_error, summarize
 from dftune.trainables.ldos.error_bars import ErrorBar, calibrated, estimated, left_open
 from dftune.trainables.ldos.training_data import Moments
@@ -152,6 +153,8 @@ def test_the_free_energy_has_an_error_and_an_error_bar_of_its_own(al4):
     assert estimated(bars, "forces", 0.1, {}) is None
     assert sum("error bar" in line for line in judged.lines()) == 2
     assert Accuracy.of_dict(judged.to_dict() | {"spread_factor": 3.0}) == judged
+    with pytest.raises(InputError, match="unknown accuracy volume_mae; a later version of dftune may know it"):
+        Accuracy.of_dict(judged.to_dict() | {"volume_mae": 3.0})
 
 
 def test_without_a_spread_there_is_no_error_bar(al4):
