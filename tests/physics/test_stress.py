@@ -1,7 +1,7 @@
 """Stresses of Quantum ESPRESSO, term by term, from its own densities of strained cells."""
 
 import json
-from itertools import product
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -29,6 +29,7 @@ class Case:
         self.sphere = DensitySphere(self.cell, self.density.shape, self.qe["ecutrho_ry"] * RYDBERG)
         with np.load(DATA / "free_energy.npz") as data:
             self.charge = data["be_core_radius"], data["be_core_density"]
+        self.strained = {}  # whether electrons stay -> what ``slope`` needs
 
     def stress(self, *terms):
         """Quantum ESPRESSO's, as ∂E/∂ε / Ω [eV/Å³]; it prints -∂E/∂ε / Ω."""
@@ -45,15 +46,22 @@ class Case:
         n = self.density * self.sphere.volume / there.volume if electrons_stay else self.density
         return density_energies(n, there, self.qe["functional"], self.core(there))
 
-    def slope(self, energy, **how):
+    def slope(self, energy, *, electrons_stay):
         """Derivative of a function of ``energies`` with respect to strain, a volume [eV/Å³]."""
+        if electrons_stay not in self.strained:
+            self.strained[electrons_stay] = list(self._strained(electrons_stay))
         found = np.empty((3, 3))
-        for a, b in product(range(3), range(3)):
+        for a, b, more, less in self.strained[electrons_stay]:
+            found[a, b] = found[b, a] = energy(more) - energy(less)
+        return found / (2 * STEP * self.sphere.volume)
+
+    def _strained(self, electrons_stay):
+        """Both axes of each strain, and the energies of it and of its opposite."""
+        for a, b in combinations_with_replacement(range(3), 2):
             strain = np.zeros((3, 3))
             strain[a, b] += STEP / 2
             strain[b, a] += STEP / 2
-            found[a, b] = energy(self.energies(strain, **how)) - energy(self.energies(-strain, **how))
-        return found / (2 * STEP * self.sphere.volume)
+            yield a, b, *(self.energies(sign * strain, electrons_stay=electrons_stay) for sign in (1, -1))
 
 
 @pytest.fixture(scope="module", params=NAMES)
