@@ -4,6 +4,7 @@ A state is what JSON holds: Python writes a float so that the same float is read
 stands here and nowhere else.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import ase
@@ -120,7 +121,7 @@ class Npt:
             setattr(owner, name, np.array(value) if isinstance(value, list) else value)
 
 
-INTEGRATORS: dict[str, Any] = {"nve": Nve, "nvt": Nvt, "npt": Npt}
+INTEGRATORS: dict[str, Callable[[ase.Atoms, MdSettings], Integrator]] = {"nve": Nve, "nvt": Nvt, "npt": Npt}
 
 
 def draw_velocities(atoms: ase.Atoms, temperature: float, seed: int) -> None:

@@ -41,11 +41,6 @@ class Repeated:
     microseconds: tuple[float, float] | None = None
 
     @property
-    def n_splits(self) -> int:
-        """Splits on which it came to an end."""
-        return len(next(iter(self.each.values())))
-
-    @property
     def values(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of each number over the splits."""
         return {name: (float(np.mean(some)), float(np.std(some))) for name, some in self.each.items()}
