@@ -24,11 +24,11 @@ from dftune.platform.figures.draw import draw
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.known_scores import SavedScores
+from dftune.tests.exported import export
 from dftune.tests.platform.cli.conftest import make_study
 from dftune.tests.platform.compare.test_report import compared_of
 from dftune.tests.room import files_of_at_most
 from dftune.tests.toy_kind import ToyConfig
-from dftune.tests.trainables.data.test_importing import export
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.data.mirror import Mirror, copy_dataset
