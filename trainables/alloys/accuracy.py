@@ -112,7 +112,9 @@ class AlloyAccuracy(Accuracy):
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"on {self.n_configurations} configurations, mean over {self.n_networks} networks (spread):"]
+        several = any(std is not None for _, std in self.values.values())
+        over = f", mean over {self.n_networks} networks (spread)" if several else ""
+        found = [f"on {self.n_configurations} configurations{over}:"]
         for task in TASKS:
             name, unit = NAMES[task], UNITS[task][1]
             if f"{name}_mae" not in self.values:
@@ -167,7 +169,17 @@ def composition_loss(targets: Targets) -> float:
     return float(one_minus_r2(line[None], targets.total)[0])
 
 
+def spread_of(of_networks: Float64) -> Float64 | None:
+    """Standard deviation over T networks, the first axis; None where there is but one answer.
+
+    That is so of one network, and of any number that is not trained: all of them are the same solution.
+    """
+    spread = of_networks.std(axis=0)
+    return None if (spread <= 1e-9 * abs(of_networks).max()).all() else spread
+
+
 def _pair(of_networks: Float64) -> tuple[float | None, float | None]:
     if not np.isfinite(of_networks).all():
         return None, None
-    return float(of_networks.mean()), float(of_networks.std())
+    spread = spread_of(of_networks)
+    return float(of_networks.mean()), None if spread is None else float(spread)

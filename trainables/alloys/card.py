@@ -10,7 +10,8 @@ from .accuracy import AlloyAccuracy
 from .config import AlloyConfig
 from .data import AlloyData
 from .lattice import Lattice
-from .splits import SplitSettings
+from .order import ranges_of
+from .splits import SplitSettings, split_rows
 
 Numbers = dict[str, float | int | None]
 
@@ -35,6 +36,11 @@ class AlloyCard(Card):
         BeforeValidator(_accuracy, json_schema_input_type=Numbers),
         PlainSerializer(lambda accuracy: accuracy.to_dict(), return_type=Numbers),
     ] = Field(description="on the test configurations")
+    order: list[tuple[float, float]] = Field(
+        default=[],
+        description="least and largest Warren-Cowley parameter of each of the first neighbour shells among the "
+        "configurations of both elements that it was trained on; models of before have none",
+    )
 
     @property
     def subject(self) -> str:
@@ -70,4 +76,5 @@ def card_for(
         pure_energies=info.pure_energies,
         code=info.code,
         splits=settings,
+        order=ranges_of(info.lattice, data.all.species[split_rows(data, settings)["train"]]),
     )

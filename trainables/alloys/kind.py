@@ -126,6 +126,14 @@ class AlloyKind(Kind):
         if minimize == "moment_mae" and not data.all.moment.any():
             raise DatasetError(f"{data.location}: all moments are zero; minimize something else")
 
+    def suited(
+        self, data: "AlloyData", config: Mapping[str, Any], space: Collection[str]
+    ) -> Mapping[str, tuple[Any, str]]:
+        """All tasks that the data have something to learn of."""
+        if "tasks" in config or "tasks" in space or not data.all.moment.any():
+            return {}
+        return {"tasks": ("ECM", "the data have moments")}
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """Raises InputError: something to vary that has no use beside what is held fixed."""
         if "architecture" not in space:

@@ -71,7 +71,7 @@ def networks_of(surrogate: "AlloySurrogate", data: AlloyData) -> Networks:
     """Those that give the energies of the data's alloy.
 
     Raises:
-        InputError: they are of another alloy, do not predict energies, or are too few.
+        InputError: they are of another alloy, do not predict energies, are too few, or all the same.
     """
     card, symbols = surrogate.card, data.info.symbols
     if tuple(card.symbols) != tuple(symbols):
@@ -80,5 +80,10 @@ def networks_of(surrogate: "AlloySurrogate", data: AlloyData) -> Networks:
         raise InputError("the model does not predict energies; take one with E among its tasks")
     if surrogate.network.n_networks < FEWEST:
         raise InputError("the model has one network; an interval needs several, so train it with initializations = 5")
+    if surrogate.network.config.training == "none":
+        raise InputError(
+            "the networks of a model without training are all the same, and an interval lies between networks; leave "
+            "--model out, and the interval is of models that the data leave possible"
+        )
     surrogate.on(data.info.lattice)
     return Networks(surrogate)

@@ -17,6 +17,7 @@ from ..errors import DatasetError, InputError, ModelError
 from ..structure_texts import xyz_frames
 from ..structures import as_atoms, check_structure, is_configuration, read_structures
 from ..surrogate import Job, Prediction, Surrogate, Tell, quiet
+from .accuracy import spread_of
 from .card import AlloyCard
 from .config import AlloyConfig, Task
 from .configurations import species_of
@@ -24,6 +25,7 @@ from .data import AlloyData, total_energy
 from .judgement import AlloyCheck, AlloyJudgement
 from .lattice import Lattice
 from .network import Network, chains
+from .order import unlike
 from .request import FORMATS, XYZ, ConfigurationRequest, parse
 from .splits import split_rows
 from .training import Scaling, predict
@@ -228,28 +230,37 @@ class AlloyJob(Job):
         found = self.surrogate.predict(self.species[None], self.lattice)
         card, n = self.surrogate.card, self.lattice.n_sites
         values: dict[str, Any] = {"n_atoms": n, card.symbols[1]: int(self.species.sum())}
-        values["expected_errors"] = card.accuracy.stated_error
+        outside = unlike(self.lattice, self.species, card.order)
+        values["expected_errors"] = "unknown" if outside else card.accuracy.stated_error
         if "E" in found:
             of_networks = found["E"][:, 0, 0]
             total = total_energy(n * of_networks.mean(keepdims=True), self.species[None], card.pure_energies)
-            values |= {
-                "formation_energy": float(of_networks.mean() / MRY),
-                "formation_energy_std": float(of_networks.std() / MRY),
-                "total_energy": float(total[0]),
-            }
+            values["formation_energy"] = float(of_networks.mean() / MRY)
+            if (spread := spread_of(of_networks)) is not None:
+                values["formation_energy_std"] = float(spread / MRY)
+            values["total_energy"] = float(total[0])
         for task, name in (("C", "charge"), ("M", "moment")):
             if task in found:
                 by_atom = found[task][:, 0, self.sites]
                 values[name] = by_atom.mean(axis=0).tolist()
-                values[f"{name}_std"] = by_atom.std(axis=0).tolist()
-        return AlloyPrediction(values)
+                if (spread := spread_of(by_atom)) is not None:
+                    values[f"{name}_std"] = spread.tolist()
+        return AlloyPrediction(values | {"warnings": outside})
 
 
 @dataclass(frozen=True)
 class AlloyPrediction(Prediction):
-    """What is predicted of a configuration; ``*_std`` are spreads of the trainings, no error bars."""
+    """What is predicted of a configuration; ``*_std``, of several trainings, are their spreads, no error bars."""
 
     values: dict[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(self.values["warnings"])
+
+    @property
+    def outside_training(self) -> list[str]:
+        return self.warnings
 
     @property
     def units(self) -> dict[str, str]:
@@ -264,8 +275,9 @@ class AlloyPrediction(Prediction):
         (second, count) = list(v.items())[1]
         lines = [f"  {count} {second} on {v['n_atoms']} sites"]
         if "formation_energy" in v:
-            spread = f"(spread of the trainings {v['formation_energy_std']:.2g})"
-            lines.append(f"  formation energy {v['formation_energy']:.4f} mRy/atom {spread}")
+            spread = v.get("formation_energy_std")
+            beside = "" if spread is None else f" (spread of the trainings {spread:.2g})"
+            lines.append(f"  formation energy {v['formation_energy']:.4f} mRy/atom{beside}")
             lines.append(f"  total energy {v['total_energy']:.4f} eV, all electrons")
         for name, what in (("charge", "net electrons"), ("moment", "moments [mu_B]")):
             if name in v:

@@ -51,6 +51,11 @@ def paper(cuau, tmp_path_factory):
     return made(cuau, tmp_path_factory.mktemp("models") / "paper")
 
 
+@pytest.fixture(scope="module")
+def trained(cuau, tmp_path_factory):
+    return made(cuau, tmp_path_factory.mktemp("models") / "trained", architecture="equivariant", epochs=1)
+
+
 def test_atoms_species_and_digits_are_one_configuration(clusters):
     model, atoms = Model.open(clusters), ase.io.read(EXAMPLES / "CuAu_L10.xyz")
     found = model.predict(atoms).to_dict()
@@ -73,8 +78,8 @@ def test_an_equivariant_model_predicts_larger_cells(clusters, repeat):
     assert large["charge"][:32] == pytest.approx(small["charge"], abs=1e-5)
 
 
-def test_the_networks_of_a_model_give_energies_to_the_monte_carlo(cuau, clusters, paper):
-    surrogate = Model.open(clusters).surrogate
+def test_the_networks_of_a_model_give_energies_to_the_monte_carlo(cuau, trained, paper):
+    surrogate = Model.open(trained).surrogate
     networks, large = networks_of(surrogate, cuau), cuau.info.lattice.repeated((2, 1, 1))
     rows = cuau.all.species[5:9]
     for lattice, species in ((cuau.info.lattice, rows), (large, np.tile(rows, (1, 2)))):
@@ -87,9 +92,9 @@ def test_the_networks_of_a_model_give_energies_to_the_monte_carlo(cuau, clusters
 
 
 @pytest.mark.slow
-def test_a_transition_by_networks_is_near_that_of_the_shell_model(cuau, clusters):
+def test_a_transition_by_networks_is_near_that_of_the_shell_model(cuau, trained):
     asked = {"copies": (1, 1, 1), "rounds": 100, "temperatures": 12, "draws": 2}
-    of_networks = KIND.transition(cuau, asked, here, Silent(), Model.open(clusters).surrogate)
+    of_networks = KIND.transition(cuau, asked, here, Silent(), Model.open(trained).surrogate)
     assert (of_networks.n_draws, of_networks.energies_by) == (2, "2 networks")
     assert of_networks.temperature == pytest.approx(KIND.transition(cuau, asked, here, Silent()).temperature, rel=0.2)
 
@@ -98,6 +103,8 @@ def test_a_model_that_cannot_give_energies_is_refused(cuau, fept, clusters, tmp_
     with pytest.raises(InputError, match="the model is of Cu-Au, and the data are of Fe-Pt"):
         networks_of(Model.open(clusters).surrogate, fept)
     charges = made(cuau, tmp_path / "charges", tasks="C", architecture="single")
+    with pytest.raises(InputError, match="a model without training are all the same, and an interval lies between"):
+        networks_of(Model.open(clusters).surrogate, cuau)
     with pytest.raises(InputError, match="does not predict energies; take one with E among its tasks"):
         networks_of(Model.open(charges).surrogate, cuau)
 
@@ -168,6 +175,12 @@ def test_the_commands_show_predict_and_check(clusters):
     assert (units["formation_energy"], units["charge"]) == ("mRy/atom", "e")
     assert "formation energy -2" in run("model", "predict", clusters, EXAMPLES / "CuAu_L10.xyz")
     assert "the stated accuracy is confirmed" in run("model", "check", clusters, EXAMPLES / "CuAu")
+
+
+def test_moments_are_learnt_where_there_are_some(cuau, fept):
+    assert KIND.suited(cuau, {}, ()) == {}
+    assert KIND.suited(fept, {}, ())["tasks"][0] == "ECM"
+    assert KIND.suited(fept, {"tasks": "E"}, ()) == KIND.suited(fept, {}, {"tasks"}) == {}
 
 
 def test_models_of_another_alloy_are_not_compared(clusters, fept):
