@@ -168,7 +168,7 @@ class _Dynamics:
             self.integrator.restore(state.integrator)
             self.step, self.outside, self.conserved = state.step, state.outside, state.conserved
         names = [TRAJECTORY, THERMO, *([DOS] if run.settings.dos else [])]
-        folder.open_files(names, {} if state is None else state.lengths)
+        folder.open_files(names, state)
         self._warned, self._committed = False, time.monotonic()
 
     def go_on(self) -> MdResult:

@@ -1,7 +1,7 @@
 """The folder of a run of molecular dynamics, which survives a kill between any two bytes.
 
     run.json          what was asked: model, settings, the first structure
-    state.json        where it is, to the last bit, and how long the files below are
+    state.json        where it is, to the last bit, and how long the files below are, with their checksums
     trajectory.xyz    frames: positions [Å], momenta and forces [eV/Å] as ASE writes them
     thermo.csv        a row a step
     dos.arrow         if asked for: the density of states of each frame, a stream of Arrow record batches
@@ -12,9 +12,10 @@ state is of a step that nobody knows of, and is cut off.
 """
 
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +81,7 @@ class State(_Form):
 
     step: steps done.  integrator: as ``Integrator.state``.  held_cell: of the structure whose grid is held.  outside:
     steps that were unlike the training.  conserved: first and last value of what integration conserves [eV].  lengths:
-    of the files [bytes].
+    of the files [bytes].  sums: SHA-256 of each as far as that; runs of before have none.
     """
 
     step: int
@@ -92,6 +93,7 @@ class State(_Form):
     outside: int
     conserved: tuple[float, float]
     lengths: dict[str, int]
+    sums: dict[str, str] = {}
 
 
 def moving(atoms: ase.Atoms) -> dict[str, Any]:
@@ -109,6 +111,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._streams: dict[str, Any] = {}
+        self._sums: dict[str, Any] = {}
 
     @property
     def run(self) -> Run:
@@ -136,12 +139,13 @@ class RunFolder:
         with atomic(self.path / "run.json") as file:
             file.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    def open_files(self, names: list[str], lengths: Mapping[str, int]) -> None:
-        """Open files to append to, and cut each to its length, 0 by default.
+    def open_files(self, names: list[str], state: State | None) -> None:
+        """Open files to append to, and cut each to its length in the state; to nothing without a state.
 
         Raises:
-            InputError: a file is shorter, or cannot be written.
+            InputError: a file is shorter, was changed, or cannot be written.
         """
+        lengths, sums = (state.lengths, state.sums) if state else ({}, {})
         for name in names:
             file, length = self.path / name, lengths.get(name, 0)
             try:
@@ -150,6 +154,12 @@ class RunFolder:
                     raise InputError(
                         f"{file}: cannot be appended to: it has {there:,} bytes, and {length:,} when its last step was "
                         "written; bring the file back, or begin the run again in another folder"
+                    )
+                self._sums[name] = _sum(file, length)
+                if sums.get(name) not in (None, self._sums[name].hexdigest()):
+                    raise InputError(
+                        f"{file}: cannot be appended to: it was changed since its last step; bring it back, "
+                        "or begin the run again in another folder"
                     )
                 stream = file.open("ab")
                 self._streams[name] = stream
@@ -162,6 +172,7 @@ class RunFolder:
         """Append to an open file, for the next ``commit``.  Raises InputError: the disk is full, say."""
         try:
             self._streams[name].write(content)
+            self._sums[name].update(content)
         except OSError as error:
             raise InputError(f"{self.path / name}: cannot be written ({error.strerror})") from error
 
@@ -170,7 +181,7 @@ class RunFolder:
         return bool(self._streams[name].tell() == 0)
 
     def commit(self, **state: Any) -> None:
-        """Bring what was appended to the disk, then replace the state; fields as ``State``, but for ``lengths``.
+        """Bring what was appended to the disk, then replace the state; fields as ``State``, but for those of files.
 
         Raises:
             InputError: it cannot be written.
@@ -182,8 +193,10 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror})") from error
         lengths = {name: stream.tell() for name, stream in self._streams.items()}
+        sums = {name: found.hexdigest() for name, found in self._sums.items()}
         with atomic(self.path / "state.json") as file:
-            file.write_text(json.dumps({**state, "lengths": lengths}, allow_nan=False), encoding="utf-8")
+            of_files = {"lengths": lengths, "sums": sums}
+            file.write_text(json.dumps({**state, **of_files}, allow_nan=False), encoding="utf-8")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file as a whole."""
@@ -193,6 +206,17 @@ class RunFolder:
     def _close(self) -> None:
         for stream in self._streams.values():
             stream.close()
+
+
+def _sum(file: Path, length: int) -> Any:
+    """SHA-256 of the first bytes of a file, to be gone on with; of none if there is no file."""
+    found = hashlib.sha256()
+    if length:
+        with file.open("rb") as stream:
+            while piece := stream.read(min(length, 2**20)):
+                found.update(piece)
+                length -= len(piece)
+    return found
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -283,6 +284,23 @@ def test_a_trajectory_that_cannot_be_appended_to_is_refused(crystal, tmp_path):
     trajectory.rmdir()
     trajectory.write_bytes(content)
     assert resume_md(path, model=emt_model(), steps=8).steps == 8
+
+
+def test_a_file_overwritten_by_as_many_bytes_is_refused(crystal, tmp_path):
+    """``state.json`` of a run of before has no checksums, and the run goes on."""
+    path = tmp_path / "run"
+    run_md(emt_model(), crystal, path, steps=4, dos=True, **HOT)
+    dos = path / "dos.arrow"
+    content = dos.read_bytes()
+    dos.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(InputError, match=r"dos.arrow: cannot be appended to: it was changed since"):
+        resume_md(path, model=emt_model(), steps=8)
+    dos.write_bytes(content + b"of a step that nobody knows of")
+    assert resume_md(path, model=emt_model(), steps=8).steps == 8
+    state = json.loads((path / "state.json").read_text())
+    assert state.pop("sums")["dos.arrow"] == hashlib.sha256(dos.read_bytes()).hexdigest()
+    (path / "state.json").write_text(json.dumps(state))
+    assert resume_md(path, model=emt_model(), steps=9).steps == 9
 
 
 LOOP = """
