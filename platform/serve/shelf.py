@@ -59,14 +59,15 @@ class About:
 
     kind: Kind
     surrogate: type[Surrogate]
+    subject: str
     title: str
     example: dict[str, Any]
     sites: dict[str, Any] | None
 
     @classmethod
     def of(cls, model: Model) -> "About":
-        surrogate = model.surrogate
-        return cls(model.kind, type(surrogate), model.card.lines()[0], surrogate.example(), surrogate.sites())
+        surrogate, card = model.surrogate, model.card
+        return cls(model.kind, type(surrogate), card.subject, card.lines()[0], surrogate.example(), surrogate.sites())
 
 
 def versions_of(folder: Path) -> list[Version]:
@@ -195,6 +196,11 @@ class Shelf:
             if about.kind.name != model.kind.name:
                 raise ModelError(
                     f"{version.folder}: of kind {model.kind.name}, and {name} is of kind {about.kind.name}; "
+                    "serve it by another name"
+                )
+            if model.card.subject != about.subject:
+                raise ModelError(
+                    f"{version.folder}: a {model.card.subject}, and {name} is a {about.subject}; "
                     "serve it by another name"
                 )
             model.surrogate.warm_up(self._cpus)

@@ -99,6 +99,14 @@ def test_a_version_of_another_kind_never_answers(shelf, tmp_path):
     assert "of kind other, and up is of kind toy; serve it by another name" in shelf.describe("up")["problem"]
 
 
+def test_a_version_for_other_elements_never_answers(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(line(3).card), "subject", property(lambda card: "surrogate for Fe"))
+    line(3).save(tmp_path / "up" / "10")
+    shelf.look()
+    assert y(shelf) == 2
+    assert "10: a surrogate for Fe, and up is a surrogate; serve it by another name" in shelf.describe("up")["problem"]
+
+
 def test_few_models_are_in_memory_and_the_others_are_loaded_again(tmp_path):
     models = {f"m{n}": str(tmp_path / f"m{n}") for n in range(4)}
     for n, folder in enumerate(models.values()):
