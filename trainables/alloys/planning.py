@@ -169,7 +169,16 @@ class FoundAlloy:
         self, species: NDArray[np.uint8], charges: NDArray[np.float64], converged: NDArray[np.bool_], check: str,
         report: Report,
     ) -> None:  # fmt: skip
-        """Refuse sites that a configuration's own symmetry makes equal, and that have other charges."""
+        """Refuse sites that are no crystal, or that a configuration's own symmetry makes equal, of other charges."""
+        remedy = (
+            "give the structure file of this lattice, its atoms in the order of the sites, or import with --check warn"
+        )
+        try:
+            self.lattice.shells(1)
+        except StructureError as error:
+            if check != "warn":
+                raise DatasetError(f"{self.source}: {error}; {remedy}") from None
+            report(f"warning: {self.source}: {error}")
         for row in np.flatnonzero(converged):
             moved = species[row][self.lattice.permutations]
             own = self.lattice.permutations[(moved == species[row]).all(axis=1)]
@@ -180,10 +189,7 @@ class FoundAlloy:
                     f"differ by {differ:.2g} e"
                 )
                 if check != "warn":
-                    raise DatasetError(
-                        f"{said}; give the structure file of this lattice, its atoms in the order of the sites, or "
-                        "import with --check warn"
-                    )
+                    raise DatasetError(f"{said}; {remedy}")
                 report(f"warning: {said}")
 
     def _pure(

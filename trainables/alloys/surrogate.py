@@ -139,12 +139,15 @@ class AlloySurrogate(Surrogate):
         check_structure(atoms, card.symbols)
         try:
             sites = lattice.sites_of(atoms)
-        except StructureError:
+        except StructureError as why:
             if not self.any_cell:
                 raise
             lattice = Lattice.of(atoms)
             sites = np.arange(len(atoms))
-            self.on(lattice)  # refuses another lattice
+            try:
+                self.on(lattice)  # refuses another lattice
+            except StructureError as error:
+                raise StructureError(f"{why}; and as a cell of its own, {error}") from None
         species = np.empty(lattice.n_sites, dtype=np.uint8)
         species[sites] = [card.symbols.index(symbol) for symbol in atoms.get_chemical_symbols()]
         return AlloyJob(self, lattice, species, sites)

@@ -95,6 +95,14 @@ def test_the_command_imports_a_table(cuau, rows, tmp_path):
     assert checked.exit_code == 0, checked.output
 
 
+def test_sites_that_are_no_crystal_are_refused(cuau, rows, tmp_path):
+    """Without symmetry nothing else would show that an atom of the structure file is away from its site."""
+    path, atoms = written(tmp_path / "some.parquet", table_of(cuau, rows)), ase.io.read(SITES)
+    atoms.positions[3] += 0.6
+    atoms.write(tmp_path / "off.xyz")
+    refused(TableImporter(), "sites of the lattice differ in the number of neighbours", path, tmp_path / "off.xyz")
+
+
 @pytest.mark.parametrize(
     "change, text",
     [

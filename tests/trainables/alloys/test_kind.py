@@ -125,6 +125,16 @@ def test_structures_off_the_lattice_are_refused(paper, change, text):
         Model.open(paper).predict(atoms if changed is None else changed)
 
 
+def test_an_atom_off_the_lattice_is_named(clusters):
+    """Also by a model that takes cells of any size."""
+    atoms = ase.io.read(EXAMPLES / "CuAu_L10.xyz")
+    atoms.positions[3] += 0.6
+    with pytest.raises(
+        InputError, match=r"atom 3 \(Cu\) is 1.04 Å from the next site .*; and as a cell of its own, sites"
+    ):
+        Model.open(clusters).predict(atoms)
+
+
 def test_another_lattice_is_refused(clusters):
     bcc = ase.io.read(EXAMPLES / "FePt_B2.xyz")
     bcc.symbols = ["Cu", "Au"] * 16
