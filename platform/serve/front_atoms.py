@@ -93,6 +93,7 @@ function shadesOf(values) {
 // The atoms, turned by two angles.
 function drawAtoms() {
   const {atoms, turn, tilt} = view, canvas = $("atoms"), g = canvas.getContext("2d");
+  const letter = 13 * canvas.width / (canvas.clientWidth || canvas.width);  // of one size on the screen
   g.clearRect(0, 0, canvas.width, canvas.height);
   if (!atoms) return;
   const corners = [0, 1, 2, 3, 4, 5, 6, 7].map(n => times([n & 1, n >> 1 & 1, n >> 2 & 1], atoms.cell));
@@ -126,22 +127,24 @@ function drawAtoms() {
     if (column && n <= 200 && r > 8) { g.fillStyle = "#111"; g.fillText(nameOf(atoms.symbols[i]), x, y); }
     if (i === view.chosen - 1) { g.strokeStyle = ink(); g.lineWidth = 4; g.stroke(); }
   }
-  g.textAlign = "left"; g.textBaseline = "alphabetic"; g.font = "20px system-ui";
+  g.textAlign = "left"; g.textBaseline = "alphabetic"; g.font = `${letter}px system-ui`;
   const counts = kinds.map(kind => atoms.symbols.filter(symbol => symbol === kind).length);
   kinds.forEach((kind, i) => {
     g.fillStyle = column ? ink() : COLOURS[i % COLOURS.length];
-    if (!column) g.fillText("●", 12, 28 + 26 * i);
-    g.fillStyle = ink(); g.fillText(`${nameOf(kind)} ${counts[i]}`, column ? 12 : 34, 28 + 26 * i);
+    const below = (1.4 + 1.3 * i) * letter;
+    if (!column) g.fillText("●", 12, below);
+    g.fillStyle = ink(); g.fillText(`${nameOf(kind)} ${counts[i]}`, column ? 12 : 12 + 1.1 * letter, below);
   });
   let said = `${n} atoms in their cell: ${kinds.map(nameOf).join(", ")}`;
   if (column) {
-    const left = 12, wide = 180, low = canvas.height - 44, bar = g.createLinearGradient(left, 0, left + wide, 0);
+    const left = 12, wide = 8 * letter, low = canvas.height - 2.8 * letter;
+    const bar = g.createLinearGradient(left, 0, left + wide, 0);
     for (const t of [0, 0.5, 1]) bar.addColorStop(t, shades.share(t));
     g.fillStyle = bar; g.fillRect(left, low, wide, 14);
-    g.fillStyle = ink(); g.font = "16px system-ui";
-    g.fillText(withUnit(column), left, low - 8);
-    g.fillText(shades.low.toFixed(3), left, low + 32);
-    g.textAlign = "right"; g.fillText(shades.high.toFixed(3), left + wide, low + 32);
+    g.fillStyle = ink();
+    g.fillText(withUnit(column), left, low - 0.5 * letter);
+    g.fillText(shades.low.toFixed(3), left, low + 14 + letter);
+    g.textAlign = "right"; g.fillText(shades.high.toFixed(3), left + wide, low + 14 + letter);
     said += `; coloured by ${withUnit(column)} from ${shades.low.toFixed(3)} to ${shades.high.toFixed(3)}`;
   }
   canvas.setAttribute("aria-label", said);

@@ -95,7 +95,8 @@ function ofCif(text) {
 DRAW = r"""
 // The DOS with the Fermi level, as SVG.
 function drawDos(answer) {
-  const {energy, dos, dos_std: std, fermi_level: fermi} = answer, w = 560, h = 300, left = 46, low = 38;
+  const {energy, dos, dos_std: std, fermi_level: fermi} = answer, left = 46, low = 38;
+  const w = Math.min(560, $("dos").clientWidth || 560), h = Math.max(200, 0.54 * w);  // letters of one size anywhere
   const top = 1.05 * Math.max(...dos.map((d, i) => d + (std ? std[i] : 0))) || 1, last = energy.length - 1;
   const x = e => left + (w - left - 8) * (e - energy[0]) / (energy[last] - energy[0]);
   const y = d => h - low - (h - low - 8) * Math.max(d, 0) / top;
@@ -180,7 +181,10 @@ async function ask(query, accept) {
   if ($("token").value) headers.Authorization = "Bearer " + $("token").value;
   const path = `v1/models/${encodeURIComponent($("model").value)}/predict?${parameters}`;
   const reply = await fetch(path, {method: "POST", headers, body});
-  if (!reply.ok) throw new Error((await reply.json()).detail);
+  if (!reply.ok) {
+    const why = (await reply.json()).detail;
+    throw new Error(kind === "poscar" && /POSCAR/.test(why) ? "Read as a POSCAR, as it is nothing else: " + why : why);
+  }
   return reply;
 }
 
@@ -193,21 +197,24 @@ function cell(tag, text, kind) {
 function showEnergies(answer) {
   const table = document.createElement("table"), errors = answer.estimated_errors || {}, spreads = answer.std || {};
   table.append(document.createElement("tr"));
-  for (const text of ["", "value", "error", ""]) table.rows[0].append(cell("th", text, "n"));
-  for (const [name, value] of Object.entries(answer)) {
+  for (const text of ["", "value", "error or spread", ""]) table.rows[0].append(cell("th", text, "n"));
+  const first = Object.entries(answer).filter(([name]) => name === "free_energy");
+  for (const [name, value] of [...first, ...Object.entries(answer).filter(([name]) => name !== "free_energy")]) {
     const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
-    if (typeof value !== "number" || !unit || name.replace(/_std$/, "") !== name) continue;
+    if (typeof value !== "number" || !unit || unit === "σ" || name.endsWith("_std")) continue;
     const spread = spreads[name] !== undefined ? spreads[name] : answer[name + "_std"];
     const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
-      : spread !== undefined ? "spread " + (spread < 1e-9 ? 0 : spread.toPrecision(2)) : "";
+      : spread > 1e-9 ? "spread " + spread.toPrecision(2) : "";  // what all trainings share has none
     const shown = Number.isInteger(value) ? value : value.toFixed(4);
     row.append(cell("th", name.replaceAll("_", " ")), cell("td", shown, "n"), cell("td", error, "n"), cell("td", unit));
     table.append(row);
   }
+  if (![...table.rows].some((row, i) => i && row.cells[2].textContent)) table.rows[0].cells[2].textContent = "";
   $("energies").replaceChildren(table);
-  $("errors").textContent = (answer.expected_errors ? `errors to expect: ${answer.expected_errors}. ` : "")
-    + (answer.estimated_errors ? "± is the error that the model estimates; a" : "A")
-    + " spread of its trainings is no error.";
+  const said = answer.expected_errors ? [`Errors to expect: ${answer.expected_errors}.`] : [];
+  if (table.textContent.includes("±")) said.push("± is the error that the model estimates.");
+  if (table.textContent.includes("spread ")) said.push("A spread of its trainings is no error.");
+  $("errors").textContent = said.join(" ");
   $("warnings").replaceChildren(...(answer.warnings || []).map(text => cell("li", text)));
 }
 
@@ -218,8 +225,8 @@ async function predict() {
     const answer = reply.predictions ? reply.predictions[0] : reply;
     state.answer = answer; state.density = state.bytes = null;
     view.atoms = atomsOf($("text").value, kindOf($("text").value));
-    showEnergies(answer); showAtoms(answer);
     for (const [id, there] of [["dosbox", answer.dos], ["slicebox", false], ["result", true]]) $(id).hidden = !there;
+    showEnergies(answer); showAtoms(answer);
     for (const [what, there] of [["csv", answer.dos], ["npy", model().density && !reply.predictions],
       ["atoms", view.columns.length]])
       document.querySelector(`[data-save=${what}]`).hidden = !there;
@@ -277,6 +284,7 @@ $("atoms").onkeydown = event => {
 };
 $("colour").onchange = drawAtoms;
 $("atom").oninput = choose;
+addEventListener("resize", () => { drawAtoms(); if (state.answer && state.answer.dos) drawDos(state.answer); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAtoms);
 if (location.hash === "#example") $("example").click();
 """

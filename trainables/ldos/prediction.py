@@ -190,12 +190,12 @@ class Prediction:
         found = list(self.unlike)
         if (open_ := self.left_open) is not None and open_[1] > LIKE:
             found.append(
-                f"the training leaves the {ENERGIES[open_[0]]} {open_[1]:.2g} times as far open as that of the worst "
+                f"the training leaves the {ENERGIES[open_[0]]} {open_[1]:.3g} times as far open as that of the worst "
                 f"validation snapshot: errors are {self.expected_errors}"
             )
         if self.distance is not None and self.distance > NEAR:
             found.append(
-                f"the descriptors are {self.distance:.2f} times as far from those of the training as is usual for "
+                f"the descriptors are {self.distance:.3g} times as far from those of the training as is usual for "
                 f"validation snapshots: errors are {self.expected_errors}"
             )
         if self.furthest > FAR:

@@ -153,7 +153,8 @@ def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, t
             said = tab.until("(t => t.startsWith('pred') ? '' : t)(document.getElementById('said').textContent)")
             assert said == ("done" if text != "CuAu" * 4 else said)
         table = tab.run("document.getElementById('energies').innerText")
-        assert re.search(r"formation energy\s+-?[\d.]+\s+spread [\d.e-]+\s+mRy/atom", table), table
+        assert re.search(r"formation energy\s+-?[\d.]+\s+mRy/atom", table), "no spread without training"
+        assert "neighbour shell" in tab.run("document.getElementById('warnings').innerText")
         buttons = "[...document.querySelectorAll('[data-save]')].map(one => one.checkVisibility())"
         assert tab.run(buttons) == [True, True, False, False]
         expected = Model.open(alloy).predict("01" * 16).to_dict()
