@@ -172,13 +172,15 @@ class Transition:
         """What is printed for people."""
         low, high = self.interval
         error = self.thermodynamics.peak_error
+        one_phase = "; chains from order and from disorder agree: no sign of a first-order transition"
+        agree = one_phase if self.apart is None else ""
         shells = ", ".join(f"{n} at {r:.2f} Å" for n, r in zip(self.model.sizes, self.model.radii, strict=True))
         return [
             f"order-disorder transition at {self.temperature:.0f} K, "
             f"with {100 * self.level:.0f} % between {low:.0f} and {high:.0f} K",
             f"  from {self.n_configurations} configurations; energies by {self.energies_by}, {len(self.drawn)} models",
             f"  standard deviation {self.drawn.std(ddof=1):.0f} K, to which the simulation adds some {error:.0f} K",
-            f"  cell of {self.chain.n_sites} sites, {100 * self.chain.content[0, 0]:.3g} % {self.symbols[1]}",
+            f"  cell of {self.chain.n_sites} sites, {100 * self.chain.content[0, 0]:.3g} % {self.symbols[1]}{agree}",
             f"shell model: neighbours {shells}; couplings of degree {self.model.degree} in the composition",
             f"  leaves {1e3 * self.model.noise / RYDBERG:.2f} mRy/atom of the energies it was fitted to",
             *(f"warning: {warning}" for warning in self.warnings),

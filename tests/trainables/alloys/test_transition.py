@@ -114,6 +114,8 @@ def test_chains_that_differ_are_not_in_equilibrium(found):
     assert apart == (found.chain.temperatures[4], found.chain.temperatures[6])
     told = replace(found, apart=apart)
     assert f"differ between {apart[0]:.0f} and {apart[1]:.0f} K" in "".join(told.lines())
+    assert "from order and from disorder agree" not in "".join(told.lines())
+    assert "from order and from disorder agree" in "".join(replace(told, apart=None).lines())
     assert told.to_dict()["not_in_equilibrium"] == list(apart)
 
 
