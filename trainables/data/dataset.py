@@ -173,12 +173,15 @@ class Dataset:
         """Hash of dataset.json and all rows of the table, checksums included: which data a model was trained on.
 
         ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
-        ``kind`` is left out because older datasets do not say it, as is the rule of integration that all of them have.
+        ``kind`` is left out because older datasets do not say it, as are the rule of integration that all of them have
+        and a stress that is not known.
         """
         leave_out: dict[str, Any] = {"dft": True, "kind": True, "checks": True, "warnings": True}
         if self.info.energy_grid.rule == "least-squares":
             leave_out["energy_grid"] = {"rule"}
-        content = [self.info.model_dump(mode="json", exclude=leave_out), [s.to_row() for s in self.snapshots]]
+        rows = [s.to_row() for s in self.snapshots]
+        rows = [{k: value for k, value in row.items() if k != "stress" or value is not None} for row in rows]
+        content = [self.info.model_dump(mode="json", exclude=leave_out), rows]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _file(self, name: str, sha256: str | None = None) -> Path:

@@ -36,19 +36,20 @@ SNAPSHOTS = pa.schema(
         pa.field("ewald_energy", pa.float64(), metadata={"unit": "eV"}),
         pa.field("fermi_level", pa.float64(), metadata={"unit": "eV"}),
         pa.field("forces", pa.list_(_vector), metadata={"unit": "eV/Å", "axes": "atom, xyz"}),
+        pa.field("stress", pa.list_(_vector, 3), metadata={"unit": "eV/Å³", "meaning": "dA/dε / Ω, tension positive"}),
         pa.field("ldos_sha256", pa.string(), nullable=False),
         pa.field("density_sha256", pa.string()),
     ]
 )
 ENERGIES = tuple(field.name for field in SNAPSHOTS if (field.metadata or {}).get(b"unit") == b"eV")
-_ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64}
+_ARRAYS = {"cell": np.float64, "positions": np.float64, "numbers": np.int64, "forces": np.float64, "stress": np.float64}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Snapshot:
     """One atomic configuration with its DFT reference.  Its fields are the columns of SNAPSHOTS, with their units.
 
-    ``total_energy`` is the free energy A.  ``forces`` and the energies are None if the DFT gave none.
+    ``total_energy`` is the free energy A.  ``forces``, ``stress`` and the energies are None if the DFT gave none.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Snapshot:
     ewald_energy: float | None = None
     fermi_level: float | None = None
     forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
     ldos_sha256: str = ""
     density_sha256: str | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from ..cells import StructureError, check_cell
 from ..errors import DatasetError
@@ -14,6 +15,7 @@ from .snapshot import ENERGIES, SPLITS, Snapshot
 FORBIDDEN = set("/\\,")  # in ids: they name files, and commas part them on the command line
 HOTTEST = 1e9  # [K]
 LARGEST_FORCE = 1e4  # [eV/Å]; 10,000 times that of a hot crystal
+LARGEST_STRESS = 100.0  # [eV/Å³]; 16,000 GPa
 LONGEST_ID = 230  # bytes; a file name has 255, and one that is being written some 20 more than the id
 
 
@@ -75,7 +77,20 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
         raise DatasetError(f"{where}: forces that are not finite; leave out what is not known")
     if s.forces is not None and (most := float(np.abs(s.forces).max(initial=0))) > LARGEST_FORCE:
         raise DatasetError(f"{where}: a force of {most:.3g} eV/Å is none; check its unit, or leave out the forces")
+    if s.stress is not None:
+        _check_stress(s.stress, where)
     _check_electrons(s, species, where)
+
+
+def _check_stress(stress: NDArray[np.float64], where: object) -> None:
+    """Raise DatasetError if a stress is none."""
+    if stress.shape != (3, 3) or not np.isfinite(stress).all():
+        raise DatasetError(f"{where}: a stress is three rows of three finite numbers; leave out what is not known")
+    if (most := float(np.abs(stress).max())) > LARGEST_STRESS or np.abs(stress - stress.T).max() > 1e-3 * most:
+        raise DatasetError(
+            f"{where}: a stress with components up to {most:.3g} eV/Å³ that is none, or not symmetric; check its unit, "
+            "or leave it out"
+        )
 
 
 def _check_electrons(s: Snapshot, species: Mapping[str, float], where: object) -> None:

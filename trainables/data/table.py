@@ -23,6 +23,9 @@ def read_snapshots(path: Path, species: Mapping[str, float]) -> list[Snapshot]:
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
+        if "stress" not in table.column_names:  # datasets made before it was kept
+            place = SNAPSHOTS.get_field_index("stress")
+            table = table.add_column(place, SNAPSHOTS.field(place), pa.nulls(len(table), SNAPSHOTS.field(place).type))
         rows = table.to_pylist()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: missing or damaged; import the dataset again") from error

@@ -54,6 +54,16 @@ def test_parquet_has_every_grid_point_with_its_place(four, tmp_path):
     assert table.schema.field("ldos").metadata == {b"unit": "1/(eV Å³)".encode()}
 
 
+def test_a_stress_goes_out_and_comes_back(four, tmp_path):
+    stress = np.array([[0.01, 0.002, 0.003], [0.002, -0.02, 0.004], [0.003, 0.004, 0.03]])
+    one = Dataset(four.path, four.info, [replace(four.snapshots[0], stress=stress)])
+    export_dataset(one, tmp_path / "arrays", "arrays")
+    made = import_dataset([tmp_path / "arrays"], tmp_path / "made", validation=[])
+    export_dataset(made, tmp_path / "one.xyz", "extxyz")
+    np.testing.assert_array_equal(made.snapshots[0].stress, stress)
+    assert ase.io.read(tmp_path / "one.xyz").get_stress(voigt=False) == pytest.approx(stress, abs=1e-8)
+
+
 def test_extended_xyz_has_structures_energies_and_forces(four, tmp_path):
     export_dataset(four, tmp_path / "four.xyz", "extxyz")
     read = ase.io.read(tmp_path / "four.xyz", ":")

@@ -6,7 +6,9 @@ import pytest
 
 from dftune.tests.exported import REFERENCES, edit, edit_array, refused, upf
 from dftune.tests.places import DATA
+from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.data.importing.planning import with_rule
 from dftune.trainables.data.info import NO_DFT
 
 
@@ -266,6 +268,14 @@ def test_the_rule_of_integration_fits_the_grid_is_said_and_kept(raw, tmp_path):
     assert coarse.info.energy_grid.rule == "linear"
     # By the linear rule the band energy is 60 meV/atom off the DFT's, by least squares 183.
     assert next(coarse.check()).band_energy_error == pytest.approx(-60.2, abs=0.1)
+
+
+def test_a_rule_that_is_not_the_better_one_by_the_estimate_has_a_reason():
+    """The energies of MALA's Be2: least squares are off by 714 meV per electron, the linear rule by 2050."""
+    lines = []
+    grid = EnergyGrid(minimum=-5, spacing=2.5, n_energy=11, kernel="fermi-dirac", width=5)
+    assert with_rule(grid, None, lines.append).rule == "linear"
+    assert "rule of integration: linear, as least squares are not to be trusted beyond 25; estimated" in lines[0]
 
 
 def test_the_rule_of_integration_can_be_asked_for(raw, tmp_path):

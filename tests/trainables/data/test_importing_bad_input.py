@@ -48,6 +48,7 @@ def test_an_ldos_without_a_json_beside_it_is_named(raw, tmp_path):
         ("kt_ev", -0.1, "kt_ev: input should be greater than or equal to 0"),
         ("band_energy_ev", float("inf"), "band_energy_ev: input should be a finite number"),
         ("forces_ev_per_angstrom", [[0, 0, 0]], "has forces of 1 atoms, but positions of 4"),
+        ("stress_ev_per_angstrom3", [[0, 0, 1], [0, 0, 0], [0, 0, 0]], "a stress with components up to 1 eV/Å³ that"),
     ],
 )
 def test_a_bad_entry_is_refused_by_its_name(raw, tmp_path, key, value, message):

@@ -41,6 +41,7 @@ def write_arrays(dataset: Dataset, snapshot: Snapshot, folder: Path) -> None:
         "total_energy_ev": s.total_energy,
         "qe_terms_ev": {"hartree": s.hartree_energy, "xc": s.xc_energy, "ewald": s.ewald_energy},
         "forces_ev_per_angstrom": None if s.forces is None else s.forces.tolist(),
+        "stress_ev_per_angstrom3": None if s.stress is None else s.stress.tolist(),
         "group": s.group,
     }
     write_text(folder / f"{s.id}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -16,7 +16,7 @@ FORMATS = {
     "arrays": "our own layout: NNN.json, NNN.ldos.npy, NNN.dens.npy",
     "mala": "files of MALA: NAME.in.npy with descriptors if there are any, .out.npy, .dens.npy, .info.json, parameters",
     "parquet": "a table of the snapshots, and one of grid points for each",
-    "extxyz": "one file of structures, energies and forces in extended XYZ",
+    "extxyz": "one file of structures, energies, forces and stresses in extended XYZ",
 }
 
 

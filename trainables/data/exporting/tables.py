@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ..dataset import Dataset
@@ -53,7 +54,7 @@ def write_table(dataset: Dataset, folder: Path) -> None:
 
 
 def write_extxyz(dataset: Dataset, path: Path) -> None:
-    """Write the structures to one file of extended XYZ, with energies [eV], forces [eV/Å], temperatures [K] and ids."""
+    """Write the structures to a file of extended XYZ, with energies, forces, stress, temperature [eV, Å, K] and ids."""
     ase.io.write(path, [_atoms(s) for s in dataset.snapshots], format="extxyz")
 
 
@@ -63,5 +64,6 @@ def _atoms(s: Snapshot) -> ase.Atoms:
     atoms = ase.Atoms(numbers=s.numbers, positions=s.positions, cell=s.cell, pbc=True, info=about)
     if s.total_energy is not None or s.forces is not None:
         results = {"energy": s.total_energy, "free_energy": s.total_energy, "forces": s.forces}
+        results |= {} if s.stress is None else {"stress": full_3x3_to_voigt_6_stress(s.stress)}
         atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
     return atoms

@@ -49,7 +49,7 @@ def pw_input(
             "outdir": OUT,
             "pseudo_dir": PSEUDO,
             "tprnfor": True,
-            "tstress": False,
+            "tstress": True,
         },
         "system": {
             "ecutwfc": dft.cutoff_ry,

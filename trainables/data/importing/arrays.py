@@ -114,6 +114,7 @@ class _Record(_Part):
     qe_terms_ev: _Terms = Field(default_factory=lambda: _Terms.model_validate({}))
     ldos_unit: str | None = None
     forces_ev_per_angstrom: list[Vector] | None = None
+    stress_ev_per_angstrom3: tuple[Vector, Vector, Vector] | None = None
     group: str | None = Field(default=None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
@@ -246,6 +247,7 @@ def _found(file: Path, record: _Record, grid: EnergyGrid, told: Told) -> FoundSn
         ewald_energy=terms.ewald,
         fermi_level=record.fermi_ev,
         forces=None if forces is None else np.array(forces),
+        stress=None if record.stress_ev_per_angstrom3 is None else np.array(record.stress_ev_per_angstrom3),
     )
     density = _density_file(file)
     return FoundSnapshot(

@@ -16,7 +16,7 @@ from ...physics.ewald import ewald
 from ...physics.quadrature import RULES, Rule
 from ...tables import text_table
 from ..check import Fail, refuse
-from ..energy_grid import EnergyGrid
+from ..energy_grid import RESOLVED, EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import SPLITS, TOO_FEW, Split
 from ..snapshot_check import check_snapshot, first_repeated, first_twins
@@ -112,7 +112,7 @@ def prepare(
     grid, species = _shared_grid(found.snapshots), _shared_species(found.snapshots)
     _check_meshes(found.snapshots, fail)
     _check_images(found.snapshots, splits, species, fail)
-    grid = _with_rule(grid, rule, report)
+    grid = with_rule(grid, rule, report)
     if missing := [split for split in SPLITS if split not in splits.values()]:
         choose = "choose with --validation and --test, or by `dftune data split`"
         report(
@@ -195,16 +195,17 @@ def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
     return first.energy_grid
 
 
-def _with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:
+def with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:
     """The grid with the rule that was asked for, or the better one; says which it is, and how far off both may be."""
     if rule not in (None, *RULES):
         raise InputError(f"there is no rule '{rule}'; {did_you_mean(str(rule), RULES)}")
     chosen: Rule = rule or grid.better_rule
-    errors = ", ".join(f"{one} {1e3 * grid.rule_error(one).band_energy:.3g}" for one in RULES)
-    report(
-        f"rule of integration: {chosen}{'' if rule is None else ', as asked for'}; estimated error of a band energy "
-        f"[meV per electron]: {errors}"
-    )
+    off = {one: 1e3 * grid.rule_error(one).band_energy for one in RULES}
+    why = "" if rule is None else ", as asked for"
+    if rule is None and off[chosen] > min(off.values()):
+        why = f", as least squares are not to be trusted beyond {1e3 * RESOLVED:g}"
+    errors = ", ".join(f"{one} {error:.3g}" for one, error in off.items())
+    report(f"rule of integration: {chosen}{why}; estimated error of a band energy [meV per electron]: {errors}")
     return grid.model_copy(update={"rule": chosen})
 
 

@@ -2,6 +2,8 @@ import os
 import shutil
 from pathlib import Path
 
+import ase.io
+import ase.units
 import numpy as np
 import pytest
 
@@ -85,6 +87,35 @@ def test_log_and_xml_say_the_same(calculated):
     for name in ("wave_cutoff", "density_cutoff", "degauss", "total_energy"):
         assert getattr(log, name) == pytest.approx(getattr(xml, name), abs=1e-6)
     assert xml.k_mesh == (4, 4, 3)
+
+
+# What pw.x 6.7 wrote with tstress of two displaced atoms in a sheared cell.
+STRESS_OF_LOG = """
+          total   stress  (Ry/bohr**3)                   (kbar)     P=     -109.19
+   0.00014173   0.00014708   0.00010665           20.85       21.64       15.69
+   0.00014708  -0.00052900  -0.00000345           21.64      -77.82       -0.51
+   0.00010665  -0.00000345  -0.00183961           15.69       -0.51     -270.62
+
+"""
+STRESS_OF_XML = """<stress rank="2" dims="3 3" order="F">
+      7.086569455417093e-5 7.354150652736703e-5 5.332437052769689e-5
+      7.354150652736703e-5 -2.644999953722573e-4 -1.723078281868791e-6
+      5.332437052769689e-5 -1.723078281868791e-6 -9.198033373343501e-4
+      </stress>"""
+
+
+def test_a_stress_is_kept_with_tension_positive(run, tmp_path):
+    """As ASE reads it of the log, as the kbar that pw.x prints beside it, and as the XML has it."""
+    log, xml = run / "pw.out", run / XML
+    head, tail = log.read_text().split("     Writing output data file", 1)
+    log.write_text(head + STRESS_OF_LOG + "     Writing output data file" + tail)
+    xml.write_text(xml.read_text().replace("</forces>\n", f"</forces>{STRESS_OF_XML}\n"))
+    of_log, of_xml = read_log(log).stress, read_xml(xml).stress
+    np.testing.assert_allclose(of_xml, of_log, atol=5e-9 * RYDBERG / BOHR**3)
+    assert np.trace(of_log) / 3 / ase.units.GPa == pytest.approx(10.919, abs=1e-3)  # of the P that pw.x prints
+    assert ase.io.read(log, format="espresso-out").get_stress(voigt=False) == pytest.approx(of_log, rel=1e-6)
+    kept = made(run, tmp_path / "al2")[1]
+    np.testing.assert_array_equal(kept.stress, of_xml)
 
 
 def test_a_log_alone_is_enough(calculated, run, tmp_path):

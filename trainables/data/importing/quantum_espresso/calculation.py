@@ -269,6 +269,7 @@ class Together:
             ewald_energy=scf.terms.get("ewald"),
             fermi_level=numbers.fermi_level,
             forces=scf.forces,
+            stress=scf.stress,
         )
 
     def calculation(self, folders: Sequence[Path]) -> Calculation:

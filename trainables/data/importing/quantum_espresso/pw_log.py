@@ -106,6 +106,7 @@ class _Log:
             total_energy=total,
             fermi_level=None if fermi is None else float(fermi[1]),
             forces=self._forces(len(symbols)),
+            stress=self._stress(),
             bands=self._bands(),
             beyond=beyond,
         )
@@ -245,6 +246,13 @@ class _Log:
             return None
         rows = [found[1].split() for line in self.lines[start : start + n + 10] if (found := pattern.match(line))]
         return np.array(rows[:n], dtype=np.float64) * RYDBERG / BOHR if len(rows) >= n else None
+
+    def _stress(self) -> NDArray[np.float64] | None:
+        start = next((i for i, line in enumerate(self.lines) if re.match(r"\s+total +stress +\(Ry/bohr", line)), None)
+        if start is None:
+            return None
+        rows = [line.split()[:3] for line in self.lines[start + 1 : start + 4]]
+        return -np.array(rows, dtype=np.float64).reshape(3, 3) * RYDBERG / BOHR**3
 
     def _bands(self) -> Bands | None:
         """Eigenvalues, which logs of verbosity 'high' have."""

@@ -98,6 +98,7 @@ class PwRun:
         total_energy: the free energy A [eV].
         fermi_level: [eV].
         forces: [eV/Å].
+        stress: (3, 3), tension positive [eV/Å³]; pw.x prints it with the other sign.
         bands: all eigenvalues.
         beyond: what keeps the total energy from being the sum of the known terms, in words.
     """
@@ -124,6 +125,7 @@ class PwRun:
     total_energy: float | None = None
     fermi_level: float | None = None
     forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
     bands: Bands | None = None
     beyond: tuple[str, ...] = ()
 

@@ -84,7 +84,7 @@ class _Reader:
         cell = np.array([_floats(structure.findtext(f"cell/a{i}")) for i in (1, 2, 3)]) * BOHR
         kind, width = self._occupations(bands)
         terms, total, beyond = self._energies()
-        forces = self.output.find("forces")
+        forces, stress = self.output.find("forces"), self.output.find("stress")
         fermi = bands.findtext("fermi_energy")
         return PwRun(
             where=self.path,
@@ -106,6 +106,7 @@ class _Reader:
             total_energy=total if calculation == "scf" else None,
             fermi_level=None if fermi is None else float(fermi) * HARTREE,
             forces=None if forces is None else _floats(forces.text).reshape(-1, 3) * HARTREE / BOHR,
+            stress=None if stress is None else -_floats(stress.text).reshape(3, 3) * HARTREE / BOHR**3,
             bands=self._bands(bands),
             beyond=beyond,
         )
