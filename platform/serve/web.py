@@ -41,6 +41,7 @@ from .shelf import Shelf
 from .turns import Places, Turns
 
 HTML = "text/html"
+LONGEST_NAME = 80  # of what a header says, in an answer
 SPARE = 16  # bodies that are read beside those of requests that can wait, so that the others are told soon
 
 
@@ -215,9 +216,12 @@ def web_app(shelf: Shelf, settings: EndpointSettings) -> FastAPI:
 
 def _kind(request: Request, formats: Any) -> str:
     """The type of a request's body: what `format` says, else its header."""
+    packed = request.headers.get("content-encoding", "identity")
+    if packed.strip().lower() not in ("", "identity"):
+        raise HTTPException(415, f"content encoding {packed[:LONGEST_NAME]}; send the body as it is")
     short = request.query_params.get("format")
     if short is None:
-        return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return request.headers.get("content-type", "").partition(";")[0].strip().lower()[:LONGEST_NAME]
     known = {short_name(one): one for one in (JSON, *formats)}
     if short not in known:
         raise HTTPException(422, f"format: there is {' or '.join(known)}")

@@ -10,6 +10,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
 
 from dftune.platform.serve import web
 from dftune.platform.serve.interface import ARROW, NPY, batch_model
@@ -53,6 +54,24 @@ def test_a_structure_too_large_for_the_grid_is_refused_before_its_atoms_are_comp
     answer = ask(web_app(Shelf.of(model), settings_of(body=2**20)), "/v1/predict", {"structure": many_atoms(30, 1.2)})
     assert answer.status == 413
     assert "grid points, more than 500,000; use a smaller one" in answer.json()["detail"]
+
+
+def kind_of(**headers) -> str:
+    """What the endpoint takes a body for that comes with some headers."""
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return web._kind(Request({"type": "http", "headers": raw, "query_string": b""}), [])
+
+
+def test_a_packed_body_is_refused_by_its_name():
+    for encoding in ("gzip", "BR, gzip"):
+        with pytest.raises(HTTPException) as refused:
+            kind_of(content_type="application/json", content_encoding=encoding)
+        assert (refused.value.status_code, refused.value.detail) == (
+            415, f"content encoding {encoding}; send the body as it is",
+        )  # fmt: skip
+    for encoding in ("identity", " Identity", ""):
+        assert kind_of(content_type="Application/JSON; charset=x", content_encoding=encoding) == "application/json"
+    assert kind_of(content_type="a" * 10_000) == "a" * 80, "an answer repeats no more of it"
 
 
 def test_a_body_has_so_much_time(model):
