@@ -102,7 +102,8 @@ def _seconds(job: "LdosJob", cpus: int) -> float:
         a_point += passes * _time(lambda: bispectrum_forces(*place, by_descriptor)) / cpus
     if job.posterior is not None:
         first, u = job.network.only(0), np.zeros(n_points)
-        a_point += _time(lambda: feature_sums((h[0] for h in last_hidden(first, job.scaling, x)), u))
+        kept = list(last_hidden(job.network, job.scaling, x))
+        a_point += _time(lambda: feature_sums((h[0] for h in kept), u)) + again * _time(network)
         if job.forces == "spread" and dft is not None:
             atoms = structure(cell, job.atoms.positions, numbers, grid, temperature=0.0, n_electrons=0.0)
             sample = SnapshotData(atoms, [x], ())

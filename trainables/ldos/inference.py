@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 # Grid points evaluated at once: memory stays flat in the size of the grid.  With 16,384 the layers leave a CPU's cache,
 # and two of 128 neurons took 1.7 times as long.
 CHUNK, CHUNK_ON_GPU = 2048, 16_384
+FEW = 64  # grid points: 1,024 neurons of them are 0.5 MB in float64
 
 
 def predict_ldos(network: Network, scaling: Scaling, shards: Iterable[Shard]) -> Iterator[NDArray[np.float32]]:
@@ -62,15 +63,13 @@ class LastLayer:
 
     def total(self, hidden: Tensor) -> Float64:
         """Σ_r d_j(r), (T, n_energy), of h, (T, n_points, width)."""
-        sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
-        return np.einsum("ti,tij->tj", sums, self.weights) + hidden.shape[1] * self.biases
+        return np.einsum("ti,tij->tj", summed(hidden), self.weights) + hidden.shape[1] * self.biases
 
     def total_reference(self, hidden: Tensor) -> Float64:
         """Σ_r of what the energies are relative to, (T,) [eV]; 0 where they are absolute."""
         if self.reference is None:
             return np.zeros(len(self.weights))
-        sums = hidden.sum(dim=1, dtype=torch.float64).cpu().numpy()
-        return np.einsum("ti,ti->t", sums, self.reference[:, :-1]) + hidden.shape[1] * self.reference[:, -1]
+        return np.einsum("ti,ti->t", summed(hidden), self.reference[:, :-1]) + hidden.shape[1] * self.reference[:, -1]
 
     def mean(self, hidden: Tensor) -> Float64:
         """The mean of d over the T networks, (n_points, n_energy)."""
@@ -110,6 +109,19 @@ class LastLayer:
         found: Float32 = w.astype(np.float32) * potential[:, :, None].astype(np.float32)
         found += a.astype(np.float32)
         return found
+
+
+def summed(hidden: Tensor, factors: Float64 | None = None) -> Float64:
+    """Σ_r h(r), (T, width), of h, (T, n_points, width), or with factors (k, n_points) Σ_r f_k(r) h(r), (T, k, width).
+
+    In float64, some points at a time, whose copy stays in a CPU's cache: 13 times as fast as a copy of all.
+    """
+    f = np.ones((1, hidden.shape[1])) if factors is None else factors
+    on = torch.from_numpy(f).to(hidden.device)
+    step = FEW if hidden.device.type == "cpu" else hidden.shape[1]
+    parts = (on[:, i : i + step] @ hidden[:, i : i + step].double() for i in range(0, hidden.shape[1], step))
+    found: Float64 = sum(parts, torch.zeros((), dtype=torch.float64, device=hidden.device)).cpu().numpy()
+    return found[:, 0] if factors is None else found
 
 
 def integrated(hidden: Tensor, integrals: tuple[Float64, Float64]) -> Float64:

@@ -1,15 +1,15 @@
 """How well the last layer of a surrogate is known for a structure at hand.  eV, Å."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.snapshot import Snapshot
 from ..descriptors.settings import BispectrumSettings
 from ..descriptors.slabs import Slab
-from .inference import last_hidden
 from .network import Network
 from .readout.electrons import Electrons, Ions
 from .readout.posterior import Posterior
@@ -24,18 +24,20 @@ def known(
     scaling: Scaling,
     posterior: Posterior,
     slabs: Iterable[tuple[Slab, NDArray[np.float32]]],
+    hidden: Callable[[Slab, NDArray[np.float32]], Iterable[Tensor]],
     electrons: Electrons,
     ions: Ions,
     *,
     settings: BispectrumSettings | None = None,
 ) -> dict[str, Float64]:
-    """Standard deviations of what is predicted, by what the posterior leaves open, in one pass through the network.
+    """Standard deviations of what is predicted, by what the posterior leaves open, in one pass over the grid.
 
     Args:
         network: the first initialisation alone.
         scaling: of descriptors and LDOS.
         posterior: of its last layer.
         slabs: of the structure's grid, and the descriptors of their points (n_points, n_components).
+        hidden: the last hidden layer of a slab in chunks, (T, n_points_in_chunk, width), of which the first counts.
         electrons: of the predicted LDOS, with its gradient where the free energy is known.
         ions: of the structure.
         settings: of the descriptors: also forces, where the free energy is known.
@@ -49,8 +51,7 @@ def known(
     moved: Slopes | None = None
     for slab, descriptors in slabs:
         u = np.zeros(slab.grid) if gradient is None else gradient.potential[slab.index]
-        hidden = (chunk[0] for chunk in last_hidden(network, scaling, descriptors))
-        sums += feature_sums(hidden, u.ravel())
+        sums += feature_sums((chunk[0] for chunk in hidden(slab, descriptors)), u.ravel())
         if settings is not None and gradient is not None:
             part = replace(s, positions=slab.shifted(s.cell, s.positions), grid=slab.grid)
             here = replace(electrons, gradient=replace(gradient, potential=u))
@@ -58,7 +59,11 @@ def known(
             some = force_slopes(network, scaling, data, here, settings, n_points=s.n_points, keep=False)
             moved = some if moved is None else replace(some, left=moved.left + some.left)
     slopes = energy_slopes(sums, electrons, ions, scaling, relative=network.reference is not None)
-    found = {name: some.std(posterior) for name, some in slopes.items()}
+    # all at once, as all are of the same sums
+    rights = np.concatenate([some.right for some in slopes.values()])
+    deviations = Slopes(next(iter(slopes.values())).left, rights).std(posterior)
+    ends = np.cumsum([len(some.right) for some in slopes.values()])
+    found = dict(zip(slopes, np.split(deviations, ends[:-1]), strict=True))
     for name in found.keys() & {"free_energy", "band_energy"}:
         found[name] = s.n_atoms * found[name][0]
     if moved is not None:

@@ -230,13 +230,12 @@ class _Run:
             yield slab, np.frombuffer(content, dtype=np.float32).reshape(-1, n_components)
 
     def _hidden(self, slab: Slab, descriptors: Float32) -> Iterable[Tensor]:
-        """The last hidden layer in chunks, (T, n_points_in_chunk, width), kept for the next pass where possible."""
-        if slab.origin in self._kept:
-            return self._kept.pop(slab.origin)
-        found = last_hidden(self.network, self.scaling, descriptors)
-        if 4 * self.n_points * self._last.weights[:, :, 0].size > KEPT:
-            return found
-        self._kept[slab.origin] = list(found)
+        """The last hidden layer in chunks, (T, n_points_in_chunk, width), kept for later passes where possible."""
+        if slab.origin not in self._kept:
+            found = last_hidden(self.network, self.scaling, descriptors)
+            if 4 * self.n_points * self._last.weights[:, :, 0].size > KEPT:
+                return found
+            self._kept[slab.origin] = list(found)
         return self._kept[slab.origin]
 
     def describe(self, *, hottest: float) -> None:
@@ -340,8 +339,8 @@ class _Run:
             gradient = None if self.dft is None else self._gradient(0)[0]
             electrons = Electrons(self.energies[0], self.dos[0], gradient=gradient)
             ions = Ions(whole, self.energy_grid, self.dft, {})
-            about = self.network.only(0), self.scaling, self.posterior, self._descriptors(), electrons, ions
-            return known(*about, settings=self.settings if forces else None)
+            about = self.network.only(0), self.scaling, self.posterior, self._descriptors(), self._hidden
+            return known(*about, electrons, ions, settings=self.settings if forces else None)
 
     def _gradient(self, t: int) -> tuple[LdosGradient, Float64]:
         """Derivatives of A of one initialisation with respect to the LDOS, and to the core charge."""
@@ -360,6 +359,7 @@ class _Run:
         (``bispectrum_forces``).
         """
         assert self.dft is not None
+        self._kept.clear()
         from_core = np.zeros((len(self.dos), *self.positions.shape))
         strains = np.zeros((len(self.dos), 3, 3))
         gradients: list[LdosGradient] = []

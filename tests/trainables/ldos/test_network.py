@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dftune.trainables.ldos.config import SurrogateConfig
+from dftune.trainables.ldos.inference import summed
 from dftune.trainables.ldos.network import ACTIVATIONS, Network, n_parameters
 
 MODULES = {
@@ -115,3 +116,12 @@ def test_hidden_layers_are_the_features_below_the_linear_readout():
     assert [tuple(layer.shape) for layer in layers] == [(2, 50, 7), (2, 50, 5)]
     readout = np.einsum("tnw,two->tno", layers[-1].detach(), network.weights[-1].detach())
     np.testing.assert_allclose(network(points()).detach(), readout + network.biases[-1].detach().numpy(), rtol=1e-12)
+
+
+def test_sums_over_grid_points_are_those_of_a_copy_in_float64():
+    rng = np.random.default_rng(0)
+    hidden, factors = rng.normal(size=(2, 150, 5)).astype(np.float32), rng.normal(size=(3, 150))
+    exact = hidden.astype(np.float64)
+    np.testing.assert_allclose(summed(torch.from_numpy(hidden)), exact.sum(axis=1), rtol=1e-12)
+    expected = np.einsum("kr,tri->tki", factors, exact)
+    np.testing.assert_allclose(summed(torch.from_numpy(hidden), factors), expected, rtol=1e-12, atol=1e-12)

@@ -104,7 +104,17 @@ class Posterior:
             right - within @ self.energies
         )  # energy vectors unlike those of all rows: nothing but H speaks for them
         alone = ((white @ white.mT) * (beyond @ beyond.mT)).sum(axis=(1, 2))
-        return np.asarray(np.square(self._turned(white, within)).sum(axis=1) + self.scale**2 * alone)
+        return np.asarray(self._within(white, within) + self.scale**2 * alone)
+
+    def _within(self, white: Float64, within: Float64) -> Float64:
+        """Variances of what is a combination of ``energies``, (n,)."""
+        size = within.shape[1] * within.shape[2]
+        if len(white) > 1 or len(within) <= size:
+            return np.asarray(np.square(self._turned(white, within)).sum(axis=1))
+        # many numbers of the same sums over grid points, as the DOS: each is a combination of 2 q numbers
+        turned = self._turned(white, np.eye(size).reshape(size, *within.shape[1:]))
+        flat = within.reshape(len(within), size)
+        return np.asarray(((flat @ (turned @ turned.T)) * flat).sum(axis=1))
 
     def coordinates(self, left: Float64, right: Float64) -> Float64:
         """Vectors whose inner products are the covariances of such numbers, (n, n_seen + q p); see ``variance``.

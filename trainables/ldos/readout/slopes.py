@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...descriptors.settings import BispectrumSettings
+from ..inference import summed
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions
@@ -42,15 +43,15 @@ def feature_sums(hidden: Iterable[Tensor], potential: Float64) -> Float64:
     """Σ_r φ(r) and Σ_r u(r) φ(r) of the first initialisation, (2, p).
 
     Args:
-        hidden: last hidden layer in chunks, (n_points_in_chunk, width).
+        hidden: last hidden layer in chunks, (n_points_in_chunk, width); its numbers are added up in float64.
         potential: u in the same order, (n_points,).
     """
     done, total = 0, np.zeros(())
     for chunk in hidden:
-        values = chunk.double().cpu().numpy()
-        both = np.stack([np.ones(len(values)), potential[done : done + len(values)]])
-        total = total + np.concatenate([both @ values, both.sum(axis=1, keepdims=True)], axis=1)
-        done += len(values)
+        both = np.stack([np.ones(len(chunk)), potential[done : done + len(chunk)]])
+        sums = summed(chunk[None], both)[0]
+        total = total + np.concatenate([sums, both.sum(axis=1, keepdims=True)], axis=1)
+        done += len(chunk)
     return total
 
 

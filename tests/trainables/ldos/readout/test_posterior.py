@@ -65,6 +65,16 @@ def test_covariances_are_those_of_the_inverse_of_the_normal_equations(problem):
     np.testing.assert_allclose(some @ some.T, found.scale**2 * asked @ inverse @ asked.T, rtol=1e-4, atol=1e-5)
 
 
+def test_many_numbers_of_the_same_sums_vary_as_in_the_inverse(problem, rng):
+    sums, rows, (left, _) = problem
+    found, right = Posterior.of_fit(sums, rows, PENALTY, KAPPA, N_ENERGY), rng.normal(size=(9, 2, N_ENERGY))
+    assert len(right) > 2 * len(found.energies), "else they are not many"
+    matrix, vectors, kappa = dense(sums, rows)
+    asked = np.einsum("ip,kij->kpj", left[0], right).reshape(9, -1)
+    expected = found.scale**2 * np.diag(asked @ np.linalg.inv(matrix + (vectors.T * kappa) @ vectors) @ asked.T)
+    np.testing.assert_allclose(found.variance(left[:1], right), expected, rtol=1e-4)
+
+
 def test_the_scale_is_the_most_likely_one_of_the_rows(problem):
     sums, rows, _ = problem
     found = Posterior.of_fit(sums, rows, PENALTY, KAPPA, N_ENERGY)
