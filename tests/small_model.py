@@ -1,6 +1,12 @@
+"""Surrogates that are trained in seconds, for tests of what is done with one."""
+
 from dataclasses import replace
+from typing import Any
 
 from dftune import BispectrumSettings, Model
+from dftune.trainables.alloys.data import AlloyData
+from dftune.trainables.alloys.kind import AlloyKind
+from dftune.trainables.alloys.splits import SplitSettings
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.ldos.card import card_for
@@ -37,3 +43,14 @@ def small_model(dataset: Dataset, settings: BispectrumSettings = ALUMINIUM) -> M
     card = card_for("by hand", config, [1, 2], dataset, settings, accuracy)
     near = Neighbours.fit(replace(data, validation=validation))
     return Model.assemble(card, trained.network.arrays() | data.scaling.tensors() | near.tensors())
+
+
+def small_alloy(data: AlloyData, **values: Any) -> Model:
+    """A surrogate of an alloy that is trained in a moment, with these hyperparameters besides."""
+    kind, settings = AlloyKind(), SplitSettings()
+    config = kind.config.of({"width": 9, "epochs": 2, "images": 1, **values})
+    training, test = kind.split_for_training(data, settings)
+    trained = kind.train(config, training, seeds=[1, 2], device="cpu", memory=1e9, report=lambda report: None)
+    accuracy = kind.judge(trained, training, test).accuracy
+    card = kind.card("by-hand", data, settings, config, trained.seeds, accuracy)
+    return Model.assemble(card, kind.tensors(trained), kind)

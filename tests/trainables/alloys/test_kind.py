@@ -12,10 +12,10 @@ from dftune import Model, Study
 from dftune.platform.cli.main import cli
 from dftune.platform.spec import StudySpec
 from dftune.testing import check_kind
+from dftune.tests.small_model import small_alloy
 from dftune.tests.trainables.alloys.conftest import EXAMPLES
 from dftune.trainables.alloys.kind import AlloyKind
 from dftune.trainables.alloys.network_energy import MeanEnergy, networks_of
-from dftune.trainables.alloys.splits import SplitSettings
 from dftune.trainables.alloys.transition import here
 from dftune.trainables.errors import InputError, UnknownFormat
 from dftune.trainables.progress import Silent
@@ -32,12 +32,7 @@ def test_it_keeps_what_kinds_promise(architecture):
 
 def made(data, folder, **values):
     """A surrogate trained here for a moment, saved and opened."""
-    settings, config = SplitSettings(), KIND.config.of({**SMALL, **values})
-    training, test = KIND.split_for_training(data, settings)
-    trained = KIND.train(config, training, seeds=[1, 2], device="cpu", memory=1e9, report=lambda report: None)
-    accuracy = KIND.judge(trained, training, test).accuracy
-    card = KIND.card("by-hand", data, settings, config, trained.seeds, accuracy)
-    Model.assemble(card, KIND.tensors(trained), KIND).save(folder)
+    small_alloy(data, **values).save(folder)
     return folder
 
 
