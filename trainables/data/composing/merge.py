@@ -113,7 +113,7 @@ def _grids(
     return new, found
 
 
-def _with_splits(parts: Sequence[Part], report: Report) -> Sequence[Part]:
+def _with_splits(parts: list[Part], report: Report) -> list[Part]:
     """With splits chosen anew, if one of them has no snapshot: datasets of one or two snapshots have no others."""
     missing = [split for split in SPLITS if all(part.new.split != split for part in parts)]
     if not missing or len(parts) < len(SPLITS):
