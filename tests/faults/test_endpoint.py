@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from dftune.tests.places import ROOT
-from dftune.tests.platform.serve.conftest import alloy as alloy
 
 WHOLE = os.environ.get("DFTUNE_WHOLE") == "1"
 
