@@ -16,6 +16,7 @@ def as_done(
     *shared: Any,
     name: Callable[[Any], str] = lambda task: "",
     cpus: int = 1,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Do tasks, as many at once as the cluster has CPUs, the first ones first; those under way end with the iteration.
 
@@ -25,6 +26,7 @@ def as_done(
         shared: its other arguments, equal for all tasks; what ``ray.put`` gives is taken from there.
         name: how an error calls a task, followed by a colon; by default it does not.
         cpus: that a task takes, on one node.
+        meanwhile: what is called about every second while none is done.
 
     Returns:
         The number of each task with its result, as they are done.
@@ -40,7 +42,10 @@ def as_done(
             while started < len(tasks) and len(running) < at_once:
                 running[do.remote(tasks[started], *shared)] = started
                 started += 1
-            (done,), _ = ray.wait(list(running), num_returns=1)
+            while not (found := ray.wait(list(running), timeout=None if meanwhile is None else 1.0)[0]):
+                assert meanwhile is not None
+                meanwhile()
+            (done,) = found
             number = running.pop(done)
             try:
                 result = ray.get(done)

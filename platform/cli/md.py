@@ -1,6 +1,8 @@
 """`dftune md`: molecular dynamics with a surrogate."""
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ stop_option = click.option(
     type=click.Choice(["warn", "stop", "label"]),
     help="At a step unlike the training: say so, stop, or write its frame to the folder label, for the DFT.  "
     "[default: warn]",
+)
+there_option = click.option(
+    "--address", help="Run as a task of this Ray cluster, whose nodes see MODEL and the folder."
 )
 
 
@@ -64,9 +69,16 @@ def md() -> None:
 @click.option(
     "--output", type=click.Path(path_type=Path), default="md", show_default=True, help="Folder to make for the run."
 )
+@there_option
 @json_option
 def md_run(
-    model: Path, structure: Path, repeat: tuple[int, int, int] | None, output: Path, as_json: bool, **asked: Any
+    model: Path,
+    structure: Path,
+    repeat: tuple[int, int, int] | None,
+    output: Path,
+    address: str | None,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Move the atoms of STRUCTURE with the forces of MODEL; `run` may be left out.
 
@@ -82,12 +94,17 @@ def md_run(
     from ..md.dynamics import run_md
     from ..progress import for_terminal
 
+    run: Callable[..., MdResult] = run_md
+    if address is not None:
+        from ..md.there import run_there
+
+        run = partial(run_there, address=address)
     given = {name: value for name, value in asked.items() if value is not None}
     if repeat is not None:
         given["repeat"] = repeat
     with closing(for_terminal()) as progress:
         try:
-            _end(run_md(model, structure, output, progress=progress, **given), as_json)
+            _end(run(model, structure, output, progress=progress, **given), as_json)
         except KeyboardInterrupt:
             _say_how_to_go_on(output)
 
@@ -97,8 +114,11 @@ def md_run(
 @click.option("--steps", type=int, help="Steps in all.  [default: as before]")
 @stop_option
 @click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Where the model is now.")
+@there_option
 @json_option
-def md_resume(run: Path, steps: int | None, on_extrapolation: Any, model: Path | None, as_json: bool) -> None:
+def md_resume(
+    run: Path, steps: int | None, on_extrapolation: Any, model: Path | None, address: str | None, as_json: bool
+) -> None:
     """Go on with the run in folder RUN after a stop or a kill, or to more steps.
 
     It goes on as if it had never stopped, on the same machine to the last bit.
@@ -111,9 +131,14 @@ def md_resume(run: Path, steps: int | None, on_extrapolation: Any, model: Path |
     from ..md.dynamics import resume_md
     from ..progress import for_terminal
 
+    resume: Callable[..., MdResult] = resume_md
+    if address is not None:
+        from ..md.there import resume_there
+
+        resume = partial(resume_there, address=address)
     with closing(for_terminal()) as progress:
         try:
-            result = resume_md(run, model=model, steps=steps, on_extrapolation=on_extrapolation, progress=progress)
+            result = resume(run, model=model, steps=steps, on_extrapolation=on_extrapolation, progress=progress)
         except KeyboardInterrupt:
             _say_how_to_go_on(run)
         else:

@@ -45,5 +45,8 @@ def _half(number):
 @pytest.mark.ray
 def test_tasks_come_back_as_they_are_done_and_an_error_ends_them(local_ray):
     assert sorted(as_done(_half, [4, 2, 6])) == [(0, 2.0), (1, 1.0), (2, 3.0)]
+    waited = []
+    assert list(as_done(_half, [150], meanwhile=lambda: waited.append(1))) == [(0, 75.0)]  # 1.5 s
+    assert waited
     with pytest.raises(InputError, match=r"^seven is odd$"):
         list(as_done(_half, [2, 7, 4]))
