@@ -99,8 +99,9 @@ class BispectrumSettings(BaseModel):
                     "apart; give other weights, or chem"
                 )
         if self.n_components > MOST_COMPONENTS:
+            cutoffs = f" at {1 + len(self.inner)} cutoffs" if self.inner else ""
             raise ValueError(
-                f"chem of {len(self.chem)} species, 2J_max = {self.two_j_max} and {1 + len(self.inner)} cutoffs give "
+                f"chem of {len(self.chem)} species and 2J_max = {self.two_j_max}{cutoffs} give "
                 f"{self.n_components:,} numbers a point, more than {MOST_COMPONENTS:,}; lower 2J_max, or use weights"
             )
         return self

@@ -31,7 +31,7 @@ from dftune.trainables.errors import one_line
         ({"inner": [3.0], "engine": "lammps"}, "inner cutoffs are computed by the native engine; leave engine out"),
         (
             {"chem": ["Al", "Be", "Cu", "Fe", "Mg"]},
-            "chem of 5 species, 2J_max = 10 and 1 cutoffs give 11,375 numbers a point",
+            "chem of 5 species and 2J_max = 10 give 11,375 numbers a point",
         ),
     ],
 )
