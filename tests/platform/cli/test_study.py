@@ -37,7 +37,9 @@ def test_a_study_from_the_command_line_says_what_it_found(workplace):
     assert re.search(r"chosen: trial [0-3] \(validation_loss \d+\.\d+\)", text)
     assert re.search(r"band-energy error +\d+\.\d meV/atom", text)
     assert text.count("displacement 0.") == 3 * 2 * 3, "two energies of the chosen config, without training, by default"
-    assert str(workplace / "studies" / "quick" / "model") in text
+    folder = workplace / "studies" / "quick"
+    assert "the one without training is better" in text, "than networks of at most 16 neurons"
+    assert f"\nmodel:   {folder}/untrained/model\nfigures: {folder}/untrained/figures, {folder}/figures\n" in text
 
 
 def test_study_show_list_and_resume_agree(workplace):
