@@ -21,7 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-DETAILS = re.compile(r"\d+ trials at once|    displacement|  error bar, |  last layer  ")  # no room in the README
+DETAILS = re.compile(  # no room in the README
+    r"\d+ trials at once|    displacement|  error bar, |  last layer  |  free-energy error  test "
+)
 DFTUNE = [sys.executable, "-m", "dftune.platform.cli.main"]
 
 
