@@ -6,8 +6,10 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +44,7 @@ def test_the_tutorial_goes_from_a_folder_of_mala_to_an_answer(fresh_al4, tmp_pat
     (study,) = blocks("toml")
     (desk / "al4.toml").write_text(study)
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in blocks("sh"):
         for command in block.splitlines():
             done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True)
