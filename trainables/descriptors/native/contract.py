@@ -18,6 +18,14 @@ def first_of(blocks: Any, i: Any) -> tuple[Any, Any, Any, Any]:
 
 
 @partial(compiled, inside=True)
+def parts(a_r: Any, a_i: Any, u: Any, s: Any, rr: Any, ii: Any, ri: Any, ir: Any) -> tuple[Any, Any, Any, Any]:
+    """Sums of the four products of parts of a and the u at s: four, where a block has too few sums to fill the time."""
+    b_r = load(u, s)
+    b_i = load(u, s + WIDTH)
+    return fma(a_r, b_r, rr), fma(a_i, b_i, ii), fma(a_r, b_i, ri), fma(a_i, b_r, ir)
+
+
+@partial(compiled, inside=True)
 def one(blocks: Any, i: Any, n: Any, terms: Any, u: Any) -> tuple[Any, Any]:
     """Real and imaginary part of the sum of a block that has one."""
     d, s, _, begin = first_of(blocks, i)
@@ -29,12 +37,7 @@ def one(blocks: Any, i: Any, n: Any, terms: Any, u: Any) -> tuple[Any, Any]:
         c = spread(terms, k)
         a_r = mul(c, load(u, d))
         a_i = mul(c, load(u, d + WIDTH))
-        b_r = load(u, s)
-        b_i = load(u, s + WIDTH)
-        rr = fma(a_r, b_r, rr)
-        ii = fma(a_i, b_i, ii)
-        ri = fma(a_r, b_i, ri)
-        ir = fma(a_i, b_r, ir)
+        rr, ii, ri, ir = parts(a_r, a_i, u, s, rr, ii, ri, ir)
         d += 2 * WIDTH
         s -= 2 * WIDTH
     return sub(rr, ii), add(ri, ir)
@@ -56,18 +59,8 @@ def two(blocks: Any, i: Any, n: Any, terms: Any, u: Any) -> tuple[Any, Any, Any,
         c = spread(terms, k)
         a_r = mul(c, load(u, d))
         a_i = mul(c, load(u, d + WIDTH))
-        b_r = load(u, s)
-        b_i = load(u, s + WIDTH)
-        rr0 = fma(a_r, b_r, rr0)
-        ii0 = fma(a_i, b_i, ii0)
-        ri0 = fma(a_r, b_i, ri0)
-        ir0 = fma(a_i, b_r, ir0)
-        b_r = load(u, s + step)
-        b_i = load(u, s + step + WIDTH)
-        rr1 = fma(a_r, b_r, rr1)
-        ii1 = fma(a_i, b_i, ii1)
-        ri1 = fma(a_r, b_i, ri1)
-        ir1 = fma(a_i, b_r, ir1)
+        rr0, ii0, ri0, ir0 = parts(a_r, a_i, u, s, rr0, ii0, ri0, ir0)
+        rr1, ii1, ri1, ir1 = parts(a_r, a_i, u, s + step, rr1, ii1, ri1, ir1)
         d += 2 * WIDTH
         s -= 2 * WIDTH
     return sub(rr0, ii0), add(ri0, ir0), sub(rr1, ii1), add(ri1, ir1)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from .compiled import compiled
+from .contract import parts
 from .vector import WIDTH, add, fma, load, mul, splat, store, sub
 
 
@@ -66,18 +67,8 @@ def y_row(products: Any, t: Any, cg: Any, u: Any, folded: Any, ma: Any, row: Any
                 for _ in range(n):
                     a_r = load(folded, d)
                     a_i = load(folded, d + WIDTH)
-                    b_r = load(u, s)
-                    b_i = load(u, s + WIDTH)
-                    rr = fma(a_r, b_r, rr)
-                    ii = fma(a_i, b_i, ii)
-                    ri = fma(a_r, b_i, ri)
-                    ir = fma(a_i, b_r, ir)
-                    b_r = load(u, s + step)
-                    b_i = load(u, s + step + WIDTH)
-                    rr2 = fma(a_r, b_r, rr2)
-                    ii2 = fma(a_i, b_i, ii2)
-                    ri2 = fma(a_r, b_i, ri2)
-                    ir2 = fma(a_i, b_r, ir2)
+                    rr, ii, ri, ir = parts(a_r, a_i, u, s, rr, ii, ri, ir)
+                    rr2, ii2, ri2, ir2 = parts(a_r, a_i, u, s + step, rr2, ii2, ri2, ir2)
                     d += 2 * WIDTH
                     s -= 2 * WIDTH
                 store(row, k, fma(w, sub(rr, ii), load(row, k)))
@@ -91,12 +82,7 @@ def y_row(products: Any, t: Any, cg: Any, u: Any, folded: Any, ma: Any, row: Any
                 for _ in range(n):
                     a_r = load(folded, d)
                     a_i = load(folded, d + WIDTH)
-                    b_r = load(u, s)
-                    b_i = load(u, s + WIDTH)
-                    rr = fma(a_r, b_r, rr)
-                    ii = fma(a_i, b_i, ii)
-                    ri = fma(a_r, b_i, ri)
-                    ir = fma(a_i, b_r, ir)
+                    rr, ii, ri, ir = parts(a_r, a_i, u, s, rr, ii, ri, ir)
                     d += 2 * WIDTH
                     s -= 2 * WIDTH
                 store(row, k, fma(w, sub(rr, ii), load(row, k)))
