@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..ledger.trial import LedgerTrial
 from .errors import StudyError
+from .untrained import FOLDER
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Conclusion:
 
     def folder(self, study: Path) -> Path:
         """Where the surrogate and its figures are, in the folder of the study."""
-        return study / "untrained" if self.surrogate == "untrained" else study
+        return study / FOLDER if self.surrogate == "untrained" else study
 
 
 def chosen_of(trials: Sequence[LedgerTrial], tolerance: float) -> LedgerTrial:
