@@ -22,7 +22,7 @@ from ...trainables.structures import as_atoms
 from ..model.calculator import Calculator
 from ..model.model import Model
 from ..progress import default_progress
-from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, moving
+from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, moving, new_place
 from .integrators import INTEGRATORS, draw_velocities, kinetic_energy, temperature_of
 from .settings import MdSettings, OnExtrapolation
 
@@ -73,12 +73,10 @@ def run_md(
     Raises:
         InputError: a setting, the structure or the model will not do, or the folder exists.
     """
-    asked, path = MdSettings.of(**settings), Path(path).expanduser().absolute()
-    if path.exists():
-        raise InputError(f"{path}: exists already; go on with `dftune md resume`, or choose another name")
+    asked, path = MdSettings.of(**settings), new_place(path)
     place = "" if isinstance(model, Model) else str(Path(model).expanduser().absolute())
     opened = model if isinstance(model, Model) else Model.open(model)
-    atoms = opened.read(Path(structure))[0] if isinstance(structure, str | Path) else as_atoms(structure)
+    atoms = first_atoms(opened, structure)
     atoms = _moving_atoms(atoms.repeat(repeat), asked)
     if asked.needs_stress and (why := opened.surrogate.refuses_stress) is not None:
         wish = "no npt with this model" if asked.ensemble == "npt" else "no pressure of this model"
@@ -126,6 +124,11 @@ def resume_md(
             raise ModelError(f"{path}: was begun with another model; give that one, or begin another run")
         folder.write_run(run.model_copy(update={"settings": settings}))
         return _Dynamics(folder, model, progress or default_progress()).go_on()
+
+
+def first_atoms(model: Model, structure: Any) -> ase.Atoms:
+    """What is given as a file, of which it is the last structure, or as an object.  Raises InputError: it is none."""
+    return model.read(Path(structure))[0] if isinstance(structure, str | Path) else as_atoms(structure)
 
 
 def _moving_atoms(atoms: ase.Atoms, settings: MdSettings) -> ase.Atoms:

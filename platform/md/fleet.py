@@ -21,10 +21,9 @@ from ...trainables.errors import InputError, ModelError
 from ...trainables.files import write_text
 from ...trainables.kind import Kind
 from ...trainables.progress import Silent
-from ...trainables.structures import as_atoms
 from ..model.model import Model
 from ..progress import Progress, default_progress
-from .dynamics import resume_md, run_md
+from .dynamics import first_atoms, resume_md, run_md
 from .folder import THERMO
 from .settings import MdSettings
 
@@ -151,7 +150,7 @@ def run_fleet(
     """
     path, progress = Path(path).expanduser().absolute(), progress or default_progress()
     opened = Model.open(model)
-    atoms = opened.read(Path(structure))[0] if isinstance(structure, str | Path) else as_atoms(structure)
+    atoms = first_atoms(opened, structure)
     stress = opened.surrogate.refuses_stress is None
     tasks = []
     for temperature in _sorted("temperatures", temperatures, 1e6):

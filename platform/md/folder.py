@@ -219,6 +219,14 @@ def _sum(file: Path, length: int) -> Any:
     return found
 
 
+def new_place(path: str | Path) -> Path:
+    """The folder of a new run, absolute.  Raises InputError: it exists."""
+    path = Path(path).expanduser().absolute()
+    if path.exists():
+        raise InputError(f"{path}: exists already; go on with `dftune md resume`, or choose another name")
+    return path
+
+
 @contextmanager
 def held(path: Path) -> Iterator[RunFolder]:
     """The folder of a run, with the right to write.

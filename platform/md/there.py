@@ -1,5 +1,6 @@
 """Molecular dynamics on a Ray cluster."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from ...cluster.resources import use_cpus
 from ...cluster.tasks import as_done
 from ...trainables.errors import InputError
 from ...trainables.progress import Progress, Silent
-from ...trainables.structures import as_atoms
 from ..model.model import Model
 from ..progress import default_progress
-from .dynamics import STAGE, MdResult, resume_md, run_md
-from .folder import THERMO, held
+from .dynamics import STAGE, MdResult, first_atoms, resume_md, run_md
+from .folder import THERMO, held, new_place
 from .settings import MdSettings, OnExtrapolation
+
+TAIL = 2**13  # bytes of the table that have its last row
 
 
 def run_there(
@@ -42,11 +44,9 @@ def run_there(
     Raises:
         InputError: as ``run_md``, or the cluster is not there.
     """
-    path = Path(path).expanduser().absolute()
-    if path.exists():
-        raise InputError(f"{path}: exists already; go on with `dftune md resume`, or choose another name")
+    path = new_place(path)
     asked, opened = MdSettings.of(**settings), Model.open(model)
-    atoms = opened.read(Path(structure))[0] if isinstance(structure, str | Path) else as_atoms(structure)
+    atoms = first_atoms(opened, structure)
     task = _Run(str(Path(model).expanduser().absolute()), atoms, path, repeat, settings)
     return _there(_run, task, asked.steps, address, progress)
 
@@ -79,10 +79,13 @@ def _there(
 
     def show() -> None:
         try:
-            rows = (task.path / THERMO).read_bytes().count(b"\n") - 1  # below the names of the columns
-        except OSError:
+            with (task.path / THERMO).open("rb") as table:
+                table.seek(max(0, table.seek(0, os.SEEK_END) - TAIL))
+                *_, last, _ = table.read().split(b"\n")  # behind it is a row half written, or nothing
+        except (OSError, ValueError):
             return  # it has not begun
-        progress.update(STAGE, max(0, rows - 1), steps)  # the first row is that of step 0
+        if (step := last.split(b",")[0]).isdigit():  # not the names of the columns
+            progress.update(STAGE, int(step), steps)
 
     with closing(progress), connected(address, say=progress.say):
         progress.say(f"the run is on the cluster; its steps are in {task.path}")
