@@ -115,7 +115,7 @@ def species() -> None:
 def threads() -> None:
     """One thread and two in turn: wall seconds, which only idle cores make meaningful, and CPU seconds."""
     cell, positions = cells()["32 atoms"]
-    given = (cell, positions, np.full(32, 13), (20, 20, 20), BispectrumSettings())
+    given = (cell, positions, np.full(32, 13), (40, 40, 40), BispectrumSettings())
     wall: dict[int, list[float]] = {1: [], 2: []}
     used: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3 * REPEATS):
