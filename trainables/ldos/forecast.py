@@ -95,10 +95,10 @@ def _seconds(job: "LdosJob", cpus: int) -> float:
     again = hidden_bytes(job.network, job.size) > KEPT
     a_point = _time(lambda: bispectrum(*place)) / cpus + (1 + again) * _time(network) + _time(compare)
     if job.forces != "none":
-        g = np.ones((n_networks, n_points, job.network.sizes[-2]), dtype=np.float32)
+        part, potential = np.ones((n_networks, job.network.sizes[-2])), np.ones((n_networks, n_points))
         passes = n_networks if job.forces == "spread" else 1
         by_descriptor = np.ones((n_points, settings.n_components))
-        a_point += _time(lambda: pull_back(job.network, job.scaling, x, g))
+        a_point += _time(lambda: pull_back(job.network, job.scaling, x, (part, part), potential))
         a_point += passes * _time(lambda: bispectrum_forces(*place, by_descriptor)) / cpus
     if job.posterior is not None:
         first, u = job.network.only(0), np.zeros(n_points)

@@ -1,7 +1,7 @@
 """A trained network at work: from descriptors to LDOS, its derivative, and its speed.  LDOS in 1/(eV Å³)."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 # Grid points evaluated at once: memory stays flat in the size of the grid.  With 16,384 the layers leave a CPU's cache,
 # and two of 128 neurons took 1.7 times as long.
 CHUNK, CHUNK_ON_GPU = 2048, 16_384
+LAYER = 4 * 2**20  # bytes of a hidden layer: five of 1,024 neurons at 2,048 points took 2.5 times as long as at 204
 FEW = 64  # grid points: 1,024 neurons of them are 0.5 MB in float64
 
 
@@ -89,46 +90,55 @@ class LastLayer:
         weights, constants = zip(*found, strict=True)
         return np.array(weights), np.array(constants)
 
-    def parts_by_hidden(self, constant: Float64, slope: Float64, by_reference: float) -> tuple[Float64, Float64]:
-        """What ``by_hidden`` is a sum of: itself, and what is to be multiplied by u(r), each (T, width)."""
-        a, w = (np.einsum("tij,tj->ti", self.weights, x) for x in (constant, slope))
-        return (a if self.reference is None else a + by_reference * self.reference[:, :-1]), w
-
-    def by_hidden(self, constant: Float64, slope: Float64, potential: Float64, by_reference: float) -> Float32:
+    def by_hidden(self, constant: Float64, slope: Float64, by_reference: float) -> tuple[Float64, Float64]:
         """Derivative with respect to h of a number whose derivative with respect to d_j(r) is a_j + w_j u(r).
 
         Args:
             constant, slope: a and w, (T, n_energy).
-            potential: u, (T, n_points).
             by_reference: derivative with respect to the reference's value at r.
 
         Returns:
-            (T, n_points, width).
+            What it is without u(r), and what is to be multiplied by u(r), each (T, width).
         """
-        a, w = (part[:, None] for part in self.parts_by_hidden(constant, slope, by_reference))
-        found: Float32 = w.astype(np.float32) * potential[:, :, None].astype(np.float32)
-        found += a.astype(np.float32)
-        return found
+        a, w = (np.einsum("tij,tj->ti", self.weights, x) for x in (constant, slope))
+        return (a if self.reference is None else a + by_reference * self.reference[:, :-1]), w
 
 
 def summed(hidden: Tensor, factors: Float64 | None = None) -> Float64:
-    """Σ_r h(r), (T, width), of h, (T, n_points, width), or with factors (k, n_points) Σ_r f_k(r) h(r), (T, k, width).
+    """Σ_r h(r), (T, width), of h, (T, n_points, width); with factors f, (k, n_points), Σ_r f(r) h(r), (T, k, width)."""
+    if factors is None:
+        if hidden.is_cuda:
+            return np.asarray(hidden.sum(dim=1, dtype=torch.float64).cpu().numpy())
+        return np.asarray(hidden.numpy().sum(axis=1, dtype=np.float64))
+    if hidden.is_cuda:
+        return np.asarray((torch.from_numpy(factors).to(hidden.device) @ hidden.double()).cpu().numpy())
+    found = np.zeros((len(hidden), len(factors), hidden.shape[2]))
+    for t, points, wide in _wide(hidden):
+        found[t] += factors[:, points] @ wide
+    return found
 
-    In float64, some points at a time, whose copy stays in a CPU's cache: 13 times as fast as a copy of all.
+
+def integrated(hidden: Tensor, integrals: Sequence[tuple[Float64, Float64]]) -> Float64:
+    """Each of ``LastLayer.integrals`` at each point, (k, T, n_points), of h, (T, n_points, width)."""
+    weights, constants = (np.stack(parts, axis=-1) for parts in zip(*integrals, strict=True))
+    if hidden.is_cuda:
+        found = (hidden.double() @ torch.from_numpy(weights).to(hidden.device)).cpu().numpy()
+    else:
+        found = np.empty((*hidden.shape[:2], len(integrals)))
+        for t, points, wide in _wide(hidden):
+            found[t, points] = wide @ weights[t]
+    return np.moveaxis(found + constants[:, None], -1, 0)
+
+
+def _wide(hidden: Tensor) -> Iterator[tuple[int, slice, Float64]]:
+    """h in float64 on a CPU: t, some points, (n_points, width) of these, which stay in its cache.
+
+    NumPy takes half of torch's time for copies and products of this size, and a copy of all takes 13 times as long.
     """
-    f = np.ones((1, hidden.shape[1])) if factors is None else factors
-    on = torch.from_numpy(f).to(hidden.device)
-    step = FEW if hidden.device.type == "cpu" else hidden.shape[1]
-    parts = (on[:, i : i + step] @ hidden[:, i : i + step].double() for i in range(0, hidden.shape[1], step))
-    found: Float64 = sum(parts, torch.zeros((), dtype=torch.float64, device=hidden.device)).cpu().numpy()
-    return found[:, 0] if factors is None else found
-
-
-def integrated(hidden: Tensor, integrals: tuple[Float64, Float64]) -> Float64:
-    """``LastLayer.integrals`` at each point, (T, n_points), of h, (T, n_points, width)."""
-    weights, constants = integrals
-    found = torch.bmm(hidden.double(), torch.from_numpy(weights).to(hidden.device)[:, :, None])
-    return found[:, :, 0].cpu().numpy() + constants[:, None]
+    for t, of_one in enumerate(hidden.numpy()):
+        for start in range(0, len(of_one), FEW):
+            points = slice(start, start + FEW)
+            yield t, points, of_one[points].astype(np.float64)
 
 
 def last_hidden(network: Network, scaling: Scaling, descriptors: Shard) -> Iterator[Tensor]:
@@ -139,32 +149,39 @@ def last_hidden(network: Network, scaling: Scaling, descriptors: Shard) -> Itera
 
 
 def pull_back(
-    network: Network, scaling: Scaling, descriptors: NDArray[np.floating], by_hidden: Float32
+    network: Network,
+    scaling: Scaling,
+    descriptors: NDArray[np.floating],
+    by_hidden: tuple[Float64, Float64],
+    potential: Float64,
 ) -> NDArray[np.floating]:
     """Derivative of a number with respect to the descriptors, from that with respect to the last hidden layer.
 
     Args:
         network, scaling: as trained.
         descriptors: (n_points, n_components).
-        by_hidden: as ``LastLayer.by_hidden`` gives it, (T, n_points, width).
+        by_hidden: as ``LastLayer.by_hidden`` gives it, each (T, width).
+        potential: u, (T, n_points).
 
     Returns:
         (T, n_points, n_components), in the unit of the number; in reverse mode.
     """
-    found, start = [], 0
+    found, done = [], 0
+    constant, slope, u = (torch.from_numpy(x.astype(np.float32))[..., None] for x in (*by_hidden, potential))
     for x in _chunks(network, scaling, descriptors):
         x = x.expand(network.n_initializations, *x.shape).clone().requires_grad_()
         hidden = network.hidden_layers(x)[-1]
-        given = torch.from_numpy(by_hidden[:, start : start + x.shape[1]]).to(hidden)
-        found.append(torch.autograd.grad(hidden, x, given)[0].cpu().numpy())
-        start += x.shape[1]
+        a, w, here = (part.to(hidden.device) for part in (constant.mT, slope.mT, u[:, done : done + x.shape[1]]))
+        found.append(torch.autograd.grad(hidden, x, torch.addcmul(a, w, here))[0].cpu().numpy())
+        done += x.shape[1]
     return np.concatenate(found, axis=1) / scaling.descriptor_std
 
 
 def _chunks(network: Network, scaling: Scaling, descriptors: Shard) -> Iterator[Tensor]:
     """Standardised descriptors on the network's device, a few points at a time."""
-    device = network.weights[0].device
-    chunk = CHUNK if device.type == "cpu" else CHUNK_ON_GPU
+    device, widest = network.weights[0].device, max(network.sizes[1:-1])
+    fit = max(FEW, LAYER // (4 * network.n_initializations * widest))
+    chunk = min(CHUNK, fit) if device.type == "cpu" else CHUNK_ON_GPU
     for start in range(0, len(descriptors), chunk):
         yield torch.from_numpy(scaling.descriptors(descriptors[start : start + chunk])).to(device)
 

@@ -289,9 +289,9 @@ class _Run:
         for slab, descriptors in self._descriptors():
             with self._clock("network"):
                 chunks = list(self._hidden(slab, descriptors))
-                for name, rule in rules.items():
-                    values = np.concatenate([integrated(hidden, rule) for hidden in chunks], axis=1)
-                    getattr(self, name)[(slice(None), *slab.index)] = values.reshape(-1, *slab.grid)
+                values = np.concatenate([integrated(hidden, list(rules.values())) for hidden in chunks], axis=2)
+                for name, own in zip(rules, values, strict=True):
+                    getattr(self, name)[(slice(None), *slab.index)] = own.reshape(-1, *slab.grid)
                 if ldos is not None:
                     means = [self._last.mean(hidden) for hidden in chunks]
                     ldos[slab.index] = np.concatenate(means).reshape(*slab.grid, -1)
@@ -391,10 +391,10 @@ class _Run:
         """Arguments of ``bispectrum_forces``: for each slab those of all initialisations, or of their mean."""
         point = self.volume / self.n_points  # Å³ that a grid point stands for
         constant, slope = (point * np.array([getattr(g, n) for g in gradients]) for n in ("constant", "weights"))
+        by_hidden = self._last.by_hidden(constant, slope, self.electrons / self.n_points)
         for slab, descriptors in self._descriptors():
             potential = np.array([g.potential[slab.index].ravel() for g in gradients])
-            by_hidden = self._last.by_hidden(constant, slope, potential, self.electrons / self.n_points)
-            by_descriptor = pull_back(self.network, self.scaling, descriptors, by_hidden)
+            by_descriptor = pull_back(self.network, self.scaling, descriptors, by_hidden, potential)
             seen = slab.shifted(self.cell, self.positions)
             for g in by_descriptor if each else by_descriptor.mean(axis=0, keepdims=True):
                 yield self.cell, seen, self.numbers, slab.grid, self.settings, g

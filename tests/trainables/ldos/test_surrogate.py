@@ -72,6 +72,12 @@ def test_predictions_come_in_grid_order_and_in_chunks(surrogate):
     np.testing.assert_allclose(np.concatenate(chunks, axis=1), by_hand(*surrogate, x), rtol=1e-4, atol=1e-7)
 
 
+def test_layers_of_wide_networks_are_of_fewer_points(surrogate, monkeypatch):
+    monkeypatch.setattr(inference, "LAYER", 4 * 3 * 8 * 100)  # three networks of eight neurons at 100 points
+    sizes = [hidden.shape[1] for hidden in last_hidden(*surrogate, descriptors(250, 9))]
+    assert sizes == [100, 100, 50]
+
+
 def test_sums_of_the_ldos_are_those_of_the_last_hidden_layer(surrogate):
     x, weights = descriptors(50, 9), np.random.default_rng(5).normal(size=(3, 37))
     last, ldos = LastLayer.of(*surrogate), by_hand(*surrogate, x)
@@ -80,14 +86,15 @@ def test_sums_of_the_ldos_are_those_of_the_last_hidden_layer(surrogate):
     np.testing.assert_allclose(last.mean(hidden), ldos.mean(axis=0), rtol=1e-4, atol=1e-7)
     integrals = last.integrals([lambda values, w=w: values @ w for w in weights])
     expected = np.einsum("tpj,tj->tp", ldos, weights)
-    np.testing.assert_allclose(integrated(hidden, integrals), expected, rtol=1e-4, atol=1e-6)
+    found = integrated(hidden, [integrals, tuple(2 * part for part in integrals)])
+    np.testing.assert_allclose(found, [expected, 2 * expected], rtol=1e-4, atol=1e-6)
 
 
 def test_a_derivative_with_respect_to_descriptors_is_that_of_finite_differences(surrogate, monkeypatch):
     monkeypatch.setattr(inference, "CHUNK", 7)
     x, rng = descriptors(20, 9), np.random.default_rng(5)
     constant, slope, potential = rng.normal(size=(3, 37)), rng.normal(size=(3, 37)), rng.normal(size=(3, 20))
-    found = pull_back(*surrogate, x, LastLayer.of(*surrogate).by_hidden(constant, slope, potential, 0.0))
+    found = pull_back(*surrogate, x, LastLayer.of(*surrogate).by_hidden(constant, slope, 0.0), potential)
     assert found.shape == (3, *x.shape)
     direction = rng.normal(size=x.shape) * surrogate[1].descriptor_std
     step = 1e-2

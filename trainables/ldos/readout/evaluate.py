@@ -284,10 +284,10 @@ class _Some:
         return found
 
     def _parts(self, t: int, gradient: LdosGradient, n_summed: int) -> tuple[Float64, Float64]:
-        """``LastLayer.parts_by_hidden`` of a derivative of A, each (1, width), in a sum over some grid points."""
+        """``LastLayer.by_hidden`` of a derivative of A, each (1, width), in a sum over some grid points."""
         s = self._data.snapshot
         constant, slope = (s.volume / n_summed * part[None] for part in (gradient.constant, gradient.weights))
-        return self._layer.only(t).parts_by_hidden(constant, slope, s.n_electrons / n_summed)
+        return self._layer.only(t).by_hidden(constant, slope, s.n_electrons / n_summed)
 
     def _pulled_at_all_points(self, t: int, gradient: LdosGradient, settings: BispectrumSettings) -> Float64:
         """The LDOS' share of the forces, back through the bispectrum, (n_atoms, 3) [eV/Å]."""

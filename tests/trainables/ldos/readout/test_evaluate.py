@@ -103,7 +103,7 @@ def test_the_way_back_is_the_derivative_of_the_hidden_layers(data, rng):
     network = random_network(config, descriptors.shape[1], 5, [4])
     constant, slope, potential = rng.normal(size=(2, 9)), rng.normal(size=(2, 9)), rng.normal(size=(2, 7))
     found = module.Backwards(network, scaling, constant, slope)(descriptors, potential)
-    by_hidden = constant[:, None] + potential[:, :, None] * slope[:, None]
     for t in range(2):
-        wanted = pull_back(network, scaling, descriptors, by_hidden[t : t + 1].astype(np.float32))[0]
+        one = slice(t, t + 1)
+        wanted = pull_back(network, scaling, descriptors, (constant[one], slope[one]), potential[one])[0]
         np.testing.assert_allclose(found[t], wanted, rtol=1e-4, atol=1e-6 * np.abs(wanted).max())
