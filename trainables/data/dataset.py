@@ -32,7 +32,7 @@ from .info import DatasetInfo
 from .location import name_of
 from .mirror import Mirror, locate
 from .remarks import draw_dos, remarks
-from .shards import ShardFile, in_shards, to_batches, write
+from .shards import ShardFile, in_shards, to_batches, write_with_checksums
 from .snapshot import SPLITS, TOO_FEW, Snapshot, Split
 from .structure_distance import displacements
 from .table import read_snapshots
@@ -277,7 +277,7 @@ class Dataset:
         """Store the descriptors of a snapshot, (n_points, n_components), whole or not at all."""
         metadata = descriptor_metadata(snapshot, settings)
         path = self._to_write(descriptor_path(self.path, settings, snapshot.id))
-        write(path, to_batches(values, "descriptor", metadata), checksums=True)
+        write_with_checksums(path, to_batches(values, "descriptor", metadata))
         self._finished(_descriptor_name(snapshot, settings))
 
     def not_stored(self, settings: BispectrumSettings) -> str | None:
@@ -320,7 +320,7 @@ class Dataset:
         """Store the descriptors of some grid points, (len(points), n_components), whole or not at all."""
         metadata = descriptor_metadata(snapshot, settings)
         path = self._to_write(self._piece(snapshot, settings, points))
-        write(path, to_batches(values, "descriptor", metadata), checksums=True)
+        write_with_checksums(path, to_batches(values, "descriptor", metadata))
 
     def join_descriptors(self, snapshot: Snapshot, settings: BispectrumSettings, pieces: Sequence[range]) -> None:
         """Join pieces, given in grid order, to the descriptors of a snapshot, and remove them.
@@ -330,7 +330,7 @@ class Dataset:
         metadata = descriptor_metadata(snapshot, settings)
         arrays = (self.piece_of_descriptors(snapshot, settings, points).array() for points in pieces)
         shards = (to_batches(shard, "descriptor", metadata)[0] for shard in in_shards(arrays))
-        write(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards, checksums=True)
+        write_with_checksums(self._to_write(descriptor_path(self.path, settings, snapshot.id)), shards)
         self._finished(_descriptor_name(snapshot, settings))
         shutil.rmtree(self._piece(snapshot, settings, pieces[0]).parent, ignore_errors=True)
 

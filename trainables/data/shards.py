@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -67,24 +68,33 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
         yield shard[:filled]
 
 
-def write(path: Path, batches: Iterable[pa.RecordBatch], *, checksums: bool = False) -> str:
+def write(path: Path, batches: Iterable[pa.RecordBatch]) -> str:
     """Write shards, one at least, to an Arrow IPC file as they come, whole or not at all.
 
     Args:
         path: the file.
         batches: as ``to_batches`` makes them.
-        checksums: write a SHA-256 beside each shard, for a file that no table has the checksum of.
 
     Returns:
         SHA-256 of the file.
     """
+    with atomic(path) as temporary, HashedFile(temporary) as file:
+        _write(file, batches, checksums=False)
+        return file.hexdigest()
+
+
+def write_with_checksums(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """``write`` for a file that no table has the checksum of: a SHA-256 stands beside each of its shards."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        _write(file, batches, checksums=True)
+
+
+def _write(file: HashedFile | BinaryIO, batches: Iterable[pa.RecordBatch], *, checksums: bool) -> None:
     batches = iter(batches)
     first = next(batches)
-    with atomic(path) as temporary, HashedFile(temporary) as file:
-        with pa.ipc.new_file(file, first.schema) as writer:
-            for batch in chain([first], batches):
-                writer.write_batch(batch, custom_metadata={CHECKSUM: _digest(batch)} if checksums else None)
-        return file.hexdigest()
+    with pa.ipc.new_file(file, first.schema) as writer:
+        for batch in chain([first], batches):
+            writer.write_batch(batch, custom_metadata={CHECKSUM: _digest(batch)} if checksums else None)
 
 
 def _digest(batch: pa.RecordBatch) -> str:

@@ -15,7 +15,7 @@ from ...files import atomic_folder, write_text
 from ...progress import Progress, Silent
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..info import DatasetInfo
-from ..shards import ShardFile, in_shards, to_batches, write
+from ..shards import ShardFile, in_shards, to_batches, write, write_with_checksums
 from ..snapshot import SNAPSHOTS, Snapshot
 from .align import Alignment
 
@@ -97,7 +97,7 @@ def _take_descriptors(part: Part, key: str, folder: Path) -> None:
     metadata = descriptor_metadata(part.new, settings)
     shards = in_shards(part.dataset.descriptors(part.old, settings).arrays())
     batches = (to_batches(shard, "descriptor", metadata)[0] for shard in shards)
-    write(descriptor_path(folder, settings, part.new.id), batches, checksums=True)
+    write_with_checksums(descriptor_path(folder, settings, part.new.id), batches)
 
 
 def _rewrite(file: ShardFile, path: Path, new: Snapshot, alignment: Alignment | None) -> str:

@@ -20,7 +20,7 @@ from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..geometry_check import check_geometry
 from ..info import NO_DFT, DatasetInfo
-from ..shards import ShardFile, in_shards, to_batches, write
+from ..shards import ShardFile, in_shards, to_batches, write, write_with_checksums
 from ..snapshot import SNAPSHOTS, Snapshot
 from ..states_check import check_states
 from .importer import FoundDescriptors, FoundSnapshot, GridValues, Report
@@ -108,7 +108,7 @@ def _write_descriptors(found: FoundDescriptors, snapshot: Snapshot, folder: Path
     metadata = descriptor_metadata(snapshot, found.settings)
     whole = (shard.astype(np.float32, copy=False) for shard in shards)
     batches = (to_batches(shard, "descriptor", metadata)[0] for shard in whole)
-    write(descriptor_path(folder, found.settings, snapshot.id), batches, checksums=True)
+    write_with_checksums(descriptor_path(folder, found.settings, snapshot.id), batches)
 
 
 def _with_geometry(
