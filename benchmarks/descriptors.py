@@ -86,6 +86,7 @@ def nodes_of_one_cpu(n: int) -> Iterator[None]:
     """Connected to n nodes of one CPU each, and the driver's without one."""
     from ray.cluster_utils import Cluster
 
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray writes the address there, wherever its own folder is
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temporary:
         store = {"object_store_memory": 100_000_000}
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": temporary, **store}
