@@ -26,7 +26,7 @@ from ..errors import InputError, ModelError
 from ..structures import check_distances, check_structure
 from ..surrogate import Lesson, Lessons, Tell, quiet
 from .card import LdosCard
-from .neighbours import CHUNK, Neighbours
+from .neighbours import Neighbours, nearest
 from .training_data import Scaling
 
 if TYPE_CHECKING:
@@ -216,15 +216,6 @@ def _candidate(card: LdosCard, scaling: Scaling, neighbours: Neighbours, atoms: 
     some = np.random.default_rng(0).permutation(len(values))[:MOST_POINTS]
     standardised = scaling.descriptors(values[some])
     return Candidate(standardised @ neighbours.directions, neighbours.squares(standardised))
-
-
-def nearest(points: Float32, others: Float32) -> Float64:
-    """Squared distance of each point to the nearest of the others, (n_points,), of (n, n_components) each."""
-    own, found = (others**2).sum(axis=1), []
-    for start in range(0, len(points), CHUNK):
-        y = points[start : start + CHUNK]
-        found.append((y**2).sum(axis=1) + (own - 2 * y @ others.T).min(axis=1))
-    return np.maximum(np.concatenate(found), 0).astype(np.float64)
 
 
 def is_free(cell: Float64, cutoff: float) -> bool:

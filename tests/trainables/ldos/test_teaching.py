@@ -8,7 +8,8 @@ from scipy.spatial.distance import cdist
 
 from dftune.trainables.data.structure_distance import atoms_of
 from dftune.trainables.errors import InputError, ModelError
-from dftune.trainables.ldos.teaching import is_free, nearest
+from dftune.trainables.ldos.neighbours import nearest
+from dftune.trainables.ldos.teaching import is_free
 from dftune.trainables.structures import StructureError
 
 
