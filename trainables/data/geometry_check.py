@@ -1,6 +1,7 @@
 """Check that LDOS, density, atoms and the DFT's own numbers of a snapshot belong together.  eV, Å."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -31,6 +32,7 @@ CONSTANT = 1e-6  # standard deviation of a density, a share of its mean
 MOST_MOVED = 0.15  # [grid points] between density and atoms
 FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
 AT_ONCE = 2**18  # numbers of an LDOS that are read at once: what a cache holds
+THREADS = 2  # that read and integrate it
 # Share of the largest value.  LDOS of ultrasoft pseudopotentials are not negative either; a merge may leave 1 %.
 MOST_NEGATIVE = 0.05
 MOST_EWALD_ERROR = 1.0  # [meV/atom]; right data: 0.0004
@@ -151,14 +153,19 @@ def _densities_of(
     if level is None:
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
     both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1).astype(np.float32)
-    first, second, n = np.empty(s.n_points), np.empty(s.n_points), 0
-    step, lowest, highest = max(1, AT_ONCE // grid.n_energy), 0.0, 0.0
-    for shard in ldos:
+    step = max(1, AT_ONCE // grid.n_energy)
+
+    def integrated(shard: Shard) -> tuple[NDArray[np.float32], float, float]:
+        found, lowest, highest = np.empty((2, len(shard)), np.float32), 0.0, 0.0
         for start in range(0, len(shard), step):
             rows = shard[start : start + step].astype(np.float32, copy=False)
             lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
-            first[n : n + len(rows)], second[n : n + len(rows)] = (rows @ both).T
-            n += len(rows)
+            found[:, start : start + len(rows)] = (rows @ both).T
+        return found, lowest, highest
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts, lows, highs = zip(*pool.map(integrated, ldos), strict=True)
+    (first, second), lowest, highest = np.concatenate(parts, axis=1).astype(np.float64), min(lows), max(highs)
     if -lowest > MOST_NEGATIVE * highest:
         fail(
             f"{where}: the LDOS goes down to {lowest:.3g}, where its largest value is {highest:.3g} 1/(eV Å³); it "

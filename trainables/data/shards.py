@@ -6,7 +6,9 @@ batch k of two files of one snapshot is the same grid points.
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -50,22 +52,34 @@ def to_numpy(batch: pa.RecordBatch) -> NDArray[np.floating]:
 def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
     """The rows of arrays of any lengths as arrays of POINTS_A_SHARD.
 
-    There are two in memory, so that one can be filled while the file that has the other computes its checksum.
+    A thread fills the next one meanwhile.  There are three in memory: the file that has the one before may still
+    compute its checksum.
     """
-    shard, other, filled = np.empty(0), np.empty(0), 0
+    filled = _filled(arrays)
+    with ThreadPoolExecutor(1) as aside:
+        following = aside.submit(next, filled, None)
+        while (shard := following.result()) is not None:
+            following = aside.submit(next, filled, None)
+            yield shard
+
+
+def _filled(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
+    """The same, each of which is overwritten by the third one after it."""
+    shards, filled = deque[NDArray[np.floating]](), 0
     for array in arrays:
-        if len(shard) == 0:
+        if not shards:
             shape = (POINTS_A_SHARD, *array.shape[1:])
-            shard, other = np.empty(shape, dtype=array.dtype), np.empty(shape, dtype=array.dtype)
+            shards.extend(np.empty(shape, dtype=array.dtype) for _ in range(3))
         while len(array):
             taken = min(len(array), POINTS_A_SHARD - filled)
-            shard[filled : filled + taken] = array[:taken]
+            shards[0][filled : filled + taken] = array[:taken]
             array, filled = array[taken:], filled + taken
             if filled == POINTS_A_SHARD:
-                yield shard
-                shard, other, filled = other, shard, 0
+                yield shards[0]
+                shards.rotate(-1)
+                filled = 0
     if filled:
-        yield shard[:filled]
+        yield shards[0][:filled]
 
 
 def write(path: Path, batches: Iterable[pa.RecordBatch]) -> str:

@@ -23,7 +23,7 @@ def random(shape, dtype=np.float32):
 
 
 def test_a_checksum_is_that_of_the_file_while_shards_are_written_over_each_other(tmp_path):
-    values = random((3 * POINTS_A_SHARD + 5, 17))  # a shard is more than a piece
+    values = random((6 * POINTS_A_SHARD + 5, 17))  # a shard is more than a piece
     batches = (to_batches(shard, "ldos", {})[0] for shard in in_shards(np.array_split(values, 41)))
     found = write(tmp_path / "a.arrow", batches)
     assert found == hashlib.sha256((tmp_path / "a.arrow").read_bytes()).hexdigest()
