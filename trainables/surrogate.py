@@ -136,7 +136,7 @@ class Job(Protocol):
         """Predict.
 
         Args:
-            cpus: threads; by default one for each CPU that this process may use.
+            cpus: threads; by default one for each CPU that this process may use, or OMP_NUM_THREADS if that is less.
             progress: called now and then; what it raises ends the prediction.
 
         Raises:

@@ -165,7 +165,7 @@ class Model:
 
         Args:
             structure: as in ``prepare``.
-            cpus: threads; by default one for each CPU that this process may use.
+            cpus: threads; by default one for each CPU that this process may use, or OMP_NUM_THREADS if that is less.
             progress: called now and then; what it raises ends the prediction.
             options: what is asked, as in ``prepare``, and more keywords of the job's ``run``.
 

@@ -87,7 +87,7 @@ class LdosJob:
 
         Args:
             ldos: an array to put the mean LDOS into, as ``empty_ldos`` gives it or mapped from a file [1/(eV Å³)].
-            cpus: threads; by default one for each CPU that this process may use.
+            cpus: threads; by default one for each CPU that this process may use, or OMP_NUM_THREADS if that is less.
             progress: called after each slab of grid points.
 
         Raises:
@@ -174,5 +174,8 @@ class LdosJob:
 
 
 def _threads(cpus: int | None) -> int:
-    """By default one for each CPU that this process may use."""
-    return len(os.sched_getaffinity(0)) if cpus is None else max(1, cpus)
+    """By default one for each CPU that this process may use, or OMP_NUM_THREADS if that is less: Ray tasks set it."""
+    if cpus is not None:
+        return max(1, cpus)
+    most, said = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(most, max(1, int(said))) if said.isdecimal() else most

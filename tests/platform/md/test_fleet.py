@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
 from dftune.platform.md.dynamics import run_md
-from dftune.platform.md.fleet import Fleet, Point, means, run_fleet, with_helmholtz
+from dftune.platform.md.fleet import Fleet, Point, _Task, means, run_fleet, with_helmholtz, work
 from dftune.platform.md.folder import THERMO
+from dftune.platform.model.model import Model
 from dftune.tests.emt_model import emt_model
 from dftune.trainables.data.structure_distance import atoms_of
 from dftune.trainables.errors import InputError
@@ -56,6 +57,23 @@ def test_a_point_without_numbers_is_passed_over():
     found = with_helmholtz(points)
     assert [p.helmholtz for p in found] == [None, 0.0, pytest.approx(-0.5 / 160.21766208)]
     assert [p.volume for p in Fleet(None, found).isotherms()[300.0]] == [11.0, 12.0]
+
+
+def test_a_task_of_one_cpu_predicts_with_one_thread(model_folder, al4, tmp_path, monkeypatch):
+    asked = []
+
+    def predict(*arguments, cpus, **keywords):
+        asked.append(cpus)
+        raise InputError("enough")
+
+    monkeypatch.setattr("dftune.trainables.ldos.job.predict", predict)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # set again after what the task sets
+    model, settings = Model.open(model_folder), {"temperature": 300.0, "steps": 1}
+    with pytest.raises(InputError, match="enough"):
+        model.predict(atoms_of(al4["000"]))
+    work(_Task(str(model_folder), model.kind, atoms_of(al4["000"]), tmp_path / "run", (1, 1, 1), settings, 0.0))
+    assert asked == [4, 1]
 
 
 @pytest.mark.usefixtures("local_ray")
