@@ -22,6 +22,7 @@ from typing import Any
 from starlette.middleware import Middleware
 
 from ...trainables.errors import one_line
+from .broken_http import refuse_as_json
 from .metrics import REQUEST_ID, ROOM, Metrics, route_of
 from .settings import RETRY_AFTER
 
@@ -35,7 +36,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve puts before its web server."""
+    """What Serve puts before its web server; and how that refuses what is no HTTP."""
+    refuse_as_json()
     return [Middleware(AnswerAlways)]
 
 

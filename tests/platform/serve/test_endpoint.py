@@ -229,6 +229,15 @@ def test_a_body_is_counted_as_it_comes_whatever_its_header_says(endpoint):
     assert (answer.status, "larger than 20,000 bytes" in answer.read().decode()) == (413, True)
 
 
+def test_what_is_no_http_is_refused_in_the_form_of_all_errors(endpoint):
+    with socket.create_connection(("127.0.0.1", endpoint), timeout=600) as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        said = json.loads(answer.read())
+    assert (answer.status, said.keys()) == (400, {"detail", "request_id"})
+
+
 def test_requests_wait_for_their_turn_and_those_beyond_the_queue_are_sent_away(endpoint, atoms):
     assert ask(endpoint, body={"structure": as_json(atoms)})[0] == 200
     with ThreadPoolExecutor(9) as pool:

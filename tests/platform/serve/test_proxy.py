@@ -1,12 +1,17 @@
 """What stands before Serve's web server: an answer always, and errors in one form."""
 
 import asyncio
+import http.client
+import json
+import socket
 import time
 
 import pytest
+from uvicorn.protocols.http import auto
 
-from dftune.platform.serve.proxy import AnswerAlways
-from dftune.tests.platform.serve.asgi import ask, request
+from dftune.platform.serve.broken_http import LONGEST_HEAD
+from dftune.platform.serve.proxy import AnswerAlways, middlewares
+from dftune.tests.platform.serve.asgi import ask, listening, request
 
 
 def answering(status, body, kind=b"text/plain"):
@@ -98,6 +103,45 @@ def test_a_client_that_goes_away_ends_what_it_asked_for():
 
     asyncio.run(leave())
     assert cancelled
+
+
+# ---------------------------------------------------------------- what is no HTTP
+
+ONE_OF_WEBSOCKETS = b"""GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r
+sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"""
+BROKEN = [
+    (b"hello\r\n\r\n", 400),
+    (b"GET / HTTP/9.7\r\n\r\n", 400),
+    (b"FROB / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    (b"GET http://[ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nhost a\r\n\r\n", 400),
+    (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400),
+    (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+    (b"GET / HTTP/1.1\r\nhost: a\r\nx: ".ljust(LONGEST_HEAD + 1, b"x"), 431),
+    (ONE_OF_WEBSOCKETS, 404),
+]
+
+
+def test_what_is_no_http_is_refused_in_our_form(monkeypatch):
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it was, at the end
+    middlewares()
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await answering(404, [b'{"detail": "nothing here"}'], b"application/json")(scope, receive, send)
+
+    with listening(AnswerAlways(app, lambda: True)) as url:
+        for raw, status in BROKEN:
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as connection:
+                connection.sendall(raw)
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                said = json.loads(answer.read())
+            assert (answer.status, answer.headers["content-type"]) == (status, "application/json"), raw[:80]
+            assert status == 404 or said["request_id"] == answer.headers["x-request-id"], raw[:80]
+            assert said["detail"], raw[:80]
 
 
 # ---------------------------------------------------------------- names of requests, and numbers for Prometheus
