@@ -1,5 +1,6 @@
 """A surrogate whose energies are those of effective-medium theory: real dynamics of aluminium at 1 ms a step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -46,10 +47,11 @@ class EmtJob(Job):
     stress: bool
     shortest: float  # distances [Å] below which a structure is unlike the training
     grid: float  # what is held of the first structure: its longest edge [Å]
+    calculator: Callable[[], Any]
 
     def run(self, **how: Any) -> EmtPrediction:
         atoms = ase.Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell, pbc=True)
-        atoms.calc = EMT()
+        atoms.calc = self.calculator()
         check_distances(atoms)
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         near = np.sort(atoms.get_all_distances(mic=True), axis=1)[:, 1].min()
@@ -59,13 +61,15 @@ class EmtJob(Job):
 
 
 class EmtSurrogate(Surrogate):
-    """shortest: as ``EmtJob``.  refuses_stress: as ``Surrogate``."""
+    """shortest: as ``EmtJob``.  refuses_stress: as ``Surrogate``.  calculator: of ASE, for another theory."""
 
     refuses_energies = None
     card = SimpleNamespace(accuracy=ToyError(error=0.0))
 
-    def __init__(self, shortest: float = 0.0, refuses_stress: str | None = None) -> None:
-        self.shortest, self._refuses_stress = shortest, refuses_stress
+    def __init__(
+        self, shortest: float = 0.0, refuses_stress: str | None = None, calculator: Callable[[], Any] = EMT
+    ) -> None:
+        self.shortest, self._refuses_stress, self._calculator = shortest, refuses_stress, calculator
 
     @property
     def refuses_stress(self) -> str | None:
@@ -91,7 +95,7 @@ class EmtSurrogate(Surrogate):
         check_structure(structure, {"Al"})
         options = self.options(**asked)
         grid = options["grid"] or structure.cell.lengths().max()
-        return EmtJob(structure, options["stress"], self.shortest, grid)
+        return EmtJob(structure, options["stress"], self.shortest, grid, self._calculator)
 
     def read(self, path: Any, frames: str = "-1") -> list[ase.Atoms]:
         return read_structures(path, frames)
