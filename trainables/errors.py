@@ -7,11 +7,12 @@ names the file, key or snapshot, what is wrong there, and the remedy.  Anything 
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+E = TypeVar("E", bound=BaseException)
 
 # Commands to terminals, marks that turn the direction of writing, and halves of characters.
 CONTROL = re.compile(
@@ -49,6 +50,12 @@ class Malformed(InputError):
 
 class UnknownFormat(InputError):
     """A request is in a format that nobody reads."""
+
+
+def without_frames(error: E) -> E:
+    """An error that is kept, without what it holds of where it was raised: the variables there may be large."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def one_line(error: "ValidationError | BaseException | str", most: int | None = None) -> str:

@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -37,10 +37,11 @@ def read_json(body: type[B], content: bytes, query: Mapping[str, Any]) -> B:
         raise InputError(one_line(error)) from None
 
 
-def one_each(content: bytes) -> list[bytes] | None:
+def one_each(content: bytes) -> Iterator[bytes] | None:
     """The bodies of single structures, of a body with `structures` in place of `structure`; None: it is of one.
 
-    What is asked besides stands in all of them.  What is no JSON is left to ``read_json``.
+    What is asked besides stands in all of them, so that all at once could be a thousand times as large as the body.
+    What is no JSON is left to ``read_json``.
 
     Raises:
         InputError: no structure, too many, or one beside them.
@@ -57,7 +58,7 @@ def one_each(content: bytes) -> list[bytes] | None:
     if "structure" in body:
         raise InputError("structures: there is a structure, too; give one of them")
     check_number(len(structures) if isinstance(structures, list) else 0)
-    return [json.dumps(body | {"structure": one}).encode() for one in structures]
+    return (json.dumps(body | {"structure": one}).encode() for one in structures)
 
 
 def check_number(n: int) -> None:

@@ -3,7 +3,7 @@
 No Ray and no files here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -297,7 +297,7 @@ class Surrogate(Protocol):
         asked = dict(read_json(self.request, content, query))
         return asked.pop("structure"), asked
 
-    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+    def split(self, content: bytes, content_type: str) -> Iterable[bytes] | None:
         """The bodies of single structures, for ``parse``, of one that has several; None if it is of one.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...trainables.data.shards import to_numpy
-from ...trainables.errors import InputError, Malformed, TooLarge, UnknownFormat, one_line
+from ...trainables.errors import InputError, Malformed, TooLarge, UnknownFormat, one_line, without_frames
 from ...trainables.json_body import JSON
 from ...trainables.kind import Job, Tell
 from ..model.model import Model
@@ -77,7 +77,7 @@ def prepare(model: Model, content: bytes, kind: str, query: Mapping[str, str], l
         try:
             job = _job(model, body, kind, query, largest, tell)
         except InputError as error:
-            jobs.append(error)
+            jobs.append(without_frames(error))
             continue
         jobs.append(job)
         size += job.size
@@ -132,7 +132,7 @@ def answer(asked: Asked, media_type: str, quantity: str | None, cpus: int, tell:
         except InputError as error:
             if not asked.batch:
                 raise
-            found.append(error)
+            found.append(without_frames(error))
     _refuse_if_all_are(found)
     content = _text(found) if media_type == TEXT else _json(found, asked.batch)
     return Reply(content.encode(), media_type)

@@ -1,6 +1,6 @@
 """A trained alloy surrogate at work on configurations.  eV, Å; energies for people in mRy/atom."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -169,7 +169,7 @@ class AlloySurrogate(Surrogate):
         """As ``request.parse``."""
         return parse(content, content_type, query), {}
 
-    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+    def split(self, content: bytes, content_type: str) -> Iterable[bytes] | None:
         """As ``Surrogate.split``; also the frames of an extended XYZ."""
         return xyz_frames(content) if content_type == XYZ else super().split(content, content_type)
 

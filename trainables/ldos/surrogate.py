@@ -1,7 +1,7 @@
 """A trained LDOS surrogate: checked when it is put together, and then at work on structures.  eV, Å, K."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -294,7 +294,7 @@ class LdosSurrogate(Surrogate):
         """As ``request.parse``."""
         return parse(content, content_type, query)
 
-    def split(self, content: bytes, content_type: str) -> list[bytes] | None:
+    def split(self, content: bytes, content_type: str) -> Iterable[bytes] | None:
         """As ``Surrogate.split``; also the frames of an extended XYZ."""
         return xyz_frames(content) if content_type == XYZ else super().split(content, content_type)
 

@@ -160,7 +160,7 @@ def test_requests_are_structures_or_texts(clusters):
     assert surrogate.parse(body, "application/json", {}) == ("01" * 16, {})
     assert len(surrogate.split(xyz + xyz, "chemical/x-xyz")) == 2
     two = json.dumps({"structures": ["01" * 16, "10" * 16]}).encode()
-    assert len(surrogate.split(two, "application/json")) == 2
+    assert len([*surrogate.split(two, "application/json")]) == 2
     with pytest.raises(InputError, match="temperature: this model can be asked for nothing but a structure"):
         surrogate.parse(xyz, "chemical/x-xyz", {"temperature": 1.0})
     with pytest.raises(UnknownFormat):
