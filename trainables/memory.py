@@ -1,5 +1,6 @@
-"""Memory of the machine, and of the control group that a process is in.  Bytes."""
+"""Memory of the machine, of the control group that a process is in, and of the process.  Bytes."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,13 @@ def free_memory(groups: Path = GROUPS, mounted: Path = MOUNTED, machine: Path = 
         if line.startswith("MemAvailable:"):
             found = min(found, 1024 * int(line.split()[1]))
     return min([found, *(max(limit - used, 0) for limit, used in _limits(groups, mounted))])
+
+
+def give_back() -> None:
+    """Have the C library give the system the memory that nothing uses: glibc keeps much of what large work frees."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _limits(groups: Path, mounted: Path) -> Iterator[tuple[int, int]]:

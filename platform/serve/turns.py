@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from typing import Any, TypeVar
 
 from fastapi import HTTPException
 
+from ...trainables.errors import InputError, without_frames
 from ...trainables.kind import Tell
+from ...trainables.memory import give_back
 from .settings import RETRY_AFTER
 
 T = TypeVar("T")
+LONG = 0.25  # CPU seconds from which on some work may have left memory to give back, which takes 3 ms
 
 
 class _GivenUp(Exception):
@@ -86,9 +90,24 @@ class Turns:
             if given_up.is_set():
                 raise _GivenUp
 
-        future = self._worker.submit(work, progress)
+        future = self._worker.submit(_done, work, progress)
         future.add_done_callback(self._places.give_back)  # not before the thread is free
         try:
             return await asyncio.wrap_future(future)
         finally:
             given_up.set()
+
+
+def _done(work: Callable[[Tell], T], tell: Tell) -> T:
+    """The result of some work, which leaves no memory behind.
+
+    A prediction on 500,000 grid points left 165 MB that nothing used and the C library kept.
+    """
+    began = time.process_time()
+    try:
+        return work(tell)
+    except (InputError, _GivenUp) as error:
+        raise without_frames(error) from None  # whose variables hold arrays
+    finally:
+        if time.process_time() - began > LONG:
+            give_back()
