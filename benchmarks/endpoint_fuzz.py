@@ -2,9 +2,12 @@
 
     python benchmarks/endpoint_fuzz.py MODEL                        in this process, without Ray
     python benchmarks/endpoint_fuzz.py MODEL --url http://127.0.0.1:8000 --pid PID --requests 1000
+    python benchmarks/endpoint_fuzz.py MODEL --large 3 --requests 0     valid ones as large as allowed, at once, thrice
 
 Each request is a valid one that was damaged at random, by a seed: bytes, numbers, keys, nesting, header, query.  The
-valid ones are a structure in each form that the endpoint reads, alone and several at once.
+valid ones are a structure in each form that the endpoint reads, alone and several at once.  Large ones, --large times
+before them, are a crystal on as many grid points as --size allows, its density and LDOS, as many atoms as are read, and
+as many structures.
 
 Memory is counted from the moment at which --warm valid requests have been answered: compiled kernels, pools of threads
 and the C library's arenas are there from then on.  It ends with 1 where the claim does not hold.
@@ -15,6 +18,7 @@ import asyncio
 import collections
 import copy
 import io
+import itertools
 import json
 import os
 import random
@@ -22,6 +26,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,9 @@ from dftune.platform.serve.interface import ARROW
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
+from dftune.trainables.json_body import MOST_STRUCTURES
 from dftune.trainables.ldos.request import CIF, POSCAR, XYZ
+from dftune.trainables.structures import MOST_ATOMS
 
 NASTY: list[Any] = [
     None, True, -1, 0, 1e308, -1e308, 1e-320, 10**400, "", "Al", "\x00", "𝕬" * 50, [], {}, [[]], [[[[]]]],
@@ -54,8 +61,12 @@ QUERIES = ["temperature=1e400", "forces=mean", "forces=", "quantity=ldos", "temp
 WRITERS = {XYZ: "extxyz", CIF: "cif", POSCAR: "vasp"}
 COARSE = [13, 13, 13]
 MOST_GROWTH = 50  # MB
+KEPT = 2**20  # bytes of an answer: what asks in this process is not to be measured
 PATHS = ["/v1/predict"] * 30 + ["/v1/model", "/healthz", "/", "/v1", "/docs/x", "/v1/predict/", "/%00", "/v1/../v1"]
 METHODS = ["POST"] * 20 + ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
+
+
+Request = tuple[str, str, dict[str, str], bytes]  # method, path, headers, body
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -128,7 +139,7 @@ def damaged(body: Any, rng: random.Random) -> bytes:
     return raw
 
 
-def request(bodies: list[tuple[str, str, Any]], number: int, seed: int) -> tuple[str, str, dict[str, str], bytes]:
+def request(bodies: list[tuple[str, str, Any]], number: int, seed: int) -> Request:
     """Method, path, headers and body of the n-th request."""
     rng = random.Random(f"{seed} {number}")
     path, (kind, query, body) = rng.choice(PATHS), rng.choice(bodies)
@@ -141,6 +152,38 @@ def request(bodies: list[tuple[str, str, Any]], number: int, seed: int) -> tuple
     return rng.choice(METHODS), "?".join([path, "&".join(queries)]), headers, damaged(body, rng)
 
 
+def large_requests(model: Model, example: dict[str, Any], size: int) -> list[Request]:
+    """Valid requests as large as an endpoint of a model takes them.
+
+    Args:
+        model: which is asked.
+        example: JSON of a request.
+        size: what the endpoint takes, in the unit of the model.
+    """
+    structure, json_of = example["structure"], {"content-type": KINDS[0]}
+    if isinstance(structure, str):  # the elements on the sites of a lattice
+        return [("POST", "/v1/predict", json_of, json.dumps({"structures": [structure] * MOST_STRUCTURES}).encode())]
+    unit = ase.Atoms(structure["symbols"], structure["positions"], cell=structure["cell"], pbc=True)
+    n = next(n for n in itertools.count(1) if model.prepare(unit.repeat(n + 1)).size > size)
+    close = unit.repeat(int(MOST_ATOMS ** (1 / 3)))
+    close.set_cell(close.cell / 2, scale_atoms=True)  # for a shorter text; more than a metal's, less than is refused
+    several = min(size // model.prepare(unit, grid=COARSE).size, MOST_STRUCTURES)
+    crystal, most = ({"structure": body_of(atoms)} for atoms in (unit.repeat(n), close))
+    bodies = [crystal, most, {"structures": [structure] * several, "grid": COARSE}]
+    found: list[Request] = [("POST", "/v1/predict", json_of, json.dumps(body).encode()) for body in bodies]
+    arrays = [(f"/v1/predict?quantity={name}", json_of | {"accept": ARROW}) for name in model.surrogate.quantities]
+    return found + [("POST", path, headers, found[0][3]) for path, headers in arrays]
+
+
+def body_of(atoms: ase.Atoms) -> dict[str, Any]:
+    """A structure as JSON."""
+    return {
+        "cell": atoms.cell.tolist(),
+        "positions": atoms.positions.round(3).tolist(),
+        "numbers": atoms.numbers.tolist(),
+    }
+
+
 def warm_up(ask: Any, bodies: list[tuple[str, str, Any]], example: Any, quantities: Any, n: int) -> None:
     """Ask so many valid requests, each kind in turn.  Raises RuntimeError: one is refused."""
     as_json = {"content-type": KINDS[0]}
@@ -149,7 +192,8 @@ def warm_up(ask: Any, bodies: list[tuple[str, str, Any]], example: Any, quantiti
     asked.append(("/v1/predict", as_json, example | ({"forces": "spread", "stress": True} if quantities else {})))
     for number in range(n):
         path, headers, body = asked[number % len(asked)]
-        status, content = ask("POST", path, headers, (body if isinstance(body, str) else json.dumps(body)).encode())
+        sent = (body if isinstance(body, str) else json.dumps(body)).encode()
+        ((status, content),) = ask([("POST", path, headers, sent)])
         if status != 200:
             raise RuntimeError(f"{status} for a valid request, {path}: {content[:300]!r}")
 
@@ -161,7 +205,7 @@ def resident_mb(pid: int | None) -> float:
 
 
 def in_process(app: Any) -> Any:
-    """What asks an ASGI application in this process."""
+    """What asks an ASGI application in this process, several requests at once."""
     loop = asyncio.new_event_loop()
 
     async def asked(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -180,7 +224,8 @@ def in_process(app: Any) -> Any:
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
-            sent.append(message)
+            if not sent or sum(len(one.get("body", b"")) for one in sent) < KEPT:
+                sent.append(message)
 
         try:
             await app(scope, receive, send)
@@ -190,11 +235,14 @@ def in_process(app: Any) -> Any:
             print(json.dumps({"bug": repr(error)[:200], "method": method, "path": path, "body": repr(body[:200])}))
         return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
 
-    return lambda *what: loop.run_until_complete(asked(*what))
+    async def all_at_once(requests: list[Request]) -> list[tuple[int, bytes]]:
+        return await asyncio.gather(*(asked(*one) for one in requests))
+
+    return lambda requests: loop.run_until_complete(all_at_once(requests))
 
 
 def over_http(url: str) -> Any:
-    """What asks an endpoint that runs."""
+    """What asks an endpoint that runs, several requests at once."""
 
     def ask(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         clean = {name: "".join(c for c in value if c.isprintable()) for name, value in headers.items()}
@@ -205,7 +253,11 @@ def over_http(url: str) -> Any:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    return ask
+    def all_at_once(requests: list[Request]) -> list[tuple[int, bytes]]:
+        with ThreadPoolExecutor(len(requests)) as pool:
+            return list(pool.map(lambda one: ask(*one), requests))
+
+    return all_at_once
 
 
 def main() -> None:
@@ -215,23 +267,30 @@ def main() -> None:
     options.add_argument("--pid", type=int, help="of its replica, whose memory is to be measured")
     options.add_argument("--requests", type=int, default=10_000)
     options.add_argument("--warm", type=int, default=40, help="valid requests before the others")
+    options.add_argument("--large", type=int, default=0, help="rounds of large requests")
+    options.add_argument("--size", type=int, default=20_000, help="that the endpoint takes, in the model's unit")
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     model = Model.open(given.model)
     example = model.surrogate.example()
-    settings = EndpointSettings(model=str(given.model), without_token=True, size=20_000)
+    settings = EndpointSettings(model=str(given.model), without_token=True, size=given.size, time_limit=3600)
     ask = over_http(given.url) if given.url else in_process(web_app(Shelf.of(model), settings))
     bodies = valid_bodies(example)
+    large = large_requests(model, example, given.size) if given.large else []
     start = resident_mb(given.pid)
     warm_up(ask, bodies, example, model.surrogate.quantities, given.warm)
     statuses: collections.Counter[int] = collections.Counter()
-    without_detail, memory, slowest = 0, [], 0.0
+    without_detail, memory, slowest = 0, [resident_mb(given.pid)], 0.0
+    for _ in range(given.large):
+        statuses.update([status for status, _ in ask(large)])
+        warm_up(ask, bodies, example, model.surrogate.quantities, len(bodies))  # it answers as before
+        memory.append(resident_mb(given.pid))
     for number in range(given.requests):
         if number % max(1, given.requests // 20) == 0:
             memory.append(resident_mb(given.pid))
         what = request(bodies, number, given.seed)
         started = time.monotonic()
-        status, content = ask(*what)
+        ((status, content),) = ask([what])
         slowest = max(slowest, time.monotonic() - started)
         statuses[status] += 1
         if status >= 400 and what[0] != "HEAD":
@@ -252,6 +311,8 @@ def main() -> None:
                 "statuses": dict(sorted(statuses.items())),
                 "5xx but 503 and 504": bugs,
                 "errors without detail": without_detail,
+                "size": given.size,
+                "large": given.large,
                 "before_warm_mb": round(start),
                 "memory_mb": [round(m) for m in memory],
                 "growth_mb": round(growth, 1),
