@@ -3,13 +3,17 @@
 demo      the study of examples/al4.toml: README.md, docs/studies.md and dos, score and configs in docs/figures
 compare   `dftune compare examples/compare.toml`: compare in docs/figures
 screen    `dftune descriptors screen`, 16 settings with a small network each: screen in docs/figures
+pages     the endpoint's page in Chromium (`apt-get install chromium`), with surrogates that `dftune fit` makes:
+          serve_page and serve_page_alloy in docs/figures
 
 Figures and numbers of one part come from one run.  Studies are made in a temporary folder.
 
-    python benchmarks/figures.py [demo] [compare] [screen]     (default: all; a quarter of an hour on two cores)
+    python benchmarks/figures.py [demo] [compare] [screen] [pages]     (default: all; a quarter of an hour on two cores)
 """
 
+import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -18,6 +22,13 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+from dftune.platform.serve.proxy import AnswerAlways
+from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.shelf import Shelf
+from dftune.platform.serve.web import web_app
+from dftune.tests.platform.serve.asgi import listening
+from dftune.tests.platform.serve.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
@@ -79,6 +90,27 @@ def screen(folder: Path) -> None:
     shutil.copyfile(folder / "screen.png", FIGURES / "screen.png")
 
 
+def pages(folder: Path) -> None:
+    """What a browser shows of a prediction of aluminium, and of one of iron and platinum."""
+    rng = random.Random(0)
+    alloy = " ".join(rng.sample(["Fe", "Pt"] * 16, 32))
+    shown = {
+        "serve_page": ("al4", ROOT / "examples" / "al4", (ROOT / "examples" / "POSCAR").read_text()),
+        "serve_page_alloy": ("FePt", ROOT / "examples" / "alloys" / "FePt", alloy),
+    }
+    with chromium() as tab:
+        for picture, (name, dataset, text) in shown.items():
+            dftune("fit", dataset, folder / name)
+            settings = EndpointSettings(models={name: str(folder / name)}, without_token=True)
+            with listening(AnswerAlways(web_app(Shelf(settings), settings), lambda: True)) as url:
+                tab.open(url)
+                tab.run(f"$('text').value = {json.dumps(text)}; $('forces').checked = true; predict()")
+                tab.until("$('said').textContent.startsWith('done')")
+                if text == alloy:
+                    tab.run("$('atom').value = 5; choose()")
+                tab.screenshot(FIGURES / f"{picture}.png")
+
+
 def origin() -> str:
     """Commit, machine and day of this run."""
     described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
@@ -107,7 +139,7 @@ def put(document: Path, name: str, text: str) -> None:
     document.write_text(new, encoding="utf-8")
 
 
-PARTS: dict[str, Callable[[Path], None]] = {"demo": demo, "compare": compare, "screen": screen}
+PARTS: dict[str, Callable[[Path], None]] = {"demo": demo, "compare": compare, "screen": screen, "pages": pages}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:
