@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...trainables.drawing import BLUE, COLORS, GREY, MARKS
 from ...trainables.kind import Measure
-from ..figures.axes import value_axis, value_scale
+from ..figures.axes import in_lines, value_axis, value_scale
 from ..figures.trials import pareto_front
 from .outcome import Compared, Outcome
 
@@ -108,7 +108,7 @@ def _two_panels(
     errors += _baselines(right, compared)
     tested = compared.of_kind.judged[compared.first]
     for axes, some, label in ((left, values, compared.value.axis), (right, errors, tested.axis)):
-        axes.set_xlabel(x_label)
+        axes.set_xlabel(in_lines(x_label))
         value_scale(axes, "x", xs)
         value_axis(axes, some, label)
     figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)

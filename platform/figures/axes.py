@@ -1,6 +1,7 @@
 """Scales, ticks and looks that the figures of studies, comparisons and plans share, on paper and on a page."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,7 @@ DIGITS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (2.5, (1, 2, 5)),
     (math.inf, (1,)),
 )
+LINE = 42  # characters of an axis' title that stand beside three inches
 THOUSANDS = 999  # numbers that are all above it are written with k, M and so on
 
 
@@ -60,6 +62,11 @@ def number(value: float) -> str:
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
+def in_lines(title: str, end: str = "\n") -> str:
+    """An axis' title in lines that fit, each but the last with such an end."""
+    return end.join(textwrap.wrap(title, LINE))
+
+
 def is_log(values: Iterable[float]) -> bool:
     """Whether numbers are best shown on a logarithmic axis: positive, and more than a factor of 3 apart."""
     some = list(values)
@@ -90,7 +97,7 @@ def value_axis(axes: "Axes", values: Sequence[float], label: str) -> None:
 
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     value_scale(axes, "y", values)
-    axes.set_ylabel(label)
+    axes.set_ylabel(in_lines(label))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)

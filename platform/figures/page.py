@@ -17,7 +17,7 @@ from ...trainables.drawing import BLUE, GREY, ORANGE
 from ...trainables.files import write_text
 from ..ledger.trial import LedgerTrial
 from ..spec import StudySpec
-from .axes import BARS, LOOKS, THOUSANDS, VALUED, Look, is_log
+from .axes import BARS, LOOKS, THOUSANDS, VALUED, Look, in_lines, is_log
 from .document import document
 from .slots import Slots
 from .table import SORT, toml, trial_table
@@ -161,7 +161,7 @@ def compute_page(panels: Sequence[Compute], spec: StudySpec) -> go.Figure:
             some = [(t, x, v) for t, x, v in panel.valued if t.state == state]
             _add_points(figure, some, spec, state if i == 1 else "", LOOKS[state], row=1, col=i)
         _add_steps(figure, panel.best, "best so far" if i == 1 else "", row=1, col=i)
-        figure.update_xaxes(row=1, col=i, title=panel.label, tickformat="~s", rangemode="tozero")
+        figure.update_xaxes(row=1, col=i, title=in_lines(panel.label, "<br>"), tickformat="~s", rangemode="tozero")
         _value_axis(figure, [v for _, _, v in panel.valued], spec, title=i == 1, row=1, col=i)
     return _legend_above(figure, 420)
 
@@ -204,7 +204,7 @@ def score_page(panels: Sequence[Score], spec: StudySpec) -> go.Figure:
             text=panel.quality.title, x=0.5, y=1.06, xref="x domain", yref="y domain", showarrow=False, row=1, col=i
         )
         shown = [s for _, s, _ in panel.pairs] if panel.is_trivial else []
-        figure.update_xaxes(row=1, col=i, title=panel.label, **_scale(shown))
+        figure.update_xaxes(row=1, col=i, title=in_lines(panel.label, "<br>"), **_scale(shown))
         _value_axis(figure, values, spec, title=i == 1, row=1, col=i)
     return _legend_above(figure, 440)
 
@@ -251,7 +251,7 @@ def parallel_page(data: Parallel, spec: StudySpec) -> go.Figure:
 
 def values_page(data: Values, spec: StudySpec) -> go.Figure:
     """As ``png.values_figure``."""
-    figure = make_subplots(rows=1, cols=len(data.pairs))
+    figure = make_subplots(rows=1, cols=len(data.pairs), horizontal_spacing=0.1)  # for the titles between
     both = list(zip(data.points, data.front, strict=True))
     for col, (i, j) in enumerate(data.pairs, start=1):
         points = [(trial, row[i], row[j]) for trial, row in data.points]
@@ -262,7 +262,7 @@ def values_page(data: Values, spec: StudySpec) -> go.Figure:
         _add_points(figure, points, spec, label, LOOKS["finished"], row=1, col=col)
         _add_rings(figure, front, "" if col > 1 else "Pareto front", row=1, col=col)
         for update, k in ((figure.update_xaxes, i), (figure.update_yaxes, j)):
-            update(title=data.labels[k], **_scale([row[k] for _, row in data.points]), row=1, col=col)
+            update(title=in_lines(data.labels[k], "<br>"), **_scale([row[k] for _, row in data.points]), row=1, col=col)
     return _legend_above(figure, 420)
 
 
@@ -350,7 +350,7 @@ def _value_axis(figure: go.Figure, values: Sequence[float], spec: StudySpec, tit
     if min(values) == max(values):  # Plotly would show -1 to 1
         figure.update_yaxes(range=[0, 2 * values[0] or 1], **place)
     if title:
-        figure.update_yaxes(title=spec.value_measure.axis, **place)
+        figure.update_yaxes(title=in_lines(spec.value_measure.axis, "<br>"), automargin=True, **place)
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:

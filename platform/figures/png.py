@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ...trainables.drawing import BLUE, GREY, ORANGE
-from .axes import BARS, LOOKS, STEPS, value_axis, value_scale
+from .axes import BARS, LOOKS, STEPS, in_lines, value_axis, value_scale
 from .slots import Slots
 from .trials import UNSET, Compute, Curves, History, Importance, Parallel, Score
 from .values import Values
@@ -64,7 +64,7 @@ def compute_figure(panels: Sequence[Compute], value_label: str) -> Figure:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set_xlabel(panel.label)
+        axes.set_xlabel(in_lines(panel.label))
         value_axis(axes, [v for _, _, v in panel.valued], value_label if i == 0 else "")
         if i:
             axes.tick_params(labelleft=False)
@@ -109,7 +109,7 @@ def score_figure(panels: Sequence[Score], value_label: str) -> Figure:
             look = LOOKS["pruned"]
             axes.plot(some, [0.015] * len(some), look.png, color=look.color, markersize=8, transform=foot, label=label)
         axes.set_title(panel.quality.title, fontsize=10)
-        axes.set_xlabel(panel.label)
+        axes.set_xlabel(in_lines(panel.label))
         if panel.is_trivial:
             value_scale(axes, "x", [s for s, _ in points] + [s for _, s in panel.pruned])
         else:
@@ -177,8 +177,8 @@ def values_figure(data: Values, value_label: str) -> Figure:
             axes.plot(*np.reshape(some, (-1, 2)).T, "o", color=color, markersize=size, label=label)
         value_scale(axes, "x", [row[i] for _, row in data.points])
         value_scale(axes, "y", [row[j] for _, row in data.points])
-        axes.set_xlabel(data.labels[i])
-        axes.set_ylabel(data.labels[j])
+        axes.set_xlabel(in_lines(data.labels[i]))
+        axes.set_ylabel(in_lines(data.labels[j]))
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from dftune.platform.figures.draw import draw
-from dftune.platform.figures.trials import NotDrawn, pareto_front
+from dftune.platform.figures.page import compute_page
+from dftune.platform.figures.png import compute_figure
+from dftune.platform.figures.trials import NotDrawn, compute, pareto_front
 from dftune.platform.figures.values import pareto, values
 from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.spec import StudySpec
@@ -65,3 +67,11 @@ def test_they_are_drawn_as_png_and_on_the_page(tmp_path):
     assert [path.name for path in drawn.paths] == ["values.png", "plots.html"]
     page = (tmp_path / "plots.html").read_text()
     assert page.count('"name":"Pareto front"') == 1, "one of the panels names it in the legend"
+
+
+def test_a_title_longer_than_its_axis_stands_in_lines():
+    title = "validation error, mean of 1 - R² over<br>energy, charges, moments"
+    assert compute_page(compute(TRIALS, SPEC), SPEC).layout.yaxis.title.text == title
+    axes = compute_figure(compute(TRIALS, SPEC), SPEC.value_measure.axis).axes[0]
+    assert axes.get_ylabel() == title.replace("<br>", "\n")
+    assert axes.get_xlabel() == "trained configurations and images x\nepochs, summed over trials"
