@@ -94,7 +94,9 @@ class Cli(click.Group):
             from ..bugs import last_words
             from ..study.errors import StudyInterrupted
 
-            failure = Interrupted if isinstance(error, StudyInterrupted) else click.ClickException
+            failure = click.ClickException
+            if isinstance(error, StudyInterrupted):
+                failure = Terminated if _terminated or error.number == signal.SIGTERM else Interrupted
             raise failure(last_words(error, study_folder(ctx))) from error
 
 

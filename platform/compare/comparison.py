@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,8 @@ class Comparison:
             return self._run(address, progress or Silent())
         except (KeyboardInterrupt, StudyInterrupted) as error:  # in a study, or between two and after the last
             raise StudyInterrupted(
-                f"stopped; finished trials are kept, the same command goes on with {self.folder}"
+                f"stopped; finished trials are kept, the same command goes on with {self.folder}",
+                getattr(error, "number", SIGINT),
             ) from error
 
     def _run(self, address: str | None, progress: Progress) -> Compared:

@@ -334,7 +334,7 @@ class Session:
         if self.interrupted():
             self.lease.check()  # raises by itself where that is the reason
             raise StudyInterrupted(
-                f"stopped; finished trials are kept, go on with `dftune study resume {self.spec.name}`"
+                f"stopped; finished trials are kept, go on with `dftune study resume {self.spec.name}`", self._signal
             )
 
     @contextmanager
@@ -343,6 +343,7 @@ class Session:
 
         A second Ctrl-C ends the process at once, Ray's processes with it.
         """
+        self._signal = int(signal.SIGINT)
         event, lease, progress, name = threading.Event(), self.lease, self.progress, self.spec.name
 
         def interrupted() -> bool:
@@ -358,8 +359,9 @@ class Session:
         def on_signal(number: int, frame: object) -> None:
             if event.is_set():
                 progress.say(f"killed; go on with `dftune study resume {name}`")
-                os._exit(130)  # as the command line says of Ctrl-C
+                os._exit(128 + number)  # as the command line says
             event.set()
+            self._signal = number
             progress.say("stopping (Ctrl-C again to kill) ...")
 
         self.interrupted = interrupted

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
 from dftune.platform.compare.comparison import Comparison
+from dftune.platform.study.errors import StudyInterrupted
+from dftune.platform.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -59,6 +61,21 @@ def test_ctrl_c_in_a_comparison_that_has_begun_says_how_to_go_on(spec, toy, monk
     assert [line for line in result.stderr.splitlines() if not line.startswith("[")] == [
         f"Error: stopped; finished trials are kept, the same command goes on with {tmp_path / 'out' / 'line'}"
     ]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command, owner, name", [(["study", "run"], Study, "run"), (["compare"], Comparison, "_run")])
+def test_what_a_signal_stopped_says_which_by_its_exit_code(
+    command, owner, name, number, code, spec, monkeypatch, tmp_path
+):
+    def stopped(*arguments, **values):
+        raise StudyInterrupted("stopped; so it goes on", number)
+
+    monkeypatch.setattr(owner, name, stopped)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, [*command, str(spec)])
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1].startswith("Error: stopped; ")
 
 
 @pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
