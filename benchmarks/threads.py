@@ -14,10 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from dftune.cluster.connection import SETTINGS
+from dftune.trainables.processes import PATIENCE
 
 ROOT = Path(__file__).parents[1]
-NAME = "GOMP_SPINCOUNT"
+((NAME, SPINS),) = PATIENCE.items()
 TRAINING = """
 import os, sys, time
 import torch
@@ -56,7 +56,7 @@ def main() -> None:
     for beside in (0, busy):
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(beside)]
         try:
-            pairs = [(seconds(None), seconds(SETTINGS[NAME])) for _ in range(rounds)]
+            pairs = [(seconds(None), seconds(SPINS)) for _ in range(rounds)]
         finally:
             for other in others:
                 other.kill()

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..trainables.errors import InputError
+from ..trainables.processes import PATIENCE
 from .embedded import embedded
 from .loss import Watch
 
@@ -28,9 +29,7 @@ SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger remembers, Tune need not
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    # Threads of torch wait for each other by spinning, by default so long that a training of two threads beside four
-    # busy processes takes three times as long as with this; alone, 0.87 times (benchmarks/threads.py).
-    "GOMP_SPINCOUNT": "1000",
+    **PATIENCE,
 }
 
 

@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+# Environment of a process before torch is imported.  Its threads wait for each other by spinning, by default so long
+# that a training of two threads beside four busy processes takes three times as long as with this, and a prediction
+# five times; alone, 0.87 times (benchmarks/threads.py).
+PATIENCE = {"GOMP_SPINCOUNT": "1000"}
+
 
 def machine() -> str:
     """This boot of this machine and its table of processes (a container has its own); empty where nothing says it."""

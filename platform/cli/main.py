@@ -5,12 +5,14 @@ Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 i
 """
 
 import io
+import os
 import signal
 import sys
 from typing import Any, NoReturn
 
 import click
 
+from ...trainables.processes import PATIENCE
 from .cluster import cluster
 from .compare import compare
 from .data import data
@@ -131,6 +133,8 @@ for command in (*COMMANDS, data_generate, data_converge, data_grow):
 def main() -> None:
     """Entry point of the ``dftune`` command."""
     signal.signal(signal.SIGTERM, _terminate)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         cli(standalone_mode=True)
     except BrokenPipeError:  # `dftune ... | head`

@@ -1,11 +1,14 @@
 """What a command imports before it answers, what it says of a misspelt word, and what Tab completes."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 
+from dftune.platform.cli import main
 from dftune.platform.cli.main import cli
 
 HEAVY = ("torch", "ray", "scipy", "matplotlib", "pandas", "pyarrow", "rich")
@@ -32,6 +35,20 @@ def test_showing_a_study_imports_nothing_heavy(studies):
 
 def test_the_import_check_sees_what_is_heavy(al4):
     assert imported_by("data", "show", al4.path)[1] >= {"pyarrow", "scipy"}
+
+
+def test_threads_wait_briefly_for_each_other_unless_the_user_says_how_long(monkeypatch):
+    seen = []
+    monkeypatch.setattr(main, "cli", lambda **_: seen.append(os.environ["GOMP_SPINCOUNT"]))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        main.main()
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+        main.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ["7", "1000"]
 
 
 @pytest.mark.parametrize(
