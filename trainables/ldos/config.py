@@ -53,6 +53,12 @@ class SurrogateConfig(BaseModel):
     weight_scale: _Number = Field(
         default=1.0, gt=0, le=100, description="factor of the hidden layers' random weights, without training"
     )
+    connected: _Number = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the layer before it that a random neuron sees, without training",
+    )
     penalty: _Number | None = Field(
         default=None, gt=0, le=1e12, description="ridge penalty of the readout; None: validation snapshots choose it"
     )

@@ -59,6 +59,7 @@ PLAIN |= {
     "within_1",
     "within_2",
     "weight_scale",
+    "connected",
     "penalty",
     "mean_abs",
     "first_width",

@@ -17,12 +17,18 @@ CHUNK = 2048  # grid points at once: 512 features of them are 8 MB in float64
 
 
 def random_network(config: SurrogateConfig, n_in: int, n_out: int, seeds: list[int]) -> Network:
-    """Networks as they are drawn, one a seed, their hidden weights and biases times ``config.weight_scale``."""
-    network = Network(config, n_in, n_out, seeds)
+    """Networks as they are drawn, one a seed, their hidden weights and biases times ``config.weight_scale``.
+
+    With ``config.connected`` c < 1 each weight is 0 with the probability 1 - c, and the others are larger by c^(-1/2).
+    """
+    network, c = Network(config, n_in, n_out, seeds), config.connected
     with torch.no_grad():
         for part in (network.weights, network.biases):
             for hidden in part[:-1]:
                 hidden *= config.weight_scale
+        for layer, hidden in enumerate(network.weights[:-1] if c < 1 else ()):
+            seen = [np.random.default_rng((layer, seed)).random(hidden.shape[1:]) < c for seed in seeds]
+            hidden *= torch.from_numpy(np.stack(seen) * c**-0.5).to(hidden)
     return network
 
 
