@@ -109,7 +109,7 @@ def model_show(model: Path, as_json: bool) -> None:
 @click.option(
     "--forces",
     is_flag=True,
-    help="Also predict forces and their spread, which takes as long as four energies for each network.",
+    help="Also predict forces and their spread, which takes as long as one more energy for each network.",
 )
 @click.option("--stress", is_flag=True, help="Also predict the stress, and the forces with it.")
 @click.option(
@@ -341,7 +341,7 @@ def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None, *, in_f
 @model.command("check")
 @folder_argument("model")
 @dataset_argument
-@click.option("--forces", is_flag=True, help="Also compare forces, which takes four times as long.")
+@click.option("--forces", is_flag=True, help="Also compare forces, which takes three times as long.")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the comparison to.")
 @json_option
 def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as_json: bool) -> None:
