@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,16 @@ from dftune.trainables.ldos.training_data import read_split, read_training_data,
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = {"Al": 1.0, "Mg": 0.6}
-SETTINGS = {
-    "weights, 4.0 Å, 2J 8": BispectrumSettings(cutoff=4.0, two_j_max=8, weights=WEIGHTS),
-    "chem, 4.0 Å, 2J 4": BispectrumSettings(cutoff=4.0, two_j_max=4, chem=("Al", "Mg")),
-    "chem, 3.2 Å, 2J 4": BispectrumSettings(cutoff=3.2, two_j_max=4, chem=("Al", "Mg")),
+BOTH = ("Al", "Mg")
+CASES: dict[str, tuple[BispectrumSettings, dict[str, float]]] = {  # descriptors, and what the config says of the fit
+    "weights, 4.0 Å, 2J 8": (BispectrumSettings(cutoff=4.0, two_j_max=8, weights=WEIGHTS), {}),
+    "chem, 4.0 Å, 2J 4": (BispectrumSettings(cutoff=4.0, two_j_max=4, chem=BOTH), {}),
+    "chem, 3.2 Å, 2J 6": (BispectrumSettings(cutoff=3.2, two_j_max=6, chem=BOTH), {}),
+    "chem, 4.68 Å, 2J 4, penalty 100": (BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH), {"penalty": 100.0}),
+    "chem, 4.68 Å, 2J 4, LDOS alone": (
+        BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH),
+        {"penalty": 1.0, "energy_weight": 0.0, "force_weight": 0.0},
+    ),
 }
 KIND = KINDS["ldos"]
 
@@ -40,11 +47,11 @@ def bundled(folder: Path) -> Dataset:
     return Dataset.open(str(folder / "al_mg"))
 
 
-def judged(dataset: Dataset, settings: BispectrumSettings, energies: str) -> dict[str, str]:
+def judged(dataset: Dataset, settings: BispectrumSettings, fit: Mapping[str, float], energies: str) -> dict[str, str]:
     """Group of test snapshots -> what they are off by."""
     for s in dataset.without_descriptors(settings):
         dataset.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
-    config = KIND.config.of({"training": "none", "energies": energies})
+    config = KIND.config.of({"training": "none", "energies": energies, **fit})
     data, test = read_training_data(dataset, settings), read_split(dataset, settings, "test")
     trained = KIND.train(config, data, seeds=[7], device="cpu", memory=4e9, report=lambda epoch: None)
     if energies == "fermi":
@@ -70,10 +77,10 @@ def main() -> None:
         totals = [report.total_error for report in dataset.check()]
         assert None not in totals
         print(f"{dataset}; A of its own LDOS off by at most {np.abs(totals).max():.2f} meV/atom")  # type: ignore[arg-type]
-        for name, settings in SETTINGS.items():
+        for name, (settings, fit) in CASES.items():
             for energies in ("fermi", "absolute"):
                 started = time.process_time()
-                found = judged(dataset, settings, energies)
+                found = judged(dataset, settings, fit, energies)
                 seconds = round(time.process_time() - started)
                 print(json.dumps({"case": f"{name}, {energies}", **found, "CPU s": seconds}, ensure_ascii=False))
 

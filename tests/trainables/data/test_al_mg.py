@@ -38,7 +38,7 @@ def test_the_bundled_cells_are_those_of_their_script(al_mg, tmp_path, monkeypatc
 
 
 def test_their_energies_are_those_of_their_ldos(al_mg):
-    """0.42 meV/atom at most of all snapshots, with energies 0.4 eV apart."""
+    """0.62 meV/atom at most of all snapshots, 0.22 of the bundled ones, with energies 0.4 eV apart."""
     assert al_mg.info.species == {"Al": 3.0, "Mg": 2.0}
     assert list(al_mg.info.dft.core_charges) == ["Mg"]
     reports = list(al_mg.check())
