@@ -20,7 +20,11 @@ Groups = dict[str, tuple[float, float]]
 RETIRED = {"spread_factor", "coverage", "free_energy_spread_factor", "free_energy_coverage"}
 
 # Name in ``Accuracy.splits``, label, unit.
-ENERGIES_AND_FORCES = (("free_energy_mae", "free-energy error", "meV/atom"), ("forces_mae", "force error", "eV/Å"))
+OF_SPLITS = (
+    ("free_energy_mae", "free-energy error", "meV/atom"),
+    ("forces_mae", "force error", "eV/Å"),
+    ("stress_mae", "stress error", "eV/Å³"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +99,8 @@ class Accuracy:
     that holds on these test snapshots; those that are not known are left out, all of them of earlier versions.
 
     ``splits`` has mean errors over initialisations and snapshots of the test, validation and training split: name of
-    the split -> free_energy_mae [meV/atom] and forces_mae, of a component [eV/Å].  ``fitted`` says to what a last layer
-    in closed form was fitted.
+    the split -> free_energy_mae [meV/atom], and of a component forces_mae [eV/Å] and stress_mae [eV/Å³].  ``fitted``
+    says to what a last layer in closed form was fitted.
     """
 
     n_snapshots: int
@@ -193,7 +197,7 @@ class Accuracy:
         for name, label in QUANTITIES.items():
             if (how := self.estimate(name)) is not None:
                 found.append(f"  error bar, {label}: {how}")
-        for name, label, unit in ENERGIES_AND_FORCES:
+        for name, label, unit in OF_SPLITS:
             known = {split: errors[name] for split, errors in (self.splits or {}).items() if name in errors}
             if known:
                 text = ", ".join(f"{split} {value:.3g}" for split, value in known.items())

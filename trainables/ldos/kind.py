@@ -83,6 +83,8 @@ class LdosKind(Kind):
         "by_group": "meV/atom",
         "energy_weight": "(eV/atom)^-2",
         "force_weight": "(eV/Å)^-2",
+        "stress_weight": "(eV/Å³)^-2",
+        "stress_mae": "eV/Å³",
         "free_energy_mae": "meV/atom",
         "free_energy_mae_std": "meV/atom",
         "free_energy_by_group": "meV/atom",
@@ -146,17 +148,21 @@ class LdosKind(Kind):
         """Forces are judged where a trial ends with the readout; its rows need energies that are those of the LDOS.
 
         Raises:
-            InputError: a trial would have no error of forces.
+            InputError: a trial would have no error of forces, or no row of a stress that is asked for.
             DatasetError: as ``readout.rows.reference``, of a training snapshot.
         """
+        from .suited import no_stress_rows
+
         full = self.config.of(config)
+        if (full.stress_weight > 0 or "stress_weight" in space) and (why := no_stress_rows(data)) is not None:
+            raise InputError(f"stress_weight asks for rows of stresses, but {why}; leave it out")
         solved = full.readout == "always" and not {"readout", "training"} & set(space)
         if "forces_mae" in minimized and not (solved and full.force_weight > 0):
             raise InputError(
                 "minimize = 'forces_mae' needs trials whose last layer is solved with rows for forces; set readout = "
                 "'always' or training = 'none', and force_weight above 0, in [config]"
             )
-        if full.readout != "never" and full.energy_weight + full.force_weight > 0:
+        if full.readout != "never" and full.energy_weight + full.force_weight + full.stress_weight > 0:
             from .readout.electrons import Ions
             from .readout.rows import reference
             from .training_data import SnapshotData
@@ -169,16 +175,10 @@ class LdosKind(Kind):
     def suited(
         self, data: "Dataset", config: Mapping[str, Any], space: Collection[str]
     ) -> Mapping[str, tuple[Any, str]]:
-        """Energies relative to the Fermi level where the training has several volumes and the data allow it."""
-        from .ranges import TrainingRanges
+        """As ``suited.suited``."""
+        from .suited import suited
 
-        volumes, grid = TrainingRanges.of(data.split("train")), data.info.energy_grid
-        decided = "energies" in {*config, *space} or "readout" in space or volumes.one_volume
-        possible = grid.width >= grid.spacing and all(s.fermi_level is not None for s in data.snapshots)
-        if decided or not possible or self.config.of(config).readout == "never":
-            return {}
-        low, high = volumes.volume_per_atom
-        return {"energies": ("fermi", f"the training snapshots have {low:.4g} to {high:.4g} Å³ an atom")}
+        return suited(data, config, space)
 
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """With the widths of all layers given, there is no number of layers and no width to vary."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dftune import StudySpec
@@ -45,6 +46,29 @@ def test_energies_that_are_not_those_of_the_ldos_stop_a_study_before_it_starts(a
     spec = StudySpec.of({"name": "s", "dataset": str(al4.location)})
     with pytest.raises(DatasetError, match="from that of its own LDOS"):
         spec.refuse(al4)
+
+
+def test_rows_of_stresses_that_nobody_knows_are_refused(al4, monkeypatch):
+    asked = {"training": "none", "stress_weight": 1e6}
+    for config, space in ((asked, ()), ({"training": "none"}, ("stress_weight",))):
+        with pytest.raises(InputError, match=r"stress_weight asks .*but no training snapshot has a stress.*tstress"):
+            KIND.refuse_config(al4, config, space, ())
+    KIND.refuse_config(al4, asked | {"stress_weight": 0}, (), ())
+    known = [replace(s, stress=1e-3 * np.eye(3)) for s in al4.split("train")[:1]]
+    monkeypatch.setattr(Dataset, "split", lambda self, name: known)
+    KIND.refuse_config(al4, asked, (), ())
+    linear = al4.info.energy_grid.model_copy(update={"rule": "linear"})
+    for update, why in (({"energy_grid": linear}, "by the linear rule"), ({"dft": None}, "--pseudopotentials")):
+        with monkeypatch.context() as patch:
+            patch.setattr(al4, "info", al4.info.model_copy(update=update))
+            with pytest.raises(InputError, match=why):
+                KIND.refuse_config(al4, asked, (), ())
+
+
+def test_rows_of_stresses_want_relative_energies(al4):
+    for config, space in (({"stress_weight": 1e8}, ()), ({}, ("stress_weight",))):
+        assert KIND.suited(al4, config, space) == {"energies": ("fermi", "the readout has rows of stresses")}
+    assert KIND.suited(al4, {"stress_weight": 1e8, "energies": "absolute"}, ()) == {}
 
 
 @pytest.fixture

@@ -14,7 +14,14 @@ from ...data.snapshot import Snapshot
 from ...physics.core_charge import core_forces
 from ...physics.energies import Energies, energies
 from ...physics.ewald import ewald
-from ...physics.free_energy import LdosGradient, density_energies, density_gradient, free_energy, ldos_gradient
+from ...physics.free_energy import (
+    LdosGradient,
+    density_energies,
+    density_gradient,
+    density_strain,
+    free_energy,
+    ldos_gradient,
+)
 from ...physics.reciprocal import DensitySphere
 from ...physics.smearing import fermi_dirac, fermi_dirac_slope
 
@@ -56,10 +63,14 @@ class Ions:
     @cached_property
     def core(self) -> Float64 | None:
         """Core charge on the grid, None without one [1/Å³]."""
-        assert self.dft is not None
         assert self.sphere is not None
+        return self.core_on(self.sphere)
+
+    def core_on(self, sphere: DensitySphere) -> Float64 | None:
+        """The same where the cell, and the atoms with it, is that of ``sphere``."""
+        assert self.dft is not None
         s = self.snapshot
-        return core_on(self.dft, self.sphere, s.cell, s.positions, s.numbers)
+        return core_on(self.dft, sphere, s.cell, s.positions, s.numbers)
 
     def core_forces(self, by_core: Float64) -> Float64:
         """Forces on the atoms from their core charges, (n_atoms, 3) [eV/Å], of δU/δn_core (nx, ny, nz) [eV]."""
@@ -79,6 +90,8 @@ class Electrons:
     free_energy: A [eV per cell], None where the DFT is not known or the grid is too coarse for its density.
     gradient: δA/δd where A is known and slopes were asked for.
     still: forces that stay where the LDOS does, of ions and core charges, (n_atoms, 3) [eV/Å]; with ``gradient``.
+    strained: derivative of A by a strain under which each grid point keeps its LDOS, (3, 3) [eV]; where it was asked
+    for.
     """
 
     levels: Energies
@@ -86,6 +99,7 @@ class Electrons:
     free_energy: float | None = None
     gradient: LdosGradient | None = None
     still: Float64 | None = None
+    strained: Float64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +131,8 @@ class Filling:
         rules = (fermi_dirac, fermi_dirac_slope)[: 1 + slopes]
         return cls(dos, levels, np.stack([rule.weights(partial(f, **at)) for f in rules], axis=1))
 
-    def electrons(self, sums: Float64, ions: Ions) -> Electrons:
-        """Energies from the sums Σ_j d_j(r) w_jk at each grid point, (n_points, n)."""
+    def electrons(self, sums: Float64, ions: Ions, *, strain: bool = False) -> Electrons:
+        """Energies from the sums Σ_j d_j(r) w_jk at each grid point, (n_points, n); with slopes also ``strained``."""
         if not self.weights.size:
             return Electrons(self.levels, self.dos)
         assert ions.dft is not None
@@ -132,16 +146,21 @@ class Filling:
         by_density, by_core = density_gradient(density, ions.sphere, ions.dft.functional, ions.core)
         at = {"fermi_level": self.levels.fermi_level, "temperature": s.temperature, "volume": s.volume}
         gradient = ldos_gradient(by_density, response[0], self.dos, rule, **at)
-        return Electrons(self.levels, self.dos, energy, gradient, ions.ewald[1] + ions.core_forces(by_core))
+        still, strained = ions.ewald[1] + ions.core_forces(by_core), None
+        if strain:
+            strained = ions.ewald[2] + density_strain(density, ions.sphere, ions.dft.functional, ions.core_on)
+            strained += gradient.volume_slope(self.dos) * np.eye(3)
+        return Electrons(self.levels, self.dos, energy, gradient, still, strained)
 
 
-def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
+def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool, strain: bool = False) -> Electrons:
     """Energies of an LDOS, in two passes over it: the DOS first, then the density.
 
     Args:
         ldos: chunks (n_points_in_chunk, n_energy) [1/(eV Å³)].
         ions: of the snapshot.
         slopes: also the derivative of A.
+        strain: with it that by a strain.
 
     Raises:
         ValueError: as ``Filling.of``.
@@ -149,6 +168,5 @@ def electrons_of(ldos: Chunks, ions: Ions, *, slopes: bool) -> Electrons:
     s = ions.snapshot
     total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in ldos())
     filling = Filling.of(np.asarray(total) * (s.volume / s.n_points), ions, slopes=slopes)
-    return filling.electrons(
-        np.concatenate([np.asarray(chunk, dtype=np.float64) @ filling.weights for chunk in ldos()]), ions
-    )
+    sums = np.concatenate([np.asarray(chunk, dtype=np.float64) @ filling.weights for chunk in ldos()])
+    return filling.electrons(sums, ions, strain=strain)

@@ -1,4 +1,4 @@
-"""Networks on a snapshot: their LDOS, energies and forces beside those of the DFT.  eV, Å, K."""
+"""Networks on a snapshot: their LDOS, energies, forces and stress beside those of the DFT.  eV, Å, K."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -8,6 +8,7 @@ from operator import add
 
 import numpy as np
 import torch
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from ..network import Network
 from ..training_data import Moments, Scaling, SnapshotData
 from .electrons import Electrons, Filling, Ions
 from .features import REFERENCE_SCALE
-from .motions import is_small, slabs, thinned
+from .motions import VOIGT, is_small, n_coordinates, slabs, thinned
 from .posterior import Posterior
 from .slopes import Slopes, energy_slopes, feature_sums, force_slopes
 from .tangents import hidden_slopes
@@ -36,7 +37,8 @@ class Evaluation:
 
     dos: (T, n_energy) [1/eV].  band_energy, free_energy: predicted minus DFT, (T,) [eV/atom]; NaN where the predicted
     DOS cannot hold the electrons, or the DFT gave none; A also where the grid is too coarse for its density.
-    forces: predicted minus DFT, (T, n_atoms, 3) [eV/Å], where they were asked for and the DFT gave them.
+    forces, stress: predicted minus DFT, (T, n_atoms, 3) [eV/Å] and (T, 6) [eV/Å³] as ``VOIGT``, where they were asked
+    for and the DFT gave them.
     ldos: where it was asked for.  levels: absolute energies that those of the LDOS are relative to, (T,) [eV].
     std: where a posterior was given, of free_energy and band_energy (1,) [eV/atom], dos (n_energy,) [1/eV] and, with
     forces, forces (3 n_atoms,) [eV/Å]: how well the first network's last layer is known.
@@ -49,6 +51,7 @@ class Evaluation:
     ldos: "LdosError | None"
     levels: Float64
     std: Mapping[str, Float64] = field(default_factory=dict)
+    stress: Float64 | None = None
 
     def error(self, data: SnapshotData) -> SnapshotError:
         """In the units of reports; of an evaluation with ``ldos``."""
@@ -94,14 +97,15 @@ def evaluate(
         data: the snapshot.
         ions: of the snapshot.
         settings: of the descriptors; needed for forces.
-        forces: also forces, where the DFT is known and gave them; where ``motions`` keeps derivatives, as sums over
-            thinned grid points.
+        forces: also forces and stress, where the DFT is known and gave them; where ``motions`` keeps derivatives, as
+            sums over thinned grid points.
         ldos: also the squared error of the LDOS, for which the LDOS is made.
         posterior: of the last layer; how well it is known is then told, too.
         readouts: last layers (T, width + 1, n_columns), as ``set_readout`` takes them, in place of that of the network,
             which is one; they share its hidden layers.
     """
-    wanted = settings if forces and data.snapshot.forces is not None and ions.dft is not None else None
+    s = data.snapshot
+    wanted = settings if forces and ions.dft is not None and not (s.forces is None and s.stress is None) else None
     alone = [network.only(t) for t in range(network.n_initializations)]
     layers = [LastLayer.of(one, scaling) for one in alone] if readouts is None else [_layer(readouts, network, scaling)]
     known = [posterior, *[None] * (len(alone) - 1)]
@@ -110,10 +114,10 @@ def evaluate(
         for one, layer, about in zip(alone, layers, known, strict=True)
     ]
     dos, band, free, levels = (np.concatenate([getattr(e, n) for e in some]) for n in _EACH)
-    off = None if wanted is None else np.concatenate([e.forces for e in some if e.forces is not None])
+    off = {n: np.concatenate(each) for n in _OFF if (each := [x for e in some if (x := getattr(e, n)) is not None])}
     squares = [e.ldos for e in some if e.ldos is not None]
     error = LdosError(np.concatenate([e.squares for e in squares]), squares[0].true) if squares else None
-    return Evaluation(dos, band, free, off, error, levels, some[0].std)
+    return Evaluation(dos, band, free, off.get("forces"), error, levels, some[0].std, off.get("stress"))
 
 
 def slopes_of(
@@ -137,7 +141,7 @@ def slopes_of(
     return _Some(first, LastLayer.of(first, scaling), scaling, data).slopes(ions, settings)
 
 
-_EACH = ("dos", "band_energy", "free_energy", "levels")
+_EACH, _OFF = ("dos", "band_energy", "free_energy", "levels"), ("forces", "stress")
 
 
 def _layer(readouts: Float64, network: Network, scaling: Scaling) -> LastLayer:
@@ -162,7 +166,7 @@ class _Some:
     def evaluation(
         self, ions: Ions, settings: BispectrumSettings | None, *, ldos: bool, posterior: Posterior | None
     ) -> Evaluation:
-        """Of each last layer, with forces where the settings of the descriptors are given."""
+        """Of each last layer, with forces and stress where the settings of the descriptors are given."""
         s, n = self._data.snapshot, len(self._layer.weights)
         dos, levels = self._dos()
         zero = s.n_electrons * levels
@@ -171,18 +175,21 @@ class _Some:
         for t, one in enumerate(dos):
             with suppress(ValueError):
                 fillings[t] = Filling.of(one, ions, slopes=settings is not None or posterior is not None)
-        known = self._electrons(fillings, ions)
+        known = self._electrons(fillings, ions, strain=settings is not None and s.stress is not None)
         for t, electrons in known.items():
             if s.band_energy is not None:
                 band[t] = (electrons.levels.band + zero[t] - s.band_energy) / s.n_atoms
             if s.total_energy is not None and electrons.free_energy is not None:
                 free[t] = (electrons.free_energy + zero[t] - s.total_energy) / s.n_atoms
-        off = None
-        if settings is not None:
-            assert s.forces is not None
-            off = np.full((n, s.n_atoms, 3), np.nan)
-            for t, found in self._forces(known, settings).items():
-                off[t] = found - s.forces
+        forces = None if settings is None or s.forces is None else np.full((n, s.n_atoms, 3), np.nan)
+        stress = None if settings is None or s.stress is None else np.full((n, len(VOIGT)), np.nan)
+        for t, moved in {} if settings is None else self._by_coordinates(known, settings).items():
+            still, strained, ends = known[t].still, known[t].strained, 3 * s.n_atoms
+            if forces is not None and s.forces is not None and still is not None:
+                forces[t] = still - moved[:ends].reshape(-1, 3) - s.forces
+            if stress is not None and s.stress is not None and strained is not None:
+                rest = full_3x3_to_voigt_6_stress(strained - s.volume * s.stress)
+                stress[t] = (rest + moved[ends:]) / s.volume
         error = None
         if ldos:
             true = reduce(add, (Moments.of(shard[:]) for shard in self._data.learnt))
@@ -190,7 +197,7 @@ class _Some:
         std = dict[str, Float64]()
         if posterior is not None and 0 in known:
             std = {name: some.std(posterior) for name, some in self._slopes(known[0], ions, settings).items()}
-        return Evaluation(dos, band, free, off, error, levels, std)
+        return Evaluation(dos, band, free, forces, error, levels, std, stress)
 
     def _made(self) -> Iterator[Iterator[Tensor]]:
         return (last_hidden(self._network, self._scaling, shard) for shard in self._data.descriptors)
@@ -210,7 +217,7 @@ class _Some:
             return dos, np.full(len(dos), self._data.level)
         return dos, layer.reference[:, :-1] @ mean + layer.reference[:, -1]
 
-    def _electrons(self, fillings: Mapping[int, Filling], ions: Ions) -> dict[int, Electrons]:
+    def _electrons(self, fillings: Mapping[int, Filling], ions: Ions, *, strain: bool = False) -> dict[int, Electrons]:
         """What those last layers say whose DOS holds the electrons, in one pass."""
         if not fillings:
             return {}
@@ -220,7 +227,7 @@ class _Some:
         on_device = torch.from_numpy(by_hidden.astype(np.float32))
         found = [(h @ on_device.to(h.device)).cpu().numpy() for h in self._hidden()]
         sums = np.split(np.concatenate(found).astype(np.float64) + constant, ends[:-1], axis=1)
-        return {t: f.electrons(own, ions) for (t, f), own in zip(fillings.items(), sums, strict=True)}
+        return {t: f.electrons(own, ions, strain=strain) for (t, f), own in zip(fillings.items(), sums, strict=True)}
 
     def _squared_errors(self) -> Float64:
         """Σ over points and energies of (predicted - true)² [1/(eV Å³)]² of each last layer, (T,)."""
@@ -258,19 +265,18 @@ class _Some:
             found["forces"] = force_slopes(self._network, self._scaling, self._data, electrons, settings)
         return found
 
-    def _forces(self, known: Mapping[int, Electrons], settings: BispectrumSettings) -> dict[int, Float64]:
-        """Minus the derivative of A for the last layers whose A is known, each (n_atoms, 3) [eV/Å]."""
+    def _by_coordinates(self, known: Mapping[int, Electrons], settings: BispectrumSettings) -> dict[int, Float64]:
+        """What the LDOS adds to the derivative of A by each coordinate (``Motion.coordinates``) [eV/Å; of a strain eV].
+
+        Of the last layers whose A is known.
+        """
         s = self._data.snapshot
-        found, gradients = dict[int, Float64](), dict[int, LdosGradient]()
-        for t, electrons in known.items():
-            if electrons.gradient is not None and electrons.still is not None:
-                found[t], gradients[t] = electrons.still.copy(), electrons.gradient
-        if not found:
+        gradients = {t: e.gradient for t, e in known.items() if e.gradient is not None}
+        if not gradients:
             return {}
         if not is_small(s, settings):
-            for t, gradient in gradients.items():
-                found[t] += self._pulled_at_all_points(t, gradient, settings)
-            return found
+            return {t: self._pulled_at_all_points(t, gradient, settings) for t, gradient in gradients.items()}
+        found = np.zeros((n_coordinates(s), len(gradients)))
         points = thinned(s.grid)
         parts = [self._parts(t, gradient, len(points)) for t, gradient in gradients.items()]
         back = Backwards(self._network, self._scaling, *(np.concatenate(some) for some in zip(*parts, strict=True)))
@@ -278,10 +284,9 @@ class _Some:
         for slab, values in slabs(self._data, settings, points):
             by_descriptor = back(values, potential[:, slab.points])
             for motion in slab.motions:
-                pulled = motion.values.reshape(3, -1) @ by_descriptor[:, motion.point].reshape(len(found), -1).T
-                for forces, own in zip(found.values(), pulled.T, strict=True):
-                    forces[motion.atom] -= own
-        return found
+                gradient_there = by_descriptor[:, motion.point].reshape(len(gradients), -1)
+                found[motion.coordinates] += motion.values.reshape(len(motion.values), -1) @ gradient_there.T
+        return dict(zip(gradients, found.T, strict=True))
 
     def _parts(self, t: int, gradient: LdosGradient, n_summed: int) -> tuple[Float64, Float64]:
         """``LastLayer.by_hidden`` of a derivative of A, each (1, width), in a sum over some grid points."""
@@ -290,13 +295,14 @@ class _Some:
         return self._layer.only(t).by_hidden(constant, slope, s.n_electrons / n_summed)
 
     def _pulled_at_all_points(self, t: int, gradient: LdosGradient, settings: BispectrumSettings) -> Float64:
-        """The LDOS' share of the forces, back through the bispectrum, (n_atoms, 3) [eV/Å]."""
+        """The same of one last layer from all grid points, back through the bispectrum, (n_coordinates,)."""
         s = self._data.snapshot
         back = Backwards(self._network, self._scaling, *self._parts(t, gradient, s.n_points))
         potential = gradient.potential.reshape(1, -1)
         every = np.concatenate([back(values, potential[:, points])[0] for points, values in _in_order(self._data)])
         place = s.cell, s.positions, s.numbers, s.grid, settings
-        return bispectrum_forces(*place, every, threads=torch.get_num_threads())[0]
+        forces, strain = bispectrum_forces(*place, every, threads=torch.get_num_threads())
+        return np.concatenate([-forces.ravel(), full_3x3_to_voigt_6_stress(strain)])[: n_coordinates(s)]
 
 
 class Backwards:

@@ -22,6 +22,7 @@ from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, readout_of, set_readout
 from .gram import Gram, gram
+from .motions import VOIGT
 from .penalty import WORDS, Errors, Judged, choose, judges
 from .posterior import WIDEST, Posterior
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
@@ -126,9 +127,11 @@ def fit(
 
 def _refuse_too_many_rows(config: SurrogateConfig, data: TrainingData) -> None:
     """The products of all pairs of rows are held once, and once more while they are solved.  Raises InputError."""
-    known = data.descriptors is not None and data.dft is not None and config.force_weight > 0
-    n_atoms = sum(d.snapshot.n_atoms for d in data.train if known and d.snapshot.forces is not None)
-    needed, free = 16 * (3 * n_atoms + len(data.train)) ** 2, free_memory()
+    known = data.descriptors is not None and data.dft is not None
+    forces, stresses = (known and weight > 0 for weight in (config.force_weight, config.stress_weight))
+    n_forces = sum(3 * d.snapshot.n_atoms for d in data.train if forces and d.snapshot.forces is not None)
+    n_stresses = sum(len(VOIGT) for d in data.train if stresses and d.snapshot.stress is not None)
+    needed, free = 16 * (n_forces + n_stresses + len(data.train)) ** 2, free_memory()
     if needed > free:
         raise InputError(
             f"rows for energies and forces of {len(data.train):,} training snapshots need {needed / 1e9:.1f} GB of "
@@ -172,7 +175,7 @@ def _chosen(
         judged = iter(_errors(network, readouts, data, some, set(together.kinds)))
         return [solver if isinstance(solver, InputError) else next(judged) for solver in solvers]
 
-    found = choose(errors_at, size)
+    found = choose(errors_at, size, stresses="stress" in together.kinds)
     cells = "of larger cells than the training's" if size == "larger" else "of cells no larger than the training's"
     how = f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
     return found.penalty, how, tried.get(found.penalty)
@@ -196,7 +199,8 @@ def _errors(
     finite = np.asarray(np.isfinite(readouts).all(axis=(1, 2)))
     if not finite.any():
         return [{} for _ in readouts]
-    one = partial(evaluated, data=data.about, forces="forces" in kinds, readouts=readouts[finite])
+    derived = not {"forces", "stress"}.isdisjoint(kinds)
+    one = partial(evaluated, data=data.about, forces=derived, readouts=readouts[finite])
     found, at = data.places.each(one, network, snapshots), np.cumsum(finite) - 1
     return [_means(found, snapshots, at[t], kinds) if finite[t] else {} for t in range(len(readouts))]
 
@@ -206,21 +210,22 @@ def _means(
 ) -> dict[Judged, float]:
     both = [(e, d.snapshot) for e, d in zip(found, snapshots, strict=True)]
     off: dict[Judged, list[float]] = {
+        "stress": [float(np.log(np.abs(e.stress[t]).mean())) for e in found if e.stress is not None],
         "forces": [float(np.log(np.abs(e.forces[t]).mean())) for e in found if e.forces is not None],
         "free_energy": [float(np.abs(e.free_energy[t])) for e, s in both if s.total_energy is not None],
         "band_energy": [float(np.abs(e.band_energy[t])) for e, s in both if s.band_energy is not None],
         "ldos": [float(np.log(e.ldos.squares[t])) for e in found if e.ldos is not None],
     }
     means = {kind: float(np.mean(some)) for kind, some in off.items() if some and (kind in kinds or kind == "ldos")}
-    return {kind: float(np.exp(mean)) if kind in ("forces", "ldos") else mean for kind, mean in means.items()}
+    return {kind: float(np.exp(mean)) if kind in ("stress", "forces", "ldos") else mean for kind, mean in means.items()}
 
 
 def _described(rows: Rows, data: TrainingData, config: SurrogateConfig) -> str:
     """What the last layer was fitted to, and what to expect of other cells, in a few words."""
     weights, words = weights_of(config), dict.fromkeys(WORDS[k] for k in rows.kinds if k in WORDS)
-    known = [*words] if any(weights[k] > 0 for k in rows.kinds) else []
-    what = " and ".join(["LDOS", *known] if len(known) < 2 else ["LDOS, " + known[0], *known[1:]])
-    text = f"fitted to {what} of {len(data.train)} snapshots"
+    first = ["LDOS", *words] if any(weights[k] > 0 for k in rows.kinds) else ["LDOS"]
+    what = [", ".join(first[:-1]), first[-1]] if len(first) > 1 else first
+    text = f"fitted to {' and '.join(what)} of {len(data.train)} snapshots"
     cutoff = None if data.descriptors is None else data.descriptors.cutoff
     heights = [s.volume / np.linalg.norm(_faces(s.cell), axis=1).max() for s in (d.snapshot for d in data.train)]
     if cutoff is not None and max(heights) < 2 * cutoff:
@@ -242,11 +247,15 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
 
 
 def errors_of(found: Sequence[Evaluation]) -> dict[str, float]:
-    """Mean |error| of A [meV/atom] and of a force's component [eV/Å], by their names in ``Accuracy``.
+    """Mean |error| of A [meV/atom] and of a component of forces [eV/Å] and stress [eV/Å³], by names in ``Accuracy``.
 
     Those that are not known or not defined for all snapshots are left out.
     """
-    errors = {"free_energy_mae": _free_energy_mae(found), "forces_mae": _forces_mae(found)}
+    errors = {
+        "free_energy_mae": _free_energy_mae(found),
+        "forces_mae": _component_mae([e.forces for e in found]),
+        "stress_mae": _component_mae([e.stress for e in found]),
+    }
     return {name: value for name, value in errors.items() if np.isfinite(value)}
 
 
@@ -275,14 +284,15 @@ def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gr
 
 def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, config: SurrogateConfig) -> Rows:
     """All rows of a snapshot that have a weight."""
-    if config.energy_weight == config.force_weight == 0:
+    if config.energy_weight == config.force_weight == config.stress_weight == 0:
         return Rows.none(network, snapshot)
     ions = _ions(data, snapshot)
     known, found = reference(snapshot, ions), list[Rows]()
     if config.energy_weight > 0:
         found.append(energy_rows(network, data.scaling, snapshot, ions, known))
-    if config.force_weight > 0 and data.descriptors is not None:
-        found.append(force_rows(network, data.scaling, snapshot, known, data.descriptors))
+    if data.descriptors is not None:
+        wanted = {"forces": config.force_weight > 0, "stress": config.stress_weight > 0}
+        found.append(force_rows(network, data.scaling, snapshot, known, data.descriptors, **wanted))
     return Rows.join(found)
 
 
@@ -290,7 +300,7 @@ def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
     """κ of each kind of row."""
     energies = config.energy_weight
     rows: dict[RowKind, float] = {"free_energy": energies, "band_energy": energies, "electrons": energies}
-    return {**rows, "reference": REFERENCE_WEIGHT, "forces": config.force_weight}
+    return {**rows, "reference": REFERENCE_WEIGHT, "forces": config.force_weight, "stress": config.stress_weight}
 
 
 def _moved_until_right(
@@ -319,7 +329,8 @@ def _moved_until_right(
     kinds = solvers[0].rows.kinds
     for k in range(chords if kinds else 0):
         say(f"actual errors of training snapshots, {k + 1} of {chords}")
-        one = partial(evaluated, data=data.about, forces="forces" in kinds, ldos=False, readouts=solution)
+        derived = not {"forces", "stress"}.isdisjoint(kinds)
+        one = partial(evaluated, data=data.about, forces=derived, ldos=False, readouts=solution)
         found = data.places.each(one, network, data.train)
         moved = [_moved(some, solution, own) for some, own in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
@@ -334,12 +345,14 @@ def _moved(rows: Rows, solution: Float64, found: Evaluation) -> Float64:
     """The linear errors of a snapshot's rows minus the actual ones of the networks as they are, (T, n_rows)."""
     linear = rows.of(solution) - rows.target
     actual = linear.copy()
-    forces = [k for k, kind in enumerate(rows.kinds) if kind == "forces"]
     for k, kind in enumerate(rows.kinds):  # the number of electrons at a fixed Fermi level is linear
         if kind in ("free_energy", "band_energy"):
             actual[:, k] = found.free_energy if kind == "free_energy" else found.band_energy
-    if found.forces is not None and forces:
+    forces, stress = ([k for k, kind in enumerate(rows.kinds) if kind == name] for name in ("forces", "stress"))
+    if forces and found.forces is not None:
         actual[:, forces] = -found.forces.reshape(len(actual), -1)
+    if stress and found.stress is not None:
+        actual[:, stress] = found.stress
     return linear - actual
 
 
@@ -368,7 +381,7 @@ def _judged(
         memory_mb=memory_mb(network.weights[0].device.type),
         share_in_memory=1.0,
         best_free_energy_mae=_free_energy_mae(found),
-        best_forces_mae=_forces_mae(found),
+        best_forces_mae=_component_mae([e.forces for e in found]),
     )
 
 
@@ -377,6 +390,6 @@ def _free_energy_mae(found: Sequence[Evaluation]) -> float:
     return 1e3 * float(np.mean([np.abs(e.free_energy) for e in found]))
 
 
-def _forces_mae(found: Sequence[Evaluation]) -> float:
-    """Mean |error| of a force's component over snapshots and initialisations [eV/Å]."""
-    return float(np.mean([np.nan if e.forces is None else np.abs(e.forces).mean() for e in found]))
+def _component_mae(errors: Sequence[Float64 | None]) -> float:
+    """Mean |error| of a component over snapshots and initialisations, in the errors' unit."""
+    return float(np.mean([np.nan if e is None else np.abs(e).mean() for e in errors]))

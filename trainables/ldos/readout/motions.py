@@ -1,4 +1,4 @@
-"""How the descriptors of a snapshot move with its atoms, ∂B(r)/∂R, in slabs; those of small cells are kept.  Å.
+"""How the descriptors of a snapshot move with atoms and strain, ∂B(r)/∂R, in slabs; those of small cells are kept.  Å.
 
 They depend on no network.  So all networks of a process, and all passes over their training data, share them, and the
 processes of a study by way of its ``scratch`` folder.
@@ -33,25 +33,36 @@ from ..training_data import SnapshotData
 Int64 = NDArray[np.int64]
 DERIVED = 2048  # grid points whose derivatives are made at once: 15 MB for 7 neighbours and 55 components
 POINTS = 256  # of them in a slab: 512 features of them and one atom, along three axes, are 1.5 MB
+# Of a symmetric tensor the components that count, as ASE has them (Voigt): xx, yy, zz, yz, xz, xy.
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 KEPT = 2**30  # bytes that a process keeps; one snapshot may take a quarter of it
 STORED = 2**32  # bytes in the folder of a run
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Derivatives by one atom at some points of a slab.
+    """Derivatives by one atom, or by the strain of the cell, at some points of a slab.
 
-    point: numbers of the points within the slab, (n,).  values: ∂B/∂R, (3, n, n_components), float32 [1/Å].
+    atom: its number; the strain comes after the last one.  point: numbers of the points within the slab, (n,).
+    values: ∂B/∂R, (3, n, n_components) [1/Å]; of the strain ∂B/∂ε, (6, n, n_components), as ``VOIGT``.  In float32.
     """
 
     atom: int
     point: Int64
     values: NDArray[np.floating]
 
+    @property
+    def coordinates(self) -> slice:
+        """Of all coordinates of a snapshot: three of each atom, then six of the strain."""
+        return slice(3 * self.atom, 3 * self.atom + len(self.values))
+
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """Some grid points, numbered in C order, and the atoms that move their descriptors, each once."""
+    """Some grid points, numbered in C order, and what moves their descriptors, each once.
+
+    These are atoms and, of a snapshot whose stress is known, the strain.
+    """
 
     points: Int64
     motions: list[Motion]
@@ -80,10 +91,16 @@ def thinned(grid: tuple[int, int, int]) -> Int64:
     return np.flatnonzero(np.broadcast_to(np.asarray(odd) % 2 == 0, grid))
 
 
+def n_coordinates(snapshot: Snapshot) -> int:
+    """Three of each atom and, where the stress is known, six of the strain."""
+    return 3 * snapshot.n_atoms + len(VOIGT) * (snapshot.stress is not None)
+
+
 def is_small(snapshot: Snapshot, settings: BispectrumSettings) -> bool:
     """Whether the derivatives of a snapshot are kept."""
     near = 4 / 3 * pi * settings.cutoff**3 * snapshot.n_atoms / snapshot.volume
-    return 12 * settings.n_components * snapshot.n_points * min(snapshot.n_atoms, near) <= KEPT // 4
+    movers = min(snapshot.n_atoms, near) + 2 * (snapshot.stress is not None)  # a strain has the axes of two atoms
+    return 12 * settings.n_components * snapshot.n_points * movers <= KEPT // 4
 
 
 def slabs(
@@ -116,7 +133,7 @@ def _slabs(s: Snapshot, settings: BispectrumSettings, points: Int64) -> Sequence
     """Those of some points, kept where the cell is small."""
     if not is_small(s, settings):
         return _made(s, settings, points)
-    cell = (s.cell.tobytes(), s.positions.tobytes(), s.numbers.tobytes(), s.grid)
+    cell = (s.cell.tobytes(), s.positions.tobytes(), s.numbers.tobytes(), s.grid, s.stress is not None)
     key = (*cell, settings.model_dump_json(), points.tobytes())
     with _keeping:
         if key in _kept:
@@ -181,8 +198,24 @@ def _made(s: Snapshot, settings: BispectrumSettings, points: Int64) -> list[Slab
     found = []
     for start, (i, j) in zip(starts, pairwise(ends), strict=True):
         some = points[start : start + POINTS]
-        found.append(Slab(some, merged(np.searchsorted(some, pairs.point[i:j]), pairs.atom[i:j], pairs.values[i:j])))
+        point = np.searchsorted(some, pairs.point[i:j])
+        motions = merged(point, pairs.atom[i:j], pairs.values[i:j])
+        if s.stress is not None:
+            motions.append(_strain(s.n_atoms, point, pairs.displacement[i:j], pairs.values[i:j], len(some)))
+        found.append(Slab(some, motions))
     return found
+
+
+def _strain(
+    after: int, point: Int64, displacement: NDArray[np.float64], values: NDArray[np.floating], n_points: int
+) -> Motion:
+    """∂B/∂ε of all points of a slab, from its pairs in the order of the points, as ``PairDerivatives`` has it."""
+    first = np.searchsorted(point, np.arange(n_points + 1))
+    found = np.empty((len(VOIGT), n_points, values.shape[-1]), values.dtype)
+    for k, (a, b) in enumerate(VOIGT):  # symmetric, as B does not change when all is turned about the point
+        times = displacement[:, b].astype(values.dtype), np.arange(len(point)), first
+        found[k] = csr_array(times, shape=(n_points, len(point))) @ values[:, a]
+    return Motion(after, np.arange(n_points), found)
 
 
 def merged(point: NDArray[np.integer], atom: NDArray[np.integer], values: NDArray[np.floating]) -> list[Motion]:

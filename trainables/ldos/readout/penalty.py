@@ -13,19 +13,20 @@ from typing import Literal
 from ...errors import InputError
 from ..training_data import SnapshotData
 
-Judged = Literal["forces", "free_energy", "band_energy", "ldos"]
+Judged = Literal["stress", "forces", "free_energy", "band_energy", "ldos"]
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 BETWEEN = sqrt(10)  # the best one's neighbours at this factor are tried, too
 # Of which cells errors are known, beside those of the training -> which penalties are as good as the best one: those
 # within a factor of its error.  In cells of the training's sizes the error is flat over a decade.
 Cells = Literal["larger", "several sizes", "one size"]
 AS_GOOD: dict[Cells, float] = {"larger": 1.05, "several sizes": 1.25, "one size": 1.25}
-KINDS: tuple[Judged, ...] = ("forces", "free_energy", "band_energy", "ldos")  # the most telling first
+KINDS: tuple[Judged, ...] = ("stress", "forces", "free_energy", "band_energy", "ldos")  # the most telling first
 WORDS: dict[str, str] = {
     "forces": "forces",
     "free_energy": "free energies",
     "band_energy": "band energies",
     "ldos": "the LDOS",
+    "stress": "stresses",
 }
 LARGER = 1.01  # times the volume of the largest cell of the training
 JUDGES = 3  # validation snapshots that judge: each penalty is an evaluation of all of them
@@ -54,17 +55,19 @@ def judges(train: Sequence[SnapshotData], validation: Sequence[SnapshotData]) ->
 Errors = Mapping[Judged, float] | InputError  # mean |errors| of a readout, or why there is none
 
 
-def choose(errors_at: Callable[[Sequence[float]], Sequence[Errors]], cells: Cells) -> Chosen:
+def choose(errors_at: Callable[[Sequence[float]], Sequence[Errors]], cells: Cells, *, stresses: bool = False) -> Chosen:
     """The penalty with the least error on validation snapshots, or the smallest one that is as good.
 
     A training of cells of several sizes is meant for other sizes, too: if none of these judges, the largest one that is
-    as good by forces is taken, as larger cells need larger ones.
+    as good by forces is taken, as larger cells need larger ones.  So do rows of stresses, which are meant for other
+    volumes: small penalties have them right at the training's alone.
 
     Args:
         errors_at: the errors of the readout at each of some penalties, that of the LDOS squared.  Of the kinds that
-            are finite at any penalty, forces count, else free energies, else band energies, times the LDOS' squared
-            error; else the LDOS alone.
+            are finite at any penalty, stresses count, else forces, else free energies, else band energies, times the
+            LDOS' squared error; else the LDOS alone.
         cells: as ``judges``.
+        stresses: whether the readout has rows of them.
 
     Raises:
         InputError: what ``errors_at`` gives at every penalty, or numbers that are not finite.
@@ -83,9 +86,11 @@ def choose(errors_at: Callable[[Sequence[float]], Sequence[Errors]], cells: Cell
     if by is None:
         raise refused[0] if refused else InputError("the readout's errors are not finite; check the data")
 
+    alone = cells == "several sizes" or (stresses and cells != "larger")
+
     def off(penalty: float) -> float:
         value = found[penalty].get(by, inf)
-        if by != "ldos" and cells != "several sizes":
+        if by != "ldos" and not alone:
             value *= found[penalty].get("ldos", inf)
         return value if isfinite(value) else inf
 
@@ -93,4 +98,4 @@ def choose(errors_at: Callable[[Sequence[float]], Sequence[Errors]], cells: Cell
     judge([p for p in (best / BETWEEN, best * BETWEEN) if PENALTIES[0] < p < PENALTIES[-1]])
     limit = AS_GOOD[cells] * min(map(off, found))
     as_good = [penalty for penalty in found if off(penalty) <= limit]
-    return Chosen(max(as_good) if cells == "several sizes" else min(as_good), by)
+    return Chosen(max(as_good) if alone else min(as_good), by)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ...descriptors.settings import BispectrumSettings
@@ -19,10 +20,10 @@ from ..network import Network
 from ..training_data import Scaling, SnapshotData
 from .electrons import Electrons, Ions, electrons_of
 from .features import REFERENCE_SCALE, chunks, n_columns
-from .tangents import atom_tangents
+from .tangents import sums_of_tangents
 
 Float64 = NDArray[np.float64]
-RowKind = Literal["free_energy", "band_energy", "electrons", "reference", "forces"]
+RowKind = Literal["free_energy", "band_energy", "electrons", "reference", "forces", "stress"]
 # A free or band energy that is further than this from what the snapshot's own LDOS gives would teach an error.  Least
 # squares are 0.1 to 0.8 meV/atom off, the linear rule 28 to 36 [eV/atom].
 DISAGREES = 0.01
@@ -33,8 +34,8 @@ class Rows:
     """Rows of T initialisations: Σ_i left[t, k, i]ᵀ W right[k, i] should be target[k].
 
     kinds: of each row.  left: (T, n_rows, 2, p).  right: (n_rows, 2, n_energy).  target: (n_rows,), in eV/atom for
-    energies, electrons/atom, eV for a reference, eV/Å for forces.  Where energies are relative to one, W and ``right``
-    have a column for it behind those of the energies.
+    energies, electrons/atom, eV for a reference, eV/Å for forces, eV/Å³ for a stress.  Where energies are relative to
+    one, W and ``right`` have a column for it behind those of the energies.
     """
 
     kinds: tuple[RowKind, ...]
@@ -86,7 +87,9 @@ def reference(data: SnapshotData, ions: Ions, *, slopes: bool = True) -> Electro
         return (shard[start : start + 16_384] for shard in data.learnt for start in range(0, len(shard), 16_384))
 
     try:
-        found = electrons_of(ldos, ions, slopes=slopes and ions.dft is not None)
+        # A by the linear rule is some 30 meV/atom off, which changes with the volume: there are no rows of a stress
+        strain = s.stress is not None and ions.energy_grid.rule != "linear"
+        found = electrons_of(ldos, ions, slopes=slopes and ions.dft is not None, strain=strain)
     except ValueError as error:
         raise DatasetError(f"snapshot {s.id}: its LDOS gives no energies ({error}); import it again") from error
     free = found.free_energy is not None
@@ -98,7 +101,8 @@ def reference(data: SnapshotData, ions: Ions, *, slopes: bool = True) -> Electro
         raise DatasetError(
             f"snapshot {s.id}: its {'free' if free else 'band'} energy of {theirs / s.n_atoms:.4f} eV/atom is "
             f"{1e3 * (theirs - ours) / s.n_atoms:+.1f} meV/atom from that of its own LDOS, and rows for it would teach "
-            "an error; correct it, or leave energies out of the readout with energy_weight = 0 and force_weight = 0"
+            "an error; correct it, or leave energies out of the readout with energy_weight = 0, force_weight = 0 and "
+            "stress_weight = 0"
         )
     return found
 
@@ -156,27 +160,44 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
 
 
 def force_rows(
-    network: Network, scaling: Scaling, data: SnapshotData, known: Electrons, settings: BispectrumSettings
+    network: Network,
+    scaling: Scaling,
+    data: SnapshotData,
+    known: Electrons,
+    settings: BispectrumSettings,
+    *,
+    forces: bool = True,
+    stress: bool = True,
 ) -> Rows:
-    """One row for each component of the DFT's forces: the LDOS' share Σ_r Σ_j δA/δd_j(r) ∂d_j(r)/∂R of -F.
+    """A row for each component of the DFT's forces F and stress σ.
 
-    With d = s Wᵀφ it is (Ω s / n_r) [(Σ_r ∂φ/∂R)ᵀ W a + (Σ_r u ∂φ/∂R)ᵀ W w]; its target is what ions and core charges
-    leave of -F.  A, u and w are those of the true LDOS, and W moves them too, which the row does not see.
+    It is the LDOS' share Σ_r Σ_j δA/δd_j(r) ∂d_j(r)/∂R of -F or of σΩ, where R is a coordinate of an atom or one
+    of the strain.  With d = s Wᵀφ that is (Ω s / n_r) [(Σ_r ∂φ/∂R)ᵀ W a + (Σ_r u ∂φ/∂R)ᵀ W w].  Its target is what ions
+    and core charges leave of -F, and what a strain at which each grid point keeps its LDOS leaves of σΩ.  These, a, u
+    and w are those of the true LDOS, and W moves them too, which the row does not see.
 
-    Arguments as in ``energy_rows``; ``settings`` are those of the descriptors.
+    Arguments as in ``energy_rows``; ``settings`` are those of the descriptors; ``forces`` and ``stress``: which rows,
+    where they are known.
     """
-    s, gradient = data.snapshot, known.gradient
-    if gradient is None or known.still is None or s.forces is None:
+    s, gradient, n = data.snapshot, known.gradient, 3 * data.snapshot.n_atoms
+    wanted = dict[RowKind, Float64]()
+    if forces and s.forces is not None and known.still is not None:
+        wanted["forces"] = (known.still - s.forces).reshape(-1)
+    if stress and s.stress is not None and known.strained is not None:
+        wanted["stress"] = full_3x3_to_voigt_6_stress(s.stress - known.strained / s.volume)
+    if gradient is None or not wanted:
         return Rows.none(network, data)
-    moved = atom_tangents(network, scaling, data, settings, gradient.potential.reshape(-1))
+    kinds = tuple(kind for kind, target in wanted.items() for _ in target)
+    first = 0 if "forces" in wanted else n
+    some = range(first, first + len(kinds))
+    moved = sums_of_tangents(network, scaling, data, settings, gradient.potential.reshape(-1), coordinates=some)
     point = s.volume / s.n_points
     right = point * scaling.ldos_scale * np.stack([gradient.constant, gradient.weights])
     if data.reference is not None:
         right = np.pad(right, ((0, 0), (0, 1)))
         right[0, -1] = REFERENCE_SCALE * s.n_electrons / s.n_points
-    n_rows = 3 * s.n_atoms
-    kind: RowKind = "forces"
-    return Rows((kind,) * n_rows, moved, np.tile(right, (n_rows, 1, 1)), (known.still - s.forces).reshape(-1))
+    share = np.array([1.0 if kind == "forces" else 1 / s.volume for kind in kinds])
+    return Rows(kinds, moved, share[:, None, None] * right, np.concatenate([*wanted.values()]))
 
 
 def band_slopes(known: Electrons, ions: Ions) -> Float64:

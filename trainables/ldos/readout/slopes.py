@@ -15,7 +15,7 @@ from .electrons import Electrons, Ions
 from .features import REFERENCE_SCALE
 from .posterior import Posterior
 from .rows import band_slopes
-from .tangents import atom_tangents
+from .tangents import sums_of_tangents
 
 Float64 = NDArray[np.float64]
 
@@ -110,5 +110,6 @@ def force_slopes(
         right = np.pad(right, ((0, 0), (0, 1)))
         right[0, -1] = REFERENCE_SCALE * s.n_electrons / total
     alone = network if network.n_initializations == 1 else network.only(0)
-    moved = atom_tangents(alone, scaling, data, settings, gradient.potential.reshape(-1), keep=keep)[0]
+    about = alone, scaling, data, settings, gradient.potential.reshape(-1)
+    moved = sums_of_tangents(*about, keep=keep, coordinates=range(3 * s.n_atoms))[0]
     return Slopes(moved, np.tile(right, (len(moved), 1, 1)))

@@ -1,4 +1,4 @@
-"""How the features of a snapshot move with its atoms: Σ_r ∂φ/∂R, forward through descriptors and network.  Å."""
+"""How the features of a snapshot move with atoms and strain: Σ_r ∂φ/∂R, forward through descriptors and network.  Å."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from ...descriptors.settings import BispectrumSettings
 from ..network import Network
 from ..training_data import Scaling, SnapshotData
-from .motions import Motion, Slab, slabs, thinned
+from .motions import Motion, Slab, n_coordinates, slabs, thinned
 
 Float64 = NDArray[np.float64]
 
 
-def atom_tangents(
+def sums_of_tangents(
     network: Network,
     scaling: Scaling,
     data: SnapshotData,
@@ -23,8 +23,9 @@ def atom_tangents(
     potential: Float64,
     *,
     keep: bool = True,
+    coordinates: range | None = None,
 ) -> Float64:
-    """Σ_r ∂φ(r)/∂R and Σ_r u(r) ∂φ(r)/∂R for each coordinate R of each atom.
+    """Σ_r ∂φ(r)/∂R and Σ_r u(r) ∂φ(r)/∂R for each coordinate R.
 
     The derivatives of the descriptors are led through the network some points at a time.  The sums are over the points
     of ``motions.thinned``, each of which counts for several.
@@ -36,28 +37,39 @@ def atom_tangents(
         settings: of the descriptors.
         potential: u, (n_points,).
         keep: as in ``slabs``.
+        coordinates: some of those that ``Motion.coordinates`` counts, of whole atoms; None: all that ``slabs`` has.
 
     Returns:
-        (T, 3 n_atoms, 2, width + 1) [1/Å]; the last feature, the constant, does not move.
+        (T, n_coordinates, 2, width + 1) [1/Å], without unit of a strain; the last feature, the constant, does not move.
     """
-    s, share = data.snapshot, data.snapshot.n_points / len(thinned(data.snapshot.grid))
-    sums = np.zeros((network.n_initializations, s.n_atoms, 2, 3, network.sizes[-2]))
-    for slab, motion, t, moved in tangents(network, scaling, data, settings, keep=keep):
+    wanted = range(n_coordinates(data.snapshot)) if coordinates is None else coordinates
+    share = data.snapshot.n_points / len(thinned(data.snapshot.grid))
+    sums = np.zeros((network.n_initializations, len(wanted), 2, network.sizes[-2] + 1))
+    for slab, motion, t, moved in tangents(network, scaling, data, settings, keep=keep, coordinates=wanted):
         u = potential[slab.points[motion.point]]
         weights = torch.from_numpy((share * np.stack([np.ones(len(u)), u])).astype(np.float32)).to(moved.device)
-        sums[t, motion.atom] += (weights @ moved).swapaxes(0, 1).cpu().numpy()
-    found = sums.transpose(0, 1, 3, 2, 4).reshape(len(sums), 3 * s.n_atoms, 2, -1)
-    return np.concatenate([found, np.zeros((*found.shape[:-1], 1))], axis=-1)
+        first = motion.coordinates.start - wanted.start
+        sums[t, first : first + len(moved), :, :-1] += (weights @ moved).cpu().numpy()
+    return sums
 
 
 def tangents(
-    network: Network, scaling: Scaling, data: SnapshotData, settings: BispectrumSettings, *, keep: bool = True
+    network: Network,
+    scaling: Scaling,
+    data: SnapshotData,
+    settings: BispectrumSettings,
+    *,
+    keep: bool = True,
+    coordinates: range | None = None,
 ) -> Iterator[tuple[Slab, Motion, int, Tensor]]:
-    """What ``atom_tangents`` sums: of each slab, atom and network t how the last hidden layer moves, as ``tangent``."""
+    """What ``sums_of_tangents`` sums: how the last hidden layer moves, as ``tangent``.
+
+    Of each slab, motion and network t.
+    """
     device = network.weights[0].device
     for slab, values in slabs(data, settings, thinned(data.snapshot.grid), keep=keep):
         slopes = [x.detach() for x in hidden_slopes(network, torch.from_numpy(scaling.descriptors(values)).to(device))]
-        for motion in slab.motions:
+        for motion in (m for m in slab.motions if coordinates is None or m.coordinates.start in coordinates):
             at = torch.from_numpy(motion.point).to(device)
             v = torch.from_numpy(motion.values / scaling.descriptor_std).to(device)
             for t in range(network.n_initializations):

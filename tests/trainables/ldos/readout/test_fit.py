@@ -10,7 +10,7 @@ from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.readout import fit as fitting
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import evaluate
-from dftune.trainables.ldos.readout.fit import fit
+from dftune.trainables.ldos.readout.fit import errors_of, fit
 from dftune.trainables.progress import heard
 
 
@@ -60,6 +60,26 @@ def test_the_training_snapshots_forces_are_right_with_rows_and_not_without(data)
     assert errors[0].mean() < 0.1 * errors[1].mean()
     assert 0 < with_rows.last.best_forces_mae < 1
     assert free_energies(with_rows, one, one.train).max() < 0.3
+
+
+def test_the_training_snapshots_stresses_are_right_with_rows_and_not_without(data):
+    """pw.x gives this stress of the snapshot with the settings that its LDOS was computed with."""
+    stress = np.array([[27.227, 1.889, 4.122], [1.889, 24.819, -1.353], [4.122, -1.353, 19.989]]) * 1e-3  # eV/Å³
+    known = dataclasses.replace(data.train[1], snapshot=dataclasses.replace(data.train[1].snapshot, stress=stress))
+    one = dataclasses.replace(data, train=[known])
+    for energies, worst in (("absolute", 2e-3), ("fermi", 1e-3)):
+        some = one.relative_to_fermi_levels() if energies == "fermi" else one
+        with_rows, without = (
+            fit(config(width=64, stress_weight=weight, penalty=1.0, energies=energies), some, seeds=[1])
+            for weight in (1e8, 0)
+        )
+        errors = [
+            errors_of([fitting.evaluated(n.network, some.train[0], data=some, forces=True)])
+            for n in (with_rows, without)
+        ]
+        assert errors[0]["stress_mae"] < worst < 0.1 < errors[1]["stress_mae"]  # eV/Å³
+        assert errors[0]["free_energy_mae"] < 0.5
+        assert with_rows.fitted.startswith("fitted to LDOS, free energies and stresses of 1 snapshots")
 
 
 def test_each_initialisation_is_what_it_is_alone(fitted, data):

@@ -12,10 +12,10 @@ from dftune.trainables.ldos.readout.electrons import Ions, electrons_of
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.features import features, random_network, set_readout
 from dftune.trainables.ldos.readout.gram import gram
-from dftune.trainables.ldos.readout.motions import thinned
+from dftune.trainables.ldos.readout.motions import VOIGT, thinned
 from dftune.trainables.ldos.readout.rows import Rows, energy_rows, force_rows, reference
 from dftune.trainables.ldos.readout.solve import Solver
-from dftune.trainables.ldos.readout.tangents import atom_tangents
+from dftune.trainables.ldos.readout.tangents import sums_of_tangents
 from dftune.trainables.physics.energies import n_electrons
 
 CONFIG = SurrogateConfig.of({"training": "none", "width": 24})
@@ -125,25 +125,77 @@ def test_a_row_of_a_force_is_the_force_that_is_predicted(data, predicted):
     np.testing.assert_allclose((rows.target - rows.of(weights))[0], error.ravel(), atol=2e-4)
 
 
+STRESS = np.array([[0.02, 0.001, 0.0], [0.001, 0.03, -0.004], [0.0, -0.004, 0.01]])  # eV/Å³
+
+
+def stressed(data):
+    """A snapshot whose stress is known."""
+    return dataclasses.replace(data, snapshot=dataclasses.replace(data.snapshot, stress=STRESS))
+
+
+def strained(data, by, settings):
+    """The same grid points, atoms and LDOS in a strained cell, with its own descriptors."""
+    s = data.snapshot
+    moved = dataclasses.replace(s, cell=s.cell @ (np.eye(3) + by), positions=s.positions @ (np.eye(3) + by))
+    values = bispectrum(moved.cell, moved.positions, s.numbers, s.grid, settings)
+    return dataclasses.replace(data, snapshot=moved, descriptors=[values], ldos=[np.concatenate(data.ldos)])
+
+
+def test_a_row_of_a_stress_is_the_slope_of_the_free_energy(data, predicted):
+    """At the weights whose LDOS it is; the slope is a difference of energies of strained cells on the same grid."""
+    network, weights, snapshot = predicted
+    snapshot = stressed(snapshot)
+    s, ions = snapshot.snapshot, ions_of(data, snapshot)
+    known = reference(snapshot, ions)
+    rows = force_rows(network, data.scaling, snapshot, known, data.descriptors)
+    assert rows.kinds == ("forces",) * 12 + ("stress",) * 6
+    alone = force_rows(network, data.scaling, snapshot, known, data.descriptors, forces=False)
+    np.testing.assert_array_equal(alone.left, rows.left[:, 12:])
+    found = (rows.of(weights) - rows.target)[0, 12:] + STRESS[tuple(np.transpose(VOIGT))]
+
+    def energy(strain):
+        there = strained(snapshot, strain, data.descriptors)
+        ions_there = ions_of(data, there)
+        vars(ions_there)["sphere"] = ions.sphere.strained(strain)  # all plane waves stay
+        one = evaluate(network, data.scaling, there, ions_there, ldos=False)
+        return s.n_atoms * one.free_energy[0]
+
+    for k in (0, 3):
+        strain = np.zeros((3, 3))
+        for a, b in (VOIGT[k], VOIGT[k][::-1]):
+            strain[a, b] += 5e-4
+        slope = (energy(strain) - energy(-strain)) / 2e-3 / s.volume
+        assert abs(slope) > 1e-3  # eV/Å³: something to be right about
+        assert found[k] == pytest.approx(slope, rel=1e-3, abs=1e-4), VOIGT[k]
+    error = evaluate(network, data.scaling, snapshot, ions, settings=data.descriptors, forces=True).stress
+    np.testing.assert_allclose((rows.of(weights) - rows.target)[0, 12:], error[0], atol=2e-6)
+
+
 @pytest.mark.parametrize("values", [{"n_layers": 1, "width": 6}, {"widths": (7, 5), "activation": "tanh"}], ids=str)
 def test_tangents_are_differences_of_the_features(data, values):
-    first, settings = data.train[0], data.descriptors
+    first, settings = stressed(data.train[0]), data.descriptors
     s = first.snapshot
     network = random_network(SurrogateConfig.of({"training": "none"} | values), 14, 37, [1, 2])
     potential, points = np.sin(np.arange(s.n_points)), thinned(s.grid)
-    found = atom_tangents(network, data.scaling, first, settings, potential)
+    found = sums_of_tangents(network, data.scaling, first, settings, potential)
 
-    def sums(step):
+    def sums(step, strain):
         """Σ_r φ and Σ_r u φ over every second point, each of which counts twice, of the atoms moved, (T, 2, p)."""
-        moved = s.positions.copy()
-        moved[2, 1] += step
-        values = bispectrum(s.cell, moved, s.numbers, s.grid, settings, dtype=np.float64)
+        moved, cell = s.positions.copy(), s.cell
+        if strain:  # yz alone: an antisymmetric part turns the cell, which no descriptor sees
+            by = np.eye(3)
+            by[1, 2] = step
+            moved, cell = moved @ by, cell @ by
+        else:
+            moved[2, 1] += step
+        values = bispectrum(cell, moved, s.numbers, s.grid, settings, dtype=np.float64)
         x = torch.from_numpy((values - data.scaling.descriptor_mean) / data.scaling.descriptor_std)
         with torch.no_grad():
             phi = 2 * features(network.double(), x[points]).numpy()
         network.float()
         return np.stack([phi.sum(axis=1), potential[points] @ phi], axis=1)
 
-    expected = (sums(1e-4) - sums(-1e-4)) / 2e-4
-    assert found.shape == (2, 12, 2, expected.shape[-1])
-    np.testing.assert_allclose(found[:, 7], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    for k in (7, 12 + VOIGT.index((1, 2))):
+        expected = (sums(1e-4, k >= 12) - sums(-1e-4, k >= 12)) / 2e-4
+        assert found.shape == (2, 18, 2, expected.shape[-1])
+        np.testing.assert_allclose(found[:, k], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
