@@ -79,6 +79,7 @@ def card_for(
 ) -> LdosCard:
     """The card of a surrogate just trained on ``dataset``."""
     train, grid = dataset.split("train"), dataset.info.energy_grid
+    stresses = config.stress_weight > 0 and all(s.stress is not None for s in train)
     return LdosCard(
         kind="ldos",
         study=study,
@@ -94,5 +95,5 @@ def card_for(
         grid_spacing=max(float((np.linalg.norm(s.cell, axis=1) / s.grid).max()) for s in train),
         temperature=float(np.mean([s.temperature for s in train])),
         accuracy=accuracy,
-        ranges=TrainingRanges.of(train),
+        ranges=TrainingRanges.of(train, stresses=stresses),
     )

@@ -164,7 +164,7 @@ class LdosJob:
         if self.card.ranges is None:
             return (NO_RANGES,)
         found = self.card.ranges.outside(np.array(self.atoms.cell), len(self.atoms), ewald)
-        if self.stress and self.card.ranges.one_volume:
+        if self.stress and self.card.ranges.without_stress:
             found.append(f"{NO_STRESS}: train over volumes")
         return tuple(found)
 

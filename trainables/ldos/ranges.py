@@ -27,9 +27,10 @@ class TrainingRanges(BaseModel):
     edges: Range = Field(description="lengths of the cell vectors [Å]")
     angles: Range = Field(description="angles between the cell vectors [°]")
     temperature: Range | None = Field(default=None, description="of the electrons [K]; None: not known")
+    stresses: bool = Field(default=False, description="whether the last layer was fitted to their stresses, too")
 
     @classmethod
-    def of(cls, snapshots: Iterable[Snapshot]) -> "TrainingRanges":
+    def of(cls, snapshots: Iterable[Snapshot], *, stresses: bool = False) -> "TrainingRanges":
         """Those of snapshots."""
         seen = list(snapshots)
         volumes = [s.volume / s.n_atoms for s in seen]
@@ -40,6 +41,7 @@ class TrainingRanges(BaseModel):
             edges=(float(cells[:, :3].min()), float(cells[:, :3].max())),
             angles=(float(cells[:, 3:].min()), float(cells[:, 3:].max())),
             temperature=(min(s.temperature for s in seen), max(s.temperature for s in seen)),
+            stresses=stresses,
         )
 
     def __str__(self) -> str:
@@ -55,6 +57,11 @@ class TrainingRanges(BaseModel):
         """Whether the training held one volume per atom only."""
         low, high = self.volume_per_atom
         return high < low * (1 + SAME_VOLUME)
+
+    @property
+    def without_stress(self) -> bool:
+        """Whether the training said nothing of a stress."""
+        return self.one_volume and not self.stresses
 
     def strain(self, cell: NDArray[np.float64], n_atoms: int) -> float:
         """ln(V/V0) of the volume per atom against the nearest one of the training; 0 inside the range."""
@@ -74,13 +81,13 @@ class TrainingRanges(BaseModel):
         if strain:
             volume, (low, high) = abs(np.linalg.det(cell)) / n_atoms, self.volume_per_atom
             seen = f"the {low:.4g}" if self.one_volume else f"{low:.4g} to {high:.4g}"
-            # E_Ewald goes with V^(-1/3); what answers to it in the electrons the network has not seen.
-            about = (
-                "" if ewald is None else f"expect an error of the order of {_size(ewald * strain / 3 / n_atoms)}/atom; "
-            )
-            promise = (
-                "no stress or equation of state" if self.one_volume else "stress and equation of state hold inside only"
-            )
+            # E_Ewald goes with V^(-1/3); what answers to it in the electrons the network has not seen, beyond the first
+            # order where it knows stresses.
+            order = strain**2 / 18 if self.stresses else strain / 3
+            about = "" if ewald is None else f"expect an error of the order of {_size(ewald * order / n_atoms)}/atom; "
+            place = "near it" if self.one_volume else "inside"
+            hold = f"stress and equation of state hold {place} only"
+            promise = "no stress or equation of state" if self.without_stress else hold
             found.append(
                 f"{volume:.4g} Å³ an atom ({1 / volume:.3g} atoms an Å³) are {100 * abs(np.expm1(strain)):.2g} % "
                 f"outside {seen} Å³ of the training: {about}{promise}"

@@ -148,7 +148,7 @@ class LdosSurrogate(Surrogate):
         """The training held one volume an atom, or its volumes are not known."""
         if self.card.ranges is None:
             return "this model does not know the volumes of its training; train it again"
-        return f"{NO_STRESS}: train over volumes" if self.card.ranges.one_volume else None
+        return f"{NO_STRESS}: train over volumes" if self.card.ranges.without_stress else None
 
     def grid(self, cell: NDArray[np.float64]) -> Grid:
         """The grid of a cell, as ``grid_of``."""
