@@ -20,9 +20,10 @@ import copy
 import io
 import itertools
 import json
-import os
 import random
+import re
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -37,6 +38,7 @@ from dftune import Model
 from dftune.platform.serve.interface import ARROW
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.shelf import Shelf
+from dftune.platform.serve.turns import SOON, give_back_after_work
 from dftune.platform.serve.web import web_app
 from dftune.trainables.json_body import MOST_STRUCTURES
 from dftune.trainables.ldos.request import CIF, POSCAR, XYZ
@@ -199,9 +201,11 @@ def warm_up(ask: Any, bodies: list[tuple[str, str, Any]], example: Any, quantiti
 
 
 def resident_mb(pid: int | None) -> float:
-    """The resident memory of a process, by default this one [MB]."""
-    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """The resident memory of a process, by default this one, but for that which it shares, Ray's object store [MB]."""
+    said = Path(f"/proc/{pid or 'self'}/status").read_text()
+    return (
+        sum(int(re.findall(rf"^{name}:\s*(\d+) kB", said, re.MULTILINE)[0]) for name in ("RssAnon", "RssFile")) / 1024
+    )
 
 
 def in_process(app: Any) -> Any:
@@ -275,6 +279,8 @@ def main() -> None:
     example = model.surrogate.example()
     settings = EndpointSettings(model=str(given.model), without_token=True, size=given.size, time_limit=3600)
     ask = over_http(given.url) if given.url else in_process(web_app(Shelf.of(model), settings))
+    if not given.url:
+        threading.Thread(target=give_back_after_work, daemon=True).start()
     bodies = valid_bodies(example)
     large = large_requests(model, example, given.size) if given.large else []
     start = resident_mb(given.pid)
@@ -284,6 +290,7 @@ def main() -> None:
     for _ in range(given.large):
         statuses.update([status for status, _ in ask(large)])
         warm_up(ask, bodies, example, model.surrogate.quantities, len(bodies))  # it answers as before
+        time.sleep(2 * SOON + 1)  # until it has given back twice
         memory.append(resident_mb(given.pid))
     for number in range(given.requests):
         if number % max(1, given.requests // 20) == 0:
@@ -295,7 +302,7 @@ def main() -> None:
         statuses[status] += 1
         if status >= 400 and what[0] != "HEAD":
             try:
-                without_detail += list(json.loads(content)) != ["detail"]
+                without_detail += "detail" not in json.loads(content)
             except ValueError:
                 without_detail += 1
                 print(json.dumps({"no detail": status, "what": what[:2], "content": repr(content[:80])}))

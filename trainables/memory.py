@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+LARGE = 4 * 2**20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 GROUPS, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -33,10 +35,19 @@ def free_memory(groups: Path = GROUPS, mounted: Path = MOUNTED, machine: Path = 
     return min([found, *(max(limit - used, 0) for limit, used in _limits(groups, mounted))])
 
 
+def keep_little() -> None:
+    """Have the C library keep little of what is freed: glibc keeps up to 64 MB at the end of each of its arenas.
+
+    Arrays that are larger than ``LARGE`` come from the system and go back to it at once.
+    """
+    if (set_ := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # other libraries have none
+        set_(M_TRIM_THRESHOLD, LARGE // 4)
+        set_(M_MMAP_THRESHOLD, LARGE)
+
+
 def give_back() -> None:
-    """Have the C library give the system the memory that nothing uses: glibc keeps much of what large work frees."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have none
-    if trim is not None:
+    """Have the C library give the system what it keeps between parts that are in use."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 
 

@@ -5,6 +5,7 @@ A Serve config file names it as ``import_path: dftune.platform.serve.endpoint:ap
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...cluster.ray_private import replica_on_loopback
 from ...trainables.kind import Kind
 from .settings import RETRY_AFTER, TOKEN, EndpointError, EndpointSettings, digest
 from .shelf import Shelf
+from .turns import give_back_after_work
 from .web import web_app
 
 AT_ONCE = 10_000  # requests that Serve hands to a replica, which refuses more than it can take itself: so none is held
@@ -30,6 +32,7 @@ class Endpoint:
         replica_on_loopback()
         self.settings, self.shelf = settings, Shelf(settings, kinds)
         self.shelf.watch()
+        threading.Thread(target=give_back_after_work, name="memory", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> object:
         return web_app(self.shelf, self.settings)

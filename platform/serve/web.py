@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ...trainables.errors import InputError, one_line
@@ -38,7 +39,7 @@ from .metrics import REQUEST_ID, ROOM, of_models
 from .page import HEADERS, curl, page
 from .settings import EndpointSettings, is_token
 from .shelf import Shelf
-from .turns import Places, Turns
+from .turns import Places, Turns, worked
 
 HTML = "text/html"
 LONGEST_NAME = 80  # of what a header says, in an answer
@@ -231,7 +232,8 @@ def _kind(request: Request, formats: Any) -> str:
 def _response(reply: Reply, headers: dict[str, str]) -> Response:
     if isinstance(reply.content, bytes):
         return Response(reply.content, media_type=reply.media_type, headers=headers)
-    return StreamingResponse(reply.content, media_type=reply.media_type, headers=headers)
+    sent = BackgroundTask(worked.set)
+    return StreamingResponse(reply.content, media_type=reply.media_type, headers=headers, background=sent)
 
 
 def _guards(token_sha256: str | None) -> list[Any]:

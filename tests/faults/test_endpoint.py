@@ -37,6 +37,18 @@ def test_malformed_requests_get_neither_5xx_nor_memory(which, request):
 
 
 @pytest.mark.slow
+def test_valid_requests_as_large_as_allowed_leave_no_memory(folder):
+    run(
+        "endpoint_fuzz.py",
+        folder,
+        "--requests",
+        0,
+        small=["--large", 2, "--size", 200_000],
+        whole=["--large", 5, "--size", 500_000],
+    )
+
+
+@pytest.mark.slow
 def test_what_the_description_allows_has_the_answers_that_it_describes(folder, alloy):
     small, whole = ["--examples", 5, "--seconds", 60], ["--examples", 50, "--seconds", 1800]
     run("endpoint_openapi.py", f"al4={folder}", f"CuAu={alloy}", small=small, whole=whole)
