@@ -22,7 +22,7 @@ from ...searchers import optuna_private
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
-from .storage import close, empty_file, open_storage
+from .storage import close, empty_file, open_file, open_storage
 
 OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
@@ -355,8 +355,8 @@ Place = LedgerFile | Database
 
 
 def _sqlite(path: Path) -> optuna.storages.RDBStorage:
-    """The storage in a file of any name.  In a URL a part of the path could mean something else: ? # % {1}."""
-    return open_storage("sqlite:///ledger.db", {"creator": lambda: _connect(path)}, new=False)
+    """The storage in a file of any name."""
+    return open_file(lambda: _connect(path))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

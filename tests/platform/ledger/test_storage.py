@@ -6,7 +6,8 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy import text
 
-from dftune.platform.ledger.storage import close, empty_file, open_storage
+from dftune.platform.ledger import storage as storage_module
+from dftune.platform.ledger.storage import close, empty_file, open_file, open_storage
 from dftune.searchers import optuna_private
 
 
@@ -56,6 +57,18 @@ def test_the_file_of_a_new_ledger_is_the_one_that_optuna_makes(storage, tmp_path
     with closing_storage(open_storage(f"sqlite:///{path}", {}, new=False)) as new:
         assert tables_of(new) == tables_of(storage)
         assert new.get_all_studies() == []
+
+
+def test_a_second_file_takes_the_statements_of_the_first_and_has_its_own_rows(tmp_path):
+    formed = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.db"
+        path.write_bytes(empty_file())
+        with closing_storage(open_file(lambda path=path: sqlite3.connect(path))) as storage:
+            storage.create_new_study([StudyDirection.MINIMIZE], name)
+            assert [study.study_name for study in storage.get_all_studies()] == [name]
+        formed.append([sql for sql in map(str, storage_module._STATEMENTS.values()) if "studies" in sql])
+    assert formed[0] == formed[1] != []
 
 
 def test_tables_of_another_version_are_refused_with_optunas_words(storage):
