@@ -85,18 +85,25 @@ class Network(nn.Module):
 
     def first_sum(self, x: Tensor) -> Tensor:
         """What the first hidden layer's neurons receive, (T, n_points, width); ``x`` as in ``hidden_layers``."""
-        return torch.baddbmm(self.biases[0], x.expand(self.n_initializations, *x.shape[-2:]), self.weights[0])
+        weight, bias = self._layers()[0]
+        return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight)
 
     def hidden_layers_from(self, first_sum: Tensor) -> list[Tensor]:
         """As ``hidden_layers``, from what the first one receives."""
         layers = [self.activation(first_sum)]
-        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
+        for weight, bias in self._layers()[1:-1]:
             layers.append(self.activation(torch.baddbmm(bias, layers[-1], weight)))
         return layers
 
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of each layer; to cut a list out of torch's took a sixth of a small network's step."""
+        both = (parameters._parameters.values() for parameters in (self.weights, self.biases))
+        return list(zip(*both, strict=True))
+
     def forward(self, x: Tensor) -> Tensor:
         """Scaled LDOS, (T, n_points, n_out); ``x`` as in ``hidden_layers``."""
-        return torch.baddbmm(self.biases[-1], self.hidden_layers(x)[-1], self.weights[-1])
+        weight, bias = self._layers()[-1]
+        return torch.baddbmm(bias, self.hidden_layers(x)[-1], weight)
 
 
 def n_parameters(config: SurrogateConfig, n_in: int, n_out: int) -> int:
