@@ -96,10 +96,12 @@ class Neighbours:
 
 def nearest(points: Float32, others: Float32) -> NDArray[np.float64]:
     """Squared distance of each point to the nearest of the others, (n_points,), of (n, n_components) each."""
-    own, found = (others**2).sum(axis=1), []
+    own, minus, found = (others**2).sum(axis=1), -2 * others.T, []
     for start in range(0, len(points), CHUNK):
         y = points[start : start + CHUNK]
-        found.append((y**2).sum(axis=1) + (own - 2 * y @ others.T).min(axis=1))
+        squares = y @ minus
+        squares += own
+        found.append((y**2).sum(axis=1) + squares.min(axis=1))
     return np.maximum(np.concatenate(found), 0).astype(np.float64)
 
 
