@@ -45,6 +45,13 @@ displacement = 0.05
 seed = 1
 group = "unseen-compositions"
 
+[[snapshots]]                 # Al6Mg2, Al4Mg4, Al2Mg6 in other orders
+train = 3
+structure = { file = "more.xyz", frames = ":" }
+displacement = [0.05, 0.10]
+seed = 1
+group = "8-atoms"
+
 [dft]
 pseudopotentials.Al = "/usr/share/espresso/pseudo/Al.pz-vbc.UPF"
 pseudopotentials.Mg = "/usr/share/espresso/pseudo/Mg.pz-n-vbc.UPF"
@@ -76,6 +83,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ase.io.write(folder / "four.xyz", [mixed(1, FOUR[i % 5], i) for i in range(17)])
     ase.io.write(folder / "eight.xyz", [mixed(2, EIGHT[i % 3], i) for i in range(9)])
+    ase.io.write(folder / "more.xyz", [mixed(2, EIGHT[i], 9 + i) for i in range(3)])
     ase.io.write(folder / "unseen.xyz", [mixed(2, UNSEEN[i % 2], i) for i in range(2)])
     (folder / "al_mg.toml").write_text(SPEC)
 
