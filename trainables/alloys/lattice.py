@@ -18,6 +18,7 @@ Float64 = NDArray[np.float64]
 _Vector = tuple[float, float, float]
 EQUAL = 1e-4  # of the length of the shortest cell vector: sites, shells and metrics that differ by less are the same
 OFF = 0.15  # of the distance of nearest sites: an atom further than that from every site is on none
+AT_ONCE = 2**16  # positions that are looked for among the sites
 
 
 class Lattice(BaseModel):
@@ -77,7 +78,10 @@ class Lattice(BaseModel):
         return cKDTree(self._scaled, boxsize=np.ones(3))
 
     def _nearest(self, scaled: Float64, n: int) -> tuple[Float64, Int]:
-        """The n sites next to scaled positions, and how far they are in these units, both (n_positions, n)."""
+        """The n sites next to scaled positions, and how far they are in these units, both (n_positions, n).
+
+        Positions may be (..., n_positions, 3), then both are (..., n_positions, n).
+        """
         distance, sites = self._tree.query(np.mod(scaled, 1.0), k=list(range(1, n + 1)))
         return np.asarray(distance), np.asarray(sites, dtype=np.int64)
 
@@ -93,14 +97,15 @@ class Lattice(BaseModel):
         Row p says that site i goes to site p[i]: all translations and rotations, proper or not, that leave cell and
         sites as they are.  Operations that move the sites alike are one.
         """
-        found = []
+        found, at_once = [], max(1, AT_ONCE // self.n_sites)
         for rotation in self._rotations():
             turned = self._scaled @ rotation
-            for target in self._scaled:
-                distance, sites = self._nearest(turned - turned[0] + target, 1)
-                if distance.max() < EQUAL and len(set(sites[:, 0].tolist())) == self.n_sites:
-                    found.append(sites[:, 0])
-        rows = np.unique(np.array(found, dtype=np.int64), axis=0)
+            for start in range(0, self.n_sites, at_once):
+                targets = self._scaled[start : start + at_once, None]  # where the first site goes
+                distance, sites = self._nearest(turned - turned[0] + targets, 1)
+                together = (np.sort(sites[..., 0]) == np.arange(self.n_sites)).all(axis=1)
+                found.append(sites[together & (distance.max(axis=(1, 2)) < EQUAL), :, 0])
+        rows = np.unique(np.concatenate(found), axis=0)
         identity = (rows == np.arange(self.n_sites)).all(axis=1)
         return np.concatenate([rows[identity], rows[~identity]])
 
