@@ -41,11 +41,12 @@ def check_score(
     def scored(some: Sequence[Any]) -> list[float]:
         return score.function(some, batch, seed)
 
-    check_numbers(scored, configs)
-    check_repetition(scored, configs)
-    check_independence(scored, configs)
-    check_what_it_sees(scored, configs)
-    check_travel(score, batch, configs, seed)
+    values = scored(configs)
+    check_numbers(values, configs)
+    check_repetition(scored, configs, values)
+    check_independence(scored, configs, values)
+    check_what_it_sees(configs, values)
+    check_travel(score, batch, configs, seed, values)
 
 
 def configs_of(kind: Kind) -> list[Any]:
@@ -63,9 +64,11 @@ def check_description(score: Score, kind: Kind) -> None:
     assert score.kind == kind.name, f"it says kind = '{score.kind}', and this one is '{kind.name}'"
 
 
-def check_numbers(scored: Scored, configs: Sequence[Any]) -> None:
+# Below, ``values`` are the scores of the configs, all together: what one call of the score gave.
+
+
+def check_numbers(values: list[float], configs: Sequence[Any]) -> None:
     """One number for each config: finite, or NaN where there is none, and not for all of them."""
-    values = scored(configs)
     assert len(values) == len(configs), f"{len(values)} scores of {len(configs)} configs"
     for config, value in zip(configs, values, strict=True):
         assert isinstance(value, (float, int)), f"{value!r} of {config} is no plain number; take float(value)"
@@ -73,26 +76,24 @@ def check_numbers(scored: Scored, configs: Sequence[Any]) -> None:
     assert not all(map(math.isnan, values)), "it has a score for no config"
 
 
-def check_repetition(scored: Scored, configs: Sequence[Any]) -> None:
+def check_repetition(scored: Scored, configs: Sequence[Any], values: list[float]) -> None:
     """Equal seeds give equal scores."""
-    first, second = scored(configs), scored(configs)
-    for config, one, other in zip(configs, first, second, strict=True):
+    for config, one, other in zip(configs, values, scored(configs), strict=True):
         assert _same(one, other, 0.0), f"with one seed {config} has the scores {one} and {other}"
 
 
-def check_independence(scored: Scored, configs: Sequence[Any]) -> None:
+def check_independence(scored: Scored, configs: Sequence[Any], values: list[float]) -> None:
     """The score of a config does not depend on the others: not on their order, not on their number."""
-    together, backwards = scored(configs), scored(configs[::-1])[::-1]
-    for config, one, other in zip(configs, together, backwards, strict=True):
+    for config, one, other in zip(configs, values, scored(configs[::-1])[::-1], strict=True):
         assert _same(one, other), f"{config} has the score {one}, and {other} with the configs in another order"
         (alone,) = scored([config])
         assert _same(one, alone), f"{config} has the score {one} among others, and {alone} alone"
 
 
-def check_what_it_sees(scored: Scored, configs: Sequence[Any]) -> None:
+def check_what_it_sees(configs: Sequence[Any], values: list[float]) -> None:
     """Configs that look the same to scores have the same score: it is computed once for all of them."""
     first: dict[Any, tuple[Any, float]] = {}
-    for config, value in zip(configs, scored(configs), strict=True):
+    for config, value in zip(configs, values, strict=True):
         other, known = first.setdefault(config.seen_by_scores, (config, value))
         assert _same(known, value), (
             f"{other!r} has the score {known} and {config!r} {value}, but scores see the same of both: "
@@ -108,7 +109,7 @@ def check_inputs(score: Score, batch: Any, configs: Sequence[Any], seed: int) ->
     assert [config.model_dump() for config in configs] == described, "it changes its configs"
 
 
-def check_travel(score: Score, batch: Any, configs: Sequence[Any], seed: int) -> None:
+def check_travel(score: Score, batch: Any, configs: Sequence[Any], seed: int, values: list[float]) -> None:
     """It can be sent to other processes, and gives the same scores there."""
     from ..cluster.study_data import travelled
 
@@ -116,8 +117,7 @@ def check_travel(score: Score, batch: Any, configs: Sequence[Any], seed: int) ->
         there = travelled(score)
     except Exception as error:  # whatever the objects that it holds raise
         raise AssertionError(f"it cannot be sent to another process: {type(error).__name__}: {error}") from error
-    here, elsewhere = score.function(configs, batch, seed), there.function(configs, batch, seed)
-    for config, one, other in zip(configs, here, elsewhere, strict=True):
+    for config, one, other in zip(configs, values, there.function(configs, batch, seed), strict=True):
         assert _same(one, other), f"{config} has the score {one} here, and {other} once it was sent"
 
 
