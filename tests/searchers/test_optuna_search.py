@@ -55,9 +55,13 @@ def test_tpe_beats_random_search_on_a_smooth_function():
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_is_chosen_by_name(sampler):
+def test_a_sampler_is_chosen_by_name_and_says_nothing(sampler, capfd, caplog):
     searcher = search(sampler)
-    configs = run(searcher, TRIALS[sampler])
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+        warnings.simplefilter("error")
+        configs = run(searcher, TRIALS[sampler])
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
     assert type(searcher._study.sampler).__name__.lower() == f"{sampler}sampler"
     assert len({tuple(config.values()) for config in configs}) == len(configs)
     assert configs == run(search(sampler), len(configs))
@@ -139,15 +143,6 @@ def test_a_replay_at_any_point_goes_on_as_the_undisturbed_search(sampler, space)
             value = None if ended % 5 == 0 else value_of(history[ended].config)
             searcher.tell(str(ended), value)
             history[ended] = PastTrial(str(ended), history[ended].config, True, value)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_optuna_says_nothing(sampler, capfd, caplog):
-    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
-        warnings.simplefilter("error")
-        run(search(sampler), TRIALS[sampler])
-    assert not caplog.records
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
