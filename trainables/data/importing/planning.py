@@ -226,7 +226,10 @@ def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
     if not ids:
         raise DatasetError("nothing to import: the importer found no snapshot")
     if (twice := first_repeated(ids)) is not None:
-        raise DatasetError(f"snapshot '{twice}' is given twice; ids within a dataset are unique")
+        raise DatasetError(
+            f"snapshot '{twice}' is given twice, and ids are unique; import the folders one by one, and join the "
+            "datasets with `dftune data merge`"
+        )
     return ids
 
 
