@@ -32,7 +32,7 @@ class SharedSQLite(SQLiteDialect_pysqlite):
         return hash(type(self))
 
 
-registry.register("sqlite.shared", __name__, SharedSQLite.__name__)
+registry.register("sqlite.dftune", __name__, SharedSQLite.__name__)
 
 
 def open_file(creator: Callable[[], sqlite3.Connection], *, new: bool = False) -> optuna.storages.RDBStorage:
@@ -41,7 +41,7 @@ def open_file(creator: Callable[[], sqlite3.Connection], *, new: bool = False) -
     In a URL a part of the path could mean something else: ? # % {1}.
     """
     settings = {"creator": creator, "execution_options": {"compiled_cache": _STATEMENTS}}
-    return open_storage("sqlite+shared:///ledger.db", settings, new=new)
+    return open_storage("sqlite+dftune:///ledger.db", settings, new=new)
 
 
 def open_storage(url: str, settings: dict[str, Any], *, new: bool) -> optuna.storages.RDBStorage:
