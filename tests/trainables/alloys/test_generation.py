@@ -273,7 +273,7 @@ def test_models_disagree_most_on_what_is_selected(desk, cuau):
     assert not {f"{orbit_key(s.species, cuau.info.lattice.permutations):x}" for s in selected} & set(cuau.all.orbit)
     rng = np.random.default_rng(1)
     models = drawn_models(
-        ShellModel.candidates(cuau.info.lattice, cuau.all.species[:30], cuau.formation_energies[:30]), 10, rng
+        ShellModel.candidates(cuau.info.lattice, cuau.all.species[:30], cuau.formation_energies[:30]), 5, rng
     )
     pool = list(cuau.all.species[30:60])
     chosen = most_disagreed(models, cuau.info.lattice, pool, 2)
