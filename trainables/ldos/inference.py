@@ -19,7 +19,9 @@ Float32 = NDArray[np.float32]
 # Grid points evaluated at once: memory stays flat in the size of the grid.  With 16,384 the layers leave a CPU's cache,
 # and two of 128 neurons took 1.7 times as long.
 CHUNK, CHUNK_ON_GPU = 2048, 16_384
-LAYER = 4 * 2**20  # bytes of a hidden layer: five of 1,024 neurons at 2,048 points took 2.5 times as long as at 204
+# Bytes of a layer of all networks at once, less than ``memory.LARGE``: five of 1,024 neurons at 2,048 points have
+# 42 MB, which the C library fetches from the system anew each time, and took 2.5 times as long.
+LAYER = 3 * 2**20
 FEW = 64  # grid points: 1,024 neurons of them are 0.5 MB in float64
 
 
