@@ -123,7 +123,7 @@ def test_a_study_runs_on_two_nodes_is_stopped_and_goes_on(slurm, fresh_al4):
     ask("scancel", "--batch", "--signal=TERM", number)  # as Slurm does before the time limit
     until(lambda: ended(number))
     output = said.read_text()
-    assert exit_code(number) == "143:0", output
+    assert exit_code(number) == "130:0", output
     assert "finished trials are kept" in output
     assert "INFO" not in output, "what Ray says stays with Ray"
 

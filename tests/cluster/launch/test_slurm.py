@@ -269,7 +269,7 @@ def test_a_slurm_job_runs_a_study_on_a_real_ray_of_two_nodes_and_goes_on_with_it
         urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=600)
     running.send_signal(signal.SIGTERM)
     code, output = ended(running)
-    assert code == 143, (said, output)
+    assert code == 130, (said, output)
     assert "finished trials are kept" in output
     assert left_behind(home) == []
 
