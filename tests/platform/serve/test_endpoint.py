@@ -344,12 +344,11 @@ def test_a_request_that_takes_too_long_is_ended_and_so_is_its_prediction(endpoin
     (late, *_) = (json.loads(a[2])["detail"] for a in answers if a[0] == 504)
     assert "not done within 1.5 s; ask later, for a smaller cell" in late
     until(200, endpoint, path, atoms, None)
-    # Computed to their ends, all 17 of them would take many minutes.
-    assert cpu_seconds(replica("hurried")) - before < 120
+    assert cpu_seconds(replica("hurried")) - before < 20, "all 17 to their ends take more than a minute"
 
 
 def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
-    large = as_json(atoms.repeat((4, 4, 3)))  # with its forces half a minute
+    large = as_json(atoms.repeat((4, 4, 3)))
     content = json.dumps({"structure": large, "forces": "spread"}).encode()
     head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -357,11 +356,14 @@ def test_a_prediction_ends_when_its_client_goes_away(endpoint, atoms):
     gone = [socket.create_connection(("127.0.0.1", endpoint)) for _ in range(4)]
     for connection in gone:
         connection.sendall(head.encode() + content)
-    until(503, endpoint, "/v1/predict", atoms, TOKEN)  # all places are taken
+    deadline = time.monotonic() + 600
+    while cpu_seconds(replica(NAME)) - before < 2:  # the first one is computed, and the others came with it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     for connection in gone:
         connection.close()
     until(200, endpoint, "/v1/predict", atoms, TOKEN)
-    assert cpu_seconds(replica(NAME)) - before < 60, "all four to their ends take two minutes"
+    assert cpu_seconds(replica(NAME)) - before < 6, "one to its end takes 7, all four 30"
 
 
 def test_a_killed_replica_is_said_and_comes_back(endpoint, atoms):
