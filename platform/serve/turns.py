@@ -90,21 +90,15 @@ class Turns:
             if given_up.is_set():
                 raise _GivenUp
 
-        future = self._worker.submit(_done, work, progress)
+        future = self._worker.submit(work, progress)
         future.add_done_callback(self._places.give_back)  # not before the thread is free
+        future.add_done_callback(lambda _: worked.set())
         try:
             return await asyncio.wrap_future(future)
         finally:
             given_up.set()
             # It holds the error, whose frames hold it: arrays in them would stay until garbage is collected.
             del future
-
-
-def _done(work: Callable[[Tell], T], tell: Tell) -> T:
-    try:
-        return work(tell)
-    finally:
-        worked.set()
 
 
 def give_back_after_work() -> None:
