@@ -1,7 +1,7 @@
 """A surrogate in closed form: features of networks, sums and rows of the training's snapshots, and the last layer."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -199,8 +199,7 @@ def _errors(
     finite = np.asarray(np.isfinite(readouts).all(axis=(1, 2)))
     if not finite.any():
         return [{} for _ in readouts]
-    derived = not {"forces", "stress"}.isdisjoint(kinds)
-    one = partial(evaluated, data=data.about, forces=derived, readouts=readouts[finite])
+    one = partial(evaluated, data=data.about, forces=_derived(kinds), readouts=readouts[finite])
     found, at = data.places.each(one, network, snapshots), np.cumsum(finite) - 1
     return [_means(found, snapshots, at[t], kinds) if finite[t] else {} for t in range(len(readouts))]
 
@@ -296,6 +295,11 @@ def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, confi
     return Rows.join(found)
 
 
+def _derived(kinds: Collection[RowKind]) -> bool:
+    """Whether there are rows of a derivative of A, which ``evaluated`` makes only when it is asked to."""
+    return not {"forces", "stress"}.isdisjoint(kinds)
+
+
 def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
     """κ of each kind of row."""
     energies = config.energy_weight
@@ -329,8 +333,7 @@ def _moved_until_right(
     kinds = solvers[0].rows.kinds
     for k in range(chords if kinds else 0):
         say(f"actual errors of training snapshots, {k + 1} of {chords}")
-        derived = not {"forces", "stress"}.isdisjoint(kinds)
-        one = partial(evaluated, data=data.about, forces=derived, ldos=False, readouts=solution)
+        one = partial(evaluated, data=data.about, forces=_derived(kinds), ldos=False, readouts=solution)
         found = data.places.each(one, network, data.train)
         moved = [_moved(some, solution, own) for some, own in zip(rows, found, strict=True)]
         shift = np.concatenate(moved, axis=1)
