@@ -104,6 +104,10 @@ def total_of_another(record: dict[str, Any]) -> None:
     record["total_energy_ev"] += 0.05
 
 
+def forces_in_another_order(record: dict[str, Any]) -> None:
+    record["forces_ev_per_angstrom"] = np.roll(record["forces_ev_per_angstrom"], 1, axis=0).tolist()
+
+
 MISTAKES: dict[str, Callable[[Sources], object]] = {
     "none": lambda s: None,
     "positions 1 % larger": lambda s: s.positions(lambda p, cell: 1.01 * p),
@@ -140,6 +144,8 @@ MISTAKES: dict[str, Callable[[Sources], object]] = {
     "total energy of another calculation": lambda s: s.edit(total_of_another),
     "a snapshot given twice": Sources.repeat,
     "forces of the other sign": lambda s: s.scale("forces_ev_per_angstrom", -1.0),
+    "forces in Ry/bohr": lambda s: s.scale("forces_ev_per_angstrom", BOHR / RYDBERG),
+    "forces in another order of the atoms": lambda s: s.edit(forces_in_another_order),
 }
 
 

@@ -50,6 +50,7 @@ class SnapshotReport:
     hartree_error: float | None = None  # this and the next two as in ``energy_check.EnergyErrors`` [meV/atom]
     xc_error: float | None = None
     total_error: float | None = None
+    forces_error: float | None = None  # as in ``forces_check``, a share of the work of the forces
     terms_error: float | None = None  # sum of the DFT's terms minus its total energy, known to an import [meV/atom]
 
 

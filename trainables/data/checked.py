@@ -11,6 +11,7 @@ from .check import SnapshotReport
 _NO_TERM = "the DFT gave none, or its functional and core charges are not known"
 _NO_WIDTH = "the energies do not begin below the bands, or are farther apart than the width"
 _NO_STATES = "only an import sees the eigenvalues, where the DFT gave them"
+_NO_WAY = "no forces, or no other snapshot of the same cell within 0.6 Å that could tell"
 # Name in ``SnapshotReport`` -> what is compared, unit, and why it may not be possible.
 CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),
@@ -25,6 +26,7 @@ CHECKS = {
     "hartree_error": ("Hartree energy of the density", "meV/atom", _NO_TERM),
     "xc_error": ("exchange-correlation energy of the density", "meV/atom", _NO_TERM),
     "total_error": ("total free energy of the LDOS", "meV/atom", _NO_TERM),
+    "forces_error": ("forces, by the energies from a snapshot to those near it", "of their work", _NO_WAY),
     "terms_error": ("sum of the DFT's own terms", "meV/atom", "only an import sees them, where the DFT gave all"),
 }
 # Name in ``SnapshotReport`` -> unit, of the columns of a table.
@@ -46,6 +48,7 @@ _HEADS = {
     "xc_error": "XC",
     "ewald_error": "Ewald",
     "total_error": "total",
+    "forces_error": "forces",
     "terms_error": "sum",
 }
 # Of the columns of ``Dataset.rows`` and of reports.

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ..physics.local import dos
 from ..tables import html_table
 from .check import SnapshotReport
 from .checked import UNITS, summarise
+from .forces_check import check_forces
 from .geometry_check import check_stored
 from .info import DatasetInfo
 from .location import name_of
@@ -344,10 +346,8 @@ class Dataset:
 
     def energies(self, snapshot: Snapshot) -> Energies:
         """Energies from the reference LDOS by the dataset's rule [eV].  Errors as ``physics.energies``."""
-        quadrature = self.info.energy_grid.quadrature()
-        return energies(
-            self.dos(snapshot), quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature
-        )
+        s, quadrature = snapshot, self.info.energy_grid.quadrature()
+        return energies(self.dos(s), quadrature, electrons=s.n_electrons, temperature=s.temperature)
 
     def verify(self) -> None:
         """Compare the checksum of every LDOS and density with the table's.
@@ -372,11 +372,11 @@ class Dataset:
         """
         self.verify()
         self._reports.clear()
-        for snapshot in self.snapshots:
+        for snapshot, forces in zip(self.snapshots, check_forces(self.snapshots), strict=True):
             density = None if snapshot.density_sha256 is None else self.density(snapshot)
             found = check_stored(snapshot, self.info, self.ldos(snapshot), density)
-            self._reports.append(found)
-            yield found
+            self._reports.append(replace(found, forces_error=forces))
+            yield self._reports[-1]
 
 
 def _descriptor_name(snapshot: Snapshot, settings: BispectrumSettings) -> str:

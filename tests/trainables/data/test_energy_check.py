@@ -134,6 +134,7 @@ def test_every_comparison_stands_in_the_table(raw, tmp_path):
         "XC",
         "Ewald",
         "total",
+        "forces",
     ]
     assert lines[start + 1].split() == head
     assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["000", "001"]

@@ -164,7 +164,7 @@ def test_what_was_not_checked_is_never_said_to_agree(raw, tmp_path):
     assert "at import not checked: electrons of the LDOS; the DFT gave no Fermi level" in lines
     assert "at import not checked: density of the LDOS; there is no density beside the LDOS" in lines
     assert "at import checked: density around the atoms, at most 0.00244 " in lines  # by the density of the LDOS
-    assert lines.count("not checked") == 11
+    assert lines.count("not checked") == 12
 
 
 @pytest.mark.parametrize("ewald", [True, False])

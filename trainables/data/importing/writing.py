@@ -18,6 +18,7 @@ from ...files import atomic_folder, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
+from ..forces_check import check_forces
 from ..geometry_check import check_geometry
 from ..info import NO_DFT, DatasetInfo
 from ..shards import ShardFile, in_shards, to_batches, write, write_with_checksums
@@ -38,16 +39,19 @@ def write_dataset(
     with atomic_folder(destination) as folder:
         for name in ("ldos", "density"):
             (folder / name).mkdir(parents=True)
-        rows, reports = [], []
+        snapshots, reports = [], []
         for one in plan.found.snapshots:
             snapshot, checked = _write_one(one, plan, folder)
-            rows.append(snapshot.to_row())
+            snapshots.append(snapshot)
             reports.append(checked)
             report(_line(snapshot))
+        # Last, as wrong positions and energies have better words.
+        forces = check_forces(snapshots, [one.where for one in plan.found.snapshots], fail=plan.fail)
+        reports = [replace(one, forces_error=off) for one, off in zip(reports, forces, strict=True)]
         checks = summarise(reports)
         if not any((folder / "density").iterdir()):
             (folder / "density").rmdir()
-        table = pa.Table.from_pylist(rows, schema=SNAPSHOTS)
+        table = pa.Table.from_pylist([s.to_row() for s in snapshots], schema=SNAPSHOTS)
         pq.write_table(table, folder / "snapshots.parquet", write_page_checksum=True)
         info = DatasetInfo(
             species=dict(plan.species),

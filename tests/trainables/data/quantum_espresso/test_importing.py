@@ -42,7 +42,7 @@ def test_a_folder_of_runs_becomes_a_dataset(runs, tmp_path):
     assert (grid.minimum, grid.spacing, grid.n_energy, grid.kernel, grid.width) == (-8.0, 1.0, 21, "gaussian", 1.0)
     assert dataset.info.source == "Quantum ESPRESSO 6.7MaX: runs"
     assert f"kernel of the LDOS: gaussian, as pp.x takes the smearing that {runs / '0' / XML} has" in lines[0]
-    assert sum(line.startswith("checked") for line in lines) == 10
+    assert sum(line.startswith("checked") for line in lines) == 11
 
 
 def test_the_ldos_of_every_energy_is_that_of_its_cube(run, tmp_path):
