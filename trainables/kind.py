@@ -128,6 +128,8 @@ class TrialConfig(Protocol):
 class Data(Protocol):
     """A dataset of a kind, opened: light, its arrays stay where they are."""
 
+    judged_on: Split = "test"  # which judges surrogates; validation where nothing is kept for testing
+
     @property
     def name(self) -> str: ...
 
@@ -142,7 +144,7 @@ class Data(Protocol):
         ...
 
     def split(self, name: Split) -> Sequence[Any]:
-        """What belongs to a split.  Raises DatasetError: nothing does."""
+        """What belongs to a split; for ``test`` to ``judged_on``.  Raises DatasetError: nothing does."""
         ...
 
     def verify(self) -> None:
@@ -259,12 +261,8 @@ class Kind(Protocol):
     @property
     def units(self) -> dict[str, str]:
         """Name of each number that trials, judgements and cards of the kind report -> its unit, where it has one."""
-        measures = [
-            *self.values.items(),
-            *self.costs.items(),
-            *self.judged.items(),
-            (self.compute.report, self.compute),
-        ]
+        compute = (self.compute.report, self.compute)
+        measures = [*self.values.items(), *self.costs.items(), *self.judged.items(), compute]
         of_measures = {n: m.unit for name, m in measures for n in (name, m.report, f"{m.report}_std") if m.unit}
         return {**of_measures, **self.json_units}
 

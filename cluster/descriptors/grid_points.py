@@ -130,14 +130,12 @@ def publish(dataset: Dataset, settings: BispectrumSettings, descriptors: Descrip
     dataset.verify()
     splits: dict[Split, Sequence[SnapshotRefs] | SplitFiles] = {}
     beside = _Beside(descriptors.shards)
-    for name in SPLITS:
-        if descriptors.shards:
-            splits[name] = [
-                SnapshotRefs(s, descriptors.shards[s.id], beside.read(s.id, dataset.ldos(s)))
-                for s in dataset.split(name)
-            ]
-        else:
-            splits[name] = SplitFiles(dataset.location, settings, name)
+    chosen = {name: dataset.split(name) for name in SPLITS}
+    if descriptors.shards:
+        refs = {s.id: SnapshotRefs(s, descriptors.shards[s.id], beside.read(s.id, dataset.ldos(s))) for s in dataset}
+        splits.update({name: [refs[s.id] for s in some] for name, some in chosen.items()})
+    else:
+        splits.update({name: SplitFiles(dataset.location, settings, name) for name in SPLITS})
     beside.reader.wait()
     # A file of a mirror is another one on each node.
     places: Places = Here() if dataset.is_mirrored else WhereTheyLie()

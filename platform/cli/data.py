@@ -25,13 +25,13 @@ def data() -> None:
     "--validation",
     type=IDS,
     metavar="ID,ID,...",
-    help="Snapshots that trials are judged by.  [default: next to last quarter]",
+    help="Snapshots that trials are judged by.  [default: next to last quarter; of two, the last]",
 )
 @click.option(
     "--test",
     type=IDS,
     metavar="ID,ID,...",
-    help="Snapshots that the surrogate is judged by.  [default: last quarter]",
+    help="Snapshots that the surrogate is judged by.  [default: last quarter; of two, none]",
 )
 @click.option(
     "--pseudopotentials",

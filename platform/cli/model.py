@@ -68,7 +68,7 @@ def model() -> None:
 @folder_argument("model")
 @json_option
 def model_show(model: Path, as_json: bool) -> None:
-    """Show what the surrogate in folder MODEL is and how accurate it was on its test snapshots.
+    """Show what the surrogate in folder MODEL is and how accurate it was on its test snapshots, or which others.
 
     \b
     Example:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...cluster.connection import connected
 from ...searchers.space import Choice, Config, active
-from ...trainables.errors import InputError
+from ...trainables.errors import DatasetError, InputError
 from ...trainables.files import write_text
 from ...trainables.progress import Within
 from ..ledger.lease import held
@@ -44,7 +44,7 @@ class Comparison:
     Raises:
         SpecError: a method named for the comparison cannot work in this space, or with these options; or its kind
             repeats nothing over splits.
-        DatasetError: the dataset cannot be opened, or has too few rows for the splits.
+        DatasetError: the dataset cannot be opened, keeps nothing for testing, or has too few rows for the splits.
     """
 
     def __init__(self, spec: StudySpec, folder: str | Path = COMPARISONS) -> None:
@@ -53,6 +53,11 @@ class Comparison:
         self.folder = Path(folder).expanduser().resolve() / spec.name
         there, self.left_out = methods_of(self._kind)
         self._data = self._kind.open(spec.dataset)
+        if self._data.judged_on != "test":
+            raise DatasetError(
+                f"{self._data.location}: has no test data, and methods are compared by these; `dftune data split` "
+                "keeps some of three snapshots or more for testing"
+            )
         spec, self._lines = suited(spec, self._data)
         self.spec = spec
         planned(spec, self._data, [])  # what cannot be split is refused before hours of searching

@@ -111,8 +111,8 @@ class Distilled(BaseModel):
         ):
             if of_model is not None and error > of_model:
                 found.append(
-                    f"{label} are {error:.3g} {unit} from the surrogate's, more than the surrogate is from its DFT on "
-                    f"its test snapshots ({of_model:.3g} {unit}): the potential loses accuracy"
+                    f"{label} are {error:.3g} {unit} from the surrogate's, more than the surrogate is from its DFT "
+                    f"({of_model:.3g} {unit}): the potential loses accuracy"
                 )
         return found
 

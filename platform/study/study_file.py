@@ -88,15 +88,17 @@ class Plan:
     paced_by: str | None
     begun: bool
     decided: tuple[str, ...] = ()
+    judged_on: str = "test"
 
     def lines(self) -> list[str]:
         """For people."""
         most = "" if self.exactly else "at most "
+        judges = "the test data" if self.judged_on == "test" else f"the {self.judged_on} data, as none are for testing"
         lines = [
             f"study {self.name}: {self.kind} surrogates of {self.dataset}",
             f"method {self.method}: {self.about}",
             f"trains {most}{self.trials} trials{'' if self.epochs is None else f' of {self.epochs} epochs'}, minimises "
-            f"{self.minimizes}, then trains the best one {self.initializations} times and judges it on the test data",
+            f"{self.minimizes}, then trains the best one {self.initializations} times and judges it on {judges}",
         ]
         lines += self.decided
         if self.work is not None:
@@ -146,6 +148,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
         paced_by=paced_by,
         begun=Study.from_spec(spec, studies, ledger).begun,
         decided=tuple(lines),
+        judged_on=data.judged_on,
     )
 
 

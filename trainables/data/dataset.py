@@ -157,18 +157,18 @@ class Dataset:
         """Draw the DOS of all snapshots and their spread, a PNG file."""
         draw_dos(self, path)
 
-    def split(self, name: Split) -> list[Snapshot]:
-        """The snapshots of one split.
+    @property
+    def judged_on(self) -> Split:
+        """The split that judges surrogates: where no snapshot is for testing, validation, which chooses them, too."""
+        return "test" if any(s.split == "test" for s in self.snapshots) else "validation"
 
-        Raises:
-            DatasetError: there is none.
-        """
-        chosen = [s for s in self.snapshots if s.split == name]
-        if not chosen:
-            few = len(self.snapshots) < len(SPLITS)
-            made = f"`dftune data split {self.location} NEW` makes a dataset NEW with all three splits"
-            raise DatasetError(f"{self.location}: has no {name} snapshot; {TOO_FEW if few else made}")
-        return chosen
+    def split(self, name: Split) -> list[Snapshot]:
+        """The snapshots of one split; for ``test`` those of ``judged_on``.  Raises DatasetError: there is none."""
+        wanted = self.judged_on if name == "test" else name
+        if chosen := [s for s in self.snapshots if s.split == wanted]:
+            return chosen
+        anew = f"`dftune data split {self.location} NEW` makes a dataset NEW with other splits"
+        raise DatasetError(f"{self.location}: has no {wanted} snapshot; {TOO_FEW if len(self) < 2 else anew}")
 
     @cached_property
     def fingerprint(self) -> str:

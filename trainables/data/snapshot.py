@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-TOO_FEW = "import three snapshots or more, or join datasets by `dftune data merge`"  # to have one in each split
+TOO_FEW = "import two snapshots or more, better three, or join datasets by `dftune data merge`"
 
 _vector = pa.list_(pa.float64(), 3)
 SNAPSHOTS = pa.schema(

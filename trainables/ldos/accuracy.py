@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kind import Split
 from .error_bars import QUANTITIES, ErrorBar, judged
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class Accuracy:
     ``splits`` has mean errors over initialisations and snapshots of the test, validation and training split: name of
     the split -> free_energy_mae [meV/atom], and of a component forces_mae [eV/Å] and stress_mae [eV/Å³].  ``fitted``
     says to what a last layer in closed form was fitted.
+
+    ``judged_on`` is the split of these snapshots.  Where it is ``validation``, because the dataset has none for
+    testing, they also chose the surrogate, so that errors are larger elsewhere.
     """
 
     n_snapshots: int
@@ -118,6 +122,7 @@ class Accuracy:
     error_bars: dict[str, ErrorBar] = field(default_factory=dict)
     splits: dict[str, dict[str, float]] | None = None
     fitted: str | None = None
+    judged_on: str = "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -149,13 +154,26 @@ class Accuracy:
         return EnergyAccuracy(self.free_energy_mae, self.free_energy_mae_std, self.free_energy_by_group)
 
     @property
+    def judges(self) -> str:
+        """How many snapshots of which split it was judged by, and what that makes of its errors."""
+        some = f"{self.n_snapshots} {self.judged_on} snapshot{'' if self.n_snapshots == 1 else 's'}"
+        if self.judged_on == "test":
+            return some
+        return f"{some} (none are for testing; these also chose the penalty or the weights, so expect larger errors)"
+
+    @property
+    def beside_spread(self) -> str:
+        """What the standard deviations are, and what errors are instead."""
+        return f"the {self.spread_of} is no error bar; {self.judged_on} error: {self.stated_error}"
+
+    @property
     def stated_error(self) -> str:
         """The errors on the test snapshots, in a few words, by group where there are several."""
         known = [(label, mae) for name, label in ENERGIES.items() if (mae := self.of(name)).mae is not None]
         if not known:
-            return f"no test error of energies is known; LDOS R² {self.ldos_r2:.4f}"
+            return f"no error of energies is known on {self.judges}; LDOS R² {self.ldos_r2:.4f}"
         parts = [f"{label} off by {one.mae:.1f} meV/atom{one.in_groups}" for label, one in known]
-        return f"on {self.n_snapshots} test snapshots {', '.join(parts)}"
+        return f"on {self.judges} {', '.join(parts)}"
 
     def estimate(self, quantity: str) -> str | None:
         """How an error is estimated, and how well that holds, within what so few snapshots can tell."""
@@ -179,7 +197,7 @@ class Accuracy:
         """For people."""
         alone = self.n_initializations == 1
         what = "one training, which has no spread" if alone else f"mean and in brackets {self.spread_of}"
-        found = [f"on {self.n_snapshots} test snapshots, {what}:"]
+        found = [f"on {self.judges}, {what}:"]
 
         def bracket(std: str) -> str:
             return "" if alone else f" ({std})"
@@ -235,15 +253,20 @@ def _all(errors: Sequence[SnapshotError], energy: str) -> NDArray[np.float64]:
 
 
 def summarize(
-    errors: Sequence[SnapshotError], total_variance: float, bars: Mapping[str, ErrorBar] | None = None
+    errors: Sequence[SnapshotError],
+    total_variance: float,
+    bars: Mapping[str, ErrorBar] | None = None,
+    judged_on: Split = "test",
 ) -> Accuracy:
     """Accuracy over snapshots.
 
     Args:
         errors: one a snapshot.
         total_variance: Σ over the same points and energies of (true - mean of that energy)² [1/(eV Å³)]².
-        bars: ``calibrated`` on the validation snapshots.
+        bars: ``calibrated`` on the validation snapshots; these cannot say how well the bars hold.
+        judged_on: the split of the snapshots.
     """
+    bars = bars or {}
     rmse = np.array([e.dos_rmse for e in errors]).mean(axis=0)
     r2 = 1 - np.array([e.squared_error for e in errors]).sum(axis=0) / total_variance
     band, free = (_energy_accuracy(errors, name) for name in ("band_energy", "free_energy"))
@@ -260,7 +283,8 @@ def summarize(
         free_energy_mae=free.mae,
         free_energy_mae_std=free.mae_std,
         free_energy_by_group=free.by_group,
-        error_bars=judged(bars or {}, errors),
+        error_bars=judged(bars, errors) if judged_on == "test" else dict(bars),
+        judged_on=judged_on,
     )
 
 

@@ -19,6 +19,7 @@ def dos_comparison(
     path: Path,
     *,
     relative: bool = False,
+    of: str = "",
 ) -> None:
     """Predicted (mean and spread over T initialisations) and true DOS of the test snapshots, with their difference.
 
@@ -28,6 +29,7 @@ def dos_comparison(
         errors: one a snapshot, for the titles.
         path: PNG file to write.
         relative: energies relative to the Fermi level of each snapshot.
+        of: what the titles say of the snapshots, before that word, where they are not for testing.
     """
     shown = min(len(curves), 6)
     figure = Figure(figsize=(4.2 * shown, 4.4), layout="constrained")
@@ -51,7 +53,7 @@ def dos_comparison(
             if level is not None:
                 axes.axvline(level - zero, color=GREY, linewidth=0.8, linestyle=":")
             axes.spines[["top", "right"]].set_visible(False)
-        title = f"snapshot {error.snapshot.id}, {error.snapshot.group}"
+        title = f"{of}snapshot {error.snapshot.id}, {error.snapshot.group}"
         if np.isfinite(error.band_energy).all():
             title += (
                 f"\nband energy off by {error.band_energy.mean():+.1f} meV/atom, spread {error.band_energy.std():.1f}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.energy_grid import EnergyGrid
+from ..data.snapshot import Split
 from .accuracy import Accuracy, SnapshotError, summarize
 from .error_bars import ErrorBar
 from .network import Network
@@ -46,7 +47,8 @@ class Judgement:
         """
         from .dos_figure import dos_comparison
 
-        dos_comparison(self.energy, self.dos, self.errors, folder / "dos.png", relative=relative)
+        of = "" if self.accuracy.judged_on == "test" else f"{self.accuracy.judged_on} "
+        dos_comparison(self.energy, self.dos, self.errors, folder / "dos.png", relative=relative, of=of)
         return [folder / "dos.png"]
 
 
@@ -59,6 +61,7 @@ def judge(
     ingredients: Ingredients | None = None,
     bars: Mapping[str, ErrorBar] | None = None,
     posterior: Posterior | None = None,
+    judged_on: Split = "test",
 ) -> Judgement:
     """Compare predictions with the reference on snapshots the network has not seen, chunk by chunk.
 
@@ -69,18 +72,20 @@ def judge(
         ingredients: of the total free energy, whose errors are then judged, too.
         bars: ``calibrated`` on the validation snapshots, where they are known.
         posterior: of the last layer, where it is in closed form.
+        judged_on: as ``Accuracy.judged_on``.
     """
     dft, species = (None, {}) if ingredients is None else (ingredients.dft, ingredients.species)
     found = [
         (d, evaluate(network, scaling, d, Ions(d.snapshot, grid, dft, species), posterior=posterior)) for d in snapshots
     ]
-    return judgement_of(found, grid, bars)
+    return judgement_of(found, grid, bars, judged_on)
 
 
 def judgement_of(
     found: Iterable[tuple[SnapshotData, Evaluation]],
     grid: EnergyGrid,
     bars: Mapping[str, ErrorBar] | None = None,
+    judged_on: Split = "test",
 ) -> Judgement:
     """As ``judge``, of snapshots and their evaluations, with ``ldos``."""
     errors, curves, seen = [], [], list[Moments]()
@@ -89,4 +94,4 @@ def judgement_of(
         errors.append(one.error(data))
         curves.append((one.dos, one.ldos.true_dos(data)))
         seen.append(one.ldos.true)
-    return Judgement(summarize(errors, reduce(add, seen).total, bars), errors, curves, grid.energy)
+    return Judgement(summarize(errors, reduce(add, seen).total, bars, judged_on), errors, curves, grid.energy)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, InputError
-from ..kind import SPLITS, Card, Kind, Measure, TrainingMemory
+from ..kind import SPLITS, Card, Kind, Measure, Split, TrainingMemory
 from ..progress import Steps
 from .config import SurrogateConfig
 from .scores import SCORES
@@ -333,7 +333,8 @@ class LdosKind(Kind):
         if trained.network.reference is not None:
             stored, data = data.energy_grid, data.relative_to_fermi_levels()
             test = relative_to_fermi_levels(test, stored, data.energy_grid)
-        splits = {"test": test} | ({} if briefly else {"validation": data.validation, "training": data.train})
+        judged_on: Split = "validation" if all(d.snapshot.split == "validation" for d in test) else "test"
+        splits = {judged_on: test} | ({} if briefly else {"validation": data.validation, "training": data.train})
         one = partial(evaluated, data=data.about, forces=not briefly)
         steps, found = Steps(len(splits)), {}
         for name, some in splits.items():
@@ -342,9 +343,9 @@ class LdosKind(Kind):
             training = name == "training"
             judged = partial(one, ldos=not training, posterior=None if training or briefly else trained.posterior)
             found[name] = data.places.each(judged, trained.network, some)
-        validated = zip(splits.get("validation", ()), found.get("validation", ()), strict=True)
+        validated = () if briefly else zip(splits["validation"], found["validation"], strict=True)
         bars = calibrated([e.error(d) for d, e in validated])
-        judgement = judgement_of(zip(test, found["test"], strict=True), data.energy_grid, bars)
+        judgement = judgement_of(zip(test, found[judged_on], strict=True), data.energy_grid, bars, judged_on)
         known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None
         return replace(judgement, accuracy=replace(judgement.accuracy, splits=known, fitted=trained.fitted))
 

@@ -170,18 +170,20 @@ class Prediction:
     @property
     def expected_errors(self) -> str:
         """What the place of the structure beside the training says of its errors."""
+        tested = self.accuracy is None or self.accuracy.judged_on == "test"
+        stated = f"those of the {'test set' if tested else 'validation snapshots'}"
         if (open_ := self.left_open) is not None:
             name, times = open_
             if self.unlike or self.furthest > FAR or times > TOO_OPEN:
                 return "unknown"
             about = f"about {1e3 * self.estimated_errors[name] / self.n_atoms:.2g} meV/atom in the {ENERGIES[name]}"
-            return "like those of the test set" if times <= LIKE else about
+            return f"like {stated}" if times <= LIKE else about
         if self.unlike or self.furthest > FAR or self.distance is None or self.usual_distance is None:
             return "unknown"
         if self.distance <= NEAR:
-            return "like those of the test set"
+            return f"like {stated}"
         if self.distance <= UNKNOWN * self.usual_distance:
-            return f"about {self.distance**2:.1f} times those of the test set"
+            return f"about {self.distance**2:.1f} times {stated}"
         return "unknown"
 
     @property
@@ -274,10 +276,9 @@ class Prediction:
     @property
     def _how_accurate(self) -> list[str]:
         """What the spread is, and how large errors are."""
-        accuracy = self.accuracy
-        if accuracy is None:
+        if (accuracy := self.accuracy) is None:
             return []
-        found = [f"the {accuracy.spread_of} is no error bar; test error: {accuracy.stated_error}"]
+        found = [accuracy.beside_spread]
         for name, error in self.estimated_errors.items():
             size = f"{1e3 * error / self.n_atoms:.1f} meV/atom"
             found.append(f"estimated error of the {ENERGIES[name]}: {size}, {accuracy.estimate(name)}")
@@ -292,8 +293,8 @@ class Prediction:
         found = [
             f"{self.n_atoms} atoms, {self.n_electrons:g} electrons at {self.temperature:.1f} K",
             f"  grid {' x '.join(map(str, self.grid))}: {spacing_of(self.grid, self.cell):.4f} Å apart",
+            f"  energies [eV], {self.spread_of} in brackets",
         ]
-        found.append(f"  energies [eV], {self.spread_of} in brackets")
         for name, label, value, std in self._energies():
             more = f"   {value / self.n_atoms:.5f} eV/atom" if name == "free_energy" else ""
             found.append(f"    {label:30s}{value:14.4f} ({std:.4f}){more}")
@@ -375,11 +376,8 @@ def density_batches(prediction: Prediction) -> list[pa.RecordBatch]:
 def ldos_batches(ldos: Float32) -> list[pa.RecordBatch]:
     """An LDOS (nx, ny, nz, n_energy) as Arrow record batches: a list of energies a grid point [1/(eV Å³)]."""
     nx, ny, nz, n_energy = ldos.shape
-    about = {
-        "grid": str((nx, ny, nz)),
-        "axes": "grid point (C order), energy",
-        "unit": "1/(eV Å³), both spins summed",
-    }
+    axes, unit = "grid point (C order), energy", "1/(eV Å³), both spins summed"
+    about = {"grid": str((nx, ny, nz)), "axes": axes, "unit": unit}
     return to_batches(ldos.reshape(-1, n_energy), "ldos", about)
 
 

@@ -135,8 +135,7 @@ class LdosSurrogate(Surrogate):
     @property
     def of_tables(self) -> tuple[str, ...]:
         """What the spreads are, and the test error."""
-        accuracy = self.card.accuracy
-        return (f"the {accuracy.spread_of} is no error bar; test error: {accuracy.stated_error}",)
+        return (self.card.accuracy.beside_spread,)
 
     @property
     def refuses_energies(self) -> str | None:
@@ -362,6 +361,7 @@ class LdosSurrogate(Surrogate):
             ingredients=None if card.dft is None else Ingredients(card.dft, card.species),
             bars=card.accuracy.error_bars,
             posterior=self.posterior,
+            judged_on=data.judged_on if data.fingerprint == card.dataset_sha256 else "test",
         )
         return LdosCheck(judgement, terms)
 

@@ -19,6 +19,8 @@ from dftune.platform.spec import SpecError, StudySpec
 from dftune.platform.study import session
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
+from dftune.tests.toy_kind import Numbers
+from dftune.trainables.errors import DatasetError
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 
@@ -52,6 +54,12 @@ def ldos_spec(dataset, **changes) -> StudySpec:
         "config": {"n_layers": 1, "epochs": 2}, "compare": {"methods": ["random"]},
     }  # fmt: skip
     return StudySpec.of(values | changes)
+
+
+def test_data_without_a_test_split_compare_nothing(toy, numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(Numbers, "judged_on", "validation")
+    with pytest.raises(DatasetError, match=r"has no test data, and methods are compared by these; `dftune data split`"):
+        Comparison(toy_spec(numbers), tmp_path)
 
 
 @pytest.fixture(scope="module")

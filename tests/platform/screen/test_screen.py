@@ -237,7 +237,7 @@ def test_a_dataset_without_ldos_or_of_a_single_snapshot_is_refused(fresh_al4, tm
     table = pq.read_table(fresh_al4.path / "snapshots.parquet")
     shutil.copytree(fresh_al4.path, tmp_path / "single")
     pq.write_table(table.slice(0, 1), tmp_path / "single" / "snapshots.parquet")
-    with pytest.raises(DatasetError, match=r"has no validation snapshot; import three snapshots or more"):
+    with pytest.raises(DatasetError, match=r"has no validation snapshot; import two snapshots or more, better three"):
         screen(Dataset.open(tmp_path / "single"), **QUICK, output=tmp_path / "made")
     shutil.rmtree(fresh_al4.path / "ldos")
     with pytest.raises(DatasetError, match=r"ldos/\d+.arrow: missing; import the dataset again"):

@@ -167,11 +167,19 @@ def test_an_unknown_snapshot_is_refused_with_those_there_are(al4):
 
 def test_a_split_without_snapshots_is_refused(al4):
     training = Dataset(al4.path, al4.info, al4.split("train"))
-    with pytest.raises(DatasetError, match=r"has no test snapshot; `dftune data split .*al4 NEW` makes a dataset NEW"):
-        training.split("test")
-    two = Dataset(al4.path, al4.info, al4.split("train")[:2])
-    with pytest.raises(DatasetError, match=r"has no test snapshot; import three snapshots or more, or join datasets"):
-        two.split("test")
+    for name in ("validation", "test"):
+        with pytest.raises(DatasetError, match=r"has no validation snapshot; `dftune data split .*al4 NEW` makes"):
+            training.split(name)
+    one = Dataset(al4.path, al4.info, al4.split("train")[:1])
+    with pytest.raises(DatasetError, match=r"has no validation snapshot; import two snapshots or more, better three"):
+        one.split("validation")
+
+
+def test_validation_judges_where_nothing_is_for_testing(al4):
+    assert al4.judged_on == "test"
+    two = Dataset(al4.path, al4.info, al4.split("train")[:1] + al4.split("validation")[:1])
+    assert two.judged_on == "validation"
+    assert two.split("test") == two.split("validation")
 
 
 def edit_json(path, **changed):

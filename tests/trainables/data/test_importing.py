@@ -76,6 +76,22 @@ def test_an_energy_grid_that_ends_where_nobody_knows_is_refused_for_its_electron
     assert re.search(r"the energy grid from -6 to 7\.5 eV holds 11\.\d+ electrons when full, but 12 are needed", text)
 
 
+def test_of_two_snapshots_one_validates_and_of_one_there_is_no_surrogate(raw, tmp_path):
+    lines: list[str] = []
+    made = import_dataset([raw / "000.json", raw / "001.json"], tmp_path / "two", report=lines.append)
+    assert [s.split for s in made] == ["train", "validation"]
+    said = [line for line in lines if line.startswith("no snapshot is in the split ")]
+    assert [line.split(", so")[0] for line in said] == [
+        "no snapshot is in the split test: surrogates will be judged on those of validation, which choose them, too"
+    ]
+    lines.clear()
+    import_dataset([raw / "000.json"], tmp_path / "one", report=lines.append)
+    assert (
+        "no snapshot is in the split validation, and a surrogate needs one in each; import two snapshots or more, "
+        "better three, or join datasets by `dftune data merge`"
+    ) in lines
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
 def test_arrays_of_any_byte_order_and_layout_are_read_as_the_numbers_they_are(al4, raw, tmp_path, dtype, order):

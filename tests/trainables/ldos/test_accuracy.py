@@ -157,6 +157,21 @@ def test_the_free_energy_has_an_error_and_an_error_bar_of_its_own(al4):
         Accuracy.of_dict(judged.to_dict() | {"volume_mae": 3.0})
 
 
+def test_what_validation_judges_is_said_to_be_better_than_it_is(al4):
+    errors = with_spread(al4["000"], 2, 12.0, np.random.default_rng(0))
+    bars = bars_of(errors)
+    found = summarize(errors, 1.0, {"band_energy": bars}, "validation")
+    said = "on 2 validation snapshots (none are for testing; these also chose the penalty or the weights, so expect"
+    assert found.stated_error.startswith(said)
+    assert found.lines()[0].startswith(said)
+    assert found.beside_spread.startswith(f"the spread of 2 trainings is no error bar; validation error: {said}")
+    assert found.error_bars == {"band_energy": bars}, "those that it was calibrated on cannot say how well it holds"
+    assert "test snapshot" not in "".join([found.stated_error, *found.lines()])
+    assert Accuracy.of_dict(found.to_dict()) == found
+    old = {name: value for name, value in found.to_dict().items() if name != "judged_on"}
+    assert Accuracy.of_dict(old).judged_on == "test", "as all were judged before"
+
+
 def test_without_a_spread_there_is_no_error_bar(al4):
     one = [error(al4["000"], (3.0,), squares=(0.0,), rmse=(0.0,))]
     assert calibrated(one) == {}

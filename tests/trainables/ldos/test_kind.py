@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dftune import StudySpec
+from dftune import BispectrumSettings, StudySpec
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.kinds import KINDS
@@ -116,3 +116,15 @@ def test_time_without_training_has_no_steps_and_grows_with_pairs_of_features():
     small, wide = (KIND.terms(KIND.config.of({"training": "none", "width": w}), sizes) for w in (100, 400))
     assert (small[1], wide[4] / small[4]) == (0.0, pytest.approx(16))
     assert KIND.terms(KIND.config.of({}), sizes)[4] == 0.0
+
+
+def test_a_surrogate_of_two_snapshots_is_judged_by_that_of_validation(described):
+    settings = BispectrumSettings(cutoff=4.0, two_j_max=4)
+    two = described.only([described.split("train")[0], described.split("validation")[0]])
+    KIND.refuse(two, settings, "validation_loss")
+    training, test = KIND.split_for_training(two, settings)
+    config = KIND.config.of({"width": 8, "epochs": 1, "readout": "never"})
+    trained = KIND.train(config, training, seeds=[1], device="cpu", memory=1e9, report=lambda report: None)
+    found = KIND.judge(trained, training, test).accuracy
+    assert (found.judged_on, found.n_snapshots, set(found.splits)) == ("validation", 1, {"validation", "training"})
+    assert found.free_energy_mae == found.splits["validation"]["free_energy_mae"]

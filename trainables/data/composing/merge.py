@@ -115,8 +115,9 @@ def _grids(
 
 def _with_splits(parts: list[Part], report: Report) -> list[Part]:
     """With splits chosen anew, if one of them has no snapshot: datasets of one or two snapshots have no others."""
-    missing = [split for split in SPLITS if all(part.new.split != split for part in parts)]
-    if not missing or len(parts) < len(SPLITS):
+    wanted = SPLITS[: len(parts)]
+    missing = [split for split in wanted if all(part.new.split != split for part in parts)]
+    if not missing or len(parts) == 1:
         return parts
     none = f"no snapshot was in the split {' or '.join(missing)}"
     report(f"{none}, so all are split anew at random; `dftune data split` does it otherwise")

@@ -24,7 +24,7 @@ def new_splits(
     """The split of each snapshot by its id.
 
     Args:
-        snapshots: three or more.
+        snapshots: three or more; of two, one is for validation and none for testing.
         by: ``random``: of each group the same shares; ``group``: whole groups; ``temperature``: the hottest are for
             testing, the next for validation; ``structure``: those least like the others are for testing, by
             ``structure_distance``.  All but the first ask how a surrogate does on what it never saw.
@@ -39,9 +39,9 @@ def new_splits(
     n = len(snapshots)
     if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
         raise InputError(f"shares of {validation:g} and {test:g} leave nothing for training; give less than 1 in all")
-    if n < 3:
-        raise InputError(f"{n} snapshots cannot be split into training, validation and test; three are needed")
-    n_test, n_validation = max(1, round(test * n)), max(1, round(validation * n))
+    if n < 2:
+        raise InputError("one snapshot cannot be split into training and validation; two are needed, better three")
+    n_test, n_validation = (0, 1) if n == 2 else (max(1, round(test * n)), max(1, round(validation * n)))
     if n_test + n_validation >= n:
         raise InputError(f"shares of {validation:g} and {test:g} leave none of {n} snapshots for training")
     if by == "group":

@@ -18,7 +18,7 @@ from ...tables import text_table
 from ..check import Fail, refuse
 from ..energy_grid import RESOLVED, EnergyGrid
 from ..kohn_sham import KohnSham
-from ..snapshot import SPLITS, TOO_FEW, Split
+from ..snapshot import TOO_FEW, Split
 from ..snapshot_check import check_snapshot, first_repeated, first_twins
 from .importer import Found, FoundSnapshot, Report
 
@@ -113,12 +113,8 @@ def prepare(
     _check_meshes(found.snapshots, fail)
     _check_images(found.snapshots, splits, species, fail)
     grid = with_rule(grid, rule, report)
-    if missing := [split for split in SPLITS if split not in splits.values()]:
-        choose = "choose with --validation and --test, or by `dftune data split`"
-        report(
-            f"no snapshot is in the split {' or '.join(missing)}, and a surrogate needs one in each; "
-            f"{TOO_FEW if len(ids) < len(SPLITS) else choose}"
-        )
+    if (missing := _missing(splits)) is not None:
+        report(missing)
     return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
 
 
@@ -242,14 +238,31 @@ def _refuse_repeated(snapshots: Sequence[FoundSnapshot]) -> None:
         )
 
 
+def _missing(splits: Mapping[str, Split]) -> str | None:
+    """What comes of splits without a snapshot; None: there are none."""
+    choose = "choose with --validation and --test, or by `dftune data split`"
+    if missing := [split for split in ("train", "validation") if split not in splits.values()]:
+        remedy = TOO_FEW if len(splits) < 2 else choose
+        return f"no snapshot is in the split {' or '.join(missing)}, and a surrogate needs one in each; {remedy}"
+    if "test" in splits.values():
+        return None
+    remedy = "import three or more" if len(splits) < 3 else choose
+    return (
+        "no snapshot is in the split test: surrogates will be judged on those of validation, which choose them, too, "
+        f"so that errors look smaller than they are; to keep some for testing, {remedy}"
+    )
+
+
 def _splits(
     ids: list[str], validation: Sequence[str] | None, test: Sequence[str] | None, said: Mapping[str, Split] | None
 ) -> dict[str, Split]:
     if validation is None and test is None and said is not None:
         return dict(said)
-    quarter = max(1, len(ids) // 4) if len(ids) >= 3 else 0
-    if validation is None and test is None and quarter:
+    if validation is None and test is None and len(ids) >= 3:
+        quarter = max(1, len(ids) // 4)
         validation, test = ids[-2 * quarter : -quarter], ids[-quarter:]
+    elif validation is None and test is None and len(ids) == 2:
+        validation = ids[1:]
     validation, test = list(validation or []), list(test or [])
     if unknown := [i for i in validation + test if i not in ids]:
         raise DatasetError(f"no snapshot '{unknown[0]}' to put into a split; there are {', '.join(ids)}")
