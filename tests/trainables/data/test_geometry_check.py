@@ -47,7 +47,7 @@ def test_a_right_snapshot_fits_in_all_that_is_checked_and_the_dataset_says_so(ra
     assert abs(report.ewald_error) < 1e-3
     assert report.terms_error is None
     said = made.info.checks
-    assert [one.name for one in said if one.worst is None] == ["dos_error", "terms_error"]
+    assert [one.name for one in said if one.worst is None] == ["dos_error", "forces_error", "terms_error"]
     assert lines[-len(said) :] == [one.line() for one in said]
     assert next(line for line in lines if "Ewald energy" in line).startswith(
         "checked: Ewald energy of the positions, at most "
