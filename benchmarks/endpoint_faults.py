@@ -1,8 +1,8 @@
 """Claim: nothing that an endpoint has accepted is lost under overload, while models are replaced, and when replicas are
 killed; its memory stays flat within 50 MB.
 
-    python benchmarks/endpoint_faults.py [MODEL] [--overload 20] [--swaps 3] [--kills 1] [--soak 0]
-    python benchmarks/endpoint_faults.py --overload 120 --swaps 20 --kills 10 --soak 3600      the whole of it
+    python benchmarks/endpoint_faults.py [MODEL] [--overload 20] [--swaps 3] [--kills 1]
+    python benchmarks/endpoint_faults.py --overload 120 --swaps 20 --kills 10      the whole of it
 
 A surrogate (two layers of 256, T = 5, trained for one epoch on examples/al4, or MODEL) answers for the 4-atom cell, or
 with --example for the one atom of the model's own example, on one CPU a replica.  A row each, with what does not hold;
@@ -14,8 +14,6 @@ it ends with 1 if there is anything:
     faults     two replicas; --clients ask without a pause while a version is put beside the others --swaps times and a
                replica is killed --kills times, in an order of chance, and until --requests are answered.  A request is
                lost that gets anything but 200, unless it is 503 and a replica was killed while it was under way.
-    soak       for so many seconds every --pause seconds a request: plain, with forces, several, an array, one that is
-               refused; the memory of replica and web server after each tenth.
 
 All bounds are relative to what the machine gives at that time, because it may be busy.
 """
@@ -33,6 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -41,9 +40,9 @@ from typing import Any
 
 import ase
 from endpoint import EXAMPLE, a_model
+from endpoint_fuzz import resident_mb
 
 from dftune.platform.model.model import Model
-from dftune.platform.serve.interface import ARROW
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.tests.listeners import descendants
@@ -76,10 +75,14 @@ class Endpoint:
 
     port: int
 
-    async def ask(self, path: str = "/healthz", body: Any = None, accept: str = "*/*") -> Answer:
+    async def ask(self, path: str = "/healthz", body: Any = None) -> Answer:
         content = b"" if body is None else json.dumps(body).encode()
-        head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        return await self.send("GET" if body is None else "POST", path, {"content-type": "application/json"}, content)
+
+    async def send(self, method: str, path: str, headers: Mapping[str, str], content: bytes) -> Answer:
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head += f"Content-Length: {len(content)}\r\n\r\n"
         sent, text = time.monotonic(), b""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -103,12 +106,12 @@ def processes(title: str) -> list[int]:
 
 
 def memory(title: str) -> float:
-    """Resident memory of processes [MB]."""
-    pages = 0
+    """Resident memory of processes, without Ray's object store, which they share [MB]."""
+    found = 0.0
     for process in processes(title):
-        with suppress(OSError):
-            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        with suppress(OSError, IndexError):
+            found += resident_mb(process)
+    return found
 
 
 def quantiles(times: list[float]) -> dict[str, Any]:
@@ -247,39 +250,10 @@ async def answered(endpoint: Endpoint) -> list[dict[str, Any]]:
     return [json.loads(one.content)["models"][0] for one in some if one.status == 200]
 
 
-async def soak(endpoint: Endpoint, body: Any, seconds: float, pause: float) -> bool:
-    """Few requests of all kinds for a long time."""
-    kinds: list[tuple[str, Any, str, int]] = [
-        (PREDICT, body, "*/*", 200),
-        (PREDICT, body | {"forces": "mean", "stress": True}, "*/*", 200),
-        (PREDICT, {"structures": [body["structure"]] * 4}, "*/*", 200),
-        (PREDICT + "?quantity=ldos", body, ARROW, 200),
-        (PREDICT, body | {"temprature": 3}, "*/*", 422),
-        ("/v1/models/m", None, "*/*", 200),
-        ("/metrics", None, "*/*", 200),
-        ("/docs", None, "*/*", 200),
-    ]
-    for path, sent, accept, _ in kinds * 2:
-        await endpoint.ask(path, sent, accept)
-    curve, other, n, began = [(memory(REPLICA), memory(WEB_SERVER))], 0, 0, time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
-        path, sent, accept, status = kinds[n % len(kinds)]
-        other += (await endpoint.ask(path, sent, accept)).status != status
-        n += 1
-        if now > len(curve) * seconds / 10:
-            curve.append((memory(REPLICA), memory(WEB_SERVER)))
-        await asyncio.sleep(pause)
-    curve.append((memory(REPLICA), memory(WEB_SERVER)))
-    growth = [max(one) - one[0] for one in zip(*curve, strict=True)]
-    return row(
-        "soak",
-        {"answers": other > 0, "memory": max(growth) > MOST_GROWTH},
-        seconds=seconds,
-        requests=n,
-        other_answers=other,
-        memory_mb=[round(one) for one, _ in curve],
-        memory_of_web_server_mb=[round(other) for _, other in curve],
-    )
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def main() -> None:
@@ -287,17 +261,14 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     for name, default in (("swaps", 3), ("kills", 1), ("clients", 4), ("requests", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name, seconds in (("overload", 20), ("soak", 0), ("pause", 1)):
-        parser.add_argument(f"--{name}", type=float, default=seconds, help="[s]")
+    parser.add_argument("--overload", type=float, default=20, help="[s]")
     parser.add_argument("--example", action="store_true", help="ask for the model's example")
     given = parser.parse_args()
     snapshot = Dataset.open(EXAMPLE)["001"]
     atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
     names = ("cell", "positions", "numbers")
     body = {"structure": {name: value.tolist() for name, value in atoms.todict().items() if name in names}}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint, holds = Endpoint(probe.getsockname()[1]), []
+    endpoint, holds = Endpoint(free_port()), []
     with tempfile.TemporaryDirectory() as name:
         versions = Path(name) / "versions"
         shutil.copytree(a_model(given.model, Path(name)), versions / "v1")
@@ -307,9 +278,6 @@ def main() -> None:
         if given.overload:
             with served(settings, port=endpoint.port):
                 holds.append(asyncio.run(overload(endpoint, body, settings.queue, given.overload)))
-        if given.soak:
-            with served(settings, port=endpoint.port):
-                holds.append(asyncio.run(soak(endpoint, body, given.soak, given.pause)))
         if given.swaps or given.kills:
             two = settings.model_copy(update={"replicas": 2, "queue": 16})
             with served(two, port=endpoint.port):

@@ -77,5 +77,6 @@ def _number(settings: EndpointSettings) -> dict[str, Any]:
         "max_replicas": settings.max_replicas,
         "target_ongoing_requests": 2,  # one that is predicted and one that waits
         "upscale_delay_s": 5.0,
+        "downscale_delay_s": 60.0,  # another replica stands within ten seconds
     }
     return {"autoscaling_config": scaling}

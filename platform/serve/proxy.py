@@ -13,6 +13,7 @@ import asyncio
 import json
 import math
 import re
+import threading
 import time
 import uuid
 from collections import Counter
@@ -25,6 +26,7 @@ from ...trainables.errors import one_line
 from .broken_http import refuse_as_json
 from .metrics import REQUEST_ID, ROOM, Metrics, route_of
 from .settings import RETRY_AFTER
+from .turns import give_back_after_work, worked
 
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.serve.proxy.middlewares"}
 PATIENCE = 2.0  # seconds without an answer until it is asked whether a replica stands at all
@@ -36,8 +38,9 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve puts before its web server; and how that refuses what is no HTTP."""
+    """What Serve puts before its web server; and how that refuses what is no HTTP, and leaves no memory behind."""
     refuse_as_json()
+    threading.Thread(target=give_back_after_work, name="memory", daemon=True).start()
     return [Middleware(AnswerAlways)]
 
 
@@ -92,6 +95,7 @@ class AnswerAlways:
             await self._answer(scope, receive, answer)
         finally:
             answer.begun.cancel()  # nothing if it has begun
+            worked.set()
             if answer.headers.get(ROOM, "").isdecimal():
                 self._room[where] = int(answer.headers[ROOM])
 

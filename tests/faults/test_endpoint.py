@@ -1,7 +1,7 @@
 """The endpoint under load, with processes killed, and asked nonsense: by the benchmarks, which judge themselves.
 
 In ordinary runs they are small.  `DFTUNE_WHOLE=1 python -m pytest -m slow tests/faults/test_endpoint.py` runs the whole
-of them, two hours.
+of them, three hours.
 """
 
 import os
@@ -58,7 +58,20 @@ def test_what_the_description_allows_has_the_answers_that_it_describes(folder, a
 @pytest.mark.slow
 def test_ten_times_too_many_requests_are_sent_away_and_leave_nothing(folder):
     asked = ["--swaps", 0, "--kills", 0]
-    run("endpoint_faults.py", folder, *asked, small=["--overload", 10], whole=["--overload", 120, "--soak", 3600])
+    run("endpoint_faults.py", folder, *asked, small=["--overload", 10], whole=["--overload", 120])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_memory_stays_flat_whatever_is_asked(folder):
+    small = ["--seconds", 60, "--warm", 60, "--swaps", 1, "--large", 30]
+    run("endpoint_soak.py", folder, small=small, whole=["--seconds", 3600])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_replicas_become_more_and_fewer_and_no_request_is_lost(folder):
+    run("endpoint_scaling.py", folder)
 
 
 @pytest.mark.ray

@@ -60,5 +60,6 @@ def test_autoscaling_is_ray_serves_own(monkeypatch):
     settings = EndpointSettings(model="/m", replicas=2, max_replicas=6, without_token=True)
     scaling = application(settings)._bound_deployment._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == (2, 6)
+    assert scaling.downscale_delay_s == 60, "Ray's own ten minutes are for replicas that start slowly"
     fixed = application(settings.model_copy(update={"max_replicas": None}))._bound_deployment
     assert fixed.num_replicas == 2

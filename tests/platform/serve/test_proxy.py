@@ -4,11 +4,13 @@ import asyncio
 import http.client
 import json
 import socket
+import threading
 import time
 
 import pytest
 from uvicorn.protocols.http import auto
 
+from dftune.platform.serve import proxy
 from dftune.platform.serve.broken_http import LONGEST_HEAD
 from dftune.platform.serve.proxy import AnswerAlways, middlewares
 from dftune.tests.platform.serve.asgi import ask, listening, request
@@ -105,6 +107,21 @@ def test_a_client_that_goes_away_ends_what_it_asked_for():
     assert cancelled
 
 
+# ---------------------------------------------------------------- memory
+
+
+def test_what_a_prediction_leaves_in_the_web_server_is_given_back(monkeypatch):
+    works, ends = threading.Event(), threading.Event()
+    monkeypatch.setattr(proxy, "give_back_after_work", works.set)
+    monkeypatch.setattr(proxy, "worked", ends)
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it was, at the end
+    middlewares()
+    assert works.wait(10)
+    for path, leaves in (("/healthz", False), ("/v1/models/a/predict", True)):
+        ask(AnswerAlways(answering(200, [b"{}"])), path)
+        assert ends.is_set() is leaves
+
+
 # ---------------------------------------------------------------- what is no HTTP
 
 ONE_OF_WEBSOCKETS = b"""GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r
@@ -124,6 +141,7 @@ BROKEN = [
 
 
 def test_what_is_no_http_is_refused_in_our_form(monkeypatch):
+    monkeypatch.setattr(proxy, "give_back_after_work", lambda: None)
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it was, at the end
     middlewares()
 
