@@ -18,6 +18,8 @@ from .temporary import owner, remove_left_over
 LARGEST_TEXT = 100_000_000  # bytes
 # What is written at once [bytes]: Linux takes six times as long to copy 64 MB that it is given in one piece.
 PIECE = 1 << 22
+UNSYNCED = 1 << 26  # bytes that are written before they are brought to the disk
+SMALL = 1 << 14  # bytes whose checksum takes less time than another thread
 
 
 def _sync(path: Path) -> None:
@@ -133,6 +135,7 @@ class HashedFile:
         self._threads = ThreadPoolExecutor(2)
         self._hashed: Future[None] | None = None
         self._synced: Future[None] | None = None
+        self._unsynced = 0
 
     def __enter__(self) -> Self:
         return self
@@ -149,13 +152,16 @@ class HashedFile:
 
     def write(self, data: bytes | memoryview) -> int:
         self._wait()
-        self._hashed = self._threads.submit(self._hash.update, data)
-        if len(data) < PIECE:
+        if len(data) < SMALL:
+            self._hash.update(data)
             return self._stream.write(data)
+        self._hashed = self._threads.submit(self._hash.update, data)
         for start in range(0, len(data), PIECE):
             self._stream.write(data[start : start + PIECE])
-        if self._synced is None or self._synced.done():
+        self._unsynced += len(data)
+        if self._unsynced >= UNSYNCED and (self._synced is None or self._synced.done()):
             self._synced = self._threads.submit(os.fdatasync, self._stream.fileno())
+            self._unsynced = 0
         return len(data)
 
     def tell(self) -> int:

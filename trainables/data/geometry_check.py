@@ -20,7 +20,7 @@ from .energy_check import EnergyErrors, check_energies
 from .energy_grid import EnergyGrid
 from .info import DatasetInfo
 from .kohn_sham import KohnSham
-from .shards import Shard, ShardFile
+from .shards import Shard, ShardFile, pieces_of
 from .snapshot import Snapshot
 
 # Right data of Al and Be: 0.0003 at most.  The LDOS of another snapshot, of the other order of axes, moved by one point
@@ -31,7 +31,7 @@ LEAST_EXPLAINED = 0.8
 CONSTANT = 1e-6  # standard deviation of a density, a share of its mean
 MOST_MOVED = 0.15  # [grid points] between density and atoms
 FLAT = 0.01  # the shares say nothing of a move where they change by less with half a point
-AT_ONCE = 2**18  # numbers of an LDOS that are read at once: what a cache holds
+AT_ONCE = 2**17  # numbers of an LDOS that are read at once: for more of them a product of matrices takes more threads
 THREADS = 2  # that read and integrate it
 # Share of the largest value.  LDOS of ultrasoft pseudopotentials are not negative either; a merge may leave 1 %.
 MOST_NEGATIVE = 0.05
@@ -157,8 +157,8 @@ def _densities_of(
 
     def integrated(shard: Shard) -> tuple[NDArray[np.float32], float, float]:
         found, lowest, highest = np.empty((2, len(shard)), np.float32), 0.0, 0.0
-        for start in range(0, len(shard), step):
-            rows = shard[start : start + step].astype(np.float32, copy=False)
+        for start, piece in zip(range(0, len(shard), step), pieces_of(shard, step), strict=True):
+            rows = piece.astype(np.float32, copy=False)
             lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
             found[:, start : start + len(rows)] = (rows @ both).T
         return found, lowest, highest

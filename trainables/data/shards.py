@@ -23,6 +23,8 @@ from ..files import HashedFile, atomic, is_known, remember
 from ..files import sha256 as file_sha256
 
 POINTS_A_SHARD = 65_536
+AT_ONCE = 2**20  # bytes of rows that are written at once: what a processor's cache holds
+BRING_BACK = "bring the file back"
 CHECKSUM = "sha256"  # of the values of a shard, in the metadata of its batch
 
 
@@ -55,7 +57,7 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
     A thread fills the next one meanwhile.  There are three in memory: the file that has the one before may still
     compute its checksum.
     """
-    filled = _filled(arrays)
+    filled = _filled(arrays, POINTS_A_SHARD)
     with ThreadPoolExecutor(1) as aside:
         following = aside.submit(next, filled, None)
         while (shard := following.result()) is not None:
@@ -63,23 +65,23 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
             yield shard
 
 
-def _filled(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
-    """The same, each of which is overwritten by the third one after it."""
-    shards, filled = deque[NDArray[np.floating]](), 0
+def _filled(arrays: Iterable[NDArray[np.floating]], rows: int) -> Iterator[NDArray[np.floating]]:
+    """The rows of arrays of any lengths as arrays of so many.  Each is overwritten by the third one after it."""
+    pieces, filled = deque[NDArray[np.floating]](), 0
     for array in arrays:
-        if not shards:
-            shape = (POINTS_A_SHARD, *array.shape[1:])
-            shards.extend(np.empty(shape, dtype=array.dtype) for _ in range(3))
+        if not pieces:
+            shape = (rows, *array.shape[1:])
+            pieces.extend(np.empty(shape, dtype=array.dtype) for _ in range(3))
         while len(array):
-            taken = min(len(array), POINTS_A_SHARD - filled)
-            shards[0][filled : filled + taken] = array[:taken]
+            taken = min(len(array), rows - filled)
+            pieces[0][filled : filled + taken] = array[:taken]
             array, filled = array[taken:], filled + taken
-            if filled == POINTS_A_SHARD:
-                yield shards[0]
-                shards.rotate(-1)
+            if filled == rows:
+                yield pieces[0]
+                pieces.rotate(-1)
                 filled = 0
     if filled:
-        yield shards[0][:filled]
+        yield pieces[0][:filled]
 
 
 def write(path: Path, batches: Iterable[pa.RecordBatch]) -> str:
@@ -97,13 +99,65 @@ def write(path: Path, batches: Iterable[pa.RecordBatch]) -> str:
         return file.hexdigest()
 
 
+def write_rows(
+    path: Path, arrays: Iterable[NDArray[np.floating]], n_points: int, column: str, metadata: Mapping[str, str]
+) -> str:
+    """``write`` of rows that come in arrays of any lengths.  No shard is held: rows go on while they are in the cache.
+
+    Args:
+        path: the file.
+        arrays: (n, n_numbers) or (n,), of one type, with ``n_points`` rows in all; each may overwrite the one before.
+        n_points: more than none.
+        column, metadata: as for ``to_batches``.
+
+    Returns:
+        SHA-256 of the file.
+    """
+    arrays = iter(arrays)
+    first = next(arrays)
+    a_row = first.dtype.itemsize * math.prod(first.shape[1:])
+    rows = min(POINTS_A_SHARD, 2 ** max(0, (AT_ONCE // a_row).bit_length() - 1))  # a shard is a whole number of these
+    pieces = _filled(chain([first], arrays), rows)
+    # Memory that is never looked at takes no room.
+    nothing = np.empty((min(n_points, POINTS_A_SHARD), *first.shape[1:]), first.dtype)
+    lengths = [min(POINTS_A_SHARD, n_points - start) for start in range(0, n_points, POINTS_A_SHARD)]
+    with atomic(path) as temporary, HashedFile(temporary) as file:
+        batches = (to_batches(nothing[:length], column, metadata)[0] for length in lengths)
+        _write(_Instead(file, nothing, pieces), batches, checksums=False)
+        assert next(pieces, None) is None, "more rows than were said"
+        return file.hexdigest()
+
+
+class _Instead:
+    """A file for Arrow, to which its writer gives arrays of nothing; rows are written instead as they come.
+
+    The form of a shard does not depend on its numbers, and Arrow hands over each array in one piece.
+    """
+
+    def __init__(self, file: HashedFile, nothing: NDArray[np.floating], pieces: Iterator[NDArray[np.floating]]) -> None:
+        self._file, self._place, self._pieces = file, nothing.ctypes.data, pieces
+        self.tell, self.flush = file.tell, file.flush
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: bytes | memoryview) -> int:
+        if len(data) == 0 or np.frombuffer(data, np.uint8).ctypes.data != self._place:
+            return self._file.write(data)
+        left = len(data)
+        while left > 0:
+            left -= self._file.write(next(self._pieces).reshape(-1).view(np.uint8).data)
+        return len(data)
+
+
 def write_with_checksums(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     """``write`` for a file that no table has the checksum of: a SHA-256 stands beside each of its shards."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         _write(file, batches, checksums=True)
 
 
-def _write(file: HashedFile | BinaryIO, batches: Iterable[pa.RecordBatch], *, checksums: bool) -> None:
+def _write(file: HashedFile | _Instead | BinaryIO, batches: Iterable[pa.RecordBatch], *, checksums: bool) -> None:
     batches = iter(batches)
     first = next(batches)
     with pa.ipc.new_file(file, first.schema) as writer:
@@ -153,7 +207,7 @@ class StoredShard:
             values = np.fromfile(self.path, self.dtype, count=(stop - start) * n, offset=offset)
             return values.reshape(stop - start, *self.shape[1:])
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.path}: cannot be read any more ({error}); bring the file back") from error
+            raise DatasetError(f"{self.path}: cannot be read any more ({error}); {BRING_BACK}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +225,30 @@ class CombinedShard:
 
 
 Shard = NDArray[np.floating] | StoredShard | CombinedShard
+
+
+def pieces_of(shard: Shard, rows: int) -> Iterator[NDArray[np.floating]]:
+    """All rows of a shard, so many at once; each piece may overwrite the one before it.
+
+    A file is read into the same memory again: new memory costs four times as much as the reading.
+
+    Raises:
+        DatasetError: as ``StoredShard``.
+    """
+    if not isinstance(shard, StoredShard):
+        yield from (shard[start : start + rows] for start in range(0, len(shard), rows))
+        return
+    memory = np.empty((min(rows, len(shard)), *shard.shape[1:]), shard.dtype)
+    try:
+        with shard.path.open("rb", buffering=0) as stream:
+            stream.seek(shard.offset)
+            for start in range(0, len(shard), rows):
+                piece = memory[: min(rows, len(shard) - start)]
+                if stream.readinto(piece.reshape(-1).view(np.uint8).data) != piece.nbytes:
+                    raise DatasetError(f"{shard.path}: cannot be read any more (it ends too early); {BRING_BACK}")
+                yield piece
+    except OSError as error:
+        raise DatasetError(f"{shard.path}: cannot be read any more ({error}); {BRING_BACK}") from error
 
 
 class ShardFile:

@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_is_none():
 
 def test_an_import_and_a_check_say_how_far_forces_are_off(raw, tmp_path):
     lines = []
-    data = import_dataset(raw, tmp_path / "data", report=lines.append)
+    data = import_dataset([raw], tmp_path / "data", report=lines.append)
     again = [report.forces_error for report in data.check()]
     (checked,) = (line for line in lines if line.startswith("checked: forces"))
     assert checked in data.checked_lines()

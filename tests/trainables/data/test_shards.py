@@ -8,7 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dftune.trainables.data.shards import POINTS_A_SHARD, ShardFile, in_shards, to_batches, to_numpy, write
+from dftune.trainables.data.shards import (
+    POINTS_A_SHARD,
+    ShardFile,
+    in_shards,
+    pieces_of,
+    to_batches,
+    to_numpy,
+    write,
+    write_rows,
+)
 from dftune.trainables.errors import DatasetError
 
 
@@ -28,6 +37,38 @@ def test_a_checksum_is_that_of_the_file_while_shards_are_written_over_each_other
     found = write(tmp_path / "a.arrow", batches)
     assert found == hashlib.sha256((tmp_path / "a.arrow").read_bytes()).hexdigest()
     assert read(tmp_path / "a.arrow", values).array().tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize(
+    "shape", [(POINTS_A_SHARD + 1234, 37), (2 * POINTS_A_SHARD, 3), (300, 40_000), (70_000,), (7, 1)]
+)
+def test_rows_that_overwrite_each_other_give_the_file_that_shards_do(tmp_path, shape):
+    values, memory = random(shape, np.float16), np.empty((1021, *shape[1:]), np.float16)
+
+    def rows():
+        for start in range(0, len(values), 1021):
+            block = memory[: min(1021, len(values) - start)]
+            block[:] = values[start : start + 1021]
+            yield block
+
+    about = {"unit": "1/(eV Å³)"}
+    found = write_rows(tmp_path / "a.arrow", rows(), len(values), "ldos", about)
+    assert found == write(tmp_path / "b.arrow", to_batches(values, "ldos", about))
+    assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+    for n in (999, POINTS_A_SHARD):
+        pieces = [
+            piece.copy() for shard in read(tmp_path / "a.arrow", values).stored() for piece in pieces_of(shard, n)
+        ]
+        assert np.concatenate(pieces).tobytes() == values.tobytes()
+
+
+def test_a_file_that_gets_shorter_while_its_pieces_are_read_is_named(tmp_path):
+    values = random((300, 3))
+    write(tmp_path / "a.arrow", to_batches(values, "ldos", {}))
+    (stored,) = read(tmp_path / "a.arrow", values).stored()
+    os.truncate(tmp_path / "a.arrow", stored.offset + 100)
+    with pytest.raises(DatasetError, match=r"a.arrow: cannot be read any more .*; bring the file back"):
+        list(pieces_of(stored, 10))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

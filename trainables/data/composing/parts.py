@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,7 +14,7 @@ from ...files import atomic_folder, write_text
 from ...progress import Progress, Silent
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..info import DatasetInfo
-from ..shards import ShardFile, in_shards, to_batches, write, write_with_checksums
+from ..shards import ShardFile, in_shards, to_batches, write_rows, write_with_checksums
 from ..snapshot import SNAPSHOTS, Snapshot
 from .align import Alignment
 
@@ -105,7 +104,7 @@ def _rewrite(file: ShardFile, path: Path, new: Snapshot, alignment: Alignment | 
     metadata = file.metadata | {"snapshot": new.id}
     name = path.parent.name
     arrays = (array if alignment is None else alignment(array) for array in file.arrays())
-    return write(path, (to_batches(np.ascontiguousarray(a), name, metadata)[0] for a in in_shards(arrays)))
+    return write_rows(path, arrays, new.n_points, name, metadata)
 
 
 def _link(source: Path, target: Path) -> None:

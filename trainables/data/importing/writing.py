@@ -21,7 +21,7 @@ from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..forces_check import check_forces
 from ..geometry_check import check_geometry
 from ..info import NO_DFT, DatasetInfo
-from ..shards import ShardFile, in_shards, to_batches, write, write_with_checksums
+from ..shards import ShardFile, in_shards, to_batches, write_rows, write_with_checksums
 from ..snapshot import SNAPSHOTS, Snapshot
 from ..states_check import check_states
 from .importer import FoundDescriptors, FoundSnapshot, GridValues, Report
@@ -78,17 +78,17 @@ def refuse_existing(destination: Path) -> None:
 
 
 def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, SnapshotReport]:
-    """Write the arrays of a snapshot, and check them on the way.  No more than a shard is held at once."""
+    """Write the arrays of a snapshot, and check them on the way.  No more than some rows of an LDOS are held."""
     snapshot, grid = replace(one.snapshot, split=plan.splits[one.snapshot.id]), plan.grid
     about = {"snapshot": snapshot.id, "grid": str(snapshot.grid), "axes": "grid point (C order), energy"}
 
-    def write_shards(name: str, shards: Iterator[NDArray[np.floating]], unit: str) -> str:
-        batches = (to_batches(shard, name, about | {"unit": unit})[0] for shard in shards)
-        return write(folder / name / f"{snapshot.id}.arrow", batches)
+    def write_file(name: str, arrays: Iterator[NDArray[np.floating]], unit: str) -> str:
+        path = folder / name / f"{snapshot.id}.arrow"
+        return write_rows(path, arrays, snapshot.n_points, name, about | {"unit": unit})
 
     check = LdosCheck(snapshot, grid, where=str(one.ldos.where), fail=plan.fail)
-    ldos = _shards(one.ldos, snapshot.n_points, (grid.n_energy,), check.add)
-    ldos_sha256 = write_shards("ldos", ldos, "1/(eV Å³), both spins summed")
+    ldos = _blocks(one.ldos, snapshot.n_points, (grid.n_energy,), check.add)
+    ldos_sha256 = write_file("ldos", ldos, "1/(eV Å³), both spins summed")
     density_sha256 = None
     report = check.report()
     if one.states is not None:
@@ -96,8 +96,8 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
         report = replace(report, dos_error=check_states(check.dos, one.states, grid, where=where, fail=plan.fail))
     if one.density is not None:
         electrons = _DensityCheck(snapshot, one.density.where, plan.fail)
-        density = _shards(one.density, snapshot.n_points, (), electrons.add)
-        density_sha256 = write_shards("density", density, "1/Å³")
+        density = _blocks(one.density, snapshot.n_points, (), electrons.add)
+        density_sha256 = write_file("density", density, "1/Å³")
         electrons.finish()
     if one.descriptors is not None:
         _write_descriptors(one.descriptors, snapshot, folder)
@@ -108,10 +108,10 @@ def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, 
 def _write_descriptors(found: FoundDescriptors, snapshot: Snapshot, folder: Path) -> None:
     """Write descriptors that came with the data, once some of them are known to be right."""
     check = DescriptorCheck(snapshot, found)
-    shards = _shards(found.values, snapshot.n_points, (found.settings.n_components,), check.add)
+    blocks = _blocks(found.values, snapshot.n_points, (found.settings.n_components,), check.add)
     metadata = descriptor_metadata(snapshot, found.settings)
-    whole = (shard.astype(np.float32, copy=False) for shard in shards)
-    batches = (to_batches(shard, "descriptor", metadata)[0] for shard in whole)
+    shards = in_shards(block.astype(np.float32, copy=False) for block in blocks)
+    batches = (to_batches(shard, "descriptor", metadata)[0] for shard in shards)
     write_with_checksums(descriptor_path(folder, found.settings, snapshot.id), batches)
 
 
@@ -173,13 +173,13 @@ class _DensityCheck:
             )
 
 
-def _shards(
+def _blocks(
     values: GridValues,
     n_points: int,
     shape: tuple[int, ...],
     check: Callable[[NDArray[np.floating]], NDArray[np.floating]],
 ) -> Iterator[NDArray[np.floating]]:
-    """Blocks of any length, of the right shape, as shards of a file; each goes through ``check`` while in the cache."""
+    """Blocks of any length, of the right shape and type; each goes through ``check`` while it is in the cache."""
 
     def blocks() -> Iterator[NDArray[np.floating]]:
         n = 0
@@ -195,7 +195,7 @@ def _shards(
         if n != n_points:
             raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
 
-    return in_shards(map(check, blocks()))
+    return map(check, blocks())
 
 
 def _read(values: GridValues) -> Iterator[NDArray[np.floating]]:
