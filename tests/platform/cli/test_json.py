@@ -72,6 +72,7 @@ PLAIN |= {
     "density_difference",
     "unexplained_by_atoms",
     "width_error",
+    "forces_error",
     "nearest",
 }
 
