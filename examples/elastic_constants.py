@@ -21,6 +21,8 @@ from ase.units import GPa
 
 import dftune
 
+FIGURE = "equation_of_state.png"
+
 
 def relaxed(calculator: Calculator, guess: float) -> Atoms:
     """The cubic cell without stress, of a lattice constant near a guess [Å]."""
@@ -30,14 +32,20 @@ def relaxed(calculator: Calculator, guess: float) -> Atoms:
     return atoms
 
 
-def equation_of_state(calculator: Calculator, volumes: np.ndarray) -> tuple[float, float]:
-    """Lattice constant [Å] and bulk modulus [GPa] of the least energy over some volumes of the cubic cell [Å³]."""
+def equation_of_state(calculator: Calculator, volumes: np.ndarray, figure: str | None = None) -> tuple[float, float]:
+    """Lattice constant [Å] and bulk modulus [GPa] of the least energy over some volumes of the cubic cell [Å³].
+
+    A file ``figure`` gets the energies and the fitted curve.
+    """
     energies = []
     for volume in volumes:
         atoms = bulk("Al", cubic=True, a=np.cbrt(volume))
         atoms.calc = calculator
         energies.append(atoms.get_potential_energy())
-    volume, _, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit()
+    fitted = EquationOfState(volumes, energies, eos="birchmurnaghan")
+    volume, _, modulus = fitted.fit()
+    if figure is not None:
+        fitted.plot(figure)
     return float(np.cbrt(volume)), float(modulus / GPa)
 
 
@@ -88,8 +96,8 @@ def main() -> None:
     if ranges is None or ranges.one_volume:
         raise SystemExit("this model was trained at one volume: it knows no stress; train it on cells of several")
     smallest, largest = ranges.volume_per_atom
-    length, modulus = equation_of_state(calculator, 4 * np.linspace(largest, smallest, 9))
-    print(f"equation of state: lattice constant {length:.3f} Å, bulk modulus {modulus:.0f} GPa")
+    length, modulus = equation_of_state(calculator, 4 * np.linspace(largest, smallest, 9), FIGURE)
+    print(f"equation of state: lattice constant {length:.3f} Å, bulk modulus {modulus:.0f} GPa; {FIGURE}")
     atoms = relaxed(calculator, guess=length)
     print(f"without stress: lattice constant {atoms.cell.lengths().mean():.3f} Å")
     constants = elastic_constants(atoms)

@@ -194,7 +194,7 @@ def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electron
     asked = {} if electronic_temperature is None else {"temperature": electronic_temperature}
     with closing(for_terminal()) as progress:
         answered = give_forces(opened, atoms, address, virial=not no_virial, say=progress.say, **asked)
-    echo(f"{answered} structures answered; the server is done")
+    echo(f"{answered} structures answered")
 
 
 @md.command("distill")

@@ -181,6 +181,8 @@ async function ask(query, accept) {
   if ($("token").value) headers.Authorization = "Bearer " + $("token").value;
   const path = `v1/models/${encodeURIComponent($("model").value)}/predict?${parameters}`;
   const reply = await fetch(path, {method: "POST", headers, body});
+  if (reply.status === 401)
+    throw new Error($("token").value ? "The token is another one" : "Write the endpoint's token into the field Token");
   if (!reply.ok) {
     const why = (await reply.json()).detail;
     throw new Error(kind === "poscar" && /POSCAR/.test(why) ? "Read as a POSCAR, as it is nothing else: " + why : why);

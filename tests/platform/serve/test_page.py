@@ -137,6 +137,18 @@ def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, mode
 
 
 @pytest.mark.slow
+def test_the_page_says_where_the_token_goes(model, tab):
+    with listening(AnswerAlways(endpoint(model, token_sha256=digest(TOKEN)), lambda: True)) as url:
+        tab.open(url)
+        tab.run(DROP % json.dumps(json.dumps({"structure": model.surrogate.example()["structure"]})))
+        tab.until("$('said').textContent === \"Write the endpoint's token into the field Token\"")
+        tab.run("$('token').value = 'correct-horse-battery'; predict()")
+        tab.until("$('said').textContent === 'The token is another one'")
+        tab.run(f"$('token').value = '{TOKEN}'; predict()")
+        tab.until(DONE)
+
+
+@pytest.mark.slow
 def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, tmp_path):
     model.save(tmp_path / "al4")
     settings = EndpointSettings(models={"al4": str(tmp_path / "al4"), "CuAu": str(alloy)}, without_token=True)
