@@ -109,10 +109,10 @@ def test_arrays_of_any_byte_order_and_layout_are_read_as_the_numbers_they_are(al
 def test_a_broadening_by_the_scf_smearing_is_known_by_its_names_and_refused_where_it_is_not_so(
     raw, tmp_path, text, kernel
 ):
-    # The data were broadened by a Gaussian: taken for -df/dε, their band energy is 158 meV/atom off.
+    # The data were broadened by a Gaussian: taken for -df/dε, their band energy is 167 meV/atom off.
     edit(raw / "000.json", key="config.energy_grid_ev.kernel", value=text)
     message = refused([raw / "000.json"], tmp_path / "al4")
-    assert "000.ldos.npy: the LDOS gives a band energy +158 meV/atom off the DFT's" in message
+    assert "000.ldos.npy: the LDOS gives a band energy +167 meV/atom off the DFT's" in message
     assert f"the kernel ({kernel}, 0.5 eV) is not the one it had" in message
 
 
@@ -307,7 +307,7 @@ def test_the_rule_of_integration_can_be_asked_for(raw, tmp_path):
 def test_a_wrong_kernel_is_found_whatever_rule_is_asked_for(raw, tmp_path):
     # By the linear rule, which knows no kernel, the band energy is 36 meV/atom off with any.
     edit(raw / "000.json", key="config.energy_grid_ev.kernel", value="fd")
-    assert "158 meV/atom off the DFT's" in refused([raw / "000.json"], tmp_path / "al4", rule="linear")
+    assert "167 meV/atom off the DFT's" in refused([raw / "000.json"], tmp_path / "al4", rule="linear")
 
 
 @pytest.mark.parametrize("width", [1.0, 5.0])
