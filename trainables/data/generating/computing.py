@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DatasetError, InputError, one_line
+from ...memory import host_memory
 from ...physics.energies import energies
 from ...physics.smearing import broadening
 from ...physics.units import K_B
@@ -54,6 +55,7 @@ class Order:
         grids: of the LDOS; none: the SCF alone.
         run: how the programs are run.
         key: of all that decides about the results.
+        memory: bytes that pw.x takes for it, about.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Order:
     grids: tuple[EnergyGrid, ...]
     run: Run
     key: str
+    memory: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,11 @@ def _logs(folder: Path) -> Iterator[Part]:
 
 
 def _computed(order: Order, folder: Path, seconds: dict[str, float]) -> Iterator[Part]:
+    if order.memory > (has := host_memory()):  # of this machine, which may be another than that of the command
+        raise InputError(
+            f"pw.x would take {order.memory / 1e9:,.0f} GB for it, and {os.uname().nodename} has {has / 1e9:.0f}; take "
+            "larger nodes, a smaller cell, a lower cutoff_ry or fewer k-points"
+        )
     began = time.monotonic()
     (folder / PSEUDO).mkdir()
     for name, content in order.pseudopotentials.items():

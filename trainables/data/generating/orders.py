@@ -67,19 +67,21 @@ def _guess(spec: GenerateSpec, species: Species, planned: Planned) -> int:
 
 def refuse_large(spec: GenerateSpec, species: Species, planned: Sequence[Planned], memory: float) -> None:
     """Raise GenerateError if pw.x takes more memory for a snapshot than so many bytes."""
-
-    def needed(one: Planned) -> float:
-        points = math.prod(spec.dft.mesh(np.array(one.atoms.cell)))
-        pools = spec.run.pools or spec.run.ranks
-        return pw_memory(one.atoms.get_volume(), _guess(spec, species, one), points, spec.dft, pools=pools)
-
-    worst = max(planned, key=needed)
-    if (takes := needed(worst)) > memory:
+    takes, worst = max(
+        ((_memory(spec, one, _guess(spec, species, one)), one) for one in planned), key=lambda two: two[0]
+    )
+    if takes > memory:
         raise GenerateError(
             f"snapshot {worst.id}: pw.x would take {takes / 1e9:,.0f} GB for {len(worst.atoms)} atoms in "
             f"{worst.atoms.get_volume():,.0f} Å³ with some {_guess(spec, species, worst):,} bands, and this machine "
             f"has {memory / 1e9:.0f}; take a smaller cell, a lower cutoff_ry, fewer k-points, or a cluster by --address"
         )
+
+
+def _memory(spec: GenerateSpec, planned: Planned, bands: int) -> float:
+    """Bytes that pw.x takes for a snapshot."""
+    points, pools = math.prod(spec.dft.mesh(np.array(planned.atoms.cell))), spec.run.pools or spec.run.ranks
+    return pw_memory(planned.atoms.get_volume(), bands, points, spec.dft, pools=pools)
 
 
 def _look(spec: GenerateSpec, species: Species, planned: Planned, bands: int) -> Look:
@@ -105,9 +107,15 @@ def _look(spec: GenerateSpec, species: Species, planned: Planned, bands: int) ->
 
 
 def order_of(
-    spec: GenerateSpec, species: Species, name: str | None, inputs: Sequence[str], grids: Sequence[EnergyGrid]
+    spec: GenerateSpec,
+    species: Species,
+    name: str | None,
+    inputs: Sequence[str],
+    grids: Sequence[EnergyGrid],
+    *,
+    memory: float = 0.0,
 ) -> Order:
-    """An order; without a name it has one of its key."""
+    """An order; without a name it has one of its key.  ``memory``: bytes that pw.x takes for it."""
     decides = [inputs[0], species.checksums, [grid.model_dump(exclude={"rule"}) for grid in grids], spec.run.source]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return Order(
@@ -117,6 +125,7 @@ def order_of(
         grids=tuple(grids),
         run=spec.run,
         key=key,
+        memory=memory,
     )
 
 
@@ -205,5 +214,5 @@ def orders_of(
             )
             for gentle in (False, True)
         ]
-        found.append(order_of(spec, species, one.id, texts, grids))
+        found.append(order_of(spec, species, one.id, texts, grids, memory=_memory(spec, one, bands[size(one)])))
     return found

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,12 @@ def test_a_failure_keeps_its_reason_and_its_logs(kept, order, behaviour, said):
         raise InputError(reason)
     assert {"pw.in", "pw.out", "pw.out.err"} <= {path.name for path in folder.iterdir()}
     assert not (folder / DONE).exists()
+
+
+def test_a_machine_with_too_little_memory_is_named_before_anything_runs(kept, order):
+    folder = kept(replace(order("hangs"), memory=1e18))
+    assert "pw.x would take 1,000,000,000 GB for it, and " in (folder / FAILURE).read_text()
+    assert not (folder / "pw.in").exists()
 
 
 def test_a_program_that_hangs_is_stopped(kept, order):
