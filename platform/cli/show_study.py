@@ -35,31 +35,34 @@ def show_trials(trials: Sequence["LedgerTrial"], spec: "StudySpec") -> None:
 def show_study(found: "Study", conclusion: "Conclusion | None") -> None:
     """Print where a study's trials ran, how its scores did, its Pareto front, and its result."""
     from ..study.defaults import without_search
-    from ..study.words import describe, reached
+    from ..study.words import describe, explained, reached
 
     spec, kind = found.spec, found.spec.of_kind
-    if placement := found.placement():
+    with found.reading() as ledger:
+        trials, placement, explanation = ledger.trials(), ledger.placement(), explained(ledger, found.own)
+        qualities = found.score_qualities()
+        front = found.pareto_front() if len(spec.minimize) > 1 else []
+    if placement:
         echo("", f"{placement['concurrent']} trials at once; {placement['explanation']}")
-    if said := kind.remark(t.result for t in found.trials()):
+    if said := kind.remark(t.result for t in trials):
         echo("", said)
-    qualities = found.score_qualities()
     if qualities:
         echo("", "how far scores are to be trusted (τ = 1: a higher score always meant a lower error;")
         echo("regret: by how much the value of the best-scored trial exceeds the best):")
         for quality in qualities:
             echo(f"  {quality}")
-    if len(spec.minimize) > 1 and (front := found.pareto_front()):
+    if front:
         echo("", f"Pareto front: no trial is better in all that is minimised than one of these ({len(front)}):")
         rows = [{**dict(zip(spec.minimize, t.objectives)), "trial": t.number, **t.config} for t in front]
         measures = zip(spec.minimize, (spec.value_measure, *spec.other_measures))
         units = {name: measure.unit for name, measure in measures if measure.unit}
         print_table(rows, units)
-    if explanation := found.explanation():
+    if explanation:
         echo("", *explanation)
     if conclusion is None:
         return echo("", f"not ended; go on with `dftune study resume {spec.name}`")
     echo("", f"chosen: trial {conclusion.trial} ({reached(spec, conclusion.value)})")
-    echo(f"  {describe(found.trials()[conclusion.trial].config)}")
+    echo(f"  {describe(trials[conclusion.trial].config)}")
     echo("", *kind.accuracy(conclusion.accuracy).lines())
     for beside in without_search(spec, conclusion):
         echo("", *beside)

@@ -53,14 +53,15 @@ class Evidence:
             PlanError: its scores cannot be read.
             DatasetError: an earlier version ran it, which did not write the sizes down, and its dataset is not there.
         """
-        spec, trials, conclusion = study.spec, study.trials(), study.conclusion()
+        with study.reading() as ledger:
+            spec, trials, conclusion = study.spec, study.trials(), study.conclusion()
+            placement = ledger.placement() or {"gpus": 0.0}  # there is one before the first trial
         name = spec.score() or ""
         scores = {spec.full(t.config).seen_by_scores: t.scores[name] for t in trials if name in t.scores}
         try:
             scores |= SavedScores(study.folder / "scores.json").read()
         except StudyError as error:
             raise PlanError(f"{error}, or to plan from the trials alone") from error
-        placement = study.placement() or {"gpus": 0.0}  # there is one before the first trial
         sizes = placement.get("sizes")
         if sizes is None:
             sizes = spec.of_kind.sizes(spec.of_kind.open(spec.dataset), spec.settings)

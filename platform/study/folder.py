@@ -2,11 +2,14 @@
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 from ...trainables.files import write_text
 from ..ledger.lease import remove_half_written
+from ..ledger.ledger import Ledger
 from ..ledger.places import Database, LedgerFile, Place
+from ..spec import StudySpec
 from .errors import StudyError
 
 STUDIES = Path("studies")
@@ -23,6 +26,24 @@ def of_name(name: str, studies: str | Path) -> Path:
     if Path(name).name != name:
         raise StudyError(f"'{name}' is not the name of a study; `dftune study list` shows those there are")
     return Path(studies).expanduser().resolve() / name
+
+
+def spec_of(folder: Path, place: Place, name: str) -> StudySpec:
+    """The specification in the ledger of a study.
+
+    Raises:
+        StudyError: the folder is another study's.
+        LedgerError: there is none of that name, or its ledger cannot be read.
+    """
+    if isinstance(place, LedgerFile) and not place.holds(name):
+        refuse_folder_of_another(folder, place, None)
+    with closing(Ledger.open(place, name)) as ledger:
+        if ledger.spec.name != name:  # a copy: its place would be taken for that of the first one
+            raise StudyError(
+                f"{folder}: holds study '{ledger.spec.name}'; give the folder that name, in a --studies folder that "
+                "has none of it"
+            )
+        return ledger.spec
 
 
 def names_in(studies: Path) -> list[str]:

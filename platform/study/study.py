@@ -10,7 +10,7 @@ from ...searchers.searcher import Searcher
 from ...trainables.data.location import absolute
 from ...trainables.kind import Data, Score
 from ..ledger.ledger import Ledger
-from ..ledger.places import Database, LedgerFile
+from ..ledger.places import Database
 from ..ledger.score_quality import ScoreQuality, qualities
 from ..ledger.trial import LedgerTrial
 from ..methods import NOTHING, Own
@@ -20,7 +20,7 @@ from . import folder as folders
 from .conclusion import Conclusion
 from .defaults import result_lines
 from .errors import StudyError
-from .words import explained, failures
+from .words import failures
 
 if TYPE_CHECKING:
     import pandas
@@ -91,16 +91,7 @@ class Study:
             LedgerError: there is none of that name, or its ledger cannot be read.
         """
         folder = folders.of_name(name, studies)
-        place = folders.place_of(folder, ledger)
-        if isinstance(place, LedgerFile) and not place.holds(name):
-            folders.refuse_folder_of_another(folder, place, None)
-        with closing(Ledger.open(place, name)) as found:
-            if found.spec.name != name:  # a copy: its place would be taken for that of the first one
-                raise StudyError(
-                    f"{folder}: holds study '{found.spec.name}'; give the folder that name, in a --studies folder that "
-                    "has none of it"
-                )
-            return cls.from_spec(found.spec, studies, ledger, own)
+        return cls.from_spec(folders.spec_of(folder, folders.place_of(folder, ledger), name), studies, ledger, own)
 
     @staticmethod
     def names(studies: str | Path = folders.STUDIES, ledger: str | None = None) -> list[str]:
@@ -142,15 +133,10 @@ class Study:
             InputError: dataset, specification, cluster or disk do not allow it.
         """
         from .session import begin
-        from .start_from import with_first
-        from .suited import suited
+        from .suited import as_kept
 
         progress = progress or default_progress()
-        self.spec, lines = suited(self.spec, self.spec.of_kind.open(self.spec.dataset))
-        for line in lines:
-            progress.say(line)
-        if self.spec.start_from:
-            self.spec = with_first(self.spec, self.folder, self.place)
+        self.spec = as_kept(self.spec, self.folder, self.place, progress.say)
         return begin(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 
     def resume(
@@ -168,22 +154,16 @@ class Study:
         return go_on(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[Ledger]:
         """Keep the ledger open within: opening it takes most of the time of a question.  Errors as ``open``."""
-        with closing(Ledger.open(self.place, self.spec.name)) as self._reading:
-            try:
-                yield
-            finally:
-                self._reading = None
-
-    @contextmanager
-    def _opened(self) -> Iterator[Ledger]:
-        """The ledger: the one kept open, or one that is closed afterwards."""
         if self._reading is not None:
             yield self._reading
-        else:
-            with closing(Ledger.open(self.place, self.spec.name)) as ledger:
-                yield ledger
+            return
+        with closing(Ledger.open(self.place, self.spec.name)) as self._reading:
+            try:
+                yield self._reading
+            finally:
+                self._reading = None
 
     @property
     def begun(self) -> bool:
@@ -192,12 +172,12 @@ class Study:
 
     def trials(self) -> list[LedgerTrial]:
         """All trials by number.  Errors as ``open``."""
-        with self._opened() as ledger:
+        with self.reading() as ledger:
             return ledger.trials()
 
     def conclusion(self) -> Conclusion | None:
         """Its result, or None while it has not ended.  Errors as ``open``."""
-        with self._opened() as ledger:
+        with self.reading() as ledger:
             found = ledger.conclusion()
         return None if found is None else Conclusion(**found)
 
@@ -241,14 +221,6 @@ class Study:
         from .watch import stop
 
         return stop(self.place, self.spec, timeout, progress or default_progress())
-
-    def placement(self) -> dict[str, Any] | None:
-        """Where trials ran last, None before the first: ``gpus`` of each, ``concurrent``, ``explanation``, ``sizes``.
-
-        Errors as ``open``.
-        """
-        with self._opened() as ledger:
-            return ledger.placement()
 
     def model(self) -> "Model":
         """The surrogate it hands over: that of the best trial, or the one without training if that is better.
@@ -304,12 +276,6 @@ class Study:
     def score_qualities(self) -> list[ScoreQuality]:
         """How well each score ranks the trials trained so far; the method's own score first."""
         return qualities(self.trials(), self.spec.score(self.own))
-
-    def explanation(self) -> list[str]:
-        """What the method says about its trials, in lines for people.  Errors as ``open``."""
-        with self._opened() as ledger:
-            trials, history = ledger.trials(), ledger.history()
-        return explained(self.spec, self.own, trials, history)
 
     @property
     def best_trial(self) -> LedgerTrial | None:

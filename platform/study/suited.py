@@ -1,8 +1,24 @@
-"""Hyperparameters whose defaults depend on the data, fixed before a study begins."""
+"""What a study's data and earlier studies decide, fixed before it begins."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..ledger.places import Place
 from ..spec import StudySpec
+from .start_from import with_first
+
+
+def as_kept(spec: StudySpec, folder: Path, place: Place, say: Callable[[str], None]) -> StudySpec:
+    """The specification of a new study as its ledger keeps it: suited to its data, with configs to begin with.
+
+    Raises:
+        InputError: the dataset or a study that it starts from cannot be read, or has nothing for it.
+    """
+    spec, lines = suited(spec, spec.of_kind.open(spec.dataset))
+    for line in lines:
+        say(line)
+    return with_first(spec, folder, place) if spec.start_from else spec
 
 
 def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:

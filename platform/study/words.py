@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...searchers.searcher import Explains, PastTrial
+from ...searchers.searcher import Explains
 from ...trainables.progress import duration
+from ..ledger.ledger import Ledger
 from ..ledger.trial import LedgerTrial
 from ..methods import Own
 from ..spec import StudySpec
@@ -19,16 +20,17 @@ def failures(trials: Sequence[LedgerTrial]) -> str:
     return f"({states or 'no trials'}){cause}"
 
 
-def explained(spec: StudySpec, own: Own, trials: Sequence[LedgerTrial], history: Sequence[PastTrial]) -> list[str]:
-    """What the method says about its trials, in lines; none if it says nothing, or is not here."""
+def explained(ledger: Ledger, own: Own) -> list[str]:
+    """What the method says about the trials of a study, in lines; none if it says nothing, or is not here."""
+    spec = ledger.spec
     if not spec.has_method(own):
         return []
     score = spec.score(own)
-    known = {tuple(t.config.items()): t.scores.get(score or "") for t in trials}
+    known = {tuple(t.config.items()): t.scores.get(score or "") for t in ledger.trials()}
     searcher = spec.searcher(lambda configs: [known.get(tuple(c.items())) for c in configs], own)
     if not isinstance(searcher, Explains):
         return []
-    searcher.replay(history)
+    searcher.replay(ledger.history())
     return searcher.explanation()
 
 

@@ -27,6 +27,7 @@ from dftune.platform.study.defaults import result_lines
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.trainer import FIRST_SEED
 from dftune.platform.study.untrained import is_better
+from dftune.platform.study.words import explained
 from dftune.searchers.random_search import RandomSearch
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.asking import free_port
@@ -167,7 +168,8 @@ def test_a_study_trains_the_best_scored_and_chooses_the_best(study, toy, numbers
     assert conclusion.defaults["config"] == ToyConfig().model_dump()
     assert conclusion.defaults["accuracy"] == accuracy.accuracy.to_dict()
     assert opened.best_config == best.config
-    assert opened.placement()["sizes"] == {}
+    with opened.reading() as ledger:
+        assert ledger.placement()["sizes"] == {}
     assert "rate" in {quality.name for quality in opened.score_qualities()}
     assert list(opened.dataframe()["rate"]) == [t.config["rate"] for t in trials]
 
@@ -369,7 +371,8 @@ def test_a_searcher_of_the_script_chooses_the_trials(local_ray, numbers, tmp_pat
     opened = Study.open("mine", tmp_path)
     assert opened.spec.method == "Halving"
     assert [t.config["rate"] for t in opened.trials()] == [0.4, 0.2, 0.1]
-    assert opened.explanation() == [], "without the script, too"
+    with opened.reading() as ledger:
+        assert explained(ledger, opened.own) == [], "without the script, too"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.trial import LedgerTrial
 from dftune.platform.study.conclusion import chosen_of
 from dftune.platform.study.errors import SearchStopped
+from dftune.platform.study.words import explained
 from dftune.searchers.pruned_search import learnt_bar
 
 POINTS = 4 * 3  # points x epochs of a trial
@@ -43,7 +44,9 @@ def test_candidates_that_the_score_rules_out_are_in_the_ledger_and_not_trained(p
         before = [(t.scores["rate"], t.value) for t in trained if t.number < trial.number]
         assert not learnt_bar(before, 3).passes(trial.scores["rate"])
     assert pruned.conclusion().trial in {t.number for t in trained}
-    assert pruned.explanation()[0].startswith(f"{len(ruled_out)} of {len(trials)} candidates pruned by their score;")
+    with pruned.reading() as ledger:
+        said = explained(ledger, pruned.own)[0]
+    assert said.startswith(f"{len(ruled_out)} of {len(trials)} candidates pruned by their score;")
     assert all(q.n_trials == 5 for q in pruned.score_qualities())
 
 

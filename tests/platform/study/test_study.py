@@ -247,7 +247,8 @@ def test_a_healthy_trial_is_waited_for_and_a_study_says_where_trials_ran(local_r
     study.run()
     assert study.trials()[study.conclusion().trial].config == {"rate": 0.5}
     assert [t.state for t in study.trials()].count("failed") == 3
-    placement = study.placement()
+    with study.reading() as ledger:
+        placement = ledger.placement()
     if not ray.cluster_resources().get("GPU"):
         assert placement["explanation"] == "trials run on CPUs: no node has a GPU"
         assert placement["gpus"] == 0
