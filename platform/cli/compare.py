@@ -25,7 +25,7 @@ def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> Non
     Each method searches with the same budget of training.  Its best config is trained again from several
     initialisations and judged on the test data.  Table [compare] of SPEC says which methods, seeds and budget.  The
     default is all methods that work in its space, with the training of 20 trials.  With `splits`, the best config
-    is trained and judged on that many splits of the data, beside models of the kind.  Ctrl-C stops it; repeat the
+    is trained and judged on that many splits of the data, and so are the kind's baselines.  Ctrl-C stops it; repeat the
     command to continue.
 
     \b

@@ -63,7 +63,7 @@ def data() -> None:
     type=click.Choice(["strict", "warn"]),
     default="strict",
     show_default=True,
-    help="Whether what does not agree with the DFT is refused, or imported with a warning.",
+    help="Refuse what does not agree with the DFT, or import it with a warning.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Say what is there, what is missing and what would be done; write nothing."
@@ -99,8 +99,8 @@ def data_import(
 
     SOURCES are files or folders that an importer recognises; packages can add importers.  dftune has six.
 
-    "quantum-espresso" reads folders, and the folders in them, as pw.x and pp.x leave them: the log or
-    data-file-schema.xml, and cubes or xsf files of plot_num = 3, a file an energy, and of plot_num = 0.
+    "quantum-espresso" reads folders that pw.x and pp.x have left, and the folders in them: the log or
+    data-file-schema.xml, the LDOS (plot_num = 3, a cube or xsf file for each energy), and the density (plot_num = 0).
 
     "mala" reads folders of MALA, or files NAME.out.npy or NAME.out.h5, with NAME.info.json, and what lies beside them:
     NAME.in.npy (descriptors), NAME.dens.npy (density), saved parameters.

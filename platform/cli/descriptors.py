@@ -164,7 +164,7 @@ def descriptors_check(
     """Compare the engines that compute descriptors, on some 2,000 grid points of a snapshot of DATASET.
 
     The native engine and LAMMPS must agree to 1e-10 of the largest value of each number. LAMMPS loses atoms that lie
-    on a grid point, so both get all atoms moved by 1e-7 Å here. Ends with exit code 1 if they do not agree.
+    on a grid point, so all atoms are moved by 1e-7 Å for both. The exit code is 1 if they do not agree.
 
     \b
     Example:

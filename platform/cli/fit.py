@@ -41,9 +41,9 @@ def fit(
     """Make a surrogate of DATASET without training and without a search, and write it to the folder MODEL.
 
     The hidden layers of its networks are random.  Their last layer is solved in one step, from the LDOS and, where the
-    dataset has them, from the DFT's energies and forces.  It is judged on the test snapshots, as the surrogate of a
-    study is; if there are none, on those of validation, which chose it, too.  `dftune study run` begins with the same
-    one, and searches for a better one.
+    dataset has them, from the DFT's energies and forces.  The test snapshots judge it, as they judge the surrogate of a
+    study; if there are none, those of validation do, which chose it, too.  `dftune study run` begins with the same one,
+    and searches for a better one.
 
     \b
     Example:

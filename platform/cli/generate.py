@@ -35,17 +35,17 @@ def data_generate(
 ) -> None:
     """Compute the snapshots or configurations that SPEC, a TOML file, describes, and make DATASET of them.
 
-    Quantum ESPRESSO computes (Debian: apt-get install quantum-espresso quantum-espresso-data), a Ray task for each
-    snapshot.  The LDOS comes straight from the wavefunctions.  What is finished is kept in DATASET.runs and is never
-    computed again: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs once DATASET is
-    there.
+    Quantum ESPRESSO computes each snapshot in a Ray task of its own (Debian: apt-get install quantum-espresso
+    quantum-espresso-data).  The LDOS comes straight from the wavefunctions.  DATASET.runs keeps what is finished, so
+    that nothing is computed twice: after Ctrl-C, a crash or a failure the same command goes on.  Remove DATASET.runs
+    once DATASET is there.
 
-    With --select the training snapshots of SPEC are candidates. Those are computed after which MODEL, fitted again,
-    would know the free energies of all candidates best, and the command says why, and what they are worth. Validation
-    and test snapshots are computed anyway.
+    With --select the training snapshots of SPEC are candidates only.  The command chooses those that teach MODEL most:
+    fitted again with them, it would know the free energies of all candidates best.  It says why it chose them, and what
+    they are worth.  Validation and test snapshots are computed anyway.
 
-    A SPEC with kind = "alloys" is of configurations on a lattice. Your own LSMS or GFN1-xTB computes them
-    (docs/alloys.md).
+    With kind = "alloys", SPEC describes configurations of an alloy on a lattice.  Your own LSMS or GFN1-xTB computes
+    them (docs/alloys.md).
 
     \b
     Example:
@@ -114,7 +114,7 @@ def data_converge(
     """Compute the first structure of SPEC with several cutoffs and k-points, and compare each with the last.
 
     The table has the differences of the free energy, the Fermi level, the forces and the DOS, and the CPU seconds.  The
-    DOS needs far more k-points than the energy, the more the smaller its broadening.
+    DOS needs far more k-points than the energy; the smaller its broadening, the more.
 
     \b
     Example:

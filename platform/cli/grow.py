@@ -13,9 +13,12 @@ from .tables import echo, print_json, print_table
 @click.command("grow")
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False))
 @folder_argument("folder")
-@click.option("--runs", type=int, required=True, help="Most DFT runs, those of validation and test snapshots included.")
+@click.option("--runs", type=int, required=True, help="DFT runs at most, with those of validation and test snapshots.")
 @click.option(
-    "--error", type=float, metavar="MEV", help="End when free energies of validation snapshots are as good [meV/atom]."
+    "--error",
+    type=float,
+    metavar="MEV",
+    help="End when the free energies of validation snapshots are this good [meV/atom].",
 )
 @click.option("--first", default=4, show_default=True, help="Training snapshots before the first surrogate.")
 @click.option("--each", default=2, show_default=True, help="Training snapshots of every further round.")
@@ -23,9 +26,14 @@ from .tables import echo, print_json, print_table
     "--md",
     type=float,
     metavar="KELVIN",
-    help="Candidates also by molecular dynamics with the newest surrogate, at this temperature of the atoms.",
+    help="Let molecular dynamics with the newest surrogate add candidates, at this temperature of the atoms.",
 )
-@click.option("--md-steps", default=200, show_default=True, help="Steps of 1 fs of each such run; 20 are candidates.")
+@click.option(
+    "--md-steps",
+    default=200,
+    show_default=True,
+    help="Steps of 1 fs of each of these runs; 20 frames of it are candidates.",
+)
 @click.option(
     "--set",
     "settings",
@@ -52,15 +60,15 @@ def data_grow(
 
     SPEC is as for `dftune data generate`.  Its validation and test snapshots are computed first: they judge.  Its
     training snapshots are candidates, so give many; with --md the surrogate's own dynamics adds more.  A round computes
-    some of them by DFT, fits a surrogate to all that is known (`dftune fit`), and chooses those after which it would
-    know the free energies of all candidates best, by the posterior of its last layer.  It says which, and why.
+    some of them by DFT, fits a surrogate to all that is known (`dftune fit`), and chooses the candidates that would
+    teach it most about the free energies of all of them.  It says which, and why.
 
-    It ends at --error on the validation snapshots, or after --runs.  FOLDER then has growth.png, error over DFT runs,
-    atoms and CPU time; grow.json, all rounds; and of each round its dataset and its model.  After Ctrl-C, a crash or a
-    failure the same command goes on; with more --runs, or another --error, it goes on from the end.
+    Growth ends when the validation snapshots reach --error, or after --runs.  FOLDER then has growth.png (the error
+    over DFT runs, atoms and CPU time), grow.json (all rounds), and the dataset and model of each round.  After Ctrl-C,
+    a crash or a failure the same command goes on; with more --runs, or another --error, it goes on from the end.
 
-    Larger cells teach most: let SPEC have some that are twice the cutoff of the descriptors in each direction, and
-    judge by some.
+    Larger cells teach most.  Let SPEC have some that are twice the cutoff of the descriptors in each direction, also
+    among the validation snapshots.
 
     \b
     Example:

@@ -50,21 +50,23 @@ def md() -> None:
 @md.command(BEGIN)
 @folder_argument("model")
 @click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--ensemble", type=click.Choice(["nve", "nvt", "npt"]), help="What is held.  [default: nvt]")
-@click.option("--temperature", type=float, help="Of the atoms [K]; with nve that of the first velocities.")
+@click.option(
+    "--ensemble",
+    type=click.Choice(["nve", "nvt", "npt"]),
+    help="Hold energy (nve), temperature (nvt), or temperature and pressure (npt).  [default: nvt]",
+)
+@click.option("--temperature", type=float, help="Temperature of the atoms [K]; with nve that of the first velocities.")
 @click.option("--steps", type=int, help="Steps in all.  [default: 1000]")
 @click.option("--timestep", type=float, help="Length of a step [fs].  [default: 1]")
-@click.option("--pressure", type=float, help="That npt holds [GPa].  [default: 0]")
-@click.option(
-    "--thermostat-time", type=float, help="In which the temperature is brought back [fs].  [default: 100 steps]"
-)
-@click.option("--barostat-time", type=float, help="In which the pressure is brought back [fs].  [default: 1000 steps]")
-@click.option("--electronic-temperature", type=float, help="Of the electrons [K].  [default: as trained]")
+@click.option("--pressure", type=float, help="Pressure that npt holds [GPa].  [default: 0]")
+@click.option("--thermostat-time", type=float, help="Time constant of the thermostat [fs].  [default: 100 steps]")
+@click.option("--barostat-time", type=float, help="Time constant of the barostat [fs].  [default: 1000 steps]")
+@click.option("--electronic-temperature", type=float, help="Temperature of the electrons [K].  [default: as trained]")
 @click.option("--repeat", type=click.IntRange(1), nargs=3, metavar="NX NY NZ", help="Cells along each vector.")
 @click.option("--seed", type=int, help="Equal seeds give equal runs.  [default: 0]")
 @click.option("--interval", type=int, help="Steps between two frames of the trajectory.  [default: 10]")
-@click.option("--stress", is_flag=True, help="Also the pressure of each step; npt has it anyway.")
-@click.option("--dos", is_flag=True, help="Also the density of states of each frame.")
+@click.option("--stress", is_flag=True, help="Write the pressure of each step, too; npt does so anyway.")
+@click.option("--dos", is_flag=True, help="Write the density of states of each frame, too.")
 @stop_option
 @click.option(
     "--output", type=click.Path(path_type=Path), default="md", show_default=True, help="Folder to make for the run."
@@ -173,7 +175,7 @@ def _end(result: "MdResult", as_json: bool) -> None:
 @click.option(
     "--no-virial", is_flag=True, help="Send zeros for the virial, where the model has no stress: hold the cell fixed."
 )
-@click.option("--electronic-temperature", type=float, help="Of the electrons [K].  [default: as trained]")
+@click.option("--electronic-temperature", type=float, help="Temperature of the electrons [K].  [default: as trained]")
 def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electronic_temperature: float | None) -> None:
     """Give the forces of MODEL to the i-PI server at ADDRESS, HOST:PORT or unix:NAME, until it is done.
 
@@ -202,10 +204,12 @@ def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electron
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.argument("potential", type=click.Path(path_type=Path))
 @click.option("--frames", default=":", show_default=True, help="Structures of SOURCE, as ::10 for every tenth.")
-@click.option("--number", "-n", type=int, help="Fit so many displaced structures of those instead.")
+@click.option(
+    "--number", "-n", type=int, help="Displace the atoms of those, and fit this number of the structures that result."
+)
 @click.option("--rattle", default=0.1, show_default=True, help="Largest standard deviation of their displacements [Å].")
 @click.option("--strain", default=0.0, show_default=True, help="Largest component of their strain.")
-@click.option("--cutoff", type=float, help="Of the potential [Å].  [default: 4.7]")
+@click.option("--cutoff", type=float, help="Cutoff of the potential [Å].  [default: 4.7]")
 @click.option("--two-j-max", type=int, help="2J_max of the potential.  [default: 6]")
 @click.option(
     "--weights",
@@ -229,7 +233,7 @@ def md_distill(
     """Fit a linear SNAP potential to MODEL, and write it to the folder POTENTIAL, for any LAMMPS.
 
     SOURCE is a run of `dftune md`, or a file of structures.  Without a trajectory, --number makes displaced structures.
-    Energies, forces and, where the model has one, stresses are fitted; its errors against MODEL are stated.
+    It fits energies, forces and, where the model has one, stresses, and states the errors against MODEL.
 
     \b
     Example:

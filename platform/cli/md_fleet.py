@@ -14,16 +14,24 @@ _NUMBERS = ListOf("numbers", "300,600,900")
 @click.command("fleet")
 @folder_argument("model")
 @click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--temperatures", type=_NUMBERS, metavar="T,...", required=True, help="Of the atoms [K].")
+@click.option("--temperatures", type=_NUMBERS, metavar="T,...", required=True, help="Temperatures of the atoms [K].")
 @click.option(
-    "--volumes", type=_NUMBERS, metavar="V,...", default="1", show_default=True, help="In units of STRUCTURE's."
+    "--volumes",
+    type=_NUMBERS,
+    metavar="V,...",
+    default="1",
+    show_default=True,
+    help="Volumes, in units of STRUCTURE's.",
 )
 @click.option("--steps", type=int, help="Steps of each run in all.  [default: 1000]")
 @click.option("--timestep", type=float, help="Length of a step [fs].  [default: 1]")
 @click.option("--repeat", type=click.IntRange(1), nargs=3, metavar="NX NY NZ", help="Cells along each vector.")
 @click.option("--electrons-follow", is_flag=True, help="The electrons have the temperature of the atoms.")
 @click.option(
-    "--left-out", default=0.2, show_default=True, help="Share of each run, from its start, that no mean takes in."
+    "--left-out",
+    default=0.2,
+    show_default=True,
+    help="Share of each run, from its start, that is left out of all means.",
 )
 @click.option("--seed", type=int, help="Equal seeds give equal runs.  [default: 0]")
 @click.option(

@@ -51,8 +51,8 @@ def plan(
 
     The methods run in simulated time.  Their trials cost what the trials of NAME have cost; NAME therefore needs a few
     trials that have ended.  Trials of OTHER studies of the same data and space are used, too.  A method that scores
-    candidates needs a study that has measured its score.  A budget stops new trials, not those under way: more slots
-    train more.
+    candidates needs a study that has measured its score.  A budget stops new trials and
+    lets those under way end, so more slots train more.
 
     \b
     Example:

@@ -19,7 +19,11 @@ from .tables import echo
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Structures predicted at once.")
-@click.option("--max-replicas", type=click.IntRange(1), help="So many while requests wait.  [default: as --replicas]")
+@click.option(
+    "--max-replicas",
+    type=click.IntRange(1),
+    help="Start up to this number of replicas while requests wait.  [default: as --replicas]",
+)
 @click.option("--loaded", type=click.IntRange(1), default=8, show_default=True, help="Models in a replica's memory.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs for each prediction.")
 @click.option(
@@ -30,7 +34,7 @@ from .tables import echo
     type=click.IntRange(0),
     default=16,
     show_default=True,
-    help="Requests that wait at a replica; more get 503.",
+    help="Requests that may wait at a replica; others are answered 503.",
 )
 @click.option(
     "--time-limit",

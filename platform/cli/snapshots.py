@@ -39,10 +39,10 @@ def _open(dataset: str) -> "Dataset":
 def data_export(dataset: str, destination: Path, form: str, snapshots: list[str] | None, as_json: bool) -> None:
     """Write DATASET for other programs to DESTINATION, a new folder; for extxyz a new file.
 
-    arrays is the layout that `dftune data import` reads: NNN.json and NNN.ldos.npy.  mala has the descriptors, too, if
-    the dataset has them of one setting.  parquet has a table of the snapshots, and for each one of its grid points.
-    extxyz has structures, energies and forces.  An import of arrays or mala gives the same numbers again; the splits of
-    arrays, and what is known of the DFT itself (dft in dataset.json), are left behind.
+    arrays is the layout that `dftune data import` reads: NNN.json and NNN.ldos.npy.  mala adds the descriptors, if the
+    dataset has those of one setting only.  parquet is a table of the snapshots, and a table of the grid points of each.
+    extxyz has structures, energies and forces.  An import of arrays or mala gives the same numbers again, without what
+    is known of the DFT itself (dft in dataset.json); arrays does not keep the splits either.
 
     \b
     Example:
@@ -74,7 +74,7 @@ def data_export(dataset: str, destination: Path, form: str, snapshots: list[str]
 )
 @click.option("--validation", default=0.25, show_default=True, help="Share of the snapshots that trials are judged by.")
 @click.option("--test", default=0.25, show_default=True, help="Share that the surrogate is judged by.")
-@click.option("--seed", default=0, show_default=True, help="Of the order, for random and group.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the order, for random and group.")
 @json_option
 def data_split(
     dataset: str, destination: Path, by: str, validation: float, test: float, seed: int, as_json: bool
@@ -111,8 +111,9 @@ def data_split(
 def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None, as_json: bool) -> None:
     """Merge DATASETS into a new one, DESTINATION.
 
-    Energy grids that differ are brought to a common one where the broadening allows it to 1 % of a state's peak; the
-    command says how far off it is.  Ids that several datasets have get the names of their datasets.
+    If the energy grids differ, all LDOS are interpolated on a common grid.  This needs a broadening that is wide enough
+    for errors below 1 % of a state's peak; the command says how large they are.  Snapshots of the same id get the name
+    of their dataset as well.
 
     \b
     Example:
@@ -154,12 +155,13 @@ def data_select(
 ) -> None:
     """Choose structures of SOURCE: a trajectory of any format that ASE reads, or a dataset.
 
-    From a trajectory they are written to DESTINATION as extended XYZ, to be computed by DFT; from a dataset they become
-    a new dataset.  Structures are compared by their radial distribution functions.
+    Structures of a trajectory are written to DESTINATION as extended XYZ, to be computed by DFT; those of a dataset
+    become a new dataset.  Structures are compared by their radial distribution functions.
 
-    With --model those are chosen after which the model, fitted again, would know the free energies of all structures
-    best, by the posterior of its last layer; a model without one chooses what is farthest from its training.  The
-    command says how well each is known when it is chosen, and all of them before and after.
+    With --model the command chooses those that teach the model most: fitted again with them, it would know the free
+    energies of all structures best.  A model of `dftune fit` knows how certain its last layer is, and so what that
+    would be; for another model it chooses what is farthest from the training.  It says how well the model knows each
+    structure when it is chosen, and all of them before and after.
 
     \b
     Example:

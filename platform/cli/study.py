@@ -193,8 +193,8 @@ def study_plot(
 
     The figures: history, value against compute, learning curves, score against value, importance of hyperparameters,
     configs side by side, value against the cost of use with its Pareto front, values against each other, and
-    slots over time.  On the page stand the accuracy, the best config as TOML, and a table of the trials that sorts by a
-    click, too.
+    slots over time.  The page also has the accuracy, the best config as TOML, and a table of the trials that sorts by a
+    click.
 
     \b
     Example:

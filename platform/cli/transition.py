@@ -23,10 +23,12 @@ from .tables import echo, print_json
 @click.option(
     "--draws", type=int, help="Models drawn from what the data leave possible, each simulated.  [default: 40]"
 )
-@click.option("--configurations", type=int, help="Use only so many of the data's, drawn at random.  [default: all]")
+@click.option(
+    "--configurations", type=int, help="Use this number of the configurations, drawn at random.  [default: all]"
+)
 @click.option("--temperatures", type=int, help="Temperatures of a simulation.  [default: 24]")
 @click.option("--rounds", type=int, help="Measurements at each temperature.  [default: 2000]")
-@click.option("--sweeps", type=int, help="Attempts a site between two of them.  [default: 2]")
+@click.option("--sweeps", type=int, help="Moves tried for each site between two measurements.  [default: 2]")
 @click.option("--seed", type=int, help="Equal seeds give equal results.  [default: 0]")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Also draw it, as a PNG file.")
 @address_option
@@ -38,7 +40,7 @@ def transition(
 
     A linear shell model is fitted to the formation energies.  Many such models are drawn from what the data leave
     possible, and each is simulated by Monte Carlo with exchange of temperatures.  The transition is where the heat
-    capacity is largest.  With --model the networks of a model take their place, and its interval is between them.
+    capacity is largest.  With --model the networks of a model take their place, and their spread is the error bar.
 
     \b
     Example:
