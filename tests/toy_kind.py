@@ -86,7 +86,10 @@ class Line(Surrogate, Job, Prediction, Judgement, Check):
         return {"y": float(np.mean(self.slopes) * self.x)}
 
     def read(self, path: Path, frames: str = "-1") -> list[float]:
-        return [float(path.read_text())]
+        try:
+            return [float(path.read_text())]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: holds no number ({one_line(error)})") from error
 
     def example(self) -> dict[str, Any]:
         return {"structure": 2.0}

@@ -1,6 +1,7 @@
 """Where trials are logged besides the ledger: callbacks of Ray Tune, by the table [loggers] of a study file."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from .errors import StudyError
 
 
 class TensorBoard(tune.Callback):
-    """The numbers of each trial, epoch by epoch, as events for TensorBoard.
+    """The numbers of each trial, epoch by epoch, as events for TensorBoard; those that are not known are left out.
 
     Ray Tune's own writes beside its scratch files, which a study removes at its end.
 
@@ -33,7 +34,7 @@ class TensorBoard(tune.Callback):
 
             self._writers[trial.trial_id] = SummaryWriter(str(self._folder / f"trial-{trial.config['trial']}"))
         for name, value in result.items():
-            if name not in tune.result.AUTO_RESULT_KEYS and isinstance(value, (int, float)):
+            if name not in tune.result.AUTO_RESULT_KEYS and isinstance(value, (int, float)) and math.isfinite(value):
                 self._writers[trial.trial_id].add_scalar(name, value, result["epoch"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

@@ -1,7 +1,9 @@
 """The table [loggers] of a study file: callbacks of Ray Tune, off by default."""
 
+import math
 import struct
 from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +49,15 @@ def test_a_logger_that_cannot_be_used_is_refused(tmp_path, loggers, says):
 
 def test_no_logger_is_on_by_default(tmp_path):
     assert callbacks_of({}, tmp_path, "al4") == []
+
+
+def test_what_a_trial_does_not_know_is_left_out_of_tensorboard_without_a_word(tmp_path, caplog):
+    trial = SimpleNamespace(trial_id="a", config={"trial": 3})
+    (logger,) = callbacks_of({"tensorboard": {}}, tmp_path, "al4")
+    logger.on_trial_result(0, [], trial, {"epoch": 1, "best_loss": 0.5, "best_force_mae": math.nan})
+    logger.on_trial_complete(0, [], trial)
+    assert events(tmp_path / "tensorboard" / "trial-3").keys() == {"epoch", "best_loss"}
+    assert not caplog.records
 
 
 def test_tensorboard_gets_every_epoch_of_every_trial(local_ray, toy, numbers, tmp_path):
