@@ -6,8 +6,9 @@ They were seen in Optuna 5.0, to which pyproject.toml pins it; each has a test t
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from optuna import Study
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study._frozen import FrozenStudy
     from optuna.trial import FrozenTrial, Trial
@@ -58,6 +59,14 @@ def study_id(study: "FrozenStudy") -> int:
 def set_metric_names(storage: "RDBStorage", study: int, names: "Sequence[str]") -> None:
     """Name what a study minimises, as ``optuna.Study.set_metric_names`` does, without loading the study."""
     storage.set_study_system_attr(study, "study:metric_names", list(names))
+
+
+def on_stop(study: "Study", call: "Callable[[], None]") -> None:
+    """Call a function where a sampler finds that nothing is left to propose.
+
+    Such a sampler (``BruteForceSampler``) stops the study, which raises an error where it is asked and told one by one.
+    """
+    study.stop = call  # type: ignore[method-assign]
 
 
 def forget_drawn(trial: "Trial") -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class OptunaSearch:
     """Ask one of Optuna's samplers.
 
-    A sampler may propose a config twice where the space is discrete; it is trained again, with another seed.
+    A sampler may propose a config twice where the space is discrete; it is trained again, with another seed.  One that
+    goes through all configs, as Optuna's ``BruteForceSampler``, ends the search when it has.
 
     Where hyperparameters are conditional, tpe models each group of them that exists together (``group``).  The other
     samplers that learn do so from those that exist in all configs, and draw the conditional ones.
@@ -84,8 +85,15 @@ class OptunaSearch:
             self._makes_sampler = sampler
         self._least = self._options.startup + 1 if sampler is None and self._options.takes_startup else 1
         self._study = optuna.create_study(directions=["minimize"] * n_objectives, sampler=kept)
+        self._nothing_left = False
+        optuna_private.on_stop(self._study, self._end)
 
-    def ask(self, trial: str) -> Config:
+    def _end(self) -> None:
+        self._nothing_left = True
+
+    def ask(self, trial: str) -> Config | None:
+        if self._nothing_left:
+            return None
         if self._makes_sampler is not None:
             # A sampler per proposal, seeded by its number: the n-th is the same however the sessions before it ended.
             # qmc has one seed for all: it is a sequence.

@@ -83,6 +83,8 @@ class PrunedSearch:
             self._refuse_if_nothing_passed()
             return None
         self._look_ahead(1)
+        if not self._ahead:
+            return None
         score = self._scorer(self._ahead)[0]
         bar = self._bar()
         if score is None or bar is None:
@@ -138,9 +140,9 @@ class PrunedSearch:
         return [f"{n_pruned} of {len(self._index)} candidates pruned by their score; now {rule}"] if self._index else []
 
     def _look_ahead(self, n: int) -> None:
-        """Ask Optuna for candidates until there are ``n``; a value told replaces them, so no more than needed."""
-        while len(self._ahead) < n:
-            self._ahead.append(self._inner.ask(str(self._proposed + len(self._ahead))))
+        """Ask Optuna for candidates until there are ``n``, or no more; a value told replaces them, so only few."""
+        while len(self._ahead) < n and (config := self._inner.ask(str(self._proposed + len(self._ahead)))) is not None:
+            self._ahead.append(config)
 
     def _let_through(self, index: int) -> bool:
         """Whether this candidate is trained although a learnt bar rules it out."""

@@ -162,10 +162,12 @@ class TwoStageSearch:
         first = PastTrial(trial, self._rest(config), trial in self._values, self._values.get(trial))
         self._optuna.replay([first, *history])
 
-    def _ask_optuna(self, trial: str) -> Config:
+    def _ask_optuna(self, trial: str) -> Config | None:
         assert self._optuna is not None
         assert self._chosen is not None
-        answer = self._part(self._screened[self._chosen]) | self._optuna.ask(trial)
+        if (asked := self._optuna.ask(trial)) is None:
+            return None
+        answer = self._part(self._screened[self._chosen]) | asked
         return {name: answer[name] for name in self._space if name in answer}
 
     def _training_space(self, architecture: Config) -> Space:

@@ -33,6 +33,15 @@ def test_optuna_is_pinned_to_the_minor_version_these_were_seen_in():
     assert optuna.__version__.startswith("5.0.")
 
 
+def test_a_sampler_with_nothing_left_calls_instead_of_an_error():
+    study, ends = optuna.create_study(sampler=optuna.samplers.GridSampler({"x": [1, 2]})), []
+    optuna_private.on_stop(study, lambda: ends.append(len(study.trials)))
+    for _ in range(2):
+        trial = study.ask()
+        study.tell(trial, trial.suggest_categorical("x", [1, 2]))
+    assert ends == [2]
+
+
 def test_a_cached_reader_reads_ended_trials_once_and_the_others_again(storage, monkeypatch):
     study = new_study(storage, "a")
     reader = optuna_private.cached(storage)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from dftune.searchers.optuna_search import OptunaOptions, OptunaSearch
 from dftune.searchers.pruned_search import PrunedOptions, PrunedSearch
 from dftune.searchers.searcher import PastTrial, SearchError
-from dftune.searchers.space import Float, Int
+from dftune.searchers.space import Choice, Float, Int
 from dftune.tests.searchers.foreign_sampler import Counting, NearTheBest
 
 SPACE = {"x": Float(low=0, high=1), "n": Int(low=1, high=1000)}
@@ -52,6 +52,29 @@ def test_optunas_own_class_proposes_what_its_name_does():
     assert run(search("optuna.samplers:RandomSampler"), 6) == run(search("random"), 6)
     plain = {"multivariate": True, "n_startup_trials": 10}
     assert run(search("optuna.samplers:TPESampler", **plain), 14) == run(search("tpe"), 14)
+
+
+def test_a_sampler_that_goes_through_all_configs_ends_the_search():
+    space, brute = {"x": Choice(values=(0.1, 0.2, 0.4))}, "optuna.samplers:BruteForceSampler"
+
+    def ask_all(searcher, history=()):
+        searcher.replay(history)
+        asked = []
+        while (config := searcher.ask(str(len(history) + len(asked)))) is not None:
+            asked.append(config)
+            searcher.tell(str(len(history) + len(asked) - 1), config["x"])
+        return asked
+
+    def new():
+        return OptunaSearch(space, 0, OptunaOptions(sampler=brute))
+
+    asked = ask_all(new())
+    assert sorted(c["x"] for c in asked) == [0.1, 0.2, 0.4]
+    history = [PastTrial(str(n), c, True, c["x"]) for n, c in enumerate(asked)]
+    assert ask_all(new(), history) == []
+    assert ask_all(new(), history[:2]) == asked[2:]
+    pruned = PrunedSearch(space, 0, lambda configs: [c["x"] for c in configs], PrunedOptions(sampler=brute))
+    assert sorted(c["x"] for c in ask_all(pruned)) == [0.1, 0.2, 0.4]
 
 
 @pytest.mark.parametrize("sampler", [MINE, "optuna.samplers:RandomSampler", "optuna.samplers:TPESampler"])
