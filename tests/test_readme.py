@@ -62,6 +62,14 @@ def test_paths_in_pages_exist():
     assert [(page, path) for page, path in sorted(found) if not (ROOT / path).exists()] == []
 
 
+def test_what_is_added_gets_its_line_where_contributing_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| an? [^|]+\|[^|]+\| `([A-Z]+)` in `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(lines) == 4, "a score, a searcher, an importer, a kind"
+    for name, path in lines:
+        assert re.search(rf"^{name}\b[^=\n]*= ", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (name, path)
+
+
 def test_links_in_pages_lead_to_a_file_and_a_heading():
     dead = []
     for page in PAGES:
