@@ -152,13 +152,13 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
     from ..study.study import Study
 
     found = Study.open(name, studies, ledger)
-    with found.reading() as ledger:
+    with found.reading() as opened:
         trials, conclusion = found.trials(), found.conclusion()
         if as_json:
             return print_json(
                 {
                     "spec": found.spec.model_dump(mode="json"),
-                    "placement": ledger.placement(),
+                    "placement": opened.placement(),
                     "trials": [asdict(t) for t in trials],
                     "scores": [asdict(q) for q in found.score_qualities()],
                     "conclusion": None if conclusion is None else asdict(conclusion),
