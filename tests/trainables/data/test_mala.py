@@ -13,6 +13,7 @@ from dftune import Dataset
 from dftune.tests.exported import refused
 from dftune.tests.mala_project import SETTINGS, as_mala_writes_it, change, described, write_log, write_openpmd
 from dftune.trainables.data.exporting.exporters import export_dataset
+from dftune.trainables.data.importing import mala
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.physics.smearing import fermi_dirac
 from dftune.trainables.physics.units import BOHR, RYDBERG
@@ -237,8 +238,19 @@ def test_descriptors_of_an_unknown_cutoff_are_left_out_and_said(one, tmp_path):
     change(one / "dataset.params.json", descriptors__bispectrum_cutoff=None)
     lines = []
     made = import_dataset([one], tmp_path / "made", report=lines.append, **KNOWN)
-    assert f"left out {one / '000.in.npy'}: nothing says R_cut of its descriptors; give --cutoff to keep them" in lines
+    left_out = (
+        f"left out {one / '000.in.npy'} and all like it: nothing says R_cut of its descriptors; give --cutoff to "
+    )
+    assert f"{left_out}keep them" in lines
     assert made.described() == []
+
+
+def test_one_right_file_of_descriptors_tells_r_cut_and_wrong_ones_are_named(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(mala, "CUTOFFS", (3.9, SETTINGS.cutoff))
+    change(project / "dataset.params.json", descriptors__bispectrum_cutoff=None)
+    shutil.copy(project / "001.in.npy", project / "000.in.npy")
+    said = refused([project], tmp_path / "made", **KNOWN)
+    assert "000.in.npy: at points 0 to 31 these descriptors differ by" in said
 
 
 def test_other_descriptors_than_a_bispectrum_are_left_out_and_said(one, tmp_path):

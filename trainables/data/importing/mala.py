@@ -216,12 +216,10 @@ def _with_descriptors(
     found: Sequence[FoundSnapshot], parameters: Parameters, told: Told, report: Report
 ) -> list[FoundSnapshot]:
     """The snapshots with the descriptors that lie beside them, as far as they are a bispectrum of known settings."""
-    settings: BispectrumSettings | None = None
-    whole = []
+    beside = dict[str, tuple[Path, GridValues, int]]()  # id -> file, descriptors, 2J_max
     for one in found:
         file = next((f for f in (_beside(one.where, f".in{end}") for end in ENDINGS) if f.exists()), None)
         if file is None:
-            whole.append(one)
             continue
         values, n = _descriptors(file, one.snapshot)
         two_j_max = two_j_max_of(n) if len(one.species) == 1 else None
@@ -230,22 +228,27 @@ def _with_descriptors(
                 f"left out {file}: {n} numbers at each point of {len(one.species)} species are no bispectrum of one "
                 "species; descriptors are computed again"
             )
-            whole.append(one)
             continue
-        if settings is None:
-            cutoff = _cutoff(one.snapshot, values, two_j_max, parameters, told)
-            if cutoff is None:
-                report(f"left out {file}: nothing says R_cut of its descriptors; give --cutoff to keep them")
-                whole.append(one)
-                continue
-            settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)
-            report(f"descriptors are taken over: {settings}")
-        if settings.two_j_max != two_j_max:
-            raise DatasetError(
-                f"{file}: has descriptors of 2J_max {two_j_max}, those before it of {settings.two_j_max}"
-            )
-        whole.append(replace(one, descriptors=FoundDescriptors(settings, values)))
-    return whole
+        beside[one.snapshot.id] = (file, values, two_j_max)
+    if not beside:
+        return list(found)
+    first, _, two_j_max = next(iter(beside.values()))
+    cutoff = told.cutoff or parameters.cutoff or _cutoff(found, beside)
+    if cutoff is None:
+        report(f"left out {first} and all like it: nothing says R_cut of its descriptors; give --cutoff to keep them")
+        return list(found)
+    settings = BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max)
+    report(f"descriptors are taken over: {settings}")
+    for file, _, other in beside.values():
+        if other != two_j_max:
+            raise DatasetError(f"{file}: has descriptors of 2J_max {other}, those before it of {two_j_max}")
+    values_of = {name: values for name, (_, values, _) in beside.items()}
+    return [
+        replace(one, descriptors=FoundDescriptors(settings, values_of[one.snapshot.id]))
+        if one.snapshot.id in values_of
+        else one
+        for one in found
+    ]
 
 
 def _descriptors(file: Path, snapshot: Snapshot) -> tuple[GridValues, int]:
@@ -262,13 +265,14 @@ def _descriptors(file: Path, snapshot: Snapshot) -> tuple[GridValues, int]:
     return values, shape[3]
 
 
-def _cutoff(snapshot: Snapshot, values: GridValues, two_j_max: int, parameters: Parameters, told: Told) -> float | None:
-    """R_cut [Å] that the user or the parameters say, or a default that gives the same numbers; None: none does."""
-    said = told.cutoff or parameters.cutoff
-    if said is not None:
-        return said
-    tried = (BispectrumSettings(cutoff=cutoff, two_j_max=two_j_max) for cutoff in CUTOFFS)
-    return next((settings.cutoff for settings in tried if fits(snapshot, values, settings)), None)
+def _cutoff(found: Sequence[FoundSnapshot], beside: Mapping[str, tuple[Path, GridValues, int]]) -> float | None:
+    """A default R_cut [Å] that gives the same numbers for a snapshot, of whichever; None: none does."""
+    for one in found:
+        if (it := beside.get(one.snapshot.id)) is not None:
+            tried = (BispectrumSettings(cutoff=cutoff, two_j_max=it[2]) for cutoff in CUTOFFS)
+            if (settings := next((s for s in tried if fits(one.snapshot, it[1], s)), None)) is not None:
+                return settings.cutoff
+    return None
 
 
 def _splits(found: Sequence[FoundSnapshot], parameters: Parameters, report: Report) -> dict[str, Split] | None:

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from dftune.tests.exported import refused, upf
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.data.importing.quantum_espresso.pw_log import read_log
 from dftune.trainables.data.importing.quantum_espresso.pw_xml import NAME
+from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import RYDBERG
 
 UNPOLARISED = "dftune knows electrons without spin polarisation"
@@ -254,6 +256,18 @@ def test_a_cube_of_another_structure_is_named(runs, run, tmp_path):
     said = refused([run], tmp_path / "al2")
     assert re.fullmatch(
         rf"{run}/tmp.pp005ldos.cube: of another structure than {run}/\S+: atom \d is 0\.\d+ Å away", said
+    )
+
+
+def test_a_cube_that_lies_beside_another_calculation_than_its_own_is_named(runs, tmp_path):
+    both = Path(shutil.copytree(runs, tmp_path / "both"))
+    moved = both / "0/tmp.pp005ldos.cube"
+    shutil.copy(both / "1/tmp.pp005ldos.cube", moved)
+    lines = []
+    with pytest.raises(DatasetError, match=r"0: the LDOS at -?[\d.]+ eV is missing"):
+        import_dataset([both], tmp_path / "al2", report=lines.append)
+    assert any(
+        re.fullmatch(rf"{moved}: taken for {both}/1/\S+, whose structure it has; \S+ has another one", s) for s in lines
     )
 
 

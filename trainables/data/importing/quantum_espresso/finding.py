@@ -91,6 +91,9 @@ def together(found: Files, report: Report) -> list[Calculated]:
     snapshots: dict[tuple[Path, ...], Calculated] = {}
     for grids in _alike(found.grids):
         runs = _nearest(grids[0], found)
+        nearer = [run.where for run in found.runs if run.where.parent == grids[0].path.parent]
+        if nearer and not any(run.where in nearer for run in runs):
+            report(f"{grids[0].path}: taken for {runs[0].where}, whose structure it has; {nearer[0]} has another one")
         one = snapshots.setdefault(tuple(run.where for run in runs), Calculated(runs, []))
         one.grids.extend(grids)
     used = {run.where for one in snapshots.values() for run in one.runs}
