@@ -1,8 +1,9 @@
 """Bayesian linear regression with unknown noise: coefficients, their covariance, and the evidence for some features.
 
-Targets y = Φ w + ε with ε ~ N(0, σ²), w ~ N(0, σ² g S⁻²), p(σ²) ~ 1/σ²; S scales each column to a mean square of 1.
-The width g of the prior is where the evidence p(y | g) is largest.  Given g all is closed form, a Student t with as
-many degrees of freedom as there are targets.
+Targets y = Φ w + ε with ε ~ N(0, σ²), w ~ N(0, σ² g B² S⁻²), p(σ²) ~ 1/σ²; S scales each column to a mean square of 1,
+and the diagonal B says which coefficients are expected to be smaller than others.  The width g of the prior is where
+the evidence p(y | g) is largest.  Given g all is closed form, a Student t with as many degrees of freedom as there are
+targets.
 
 Source: Bishop, Pattern Recognition and Machine Learning (2006), sections 2.3.7, 3.3 and 3.5; Murphy, Machine Learning
 (2012), section 7.6.3.
@@ -36,12 +37,14 @@ class LinearPosterior:
     evidence: float
 
     @classmethod
-    def fit(cls, features: Float64, targets: Float64) -> Self:
+    def fit(cls, features: Float64, targets: Float64, expected: Float64 | None = None) -> Self:
         """The regression.
 
         Args:
             features: Φ, (n, n_features).
             targets: y, (n,).
+            expected: B, how large the coefficients of the scaled columns are beside each other, (n_features,); by
+                default all alike.
 
         Raises:
             InputError: no more targets than features, or one that is not finite.
@@ -53,6 +56,8 @@ class LinearPosterior:
             raise InputError("a target is not finite; leave that configuration out")
         scale = np.sqrt((features**2).mean(axis=0))
         scale[scale == 0] = 1.0
+        if expected is not None:
+            scale = scale / expected
         u, s, vt = np.linalg.svd(features / scale, full_matrices=False)
         along, rest = u.T @ targets, max(float(targets @ targets - ((u.T @ targets) ** 2).sum()), 0.0)
         # I + g Φ Φᵀ has the eigenvalues 1 + g s², and 1 elsewhere.

@@ -7,15 +7,18 @@ formation energy per site is
 
 with k from 0 to the degree.  It is zero for the pure elements, as it must be.  Pairs beyond the last shell are taken to
 be disordered, c = m², which gives the first sum.  A coupling that depends on m stands for many-body terms.  All
-coefficients are linear, so that they have a closed posterior (``linear``).  Energies in eV, radii in Å.
+coefficients are linear, so that they have a closed posterior (``linear``).  Their prior becomes narrower with the
+distance r as exp(-β (r / r_1 - 1)), and with the power of m as exp(-γ k).  Energies in eV, radii in Å.
 
 Sources: Sanchez, Ducastelle & Gratias, Physica A 128, 334 (1984), expansion in clusters; Sanchez, Phys. Rev. B 81,
-224202 (2010), couplings that depend on the composition; Magri, Wei & Zunger, Phys. Rev. B 42, 11388 (1990), charges
+224202 (2010), couplings that depend on the composition; Mueller & Ceder, Phys. Rev. B 80, 024103 (2009), priors that
+expect distant clusters to matter less; Magri, Wei & Zunger, Phys. Rev. B 42, 11388 (1990), charges
 linear in the number of unlike neighbours.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Self
 
 import numpy as np
@@ -27,6 +30,8 @@ from .linear import LinearPosterior
 
 Species = NDArray[np.uint8]
 MOST_SHELLS, MOST_DEGREE = 6, 3  # that are tried where the caller says none
+DECAYS = (0.0, 1.0, 2.0, 4.0)  # β of the prior that are tried, and γ:
+FALLS = (0.0, 0.7, 1.4)
 SAME = 0.02  # of a radius: a lattice strained by less has the same shells
 
 
@@ -135,15 +140,15 @@ class ShellModel:
         n_shells: int | None = None,
         degree: int | None = None,
     ) -> list[Self]:
-        """Models of some configurations, of several sizes.
+        """Models of some configurations: of several degrees, and with priors that differ in β and γ.
 
         Args:
             lattice: of all of them.
             species: 0 or 1 by site, (n, n_sites).
             energies: formation energies, (n,) [eV per cell].
-            n_shells: by default all numbers up to 6 that the cell tells apart.
-            degree: of the polynomials in m; by default all up to 3.  What has more coefficients than half the
-                configurations is not tried by default.
+            n_shells: by default all up to 6 that the cell tells apart, and fewer where a model of degree 0 would have
+                more coefficients than half the configurations.
+            degree: of the polynomials in m; by default all up to 3 that the configurations determine.
 
         Raises:
             InputError: too few configurations, or more shells than the cell tells apart.
@@ -153,16 +158,18 @@ class ShellModel:
         distinct = distinct_shells(lattice, max(MOST_SHELLS, n_shells or 0))
         if n_shells is not None and not 1 <= n_shells <= distinct:
             raise InputError(f"this cell tells {distinct} shells apart; take from 1 to {distinct}, not {n_shells}")
-        shells = Shells.of(lattice, n_shells or distinct)
+        n_shells = n_shells or max(1, min(distinct, int(mixed.sum()) // 2 - 1))
+        shells = Shells.of(lattice, n_shells)
         m, c = shells.correlations(species[mixed])
         found: list[Self] = []
-        for n in [n_shells] if n_shells else range(1, distinct + 1):
-            for d in [degree] if degree is not None else range(MOST_DEGREE + 1):
-                features = _features(m, c[:, :n], d)
-                if found and features.shape[1] > len(m) / 2:
-                    continue
-                posterior = LinearPosterior.fit(features, energies[mixed] / lattice.n_sites)
-                found.append(cls(shells.radii[:n], shells.sizes[:n], d, posterior))
+        for d in [degree] if degree is not None else range(MOST_DEGREE + 1):
+            features = _features(m, c, d)
+            if found and features.shape[1] >= len(m):
+                break
+            for decay, fall in product(DECAYS, FALLS if d else FALLS[:1]):
+                expected = _expected(shells.radii, d, decay, fall)
+                posterior = LinearPosterior.fit(features, energies[mixed] / lattice.n_sites, expected)
+                found.append(cls(shells.radii, shells.sizes, d, posterior))
         return found
 
     @property
@@ -225,6 +232,12 @@ def _features(m: Float64, c: Float64, degree: int) -> Float64:
     powers = m[:, None] ** np.arange(degree + 1)
     parts = np.concatenate([(1 - m**2)[:, None], 1 - c], axis=1)
     return (parts[:, :, None] * powers[:, None]).reshape(len(m), -1)
+
+
+def _expected(radii: Float64, degree: int, decay: float, fall: float) -> Float64:
+    """How large coefficients are expected to be beside each other, in the order of the features."""
+    distances = np.concatenate([[0.0], radii / radii[0] - 1])
+    return np.exp(-decay * distances[:, None] - fall * np.arange(degree + 1)).ravel()
 
 
 @dataclass(frozen=True, eq=False)
