@@ -10,7 +10,7 @@ from .accuracy import AlloyAccuracy
 from .config import AlloyConfig
 from .data import AlloyData
 from .lattice import Lattice
-from .order import ranges_of
+from .order import contents_of, ranges_of
 from .splits import SplitSettings, split_rows
 
 Numbers = dict[str, float | int | None]
@@ -42,6 +42,12 @@ class AlloyCard(Card):
         "configurations of both elements that it was trained on; models of before have none",
     )
 
+    contents: list[float] = Field(
+        default=[],
+        description="shares of the second element among the configurations that it was trained on; models of before "
+        "have none",
+    )
+
     @property
     def subject(self) -> str:
         """What it is, in two or three words."""
@@ -61,7 +67,7 @@ def card_for(
     study: str, data: AlloyData, settings: SplitSettings, config: AlloyConfig, seeds: Sequence[int], accuracy: Any
 ) -> AlloyCard:
     """The card of a surrogate just trained."""
-    info = data.info
+    info, trained = data.info, data.all.species[split_rows(data, settings)["train"]]
     return AlloyCard(
         kind="alloys",
         study=study,
@@ -76,5 +82,6 @@ def card_for(
         pure_energies=info.pure_energies,
         code=info.code,
         splits=settings,
-        order=ranges_of(info.lattice, data.all.species[split_rows(data, settings)["train"]]),
+        order=ranges_of(info.lattice, trained),
+        contents=contents_of(trained),
     )

@@ -92,7 +92,7 @@ def configurations(table: ConfigurationsTable, lattice: Lattice, symbols: tuple[
 
 def species_of(text: str, symbols: tuple[str, str], n_sites: int) -> Species:
     """0 or 1 by site, of a text as '0110...' or 'Cu Au Au ...'.  Raises InputError: it is none of so many sites."""
-    words = list(text.strip()) if set(text.strip()) <= {"0", "1"} else text.replace(",", " ").split()
+    words = list(text.strip()) if text.strip().isdecimal() else text.replace(",", " ").split()
     names = {symbols[0]: 0, symbols[1]: 1, "0": 0, "1": 1}
     if other := [word for word in words if word not in names]:
         raise InputError(f"'{other[0][:20]}' is neither {symbols[0]} nor {symbols[1]}, nor 0 or 1")

@@ -1,4 +1,4 @@
-"""The short-range order of configurations, and how far it lies from that of others."""
+"""The composition and short-range order of configurations, and how far they lie from those of others."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,6 +10,7 @@ from .lattice import Float64, Lattice
 from .shell_model import Shells, Species, distinct_shells
 
 MOST = 4  # neighbour shells that are looked at
+NEAR = 0.07  # of a share of the second element: 2 of 32 sites; errors grow from 3 on, and many times from 4 on
 FAR = 0.5  # of the width of a range: of 60 splits of the examples, 1 of 2,340 test configurations is further outside
 
 Range = tuple[float, float]
@@ -60,4 +61,26 @@ def unlike(lattice: Lattice, species: Species, known: Sequence[Range]) -> list[s
         f"its order is unlike the training: the Warren-Cowley parameter of neighbour shell {r + 1} is {order[r]:.2f}, "
         f"and {low[r]:.2f} to {high[r]:.2f} there; errors are unknown"
         for r in np.flatnonzero(beyond)[:1]
+    ]
+
+
+def contents_of(species: Species) -> list[float]:
+    """The shares of the second element among configurations (n, n_sites), each once."""
+    return sorted(set(species.mean(axis=1).tolist()))
+
+
+def far_content(content: float, known: Sequence[float], symbol: str) -> list[str]:
+    """Why a share of the second element is unlike any of some, one sentence at most.
+
+    Args:
+        content: the share.
+        known: as ``contents_of``, or none.
+        symbol: of the second element.
+    """
+    nearest = min(known, key=lambda one: abs(one - content), default=content)
+    if abs(nearest - content) <= NEAR:
+        return []
+    return [
+        f"its share of {symbol} is unlike the training: {100 * content:.3g} %, and the nearest there "
+        f"{100 * nearest:.3g} %; errors are unknown"
     ]

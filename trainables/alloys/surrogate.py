@@ -25,7 +25,7 @@ from .data import AlloyData, total_energy
 from .judgement import AlloyCheck, AlloyJudgement
 from .lattice import Lattice
 from .network import Network, chains
-from .order import unlike
+from .order import far_content, unlike
 from .request import FORMATS, XYZ, ConfigurationRequest, parse
 from .splits import split_rows
 from .training import Scaling, predict
@@ -233,7 +233,8 @@ class AlloyJob(Job):
         found = self.surrogate.predict(self.species[None], self.lattice)
         card, n = self.surrogate.card, self.lattice.n_sites
         values: dict[str, Any] = {"n_atoms": n, card.symbols[1]: int(self.species.sum())}
-        outside = unlike(self.lattice, self.species, card.order)
+        outside = far_content(float(self.species.mean()), card.contents, card.symbols[1])
+        outside += unlike(self.lattice, self.species, card.order)
         values["expected_errors"] = "unknown" if outside else card.accuracy.stated_error
         if "E" in found:
             of_networks = found["E"][:, 0, 0]

@@ -21,6 +21,7 @@ from .data import AlloyData
 from .lattice import Float64, Int, Lattice
 from .monte_carlo import Chain, Ordering, joined
 from .network_energy import MeanEnergy, Networks, networks_of
+from .order import contents_of, far_content
 from .shell_model import ShellModel, SiteModel, Species, drawn_models
 from .simulation import Begins, Simulation, TransitionSettings, mean_field, pilot, simulate
 from .thermodynamics import Curves, Thermodynamics
@@ -58,6 +59,7 @@ class Transition:
     temperatures, each (n_drawn, n_temperatures); NaN where a draw was not simulated.  sites: mean and standard
     deviation over sites of properties such as the charge, (n_temperatures, 2 elements, 2).  apart: temperatures between
     which a chain from order and one from disorder have other energies [K]; None if nowhere.  energies_by: in words.
+    extrapolates: why the content is unlike that of the configurations.
     """
 
     settings: TransitionSettings
@@ -73,6 +75,7 @@ class Transition:
     sites: dict[str, Float64]
     apart: tuple[float, float] | None
     energies_by: str
+    extrapolates: list[str]
 
     @property
     def temperature(self) -> float:
@@ -100,7 +103,7 @@ class Transition:
     @property
     def warnings(self) -> list[str]:
         """What should be known before the numbers are used."""
-        found = []
+        found = list(self.extrapolates)
         if self.apart is not None:
             low, high = self.apart
             found.append(
@@ -303,6 +306,7 @@ def transition(
         {name: _along(lattice, settings, species, values, chain) for name, values in (sites or {}).items()},
         apart_between(chains[CHAINS], chains[CHAINS + 1], float(CHAINS**0.5 * best.errors.energy.mean())),
         "the shell model" if networks is None else f"{len(networks)} networks",
+        far_content(settings.content, contents_of(species), symbols[1]),
     )
 
 

@@ -81,7 +81,7 @@ def test_the_page_knows_where_the_sites_of_an_alloy_are(alloy):
         ({"structure": "Cu " * 31}, "31 elements, and the lattice has 32 sites"),
         ({"structure": "Cu Xx"}, "'Xx' is neither Cu nor Au, nor 0 or 1"),
         ({"structure": str(L10)}, f"'{str(L10)[:20]}' is neither Cu nor Au, nor 0 or 1"),
-        ({"structure": "9" * 400}, f"'{'9' * 20}' is neither Cu nor Au, nor 0 or 1"),
+        ({"structure": "9" * 400}, "'9' is neither Cu nor Au, nor 0 or 1"),
         ({"structure": ONE}, "the model knows Cu, Au but not Al"),
         ({"structure": "01" * 16, "forces": "mean"}, "forces: extra inputs are not permitted"),
         ({}, "structure: field required"),

@@ -8,7 +8,7 @@ import pytest
 from dftune import Model
 from dftune.tests.trainables.alloys.conftest import EXAMPLES
 from dftune.trainables.alloys.accuracy import spread_of
-from dftune.trainables.alloys.order import ranges_of, unlike, warren_cowley
+from dftune.trainables.alloys.order import contents_of, far_content, ranges_of, unlike, warren_cowley
 from dftune.trainables.alloys.splits import SplitSettings, split_rows
 
 STRIPES = np.array([0, 1] * 16, dtype=np.uint8)  # B2 on the sites of the bcc cell
@@ -38,6 +38,17 @@ def test_order_that_no_row_has_is_found_and_test_rows_are_not(cuau, fept):
         assert unlike(lattice, np.zeros(32, np.uint8), known) == [], "a pure crystal has no order"
         twice = lattice.repeated((2, 1, 1))
         assert unlike(twice, np.tile(ordered, 2), known) == [said], "the size of the cell tells nothing"
+
+
+def test_a_composition_far_from_all_rows_is_found(fept):
+    known = contents_of(fept.all.species[fept.all.species.sum(axis=1) <= 8])
+    assert known == [n / 32 for n in range(9)]
+    assert far_content(10 / 32, known, "Pt") == []
+    assert far_content(0.5, [], "Pt") == [], "models of before say nothing"
+    (said,) = far_content(11 / 32, known, "Pt")
+    assert said.startswith("its share of Pt is unlike the training: 34.4 %, and the nearest there 25 %")
+    every = contents_of(fept.all.species[split_rows(fept, SplitSettings(rows=20))["train"]])
+    assert not any(far_content(n / 32, every, "Pt") for n in range(33)), "20 orbits leave no gap"
 
 
 def species_of_example(data):

@@ -75,6 +75,8 @@ def test_it_is_told_and_drawn(found, tmp_path):
     assert len(curves["temperature"]) == len(curves["heat_capacity"]) == len(curves["charge"]["mean"][0]) == 12
     assert len(curves["short_range_order"]) == found.model.n_shells
     assert f"transition at {found.temperature:.0f} K" in found.lines()[0]
+    assert found.extrapolates == [], "rows of 20 to 80 %"
+    assert replace(found, extrapolates=["its share of B"]).to_dict()["warnings"][0] == "its share of B"
     found.draw(tmp_path / "transition.png")
     assert (tmp_path / "transition.png").stat().st_size > 10_000
 
