@@ -91,11 +91,13 @@ def sizes():
 
 
 def rows():
-    """The transition from all rows, from 40 and from 20, 256 sites."""
+    """The transition from all rows, from 40 and from 20, 32 sites."""
     for name in ("CuAu", "FePt"):
         data, *_ = opened(name)
         for n in (None, 40, 20):
-            found = AlloyKind().transition(data, {"configurations": n, "rounds": 1000, "draws": 30}, here, Silent())
+            found = AlloyKind().transition(
+                data, {"copies": (1, 1, 1), "configurations": n, "rounds": 1000, "draws": 40}, here, Silent()
+            )
             low, high = found.interval
             row(
                 "rows",
@@ -105,7 +107,7 @@ def rows():
                 interval=[round(low), round(high)],
                 std=round(float(found.drawn.std(ddof=1))),
                 simulation_error=round(found.thermodynamics.peak_error),
-                without_transition=30 - len(found.drawn),
+                without_transition=40 - len(found.drawn),
                 model=[found.model.n_shells, found.model.degree],
             )
 
@@ -130,26 +132,36 @@ def coverage():
 
 
 def intervals():
-    """The same of the mean-field temperature, which needs no simulation: 40 choices of rows, 40 and 200 draws.
+    """The same of the mean-field temperature, which needs no simulation, of 100 choices of rows and 40 draws.
 
-    plain: between the quantiles that NumPy interpolates by default, as intervals were until now.
+    table: of the data's energies, against the value of all rows.  drawn: of energies that a model drawn from the
+    posterior of all rows has, with its noise, against the value of that model, another one each time.
     """
     for name in ("CuAu", "FePt"):
         data, lattice, every = opened(name)
-        known = mean_field(Ordering.of(every, lattice, 0.0), 0.5)
+        n_sites, species = lattice.n_sites, data.all.species
+        mixed = (species.min(axis=1) == 0) & (species.max(axis=1) == 1)
+        candidates = ShellModel.candidates(lattice, species, data.formation_energies)
+        truths = drawn_models(candidates, 100, np.random.default_rng(99))
         for n in (40, 20):
-            held = {(draws, method): 0 for draws in (40, 200) for method in ("linear", "weibull")}
-            for seed in range(40):
-                chosen = some_of(len(data.all), n, seed)
-                models = ShellModel.candidates(lattice, data.all.species[chosen], data.formation_energies[chosen])
-                drawn = [
-                    ordering_of(model, lattice) for model in drawn_models(models, 200, np.random.default_rng(seed))
-                ]
-                for draws, method in held:
-                    low, high = np.quantile(drawn[:draws], (0.025, 0.975), method=method)
-                    held[draws, method] += low <= known <= high
-            found = {f"{'plain ' * (method == 'linear')}{draws}": count for (draws, method), count in held.items()}
-            row("intervals", alloy=name, rows=n, of_all=round(known), of=40, **found)
+            for kind in ("table", "drawn"):
+                sides, widths = [], []
+                for seed, truth in enumerate(truths):
+                    chosen, energies = some_of(len(species), n, seed), data.formation_energies
+                    if kind == "drawn":
+                        noise = mixed * np.random.default_rng([seed, 7]).normal(size=len(species))
+                        energies = truth.energy(lattice, species) + n_sites * truth.noise * noise
+                    known = ordering_of(truth if kind == "drawn" else every, lattice)
+                    models = ShellModel.candidates(lattice, species[chosen], energies[chosen])
+                    drawn = drawn_models(models, 40, np.random.default_rng(seed))
+                    temperatures = [ordering_of(model, lattice) for model in drawn]
+                    low, high = np.quantile(temperatures, (0.025, 0.975), method="weibull")
+                    sides.append(int(known > high) - int(known < low))
+                    widths.append(high - low)
+                row(
+                    "intervals", alloy=name, rows=n, energies=kind, held=sides.count(0), too_low=sides.count(1),
+                    too_high=sides.count(-1), width=round(float(np.median(widths))),
+                )  # fmt: skip
 
 
 def ordering_of(model, lattice):
