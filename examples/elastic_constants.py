@@ -18,6 +18,7 @@ from ase.md.nptberendsen import NPTBerendsen
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import BFGS
 from ase.units import GPa
+from matplotlib.figure import Figure
 
 import dftune
 
@@ -45,7 +46,8 @@ def equation_of_state(calculator: Calculator, volumes: np.ndarray, figure: str |
     fitted = EquationOfState(volumes, energies, eos="birchmurnaghan")
     volume, _, modulus = fitted.fit()
     if figure is not None:
-        fitted.plot(figure)
+        axes = Figure(layout="constrained").add_subplot()
+        fitted.plot(figure, ax=axes)
     return float(np.cbrt(volume)), float(modulus / GPa)
 
 
