@@ -51,6 +51,7 @@ def main() -> None:
             "max-examples": given.examples,
             "max-time": given.seconds,
             "seed": given.seed,
+            "suppress-health-check": "filter_too_much",  # without it, it gave up making bodies for one seed
             "request-timeout": 2 * settings.time_limit,  # longer than any answer takes
         }
         said = [f"--{option}={value}" for option, value in options.items()]

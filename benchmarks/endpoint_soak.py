@@ -9,8 +9,8 @@ version of the model is put beside the others; two are in memory at once.
 
 Memory of replica and web server is that which they alone have, without Ray's object store; that of all processes of the
 endpoint is their proportional share, the object store included.  It is counted from --warm seconds on, when each kind
-has been asked and the compiled kernels stand, and not within ten seconds of a large request.  It ends with 1 if an
-answer is unexpected or memory is not flat.
+has been asked and the compiled kernels stand, each time after a pause of eleven seconds, in which memory is given back.
+It ends with 1 if an answer is unexpected or memory is not flat.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from dftune.platform.serve.turns import SOON
 from dftune.tests.listeners import descendants
 from dftune.trainables.data.dataset import Dataset
 
-GIVEN_BACK = 2 * SOON + 1  # seconds after a large request, until its memory is given back twice
+GIVEN_BACK = 2 * SOON + 1  # seconds after a request, until its memory is given back twice
 JSON = {"content-type": "application/json"}
 
 
@@ -87,7 +87,7 @@ async def soak(endpoint: Endpoint, versions: Path, given: argparse.Namespace) ->
     large = large_requests(model, example, given.size)
     statuses: collections.Counter[str] = collections.Counter()
     curve: list[tuple[int, int, int]] = []
-    slowest, settled, n, larges, swaps, began = 0.0, 0.0, 0, 0, 0, time.monotonic()
+    slowest, n, larges, swaps, began = 0.0, 0, 0, 0, time.monotonic()
     while (now := time.monotonic() - began) < given.warm + given.seconds:
         if now > given.large * larges:
             kind, what = "large", large[larges % len(large)]
@@ -104,9 +104,8 @@ async def soak(endpoint: Endpoint, versions: Path, given: argparse.Namespace) ->
         if now > given.warm + given.seconds / (1 + given.swaps) * (1 + swaps):
             swaps += 1
             await asyncio.to_thread(shutil.copytree, versions / "v1", versions / f"v{1 + swaps}")
-        if kind == "large":
-            settled = time.monotonic() - began + GIVEN_BACK
-        if settled < now > given.warm + len(curve) * given.seconds / 20:
+        if now > given.warm + len(curve) * given.seconds / 20:
+            await asyncio.sleep(GIVEN_BACK)
             curve.append(now_mb())
             print(
                 json.dumps({"seconds": round(now), "requests": n, "memory_mb": curve[-1]}), file=sys.stderr, flush=True
