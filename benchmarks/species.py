@@ -34,6 +34,10 @@ CASES: dict[str, tuple[BispectrumSettings, dict[str, float]]] = {  # descriptors
     "chem, 4.0 Å, 2J 4": (BispectrumSettings(cutoff=4.0, two_j_max=4, chem=BOTH), {}),
     "chem, 3.2 Å, 2J 6": (BispectrumSettings(cutoff=3.2, two_j_max=6, chem=BOTH), {}),
     "chem, 4.68 Å, 2J 4, penalty 100": (BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH), {"penalty": 100.0}),
+    "chem, 4.68 and 3.2 Å, 2J 4, penalty 100": (
+        BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH, inner=(3.2,)),
+        {"penalty": 100.0},
+    ),
     "chem, 4.68 Å, 2J 4, LDOS alone": (
         BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH),
         {"penalty": 1.0, "energy_weight": 0.0, "force_weight": 0.0},

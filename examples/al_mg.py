@@ -2,12 +2,15 @@
 
     python examples/al_mg.py FOLDER
     dftune data generate FOLDER/al_mg.toml al_mg
+    dftune data generate FOLDER/orders.toml al_mg_orders     # more orders of eight atoms, to train on
+    dftune data merge al_mg al_mg_orders al_mg_all
 
-Needs ``apt-get install quantum-espresso quantum-espresso-data``, and some twenty minutes of one core.
+Needs ``apt-get install quantum-espresso quantum-espresso-data``, and half an hour of one core.
 """
 
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase
@@ -19,6 +22,18 @@ A = {"Al": 4.03, "Mg": 4.43}  # lattice constants between which Vegard's law tak
 FOUR = [0, 4, 1, 3, 2]  # numbers of Mg in four sites, whose orders are equal by symmetry
 EIGHT = [2, 4, 6]  # in eight sites
 UNSEEN = [3, 5]  # in eight sites of test snapshots; no other snapshot has these compositions
+# Sites of Mg in eight: orders that ``mixed`` has not given to training snapshots, but the second, which it has.  The
+# fourth is that of a test snapshot, displaced otherwise.
+ORDERS = [
+    (0, 1, 2, 4),
+    (0, 1, 2, 3, 4, 6),
+    (0, 5),
+    (0, 1, 2, 7),
+    (0, 2, 4, 7),
+    (0, 1, 2, 4),
+    (0, 2, 4, 6),
+    (0, 1, 2, 3, 4, 5),
+]
 SPEC = """# Al-Mg on an fcc lattice, 4 and 8 atoms
 [[snapshots]]                 # Al4, Mg4, Al3Mg, AlMg3, Al2Mg2 in turn
 train = 10
@@ -61,21 +76,36 @@ temperature = 3157.75
 convergence = 1e-8
 
 [ldos]
+minimum = -6.4
 maximum = 11.5
 spacing = 0.4
 width = 0.6
 """
+SPEC_OF_ORDERS = """# Al-Mg on an fcc lattice, 8 atoms
+[[snapshots]]                 # the orders in ORDERS
+train = 8
+structure = { file = "orders.xyz", frames = ":" }
+displacement = [0.05, 0.10]
+seed = 2
+group = "8-atoms"
+
+""" + SPEC[SPEC.index("[dft]") :]
+
+
+def on_sites(n_cells: int, mg: Sequence[int]) -> ase.Atoms:
+    """Conventional fcc cells in a row with Mg on these sites."""
+    share = len(mg) / (4 * n_cells)
+    atoms = ase.build.bulk("Al", "fcc", a=(1 - share) * A["Al"] + share * A["Mg"], cubic=True).repeat((n_cells, 1, 1))
+    atoms.symbols[list(mg)] = "Mg"
+    return atoms
 
 
 def mixed(n_cells: int, n_mg: int, order: int) -> ase.Atoms:
-    """Conventional fcc cells in a row with Mg on some sites: the ``order``-th of a shuffled list of all ways."""
+    """The same with Mg on some sites: the ``order``-th of a shuffled list of all ways."""
     sites = 4 * n_cells
-    share = n_mg / sites
-    atoms = ase.build.bulk("Al", "fcc", a=(1 - share) * A["Al"] + share * A["Mg"], cubic=True).repeat((n_cells, 1, 1))
     ways = list(itertools.combinations(range(sites), n_mg))
     np.random.default_rng(sites).shuffle(ways)
-    atoms.symbols[list(ways[order % len(ways)])] = "Mg"
-    return atoms
+    return on_sites(n_cells, ways[order % len(ways)])
 
 
 def main() -> None:
@@ -84,8 +114,10 @@ def main() -> None:
     ase.io.write(folder / "four.xyz", [mixed(1, FOUR[i % 5], i) for i in range(17)])
     ase.io.write(folder / "eight.xyz", [mixed(2, EIGHT[i % 3], i) for i in range(9)])
     ase.io.write(folder / "more.xyz", [mixed(2, EIGHT[i], 9 + i) for i in range(3)])
+    ase.io.write(folder / "orders.xyz", [on_sites(2, sites) for sites in ORDERS])
     ase.io.write(folder / "unseen.xyz", [mixed(2, UNSEEN[i % 2], i) for i in range(2)])
     (folder / "al_mg.toml").write_text(SPEC)
+    (folder / "orders.toml").write_text(SPEC_OF_ORDERS)
 
 
 if __name__ == "__main__":

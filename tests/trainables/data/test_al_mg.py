@@ -29,6 +29,7 @@ def test_the_bundled_cells_are_those_of_their_script(al_mg, tmp_path, monkeypatc
     script.main()
     planned = {one.id: one for one in plan_structures(GenerateSpec.read(tmp_path / "al_mg.toml"))}
     assert len(planned) == 31
+    assert len(plan_structures(GenerateSpec.read(tmp_path / "orders.toml"))) == 8
     assert len(al_mg.snapshots) == 8
     for s in al_mg.snapshots:
         one = planned[s.id]
@@ -38,11 +39,11 @@ def test_the_bundled_cells_are_those_of_their_script(al_mg, tmp_path, monkeypatc
 
 
 def test_their_energies_are_those_of_their_ldos(al_mg):
-    """0.22 meV/atom at most, and 1.1 of all 31 snapshots, with energies 0.4 eV apart."""
+    """0.05 meV/atom at most, and 0.19 of all 39 snapshots, with energies 0.4 eV apart."""
     assert al_mg.info.species == {"Al": 3.0, "Mg": 2.0}
     assert list(al_mg.info.dft.core_charges) == ["Mg"]
     reports = list(al_mg.check())
-    assert max(abs(one.total_error) for one in reports) < 0.5
+    assert max(abs(one.total_error) for one in reports) < 0.2
 
 
 def test_five_compositions_of_five_volumes_are_learnt_relative_to_the_fermi_level(al_mg):
