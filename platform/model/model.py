@@ -205,16 +205,16 @@ class Model:
     def differences(self, found: Accuracy) -> list[str]:
         """Where recomputed accuracy differs from the stated one by more than rounding; spreads are left out.
 
-        Rounding is 0.1 %, or a microelectronvolt (microrydberg) of an energy, or 1e-5 of anything else.
+        Rounding is 0.1 %, or a microelectronvolt (microrydberg) of an energy, or 1e-5 of anything else.  What a model
+        of an earlier version does not state cannot differ.
         """
         stated, different = self.card.accuracy.to_dict(), []
         for name, new in found.to_dict().items():
             old = stated[name]
-            if not isinstance(new, float | None) or not isinstance(old, float | None) or name.endswith("_std"):
+            if not isinstance(new, float | None) or not isinstance(old, float) or name.endswith("_std"):
                 continue
-            if old is None or new is None:
-                if old is not new:
-                    different.append(f"{name}: stated {old}, found {new}")
+            if new is None:
+                different.append(f"{name}: stated {old:.6g}, found none")
             elif abs(new - old) > max(
                 1e-3 * abs(old), 1e-3 if self.kind.units.get(name, "").startswith(("meV", "mRy")) else 1e-5
             ):

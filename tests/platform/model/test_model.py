@@ -307,14 +307,20 @@ def test_a_dataset_of_another_dft_is_not_compared(model, al4, change, text):
         model.surrogate.unseen(other)
 
 
-def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4):
+def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4, monkeypatch):
     accuracy = model.check(al4).accuracy
     assert model.differences(accuracy) == []
     near = replace(model.card.accuracy, free_energy_mae=accuracy.free_energy_mae + 5e-4)  # half a microelectronvolt
     assert model.differences(near) == []
     assert model.differences(replace(near, free_energy_mae=1.01 * accuracy.free_energy_mae)) != []
+    assert model.differences(replace(near, free_energy_mae=None)) == [
+        f"free_energy_mae: stated {accuracy.free_energy_mae:.6g}, found none"
+    ]
     worse = replace(model.card.accuracy, ldos_r2=accuracy.ldos_r2 - 0.01)
     assert model.differences(worse) == [f"ldos_r2: stated {accuracy.ldos_r2:.6g}, found {accuracy.ldos_r2 - 0.01:.6g}"]
+    unstated = model.card.model_copy(update={"accuracy": replace(near, free_energy_mae=None)})
+    monkeypatch.setattr(Model, "card", unstated)
+    assert model.differences(near) == [], "an earlier version did not state it"
 
 
 def test_weights_of_another_shape_do_not_make_a_model(model):
