@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # nproc alone would count OMP_NUM_THREADS, where that is set.
 PROCESSES := $(shell n=$$(env -u OMP_NUM_THREADS nproc); echo $$((n < 8 ? n + 1 : 8)))
-MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR > 1 && $$1 > 2e6 {found = 1} END {print found ? "/dev/shm" : "/tmp"}')
+MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR > 1 && $$1 > 4e6 {found = 1} END {print found ? "/dev/shm" : "/tmp"}')
 
 .PHONY: demo figures check test test-without-ray test-with-ray test-slow lint lock clean
 
@@ -28,7 +28,7 @@ test: test-without-ray test-with-ray  ## all tests but the slow ones
 
 # One process of pytest more than cores, as some tests wait; each with one thread: torch's wait for each other busily.
 # Each keeps the memory of its arrays: to give it back and fetch it again was most of the time in the kernel.
-# Files lie in memory where it has 2 GB for them: a ledger writes through to the disk, which takes 5 ms each time.
+# Files lie in memory where it has 4 GB for them, of which they take two: a ledger writes through to the disk, which takes 5 ms each time.
 test-without-ray: $(READY)
 	folder=$$(mktemp -d -p "$(MEMORY)" dftune-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456 \

@@ -91,7 +91,9 @@ def read_text(path: Path, most: int = LARGEST_TEXT, *, other: str | None = None)
         InputError: it cannot be read, is no text, or is too large.
     """
     try:
-        if path.is_fifo() and path.parts[1:2] not in (("dev",), ("proc",)):  # opening it would wait for a writer
+        # What a shell hands over, as /dev/stdin, is read.
+        given = path.parts[1:2] in (("dev",), ("proc",)) and path.parts[2:3] != ("shm",)
+        if path.is_fifo() and not given:  # opening it would wait for a writer
             raise InputError(f"{path}: a pipe; give a file")
         with path.open("rb") as stream:
             content = stream.read(most + 1)
