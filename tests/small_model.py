@@ -1,5 +1,6 @@
 """Surrogates that are trained in seconds, for tests of what is done with one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,11 @@ from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
 ALUMINIUM = BispectrumSettings(cutoff=4.68, two_j_max=6)
+
+
+def as_test(snapshots: Sequence[SnapshotData]) -> list[SnapshotData]:
+    """The same snapshots, of the split for the test."""
+    return [replace(d, snapshot=replace(d.snapshot, split="test")) for d in snapshots]
 
 
 def small_model(dataset: Dataset, settings: BispectrumSettings = ALUMINIUM) -> Model:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dftune.tests.small_model import as_test
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.errors import InputError
@@ -44,8 +45,8 @@ def test_a_config_with_its_own_cutoffs_learns_and_is_judged_as_on_data_described
     for name, weights in theirs.network.arrays().items():
         np.testing.assert_array_equal(ours.network.arrays()[name], weights)
     accuracies = [
-        KIND.judge(ours, small, small.validation).accuracy,
-        KIND.judge(theirs, by_hand, validation).accuracy,
+        KIND.judge(ours, small, as_test(small.validation)).accuracy,
+        KIND.judge(theirs, by_hand, as_test(validation)).accuracy,
     ]
     assert accuracies[0].to_dict() == accuracies[1].to_dict()
     assert accuracies[0].splits["test"]["forces_mae"] > 0

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from dftune.tests.small_model import as_test
 from dftune.trainables.errors import InputError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
@@ -92,7 +93,7 @@ def test_each_initialisation_is_what_it_is_alone(fitted, data):
 def test_networks_that_come_after_the_first_one_are_what_they_are_all_at_once(data, values):
     kind, about = KINDS["ldos"], {"device": "cpu", "memory": 1e9, "report": lambda epoch: None}
     values = config(**values)
-    first, judged = kind.alone(values, data, data.validation, seed=1, device="cpu")
+    first, judged = kind.alone(values, data, as_test(data.validation), seed=1, device="cpu")
     found = kind.train(values, data, seeds=[1, 2, 3], begun=first, **about)
     together = kind.train(values, data, seeds=[1, 2, 3], **about)
     assert (found.seeds, found.fitted, found.penalty) == (together.seeds, together.fitted, together.penalty)
@@ -101,7 +102,7 @@ def test_networks_that_come_after_the_first_one_are_what_they_are_all_at_once(da
     assert found.last.train_loss == pytest.approx(together.last.train_loss, rel=1e-5)
     for name, ours in found.posterior.tensors().items():
         assert ours.shape == together.posterior.tensors()[name].shape
-    whole, brief = kind.judge(first, data, data.validation).accuracy, judged.accuracy
+    whole, brief = kind.judge(first, data, as_test(data.validation)).accuracy, judged.accuracy
     assert (brief.ldos_r2, brief.dos_rmse, brief.error_bars) == (whole.ldos_r2, whole.dos_rmse, {})
     assert (brief.free_energy_mae, brief.band_energy_mae) == pytest.approx(
         (whole.free_energy_mae, whole.band_energy_mae), rel=1e-4
@@ -181,7 +182,7 @@ def test_a_fit_says_its_steps_to_whoever_listens(data):
     said = []
     with heard(lambda *step: said.append(step)):
         trained = fit(config(penalty=None, width=8), data, seeds=[1])
-        KINDS["ldos"].judge(trained, data, data.validation)
+        KINDS["ldos"].judge(trained, data, as_test(data.validation))
     fit(config(width=8), data, seeds=[1])  # nobody listens
     fitting_steps, judging = said[:-3], said[-3:]
     assert [done for done, *_ in fitting_steps] == sorted(done for done, *_ in fitting_steps)

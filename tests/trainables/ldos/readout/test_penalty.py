@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dftune.tests.small_model import as_test
 from dftune.trainables.errors import InputError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
@@ -135,7 +136,7 @@ def test_what_the_last_layer_was_fitted_to_is_said(data):
     given = fit(SurrogateConfig.of({**config.model_dump(), "penalty": 7.0, "energy_weight": 0}), data, seeds=[1])
     assert given.fitted.startswith("fitted to LDOS of 3 snapshots, all of")
     assert given.fitted.endswith("penalty 7, as given")
-    accuracy = KINDS["ldos"].judge(trained, data, data.validation).accuracy
+    accuracy = KINDS["ldos"].judge(trained, data, as_test(data.validation)).accuracy
     assert accuracy.fitted == trained.fitted
     splits = accuracy.splits
     assert splits["test"] == splits["validation"]

@@ -8,6 +8,7 @@ import ase
 import numpy as np
 import pytest
 
+from dftune.tests.small_model import as_test
 from dftune.trainables.errors import ModelError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos import forecast, passes
@@ -211,7 +212,7 @@ def test_last_layers_drawn_from_it_spread_as_it_says(fitted, data, slopes, rng):
 @pytest.fixture(scope="module")
 def known(fitted, data, al4):
     """A surrogate of it, whose error bars are calibrated on the validation snapshot."""
-    one = KINDS["ldos"].judge(fitted, dataclasses.replace(data, train=data.train[:1]), data.validation)
+    one = KINDS["ldos"].judge(fitted, dataclasses.replace(data, train=data.train[:1]), as_test(data.validation))
     card = card_for("by hand", CONFIG, [1], al4, data.descriptors, one.accuracy)
     return KINDS["ldos"].surrogate(card, KINDS["ldos"].tensors(fitted))
 
