@@ -168,12 +168,14 @@ def test_inference_time_follows_the_arithmetic_of_the_network():
 
 
 def test_inference_time_is_the_same_beside_other_work():
-    config = SurrogateConfig(widths=(256, 256))
-    alone = inference_time(config, 91, 37)
+    def best() -> float:
+        return min(inference_time(SurrogateConfig(widths=(256, 256)), 91, 37) for _ in range(3))
+
+    alone = best()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
     try:
-        beside = inference_time(config, 91, 37)
+        beside = best()
     finally:
         for process in busy:
             process.kill()
-    assert beside == pytest.approx(alone, rel=0.5)  # wall time would be three times as long
+    assert 0.4 * alone < beside < 2.5 * alone  # wall time would be at least three times as long
