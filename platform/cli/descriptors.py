@@ -126,10 +126,12 @@ def descriptors_compute(
     """
     from ...trainables.data.dataset import Dataset
     from ...trainables.data.describable import check_settings
+    from ...trainables.temporary import remove_left_over
 
     settings = _settings(cutoff, two_j_max, engine, of_species, inner)
     opened = Dataset.open(dataset)
     check_settings(opened, settings)
+    remove_left_over(opened.path / "descriptors" / settings.key)
     missing = opened.without_descriptors(settings)
     place = f"{opened.location}/descriptors/{settings.key}"
     if missing:
