@@ -7,11 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..tables import text_table
 from .check import SnapshotReport
+from .forces_check import FARTHEST
 
 _NO_TERM = "the DFT gave none, or its functional and core charges are not known"
 _NO_WIDTH = "the energies do not begin below the bands, or are farther apart than the width"
 _NO_STATES = "only an import sees the eigenvalues, where the DFT gave them"
-_NO_WAY = "no forces, or no other snapshot of the same cell within 0.6 Å that could tell"
+_NO_WAY = f"no forces, or no other snapshot of the same cell within {FARTHEST:g} Å that could tell"
 # Name in ``SnapshotReport`` -> what is compared, unit, and why it may not be possible.
 CHECKS = {
     "electrons_error": ("electrons of the LDOS", "electrons", "the DFT gave no Fermi level"),

@@ -37,11 +37,10 @@ def check_forces(
     Raises:
         DatasetError: as ``fail`` does.
     """
-    alike: dict[tuple[bytes, bytes, float], list[int]] = {}
+    alike: dict[tuple[tuple[bytes, bytes], float], list[int]] = {}
     for i, s in enumerate(snapshots):
         if s.forces is not None and s.total_energy is not None:
-            key = (s.numbers.tobytes(), np.round(s.cell, 5).tobytes(), round(s.temperature, 1))
-            alike.setdefault(key, []).append(i)
+            alike.setdefault((s.cell_and_atoms, round(s.temperature, 1)), []).append(i)
     found: list[float | None] = [None] * len(snapshots)
     for members in alike.values():
         for i, share in zip(members, _shares([snapshots[i] for i in members]), strict=True):

@@ -101,6 +101,11 @@ class Snapshot:
         """Cell volume Ω [Å³]."""
         return float(abs(np.linalg.det(self.cell)))
 
+    @property
+    def cell_and_atoms(self) -> tuple[bytes, bytes]:
+        """Equal for snapshots of one cell, to 1e-5 Å, whose atoms are the same in the same order."""
+        return self.numbers.tobytes(), np.round(self.cell, 5).tobytes()
+
     def valences(self, species: Mapping[str, float]) -> NDArray[np.float64]:
         """Valence electrons of the atoms, from those of the elements by their symbols."""
         return np.array([species[chemical_symbols[number]] for number in self.numbers])

@@ -121,7 +121,7 @@ def displacements(snapshots: Sequence[Snapshot]) -> list[float | None]:
     """
     alike: dict[tuple[bytes, bytes], list[int]] = {}
     for i, s in enumerate(snapshots):
-        alike.setdefault((s.numbers.tobytes(), np.round(s.cell, 5).tobytes()), []).append(i)
+        alike.setdefault(s.cell_and_atoms, []).append(i)
     found: list[float | None] = [None] * len(snapshots)
     for members in alike.values():
         if len(members) < 2:
