@@ -242,13 +242,8 @@ def _with_descriptors(
     for file, _, other in beside.values():
         if other != two_j_max:
             raise DatasetError(f"{file}: has descriptors of 2J_max {other}, those before it of {two_j_max}")
-    values_of = {name: values for name, (_, values, _) in beside.items()}
-    return [
-        replace(one, descriptors=FoundDescriptors(settings, values_of[one.snapshot.id]))
-        if one.snapshot.id in values_of
-        else one
-        for one in found
-    ]
+    taken = {name: FoundDescriptors(settings, values) for name, (_, values, _) in beside.items()}
+    return [replace(one, descriptors=taken.get(one.snapshot.id)) for one in found]
 
 
 def _descriptors(file: Path, snapshot: Snapshot) -> tuple[GridValues, int]:
