@@ -39,6 +39,12 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "al4"
 ABOUT = {name: version(name) for name in ("ray", "torch")} | {"cpus": os.cpu_count()}
 
 
+def four_atoms() -> ase.Atoms:
+    """The 4-atom cell that is asked for."""
+    snapshot = Dataset.open(EXAMPLE)["001"]
+    return ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
+
+
 def say(case: str, **values: Any) -> None:
     """Print a row."""
     rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
@@ -127,8 +133,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--requests", type=int, default=40)
     given = parser.parse_args()
-    snapshot = Dataset.open(EXAMPLE)["001"]
-    atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
+    atoms = four_atoms()
     with tempfile.TemporaryDirectory() as name:
         folder = a_model(given.model, Path(name))
         model = Model.open(folder)

@@ -38,15 +38,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ase
-from endpoint import EXAMPLE, a_model
-from endpoint_fuzz import resident_mb
+from endpoint import a_model, four_atoms
+from endpoint_fuzz import body_of, resident_mb
 
 from dftune.platform.model.model import Model
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.tests.listeners import descendants
-from dftune.trainables.data.dataset import Dataset
 
 ABOUT = {name: version(name) for name in ("ray", "torch")} | {"cpus": os.cpu_count()}
 MOST_GROWTH = 50.0  # MB
@@ -264,10 +262,7 @@ def main() -> None:
     parser.add_argument("--overload", type=float, default=20, help="[s]")
     parser.add_argument("--example", action="store_true", help="ask for the model's example")
     given = parser.parse_args()
-    snapshot = Dataset.open(EXAMPLE)["001"]
-    atoms = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
-    names = ("cell", "positions", "numbers")
-    body = {"structure": {name: value.tolist() for name, value in atoms.todict().items() if name in names}}
+    body = {"structure": body_of(four_atoms())}
     endpoint, holds = Endpoint(free_port()), []
     with tempfile.TemporaryDirectory() as name:
         versions = Path(name) / "versions"

@@ -16,14 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import ase
-from endpoint import EXAMPLE, a_model
+from endpoint import a_model, four_atoms
 from endpoint_faults import PREDICT, Answer, Endpoint, free_port, row, running
 from endpoint_fuzz import body_of
 
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
-from dftune.trainables.data.dataset import Dataset
 
 MORE, LATER = 30.0, 10.0  # s
 PATIENCE = 300.0  # s
@@ -86,8 +84,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=2)
     parser.add_argument("--clients", type=int, default=8)
     given = parser.parse_args()
-    snapshot = Dataset.open(EXAMPLE)["001"]
-    body = {"structure": body_of(ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True))}
+    body = {"structure": body_of(four_atoms())}
     endpoint = Endpoint(free_port())
     with tempfile.TemporaryDirectory() as name:
         models = {"m": str(a_model(given.model, Path(name)))}

@@ -27,8 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ase
-from endpoint import EXAMPLE
+from endpoint import four_atoms
 from endpoint_faults import MOST_GROWTH, PREDICT, REPLICA, WEB_SERVER, Endpoint, free_port, processes, row
 from endpoint_fuzz import Request, body_of, large_requests, request, resident_mb, valid_bodies
 
@@ -38,7 +37,6 @@ from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.turns import SOON
 from dftune.tests.listeners import descendants
-from dftune.trainables.data.dataset import Dataset
 
 GIVEN_BACK = 2 * SOON + 1  # seconds after a request, until its memory is given back twice
 JSON = {"content-type": "application/json"}
@@ -46,9 +44,7 @@ JSON = {"content-type": "application/json"}
 
 def valid_requests() -> list[Request]:
     """Structures of 4 and 32 atoms in all ways that are usual."""
-    snapshot = Dataset.open(EXAMPLE)["001"]
-    four = ase.Atoms(snapshot.numbers, snapshot.positions, cell=snapshot.cell, pbc=True)
-    four, large = body_of(four), body_of(four.repeat(2))
+    four, large = body_of(four_atoms()), body_of(four_atoms().repeat(2))
 
     def asked(body: Any, query: str = "", **headers: str) -> Request:
         return "POST", PREDICT + query, JSON | headers, json.dumps(body).encode()
