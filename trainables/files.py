@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -126,16 +127,16 @@ def sha256(path: Path) -> str:
 class HashedFile:
     """A file that is written from its beginning.  Threads compute its SHA-256 and bring it to the disk meanwhile.
 
-    What is written may be overwritten in memory once the next piece but one was written.
-
     Args:
         path: the file; it is replaced if there is one.
+        ahead: pieces that may wait for their checksum.  What was written may be overwritten in memory once so many
+            more were.  A thread that finds nothing to do costs more to wake than a piece of a megabyte to write.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._stream, self._hash = path.open("wb"), hashlib.sha256()
-        self._threads = ThreadPoolExecutor(2)
-        self._hashed: Future[None] | None = None
+    def __init__(self, path: Path, *, ahead: int = 1) -> None:
+        self._stream, self._hash, self._ahead = path.open("wb"), hashlib.sha256(), ahead
+        self._hashing, self._syncing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._hashed = deque[Future[None]]()
         self._synced: Future[None] | None = None
         self._unsynced = 0
 
@@ -145,7 +146,8 @@ class HashedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown()
+        self._hashing.shutdown()
+        self._syncing.shutdown()
         self._stream.close()
 
     @property
@@ -153,16 +155,17 @@ class HashedFile:
         return self._stream.closed
 
     def write(self, data: bytes | memoryview) -> int:
-        self._wait()
+        self._wait(self._ahead - 1)
         if len(data) < SMALL:
+            self._wait(0)
             self._hash.update(data)
             return self._stream.write(data)
-        self._hashed = self._threads.submit(self._hash.update, data)
+        self._hashed.append(self._hashing.submit(self._hash.update, data))
         for start in range(0, len(data), PIECE):
             self._stream.write(data[start : start + PIECE])
         self._unsynced += len(data)
         if self._unsynced >= UNSYNCED and (self._synced is None or self._synced.done()):
-            self._synced = self._threads.submit(os.fdatasync, self._stream.fileno())
+            self._synced = self._syncing.submit(os.fdatasync, self._stream.fileno())
             self._unsynced = 0
         return len(data)
 
@@ -174,12 +177,13 @@ class HashedFile:
 
     def hexdigest(self) -> str:
         """Of all that was written."""
-        self._wait()
+        self._wait(0)
         return self._hash.hexdigest()
 
-    def _wait(self) -> None:
-        if self._hashed is not None:
-            self._hashed.result()
+    def _wait(self, most: int) -> None:
+        """Until no more than so many pieces wait for their checksum."""
+        while len(self._hashed) > most:
+            self._hashed.popleft().result()
 
 
 _whole: set[tuple[Path, int, int, int, int]] = set()

@@ -76,12 +76,13 @@ class LdosCheck:
         Args:
             ldos: shape (n_points_in_shard, n_energy), in C order of the grid [1/(eV Å³)].
         """
-        part = ldos.sum(axis=0, dtype=np.float64)
-        if not np.isfinite(part).all():  # a sum of finite numbers is finite; the search costs as much as the sum
+        part = _sum(ldos)
+        if not np.isfinite(part).all():  # the search costs as much as the sum
             bad = np.flatnonzero(~np.isfinite(ldos).all(axis=1))
             if len(bad) and self._first_bad is None:
                 self._first_bad = self._n_points + int(bad[0])
             self._n_bad += len(bad)
+            part = ldos.sum(axis=0, dtype=np.float64)  # of float32 it can be infinite where all numbers are finite
         self._n_points += len(ldos)
         self._sum += part
         return ldos
@@ -105,6 +106,14 @@ class LdosCheck:
     def dos(self) -> NDArray[np.float64]:
         """DOS of all shards, (n_energy,) [1/eV]."""
         return self._snapshot.volume * (self._sum / self._n_points)
+
+
+def _sum(ldos: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Over the points.  Sixteen numbers each are summed in float32, and their sums in float64: in half the time."""
+    whole = len(ldos) // 16 * 16
+    with np.errstate(over="ignore"):
+        sums = ldos[:whole].reshape(16, -1, ldos.shape[1]).sum(axis=0, dtype=np.float32)
+    return sums.sum(axis=0, dtype=np.float64) + ldos[whole:].sum(axis=0, dtype=np.float64)
 
 
 def _check_dos(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import accumulate, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,24 +156,27 @@ def _densities_of(
         np.float32
     )
     step = max(1, AT_ONCE // grid.n_energy)
+    densities = np.empty((2, s.n_points))
 
-    def integrated(shard: Shard) -> tuple[NDArray[np.float32], float, float]:
-        found, lowest, highest = np.empty((2, len(shard)), np.float32), 0.0, 0.0
-        for start, piece in zip(range(0, len(shard), step), pieces_of(shard, step), strict=True):
+    def integrate(shard: Shard, first: int) -> tuple[float, float]:
+        lowest = highest = 0.0
+        for start, piece in zip(range(first, first + len(shard), step), pieces_of(shard, step), strict=True):
             rows = piece.astype(np.float32, copy=False)
             lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
-            found[:, start : start + len(rows)] = (rows @ both).T
-        return found, lowest, highest
+            densities[:, start : start + len(rows)] = (rows @ both).T
+        return lowest, highest
 
+    shards = list(ldos)
+    places = [0, *accumulate(map(len, shards))]
     with ThreadPoolExecutor(THREADS) as pool:
-        parts, lows, highs = zip(*pool.map(integrated, ldos), strict=True)
-    (first, second), lowest, highest = np.concatenate(parts, axis=1).astype(np.float64), min(lows), max(highs)
+        lows, highs = zip(*pool.map(integrate, shards, places), strict=True)
+    lowest, highest = min(lows), max(highs)
     if -lowest > MOST_NEGATIVE * highest:
         fail(
             f"{where}: the LDOS goes down to {lowest:.3g}, where its largest value is {highest:.3g} 1/(eV Å³); it "
             "cannot be negative, so run the DFT post-processing of this snapshot again"
         )
-    return first.reshape(s.grid), second.reshape(s.grid)
+    return densities[0].reshape(s.grid), densities[1].reshape(s.grid)
 
 
 def _compare(

@@ -23,7 +23,8 @@ from ..files import HashedFile, atomic, is_known, remember
 from ..files import sha256 as file_sha256
 
 POINTS_A_SHARD = 65_536
-AT_ONCE = 2**20  # bytes of rows that are written at once: what a processor's cache holds
+AT_ONCE = 2**21  # bytes of rows that are written at once; some of them are what a processor's cache holds
+AHEAD = 8  # of these that may wait for their checksum
 BRING_BACK = "bring the file back"
 CHECKSUM = "sha256"  # of the values of a shard, in the metadata of its batch
 
@@ -57,7 +58,7 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
     A thread fills the next one meanwhile.  There are three in memory: the file that has the one before may still
     compute its checksum.
     """
-    filled = _filled(arrays, POINTS_A_SHARD)
+    filled = _filled(arrays, POINTS_A_SHARD, held=3)
     with ThreadPoolExecutor(1) as aside:
         following = aside.submit(next, filled, None)
         while (shard := following.result()) is not None:
@@ -65,13 +66,13 @@ def in_shards(arrays: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.flo
             yield shard
 
 
-def _filled(arrays: Iterable[NDArray[np.floating]], rows: int) -> Iterator[NDArray[np.floating]]:
-    """The rows of arrays of any lengths as arrays of so many.  Each is overwritten by the third one after it."""
+def _filled(arrays: Iterable[NDArray[np.floating]], rows: int, held: int) -> Iterator[NDArray[np.floating]]:
+    """The rows of arrays of any lengths as arrays of so many.  The last ``held`` of them are in memory."""
     pieces, filled = deque[NDArray[np.floating]](), 0
     for array in arrays:
         if not pieces:
             shape = (rows, *array.shape[1:])
-            pieces.extend(np.empty(shape, dtype=array.dtype) for _ in range(3))
+            pieces.extend(np.empty(shape, dtype=array.dtype) for _ in range(held))
         while len(array):
             taken = min(len(array), rows - filled)
             pieces[0][filled : filled + taken] = array[:taken]
@@ -117,11 +118,11 @@ def write_rows(
     first = next(arrays)
     a_row = first.dtype.itemsize * math.prod(first.shape[1:])
     rows = min(POINTS_A_SHARD, 2 ** max(0, (AT_ONCE // a_row).bit_length() - 1))  # a shard is a whole number of these
-    pieces = _filled(chain([first], arrays), rows)
+    pieces = _filled(chain([first], arrays), rows, held=AHEAD + 1)
     # Memory that is never looked at takes no room.
     nothing = np.empty((min(n_points, POINTS_A_SHARD), *first.shape[1:]), first.dtype)
     lengths = [min(POINTS_A_SHARD, n_points - start) for start in range(0, n_points, POINTS_A_SHARD)]
-    with atomic(path) as temporary, HashedFile(temporary) as file:
+    with atomic(path) as temporary, HashedFile(temporary, ahead=AHEAD) as file:
         batches = (to_batches(nothing[:length], column, metadata)[0] for length in lengths)
         _write(_Instead(file, nothing, pieces), batches, checksums=False)
         assert next(pieces, None) is None, "more rows than were said"

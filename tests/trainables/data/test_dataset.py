@@ -61,6 +61,17 @@ def test_the_ldos_is_a_read_only_view_of_the_file(al4):
     assert not ldos.flags.writeable
 
 
+@pytest.mark.parametrize("dtype, largest", [(np.float16, 60_000.0), (np.float32, 1.0), (np.float32, 3e38)])
+def test_the_dos_of_a_check_is_the_mean_in_double_precision(al4, dtype, largest):
+    snapshot, grid = al4["000"], al4.info.energy_grid
+    ldos = (largest * np.random.default_rng(0).uniform(size=(8000, grid.n_energy))).astype(dtype)
+    check = LdosCheck(snapshot, grid, where="here")
+    for shard in np.split(ldos, [7, 16, 1000, 6011]):
+        check.add(shard)
+    exact = snapshot.volume * ldos.mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(check.dos, exact, rtol=2e-8)
+
+
 def test_energies_come_from_the_reference_ldos(al4):
     snapshot = al4["005"]
     found = al4.energies(snapshot)

@@ -3,11 +3,13 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from dftune.trainables import files
 from dftune.trainables.data.shards import (
     POINTS_A_SHARD,
     ShardFile,
@@ -60,6 +62,22 @@ def test_rows_that_overwrite_each_other_give_the_file_that_shards_do(tmp_path, s
             piece.copy() for shard in read(tmp_path / "a.arrow", values).stored() for piece in pieces_of(shard, n)
         ]
         assert np.concatenate(pieces).tobytes() == values.tobytes()
+
+
+def test_a_slow_checksum_is_that_of_rows_that_overwrite_each_other(tmp_path, monkeypatch):
+    class Slow:
+        def __init__(self, data=b""):
+            self._hash = hashlib.new("sha256", data)
+            self.hexdigest = self._hash.hexdigest
+
+        def update(self, data):
+            time.sleep(0.002)
+            self._hash.update(data)
+
+    monkeypatch.setattr(files.hashlib, "sha256", Slow)
+    values = random((40 * 1024, 2048), np.float16)  # forty pieces, more than may wait
+    found = write_rows(tmp_path / "a.arrow", np.array_split(values, 97), len(values), "ldos", {})
+    assert found == hashlib.new("sha256", (tmp_path / "a.arrow").read_bytes()).hexdigest()
 
 
 def test_a_file_that_gets_shorter_while_its_pieces_are_read_is_named(tmp_path):

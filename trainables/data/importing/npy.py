@@ -1,6 +1,7 @@
 """Arrays in .npy files, read plane by plane, so that no more than a plane is held."""
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ...errors import DatasetError
 from .importer import GridValues
 
 BLOCK = 2**18  # numbers that are read at once, about: what a processor's cache holds
+ASKED_FOR = 2**24  # bytes ahead of them that the system is asked to read meanwhile
 
 
 def npy_values(path: Path, shape: tuple[int, ...], *, what: str, factor: float = 1.0) -> GridValues:
@@ -75,6 +77,8 @@ def _blocks(path: Path, shape: tuple[int, ...], n_points: int, what: str) -> Ite
             stream.seek(offset)
             for start in range(0, n_points, step):
                 block = memory[: min(step, n_points - start) * a_point]
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(stream.fileno(), stream.tell() + ASKED_FOR, block.nbytes, os.POSIX_FADV_WILLNEED)
                 if stream.readinto(block.view(np.uint8).data) != block.nbytes:
                     raise DatasetError(f"{path}: became shorter while it was read; copy it again")
                 yield block
