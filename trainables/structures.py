@@ -36,7 +36,7 @@ NOT_FILES = {"db", "mysql", "postgresql", "bundletrajectory"}  # of ASE's format
 def is_configuration(text: str) -> bool:
     """Whether a text is no path, but the elements on the sites of a lattice, as 'Cu Au Au ...' or '011...'."""
     first, *_ = text.replace(",", " ").split() or [""]
-    named = first in chemical_symbols[1:] or (bool(first) and set(first) <= {"0", "1"})
+    named = first in chemical_symbols[1:] or first.isdecimal()  # a wrong digit is named, not looked for as a file
     return named and not os.path.exists(text)  # Path.exists raises for a name that is too long
 
 

@@ -143,6 +143,7 @@ def test_another_lattice_is_refused(clusters):
         ("Cu " * 31, "31 elements, and the lattice has 32 sites"),
         ("Cu Xx", "'Xx' is neither Cu nor Au"),
         ("01" * 17, "34 elements, and the lattice has 32 sites"),
+        ("01102", "'2' is neither Cu nor Au, nor 0 or 1"),
         ("Ni.xyz", "no such file"),
     ],
 )
