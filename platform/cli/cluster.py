@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def cluster() -> None:
-    """Files that launch Ray on a cluster (Slurm, Kubernetes, machines of your own), and how many nodes to ask for."""
+    """Launch Ray on a cluster, and plan how large it should be.
+
+    The files are for Slurm, Kubernetes and machines of your own.
+    """
 
 
 cluster.add_command(plan)
@@ -56,7 +59,7 @@ output_option = click.option(
 @name_option
 @output_option
 def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **options: Any) -> None:
-    """Print a Slurm batch script that runs the study file STUDY on Ray over several nodes.
+    """Print a Slurm script that runs the study file STUDY.  Ray spans the nodes of the job.
 
     All nodes must see the study file, its dataset, the folder of the studies and the Python environment under the same
     path.  The script starts Ray on each node, waits for all nodes, runs the study, and ends Ray.  Its exit code is the
@@ -92,7 +95,9 @@ def cluster_slurm(studies: Path, venv: str | None, output: Path | None, **option
 @name_option
 @output_option
 def cluster_kuberay(output: Path | None, serve: tuple[str, ...], **options: Any) -> None:
-    """Print a manifest for the KubeRay operator (1.5.1 or later): a RayJob for STUDY, else a RayCluster for many.
+    """Print a manifest for Kubernetes with KubeRay.
+
+    It is a RayJob for STUDY, else a RayCluster for many studies.  The operator must be 1.5.1 or later.
 
     With --serve it is a RayService: the endpoint of `dftune serve`, a replica for each GPU, or for each node.
 
@@ -121,7 +126,7 @@ def cluster_kuberay(output: Path | None, serve: tuple[str, ...], **options: Any)
 @name_option
 @output_option
 def cluster_ray_up(venv: str | None, output: Path | None, **options: Any) -> None:
-    """Print a cluster file for `ray up`: Ray on machines of your own that you reach by ssh.
+    """Print a cluster file for `ray up`, for your own machines.  You reach them by ssh.
 
     \b
     Example:

@@ -20,7 +20,7 @@ from .tables import echo, print_json, print_table
 @address_option
 @json_option
 def compare(spec: Path, output: Path, address: str | None, as_json: bool) -> None:
-    """Compare the methods on the dataset and space of the study file SPEC, at equal budgets.
+    """Compare the methods on one dataset, at equal budgets.  Dataset and space are those of the study file SPEC.
 
     Each method searches with the same budget of training.  Its best config is trained again from several
     initialisations and judged on the test data.  Table [compare] of SPEC says which methods, seeds and budget.  The

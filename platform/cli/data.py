@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Datasets: import, compute and grow them; show, check, split, merge, select, copy, export."""
+    """Datasets: import or compute them, check, change, export."""
 
 
 @data.command("import")
@@ -183,7 +183,9 @@ def _kind(dataset: str) -> "Kind":
 @click.argument("source", type=dataset_type)
 @click.argument("destination", type=dataset_type)
 def data_copy(source: str, destination: str) -> None:
-    """Copy the dataset SOURCE to DESTINATION; each is a folder or a URL (s3://, gs://, abfs://, hdfs://, file://).
+    """Copy a dataset to or from a folder or a URL.
+
+    SOURCE and DESTINATION are each a folder or a URL (s3://, gs://, abfs://, hdfs://, file://).
 
     Descriptors are copied, too.  An interrupted copy is not taken for a dataset; the
     same command goes on with it.  Nothing is overwritten, and what was written is compared with the source.
@@ -205,7 +207,7 @@ def data_copy(source: str, destination: str) -> None:
 )
 @json_option
 def data_show(dataset: str, figure: Path | None, as_json: bool) -> None:
-    """Show what DATASET holds: its snapshots, and what is known of them.
+    """Show what DATASET holds, and what is known of it.
 
     \b
     Example:
@@ -226,7 +228,9 @@ def data_show(dataset: str, figure: Path | None, as_json: bool) -> None:
 @dataset_argument
 @json_option
 def data_check(dataset: str, as_json: bool) -> None:
-    """Read every file of DATASET and check it: checksums, finite values, electron counts, band energies against DFT.
+    """Read every file of DATASET and check it.
+
+    Checks are checksums, finite values, electron counts, and band energies against the DFT.
 
     \b
     Example:

@@ -111,7 +111,7 @@ def descriptors_compute(
     address: str | None,
     **of_species: Any,
 ) -> None:
-    """Compute the SNAP bispectrum of every grid point of DATASET, in parallel.
+    """Compute the descriptors of DATASET, in parallel.  They are the SNAP bispectrum of every grid point.
 
     Each CPU computes pieces of some 16,000 grid points, one after another.  With --cpus several CPUs share each piece.
     This can only be faster if there are fewer pieces than idle CPUs.
@@ -163,7 +163,7 @@ def descriptors_compute(
 def descriptors_check(
     dataset: str, snapshot: str | None, cutoff: float, two_j_max: int, as_json: bool, **of_species: Any
 ) -> None:
-    """Compare the engines that compute descriptors, on some 2,000 grid points of a snapshot of DATASET.
+    """Compare the engines that compute descriptors.  They do so on some 2,000 grid points of a snapshot of DATASET.
 
     The native engine and LAMMPS must agree to 1e-10 of the largest value of each number. LAMMPS loses atoms that lie
     on a grid point, so all atoms are moved by 1e-7 Å for both. The exit code is 1 if they do not agree.
@@ -287,7 +287,7 @@ def descriptors_screen(
     as_json: bool,
     **of_species: Any,
 ) -> None:
-    """Find out without training which cutoff and 2J_max the descriptors of DATASET should have.
+    """Find cutoff and 2J_max for DATASET, without training.
 
     It scores every combination on a few grid points, in parallel.  The scores are the error on validation snapshots of
     kernel ridge regression fitted to training snapshots, and the paper's average cosine similarity distance (ACSD).

@@ -38,7 +38,9 @@ def fit(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Make a surrogate of DATASET without training and without a search, and write it to the folder MODEL.
+    """Make a surrogate of DATASET without training.
+
+    There is no search, either.  The surrogate is written to the folder MODEL.
 
     The hidden layers of its networks are random.  Their last layer is solved in one step, from the LDOS and, where the
     dataset has them, from the DFT's energies and forces.  The test snapshots judge it, as they judge the surrogate of a

@@ -33,7 +33,7 @@ def data_generate(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Compute the snapshots or configurations that SPEC, a TOML file, describes, and make DATASET of them.
+    """Compute the dataset that SPEC, a TOML file, describes.  Its snapshots or configurations become DATASET.
 
     Quantum ESPRESSO computes each snapshot in a Ray task of its own (Debian: apt-get install quantum-espresso
     quantum-espresso-data).  The LDOS comes straight from the wavefunctions.  DATASET.runs keeps what is finished, so
@@ -111,7 +111,9 @@ def data_converge(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Compute the first structure of SPEC with several cutoffs and k-points, and compare each with the last.
+    """Find cutoff and k-points that are enough for SPEC.
+
+    Its first structure is computed with several of them, and each is compared with the last.
 
     The table has the differences of the free energy, the Fermi level, the forces and the DOS, and the CPU seconds.  The
     DOS needs far more k-points than the energy; the smaller its broadening, the more.

@@ -56,7 +56,7 @@ def data_grow(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Compute what a surrogate has to learn, round after round, until it is good enough.
+    """Compute what a surrogate has to learn, in rounds.  They end when it is good enough.
 
     SPEC is as for `dftune data generate`.  Its validation and test snapshots are computed first: they judge.  Its
     training snapshots are candidates, so give many; with --md the surrogate's own dynamics adds more.  A round computes

@@ -82,7 +82,7 @@ def md_run(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Move the atoms of STRUCTURE with the forces of MODEL; `run` may be left out.
+    """Move the atoms of STRUCTURE with the forces of MODEL.  The word `run` may be left out.
 
     The folder holds trajectory.xyz, thermo.csv and all that `dftune md resume` needs to go on after a stop or a kill.
     Forces are derivatives of the free energy, so the electrons stay at the electronic temperature.
@@ -121,7 +121,7 @@ def md_run(
 def md_resume(
     run: Path, steps: int | None, on_extrapolation: Any, model: Path | None, address: str | None, as_json: bool
 ) -> None:
-    """Go on with the run in folder RUN after a stop or a kill, or to more steps.
+    """Go on with the run in folder RUN.  It was stopped or killed, or is to have more steps.
 
     It goes on as if it had never stopped, on the same machine to the last bit.
 
@@ -177,7 +177,9 @@ def _end(result: "MdResult", as_json: bool) -> None:
 )
 @click.option("--electronic-temperature", type=float, help="Temperature of the electrons [K].  [default: as trained]")
 def md_ipi(model: Path, structure: Path, address: str, no_virial: bool, electronic_temperature: float | None) -> None:
-    """Give the forces of MODEL to the i-PI server at ADDRESS, HOST:PORT or unix:NAME, until it is done.
+    """Give the forces of MODEL to an i-PI server.
+
+    It is at ADDRESS, HOST:PORT or unix:NAME, and gets them until it is done.
 
     The server moves the atoms: i-PI, or ASE's SocketIOCalculator.  STRUCTURE says the species of its atoms, in their
     order.  It waits 30 seconds for the server.
@@ -230,7 +232,7 @@ def md_distill(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Fit a linear SNAP potential to MODEL, and write it to the folder POTENTIAL, for any LAMMPS.
+    """Fit a linear SNAP potential to MODEL.  It is written to the folder POTENTIAL, for any LAMMPS.
 
     SOURCE is a run of `dftune md`, or a file of structures.  Without a trajectory, --number makes displaced structures.
     It fits energies, forces and, where the model has one, stresses, and states the errors against MODEL.
@@ -261,7 +263,7 @@ def md_distill(
 @click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Where its surrogate is now.")
 @json_option
 def md_judge(potential: Path, source: Path, frames: str, model: Path | None, as_json: bool) -> None:
-    """Compare a distilled POTENTIAL with its surrogate on structures of SOURCE.
+    """Compare a distilled POTENTIAL with its surrogate.  The structures are those of SOURCE.
 
     SOURCE is a file of any format that the surrogate reads: a dump that LAMMPS wrote with the potential, for instance.
 

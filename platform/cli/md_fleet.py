@@ -43,7 +43,7 @@ _NUMBERS = ListOf("numbers", "300,600,900")
 @address_option
 @json_option
 def md_fleet(model: Path, structure: Path, output: Path, figure: Path | None, as_json: bool, **asked: Any) -> None:
-    """Run dynamics of STRUCTURE at every temperature and volume at once, as Ray tasks of one CPU.
+    """Run dynamics at many temperatures and volumes at once.  Each run of STRUCTURE is a Ray task of one CPU.
 
     The table has the mean free energy of the electrons, the pressure, and the free energy of electrons and atoms along
     each isotherm, which is the integral of the pressure.  After a stop or a kill the same command goes on.

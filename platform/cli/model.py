@@ -61,14 +61,14 @@ class _Found:
 
 @click.group()
 def model() -> None:
-    """Surrogates: show one, predict with it, check its stated accuracy."""
+    """Surrogates: show one, predict with it, check its accuracy."""
 
 
 @model.command("show")
 @folder_argument("model")
 @json_option
 def model_show(model: Path, as_json: bool) -> None:
-    """Show what the surrogate in folder MODEL is and how accurate it was on its test snapshots, or which others.
+    """Show what the surrogate in folder MODEL is.  Also how accurate it was on its test snapshots, or on which others.
 
     \b
     Example:
@@ -175,7 +175,7 @@ def model_predict(
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Predict the free energy, its terms, Fermi level and DOS of STRUCTURES (any file that ASE reads).
+    """Predict energies, Fermi level and DOS of STRUCTURES.  These are files of any format that ASE reads.
 
     Each number is the mean over the model's trainings, with their spread.  Energies, forces and DOS have error bars.
     A warning says when a structure is unlike those the model was trained on.  --json adds the DOS and the time spent.
@@ -345,7 +345,7 @@ def _print_found(found: list[_Found], of_kind: Mapping[str, str] | None, *, in_f
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the comparison to.")
 @json_option
 def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as_json: bool) -> None:
-    """Compare MODEL with the DFT of DATASET, term by term, and recompute its stated accuracy.
+    """Compare MODEL with the DFT of DATASET, term by term.  Its stated accuracy is computed again.
 
     On the dataset of its training, it predicts the test snapshots; if the stated accuracy does not come out again, the
     exit code is 1.  On any other dataset it predicts all snapshots.  Errors of energies are those of the mean over the

@@ -47,7 +47,9 @@ def plan(
     ledger: str | None,
     as_json: bool,
 ) -> None:
-    """Forecast how long study NAME takes with each method on 1 to 1,024 slots, and how many slot-hours it reserves.
+    """Forecast how long study NAME takes on other clusters.
+
+    It does so for each method on 1 to 1,024 slots, and says how many slot-hours are reserved.
 
     The methods run in simulated time.  Their trials cost what the trials of NAME have cost; NAME therefore needs a few
     trials that have ended.  Trials of OTHER studies of the same data and space are used, too.  A method that scores

@@ -72,7 +72,9 @@ def serve(
     address: str | None,
     **limits: float | None,
 ) -> None:
-    """Serve MODELs over HTTP: structures in, energies, Fermi level, DOS, forces, density and LDOS out.  Ctrl-C ends it.
+    """Serve MODELs over HTTP, with a page for browsers.
+
+    Structures go in; energies, Fermi level, DOS, forces, density and LDOS come out.  Ctrl-C ends it.
 
     A MODEL is the folder of a model, or a folder that holds one for each version.  NAME is that of the folder unless it
     is given.  A version that is put beside the others answers as soon as it is loaded, and no request is lost.

@@ -37,7 +37,7 @@ def _open(dataset: str) -> "Dataset":
 @click.option("--snapshots", type=IDS, metavar="ID,ID,...", help="Snapshots to write.  [default: all]")
 @json_option
 def data_export(dataset: str, destination: Path, form: str, snapshots: list[str] | None, as_json: bool) -> None:
-    """Write DATASET for other programs to DESTINATION, a new folder; for extxyz a new file.
+    """Write DATASET for other programs.  DESTINATION is a new folder; for extxyz a new file.
 
     arrays is the layout that `dftune data import` reads: NNN.json and NNN.ldos.npy.  mala adds the descriptors, if the
     dataset has those of one setting only.  parquet is a table of the snapshots, and a table of the grid points of each.
@@ -79,7 +79,7 @@ def data_export(dataset: str, destination: Path, form: str, snapshots: list[str]
 def data_split(
     dataset: str, destination: Path, by: str, validation: float, test: float, seed: int, as_json: bool
 ) -> None:
-    """Make a dataset DESTINATION of the snapshots of DATASET with other splits.
+    """Split the snapshots of DATASET anew.  DESTINATION becomes a dataset with the new splits.
 
     Files are linked, not copied, where the file system allows it.
 
@@ -153,7 +153,7 @@ def data_select(
     snapshots: list[str] | None,
     as_json: bool,
 ) -> None:
-    """Choose structures of SOURCE: a trajectory of any format that ASE reads, or a dataset.
+    """Choose few of many structures of SOURCE.  It is a trajectory of any format that ASE reads, or a dataset.
 
     Structures of a trajectory are written to DESTINATION as extended XYZ, to be computed by DFT; those of a dataset
     become a new dataset.  Structures are compared by their radial distribution functions.

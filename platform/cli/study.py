@@ -15,7 +15,7 @@ from .watch import study_watch
 
 @click.group()
 def study() -> None:
-    """Studies: search for a surrogate, look at the search, export the surrogate."""
+    """Studies: search for a surrogate, watch, take the result."""
 
 
 for command in (study_new, study_check, study_submit, study_watch, study_delete):
@@ -117,7 +117,7 @@ def study_list(studies: Path, ledger: str | None, as_json: bool) -> None:
 @studies_option
 @ledger_option
 def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> None:
-    """Stop study NAME on whatever host it runs, and wait until it has stopped.
+    """Stop study NAME on whatever host it runs.  The command waits until it has stopped.
 
     It stops as by Ctrl-C there, and can be resumed.
 
@@ -137,7 +137,7 @@ def study_stop(name: str, timeout: float, studies: Path, ledger: str | None) -> 
 @ledger_option
 @json_option
 def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> None:
-    """Show the trials of study NAME, how well its score ranked them, and the result.
+    """Show trials and result of study NAME.  It also says how well the score ranked the trials.
 
     Two numbers compare each training-free score with the trained trials.  Kendall's τ is 1 if a higher score always
     meant a lower error, and 0 if the score says nothing.  The regret is the share by which the error of the best-scored
@@ -189,7 +189,9 @@ def study_show(name: str, studies: Path, ledger: str | None, as_json: bool) -> N
 def study_plot(
     name: str, output: Path | None, form: Literal["png", "html", "both"], studies: Path, ledger: str | None
 ) -> None:
-    """Draw the figures of study NAME, also while it runs: PNG files, and a page that shows the trial under the pointer.
+    """Draw the figures of study NAME, also while it runs.
+
+    They are PNG files, and a page that shows the trial under the pointer.
 
     The figures: history, value against compute, learning curves, score against value, importance of hyperparameters,
     configs side by side, value against the cost of use with its Pareto front, values against each other, and

@@ -13,7 +13,9 @@ from .tables import echo, print_json
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--name", help="Name of the study.  [default: that of the dataset]")
 def study_new(dataset: str, file: Path | None, name: str | None) -> None:
-    """Write a study file for DATASET to FILE, by default NAME.toml: plain defaults, and what each key means.
+    """Write a study file for DATASET, with plain defaults.
+
+    It is FILE, by default NAME.toml, and says what each key means.
 
     \b
     Example:
@@ -38,7 +40,9 @@ def study_new(dataset: str, file: Path | None, name: str | None) -> None:
 @ledger_option
 @json_option
 def study_check(file: Path, studies: Path, ledger: str | None, as_json: bool) -> None:
-    """Check the study file FILE and its dataset, and say what a run will do: how many trials, and what they cost.
+    """Check a study file, and say what its run will do.
+
+    The dataset of FILE is checked, too.  It says how many trials there are, and what they cost.
 
     Nothing is computed, and Ray is not started.  The time is known if an earlier study was on the same dataset.
 
@@ -64,7 +68,7 @@ def study_check(file: Path, studies: Path, ledger: str | None, as_json: bool) ->
 @studies_option
 @ledger_option
 def study_delete(name: str, yes: bool, studies: Path, ledger: str | None) -> None:
-    """Delete study NAME: its ledger, and its folder with model and figures.  A study that runs is not deleted.
+    """Delete study NAME with its ledger, model and figures.  A study that runs is not deleted.
 
     \b
     Example:

@@ -37,7 +37,7 @@ from .tables import echo
 def study_submit(
     spec: Path, address: str, dataset: str | None, studies: str, ledger: str | None, no_follow: bool, as_json: bool
 ) -> None:
-    """Run the study of the TOML file SPEC on a Ray cluster, or go on with it there, and follow it.
+    """Run a study on a Ray cluster, and follow it.  SPEC is its TOML file.  A study that was stopped there goes on.
 
     This sends dftune and the study file, never data: the dataset is a URL, or a path that all nodes see.  All nodes are
     checked before the study starts.  Ctrl-C or a lost connection does not end the study.  The same command follows it

@@ -36,7 +36,7 @@ from .tables import echo, print_json
 def transition(
     dataset: str, model: Path | None, figure: Path | None, address: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Find the temperature at which the alloy of DATASET loses its order, with an error bar.
+    """Find the temperature at which an alloy loses its order.  DATASET is of it; an error bar comes with the answer.
 
     A linear shell model is fitted to the formation energies.  Many such models are drawn from what the data leave
     possible, and each is simulated by Monte Carlo with exchange of temperatures.  The transition is where the heat

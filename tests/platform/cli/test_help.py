@@ -28,6 +28,13 @@ def test_every_command_has_a_help_text_with_an_example():
         assert all(p.help for p in command.params if isinstance(p, click.Option)), path
 
 
+def test_the_lists_of_commands_say_what_each_does_in_a_whole_sentence():
+    groups = [()] + [path[:n] for path in ALL for n in range(1, len(path))]
+    for path in sorted(set(groups)):
+        listed = run(*path, "--help").output.split("Commands:\n")[1].rstrip().splitlines()
+        assert all(re.match(r"  [a-z-]+  +[A-Z].*\.$", line) and not line.endswith("...") for line in listed), path
+
+
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
