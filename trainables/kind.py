@@ -276,15 +276,16 @@ class Kind(Protocol):
     def refuse_config(
         self, data: Any, config: Mapping[str, Any], space: Collection[str], minimized: Collection[str]
     ) -> None:
-        """Check hyperparameters held at one value against data and values to minimise, before a study starts.
-
-        ``space`` has the names of those that vary, ``minimized`` names of ``values``.  Raises InputError.
-        """
+        """Check hyperparameters held, ``space`` of varied ones and ``minimized`` of ``values``.  Raises InputError."""
         return
 
     def suited(self, data: Any, config: Mapping[str, Any], space: Collection[str]) -> Mapping[str, tuple[Any, str]]:
         """Of those neither held nor varied: name -> the value that these data want instead of the default, and why."""
         return {}
+
+    def settings_of(self, data: Any) -> tuple[Any, str] | None:
+        """The kind's own table that these data want where nothing of it is said, and why; None: its defaults."""
+        return None
 
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""

@@ -1,6 +1,6 @@
 """`dftune descriptors`: compute them, and find good settings for them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +12,13 @@ from .options import SYMBOLS, ListOf, address_option, dataset_argument, json_opt
 from .tables import echo, print_json, print_table
 
 if TYPE_CHECKING:
+    from ...trainables.data.dataset import Dataset
     from ...trainables.descriptors.settings import BispectrumSettings, Engine
     from ..screen.result import Screen
 
-cutoff_option = click.option("--cutoff", type=float, default=4.68, show_default=True, help="R_cut [Å].")
+cutoff_option = click.option("--cutoff", type=float, help="R_cut [Å].  [default: 4.68]")
 two_j_max_option = click.option(
-    "--two-j-max", type=int, default=10, show_default=True, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers."
+    "--two-j-max", type=int, help="2 J_max: 4, 6, 8, 10 give 14, 30, 55, 91 numbers.  [default: 10]"
 )
 
 
@@ -103,8 +104,8 @@ def descriptors() -> None:
 @address_option
 def descriptors_compute(
     dataset: str,
-    cutoff: float,
-    two_j_max: int,
+    cutoff: float | None,
+    two_j_max: int | None,
     inner: list[float],
     engine: "Engine",
     cpus: int,
@@ -116,7 +117,8 @@ def descriptors_compute(
     Each CPU computes pieces of some 16,000 grid points, one after another.  With --cpus several CPUs share each piece.
     This can only be faster if there are fewer pieces than idle CPUs.
 
-    Snapshots that have these descriptors already are skipped, so an interrupted run continues.
+    Snapshots that have these descriptors already are skipped, so an interrupted run continues.  Where no setting is
+    given and descriptors came with DATASET, as with a project of MALA, their settings are taken.
 
     \b
     Example:
@@ -128,8 +130,8 @@ def descriptors_compute(
     from ...trainables.data.describable import check_settings
     from ...trainables.temporary import remove_left_over
 
-    settings = _settings(cutoff, two_j_max, engine, of_species, inner)
     opened = Dataset.open(dataset)
+    settings = _settings(opened, engine, {"cutoff": cutoff, "two_j_max": two_j_max, "inner": inner, **of_species})
     check_settings(opened, settings)
     remove_left_over(opened.path / "descriptors" / settings.key)
     missing = opened.without_descriptors(settings)
@@ -161,7 +163,12 @@ def descriptors_compute(
 @species_options
 @json_option
 def descriptors_check(
-    dataset: str, snapshot: str | None, cutoff: float, two_j_max: int, as_json: bool, **of_species: Any
+    dataset: str,
+    snapshot: str | None,
+    cutoff: float | None,
+    two_j_max: int | None,
+    as_json: bool,
+    **of_species: Any,
 ) -> None:
     """Compare the engines that compute descriptors.  They do so on some 2,000 grid points of a snapshot of DATASET.
 
@@ -177,8 +184,8 @@ def descriptors_check(
     from ...trainables.descriptors.check import compare_engines
     from ...trainables.descriptors.species import species_of
 
-    settings = _settings(cutoff, two_j_max, "native", of_species)
     opened = Dataset.open(dataset)
+    settings = _settings(opened, "native", {"cutoff": cutoff, "two_j_max": two_j_max, **of_species})
     check_settings(opened, settings)
     atoms = opened[snapshot] if snapshot is not None else opened.snapshots[0]
     species = species_of(atoms.numbers, settings)
@@ -196,18 +203,18 @@ def descriptors_check(
         raise click.ClickException("the engines do not agree; please report this with the snapshot")
 
 
-def _settings(
-    cutoff: float, two_j_max: int, engine: "Engine", of_species: Mapping[str, Any], inner: Sequence[float] = ()
-) -> "BispectrumSettings":
-    """Checked settings; an error that names the option."""
+def _settings(dataset: "Dataset", engine: "Engine", options: Mapping[str, Any]) -> "BispectrumSettings":
+    """Checked settings, of the descriptors that came with the dataset if no option says any; errors name the option."""
     from pydantic import ValidationError
 
     from ...trainables.descriptors.settings import BispectrumSettings
     from ...trainables.errors import one_line
 
+    given = {name: value for name, value in options.items() if value or value == 0}
+    if not given and dataset.info.descriptors is not None:
+        return dataset.info.descriptors.model_copy(update={"engine": engine})
     try:
-        given = {"cutoff": cutoff, "two_j_max": two_j_max, "inner": inner, "engine": engine, **of_species}
-        return BispectrumSettings(**given)
+        return BispectrumSettings(**given, engine=engine)
     except ValidationError as error:
         raise click.UsageError(one_line(error)) from error
 

@@ -28,5 +28,11 @@ def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:
     """
     found = spec.of_kind.suited(data, spec.config, set(spec.space))
     lines = [f"{name} = '{value}': {why}; [config] may say otherwise" for name, (value, why) in found.items()]
-    config = {**spec.config, **{name: value for name, (value, _) in found.items()}}
-    return spec.model_copy(update={"config": config}), lines
+    update: dict[str, Any] = {"config": {**spec.config, **{name: value for name, (value, _) in found.items()}}}
+    kind, said = spec.of_kind, spec.settings
+    how = {name for name, field in type(said).model_fields.items() if field.exclude}  # it changes no number
+    wanted = None if said.model_fields_set - how else kind.settings_of(data)
+    if wanted is not None:
+        update[kind.table] = wanted[0].model_copy(update={name: getattr(said, name) for name in how})
+        lines.append(f"{kind.table}: {wanted[0]}, {wanted[1]}; [{kind.table}] may say otherwise")
+    return spec.model_copy(update=update), lines

@@ -143,7 +143,7 @@ class Dataset:
         """What people read above the table of ``rows``."""
         return [
             f"{self.location}: {self.info.source}",
-            f"{self.info.about}; descriptors computed: {', '.join(self.described()) or 'none'}",
+            f"{self.info.about}; descriptors computed: {', '.join(self.described()) or 'none'}{self.info.came_with}",
             self.info.free_energies,
             *self.info.checked_lines,
         ]
@@ -175,10 +175,10 @@ class Dataset:
         """Hash of dataset.json and all rows of the table, checksums included: which data a model was trained on.
 
         ``dft`` is left out.  Nothing is trained on it, and studies and models remain valid when it is added later.
-        ``kind`` is left out because older datasets do not say it, as are the rule of integration that all of them have
-        and a stress that is not known.
+        What older datasets do not say is left out, too, as are the rule of integration that all of them have and a
+        stress that is not known.
         """
-        leave_out: dict[str, Any] = {"dft": True, "kind": True, "checks": True, "warnings": True}
+        leave_out: dict[str, Any] = dict.fromkeys(("dft", "kind", "checks", "descriptors", "warnings"), True)
         if self.info.energy_grid.rule == "least-squares":
             leave_out["energy_grid"] = {"rule"}
         rows = [s.to_row() for s in self.snapshots]

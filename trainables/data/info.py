@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, InputError, one_line
 from ..files import read_text
 from .checked import Checked
@@ -43,6 +44,9 @@ class DatasetInfo(BaseModel):
     checks: tuple[Checked, ...] | None = Field(
         default=None, description="what the import compared with the DFT; None: it was an older one"
     )
+    descriptors: BispectrumSettings | None = Field(
+        default=None, description="of all snapshots, that came with the data: the default of what is made of them"
+    )
     warnings: tuple[str, ...] = Field(
         default=(), description="what the import found not to agree with the DFT, and was told to take (--check warn)"
     )
@@ -74,6 +78,11 @@ class DatasetInfo(BaseModel):
         grid = self.energy_grid
         species = ", ".join(f"{symbol} ({valence:g} electrons)" for symbol, valence in self.species.items())
         return f"species {species}; {self.energies}, {grid.kernel} kernel of {grid.width:g} eV, {grid.rule} rule"
+
+    @property
+    def came_with(self) -> str:
+        """The settings of descriptors that came with the data, for people; empty where none did."""
+        return "" if self.descriptors is None else f" ({self.descriptors.key} came with the data: {self.descriptors})"
 
     @property
     def checked_lines(self) -> list[str]:

@@ -180,6 +180,11 @@ class LdosKind(Kind):
 
         return suited(data, config, space)
 
+    def settings_of(self, data: "Dataset") -> tuple[BispectrumSettings, str] | None:
+        """Those of descriptors that came with the data, so that none are computed again."""
+        found = data.info.descriptors
+        return None if found is None else (found, "as those that came with the data")
+
     def refuse_space(self, space: Collection[str], config: Mapping[str, Any]) -> None:
         """With the widths of all layers given, there is no number of layers and no width to vary."""
         if "widths" in config and (useless := {"n_layers", "width"} & set(space)):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dftune import Dataset
+from dftune import BispectrumSettings, Dataset
 from dftune.tests.exported import refused
 from dftune.tests.mala_project import SETTINGS, as_mala_writes_it, change, described, write_log, write_openpmd
 from dftune.trainables.data.exporting.exporters import export_dataset
@@ -461,6 +461,7 @@ def test_be2_as_it_lies_gives_the_numbers_of_mala(shared, tmp_path):
     made = import_dataset([shared("mala_be2")], tmp_path / "be2")
     grid = made.info.energy_grid
     assert (grid.n_energy, grid.kernel, grid.width, grid.rule) == (11, "fermi-dirac", 5.0, "linear")
+    assert made.info.descriptors == BispectrumSettings(cutoff=4.67637, two_j_max=10)
     for s in made:
         fermi_level, band, density = PEER[s.id]
         found = made.energies(s)

@@ -66,6 +66,7 @@ def merge(
             "energy_grid": grid,
             "dft": _dft(datasets, report),
             "source": "merged from " + ", ".join(f"{d.name} ({d.info.source})" for d in datasets),
+            "descriptors": first.info.descriptors if len({d.info.descriptors for d in datasets}) == 1 else None,
             "checks": None if any(alignments) else _checks(datasets),
             "warnings": tuple(f"{d.name}: {warning}" for d in datasets for warning in d.info.warnings),
         }

@@ -4,7 +4,7 @@ What every importer owes its users stands here once: unique ids, one energy grid
 an LDOS and a density that agree with the DFT, a folder that appears whole or not at all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...descriptors.settings import BispectrumSettings
 from ...errors import DatasetError
 from ...files import atomic_folder, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
@@ -59,6 +60,7 @@ def write_dataset(
             dft=plan.dft,
             source=source or plan.found.source,
             checks=checks,
+            descriptors=_shared_descriptors(plan.found.snapshots),
             warnings=tuple(plan.warnings),
         )
         write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
@@ -69,6 +71,12 @@ def write_dataset(
     if plan.dft is None:
         report(NO_DFT)
     return Dataset.open(destination)
+
+
+def _shared_descriptors(snapshots: Sequence[FoundSnapshot]) -> BispectrumSettings | None:
+    """Settings of the descriptors that came with all snapshots; None: some have none, or other ones."""
+    settings = {None if one.descriptors is None else one.descriptors.settings for one in snapshots}
+    return settings.pop() if len(settings) == 1 else None
 
 
 def refuse_existing(destination: Path) -> None:
