@@ -1,7 +1,8 @@
 """Claim: an import of which one thing is wrong is refused wherever the DFT's own numbers or the density can tell.
 
-Each row is a mistake, in how many datasets it was made, and in which the import passed.  ``bare`` leaves away all that
-the DFT said, so that density and positions have to tell.
+Each row is a mistake, in how many datasets it was made, the first words of who refused it, and in which the import
+passed.  ``said`` is what these imports said they could not check.  ``bare`` leaves away all that the DFT said, so that
+density and positions have to tell.
 
     python benchmarks/wrong_imports.py [FOLDER ...]
 
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -149,8 +151,16 @@ MISTAKES: dict[str, Callable[[Sources], object]] = {
 }
 
 
-def outcome(folder: Path, mistake: Callable[[Sources], object], *, bare: bool) -> bool | None:
-    """Whether the import of the first two snapshots passes; None if the mistake cannot be made."""
+@dataclass(frozen=True)
+class Outcome:
+    """Whether an import passed, and what it said: why not, or what it could not check."""
+
+    passed: bool
+    said: list[str]
+
+
+def outcome(folder: Path, mistake: Callable[[Sources], object], *, bare: bool) -> Outcome | None:
+    """The import of the first two snapshots; None if the mistake cannot be made."""
     with tempfile.TemporaryDirectory() as scratch:
         sources = Sources(Path(scratch) / "sources")
         sources.folder.mkdir()
@@ -163,25 +173,34 @@ def outcome(folder: Path, mistake: Callable[[Sources], object], *, bare: bool) -
             return None
         if bare:
             sources.edit(lambda record: [record.pop(key, None) for key in SAID])
+        lines: list[str] = []
         try:
-            import_dataset([sources.folder], Path(scratch) / "made")
-        except InputError:
-            return False
-        return True
+            import_dataset([sources.folder], Path(scratch) / "made", report=lines.append)
+        except InputError as error:
+            return Outcome(False, [str(error).replace(f"{sources.folder}/", "")])
+        return Outcome(True, [line for line in lines if line.startswith(("not checked", "warning"))])
 
 
 def rows(folders: list[Path]) -> Iterator[dict[str, Any]]:
     for bare in (False, True):
         for name, mistake in MISTAKES.items():
-            found = {f.name: passed for f in folders if (passed := outcome(f, mistake, bare=bare)) is not None}
-            passed = [where for where, did in found.items() if did]
-            yield {"case": "wrong import", "mistake": name, "bare": bare, "tried": len(found), "passed": passed}
+            found = {f.name: one for f in folders if (one := outcome(f, mistake, bare=bare)) is not None}
+            refused = [one.said[0] for one in found.values() if not one.passed]
+            passed = [where for where, one in found.items() if one.passed]
+            said = sorted({line for one in found.values() if one.passed for line in one.said})
+            yield {"case": "wrong import", "mistake": name, "bare": bare, "tried": len(found), "passed": passed} | {
+                "said": said,
+                "refused": refused[:1],
+            }
 
 
 def main() -> None:
     folders = [Path(a) for a in sys.argv[1:]] or [ROOT.parent / "shared" / "data" / name for name in NAMES]
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
+        raise SystemExit(f"no data: {', '.join(map(str, folders))}; name a FOLDER")
     with np.errstate(all="ignore"):
-        for row in rows([f for f in folders if f.is_dir()]):
+        for row in rows(there):
             print(json.dumps(row | {"numpy": version("numpy")}, ensure_ascii=False), flush=True)
 
 
