@@ -223,6 +223,11 @@ class Surrogate(Protocol):
         return ()
 
     @property
+    def unstated(self) -> tuple[str, ...]:
+        """What a surrogate of today knows of its training and this one, of an earlier version, does not."""
+        return ()
+
+    @property
     def of_tables(self) -> tuple[str, ...]:
         """What its users should know of a table of its predictions, a line each."""
         return ()

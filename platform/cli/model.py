@@ -366,8 +366,9 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
         check = opened.check(reference, progress=lambda *at: progress.update("compared", *at), **wishes)
     same = opened.is_trained_on(reference)
     differences = opened.differences(check.accuracy) if same else []
+    unchecked = opened.unchecked(check.accuracy) if same else []
     if as_json:
-        values = {"same_dataset": same, "differences": differences, **check.to_dict()}
+        values = {"same_dataset": same, "differences": differences, "unchecked": unchecked, **check.to_dict()}
         print_json(values, {**opened.kind.units, **check.units})
     else:
         echo("mean |prediction - reference|:", "")
@@ -377,6 +378,8 @@ def model_check(model: Path, dataset: str, forces: bool, figure: Path | None, as
             echo("another dataset than the one it was trained on: nothing stated to compare with")
         elif not differences:
             echo("the stated accuracy is confirmed")
+        for name in unchecked:
+            echo(f"not checked: {name}; the model does not state it")
         for note in opened.surrogate.notes:
             echo(note, err=True)
     if figure is not None:

@@ -9,7 +9,7 @@ Loading runs no code from the folder.
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -39,10 +39,11 @@ class Model:
     Args:
         surrogate: what predicts.
         kind: of which it is.
+        whole: whether its numbers are known to be those of its card: by a checksum, or because no file is between.
     """
 
-    def __init__(self, surrogate: Surrogate, kind: Kind) -> None:
-        self.surrogate, self.kind = surrogate, kind
+    def __init__(self, surrogate: Surrogate, kind: Kind, *, whole: bool = True) -> None:
+        self.surrogate, self.kind, self.whole = surrogate, kind, whole
 
     @classmethod
     def assemble(cls, card: Card, tensors: Mapping[str, NDArray[Any]], kind: Kind | None = None) -> "Model":
@@ -85,9 +86,10 @@ class Model:
                 f"{weights_file}: not the weights that model.json was written for (another SHA-256); bring back both "
                 "files of one model, or export it again"
             )
+        whole = card.weights_sha256 is not None
         card = card.model_copy(update={"weights_sha256": None})  # of the file; ``save`` writes that of another
         try:
-            return cls(kind.surrogate(card, tensors), kind)
+            return cls(kind.surrogate(card, tensors), kind, whole=whole)
         except InputError as error:
             raise ModelError(f"{path}: {error}; export the model again") from error
 
@@ -205,21 +207,26 @@ class Model:
     def differences(self, found: Accuracy) -> list[str]:
         """Where recomputed accuracy differs from the stated one by more than rounding; spreads are left out.
 
-        Rounding is 0.1 %, or a microelectronvolt (microrydberg) of an energy, or 1e-5 of anything else.  What a model
-        of an earlier version does not state cannot differ.
+        Rounding is 0.1 %, or a microelectronvolt (microrydberg) of an energy, or 1e-5 of anything else.  What is not
+        stated cannot differ; ``unchecked`` says what that is.
         """
-        stated, different = self.card.accuracy.to_dict(), []
-        for name, new in found.to_dict().items():
-            old = stated[name]
-            if not isinstance(new, float | None) or not isinstance(old, float) or name.endswith("_std"):
-                continue
-            if new is None:
+        new, different = _numbers(found.to_dict()), []
+        for name, old in _numbers(self.card.accuracy.to_dict()).items():
+            unit = self.kind.units.get(name.partition("/")[0], "")
+            rounding = 1e-3 if unit.startswith(("meV", "mRy")) else 1e-5
+            if name not in new:
                 different.append(f"{name}: stated {old:.6g}, found none")
-            elif abs(new - old) > max(
-                1e-3 * abs(old), 1e-3 if self.kind.units.get(name, "").startswith(("meV", "mRy")) else 1e-5
-            ):
-                different.append(f"{name}: stated {old:.6g}, found {new:.6g}")
+            elif abs(new[name] - old) > max(1e-3 * abs(old), rounding):
+                different.append(f"{name}: stated {old:.6g}, found {new[name]:.6g}")
         return different
+
+    def unchecked(self, found: Accuracy) -> list[str]:
+        """What a check cannot compare, because the model is of an earlier version and does not state it."""
+        stated = _numbers(self.card.accuracy.to_dict())
+        parts = {name.partition("/")[0] for name in stated}
+        lacking = [name for name in _numbers(found.to_dict()) if name not in stated]
+        numbers = [name if name.partition("/")[0] in parts else name.partition("/")[0] for name in lacking]
+        return [*dict.fromkeys(numbers), *self.surrogate.unstated, *([] if self.whole else ["checksum of the weights"])]
 
     def __repr__(self) -> str:
         return f"<Model: {self.card.lines()[0]}>"
@@ -253,6 +260,17 @@ def made_with(kind: Kind) -> dict[str, str]:
     """Versions of all that makes a surrogate of a kind, for its card."""
     python = ".".join(map(str, sys.version_info[:3]))
     return {"dftune": __version__, "python": python} | {name: version(name) for name in (*kind.packages, "ray")}
+
+
+def _numbers(values: Any, name: str = "") -> dict[str, float]:
+    """The numbers of an accuracy by name, those of a part as PART/NAME, but for spreads and what no check computes."""
+    if isinstance(values, bool) or not isinstance(values, Mapping | Sequence | int | float) or isinstance(values, str):
+        return {}
+    if isinstance(values, int | float):
+        return {} if name.endswith("_std") else {name: values}
+    parts = values.items() if isinstance(values, Mapping) else enumerate(values)
+    inside = [_numbers(one, f"{name}/{part}" if name else str(part)) for part, one in parts if part != "splits"]
+    return {path: number for numbers in inside for path, number in numbers.items()}
 
 
 def _keywords(function: Callable[..., Any]) -> set[str]:

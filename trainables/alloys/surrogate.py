@@ -186,6 +186,13 @@ class AlloySurrogate(Surrogate):
             "symbols": self.card.symbols,
         }
 
+    @property
+    def unstated(self) -> tuple[str, ...]:
+        """Of the order and the contents of what it was trained on."""
+        card = self.card
+        order = [] if card.order else ["order of the training's configurations"]
+        return (*order, *([] if card.contents else ["contents of the training's configurations"]))
+
     def check(
         self, data: AlloyData, *, progress: Callable[[int, int, str], None] = lambda done, total, what: None
     ) -> AlloyCheck:

@@ -15,6 +15,7 @@ from ..kind import Card
 from .accuracy import Accuracy
 from .config import SurrogateConfig
 from .energy_reference import relative_grid
+from .error_bars import QUANTITIES
 from .ranges import TrainingRanges
 
 
@@ -42,6 +43,17 @@ class LdosCard(Card):
     def relative(self) -> bool:
         """Whether energies are relative to one that the network says of each structure, and not absolute."""
         return self.config.get("energies") == "fermi"
+
+    @property
+    def unstated(self) -> list[str]:
+        """Ranges of the training and error bars that it does not state, as those of early versions do not."""
+        ranges, known = self.ranges, self.accuracy
+        found = ["volumes, edges and angles of the training's cells"] if ranges is None else []
+        if ranges is None or ranges.temperature is None:
+            found.append("temperatures of the training")
+        has = {"free_energy": self.dft is not None, "band_energy": known.band_energy_mae is not None, "dos": True}
+        lacking = [name for name, there in has.items() if there and name not in known.error_bars]
+        return [*found, *(f"error bar, {QUANTITIES[name]}" for name in lacking)]
 
     @property
     def subject(self) -> str:

@@ -133,6 +133,12 @@ class LdosSurrogate(Surrogate):
         return () if self.card.dft is not None else (f"no free energy: {NO_FREE_ENERGY}",)
 
     @property
+    def unstated(self) -> tuple[str, ...]:
+        """As ``LdosCard.unstated``, and what tells errors where the last layer is not in closed form."""
+        far = ["distance from the training"] if self.neighbours is None and self.posterior is None else []
+        return (*self.card.unstated, *far)
+
+    @property
     def of_tables(self) -> tuple[str, ...]:
         """What the spreads are, and the test error."""
         return (self.card.accuracy.beside_spread,)

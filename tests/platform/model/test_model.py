@@ -321,6 +321,38 @@ def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4, mon
     unstated = model.card.model_copy(update={"accuracy": replace(near, free_energy_mae=None)})
     monkeypatch.setattr(Model, "card", unstated)
     assert model.differences(near) == [], "an earlier version did not state it"
+    other = replace(near, by_group={name: (mae, -signed) for name, (mae, signed) in near.by_group.items()})
+    group, (_, signed) = next(iter(near.by_group.items()))
+    assert f"by_group/{group}/1: stated {signed:.6g}, found {-signed:.6g}" in model.differences(other)
+
+
+def test_a_check_names_each_number_that_an_earlier_card_does_not_state(model, folder, al4):
+    """Every part that is taken out of a card is named, and nothing of a card that has it all."""
+    assert Model.open(folder).unchecked(model.check(al4).accuracy) == []
+    card = json.loads((folder / "model.json").read_text())
+    for name in ("weights_sha256", "ranges"):
+        del card[name]
+    for name in ("error_bars", "free_energy_mae", "free_energy_by_group"):
+        del card["accuracy"][name]
+    (folder / "model.json").write_text(json.dumps(card))
+    weights = safetensors.numpy.load_file(folder / "weights.safetensors")
+    near = {name: values for name, values in weights.items() if name.startswith("neighbours.")}
+    assert near
+    safetensors.numpy.save_file({n: v for n, v in weights.items() if n not in near}, folder / "weights.safetensors")
+    early = Model.open(folder)
+    found = early.check(al4).accuracy
+    assert early.differences(found) == []
+    assert early.unchecked(found) == [
+        "free_energy_mae",
+        "free_energy_by_group",
+        "volumes, edges and angles of the training's cells",
+        "temperatures of the training",
+        "error bar, free energy",
+        "error bar, band energy",
+        "error bar, DOS",
+        "distance from the training",
+        "checksum of the weights",
+    ]
 
 
 def test_weights_of_another_shape_do_not_make_a_model(model):
