@@ -13,22 +13,23 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; --blue: light-dark(#0072b2, #56b4e9);
-  --red: light-dark(#b04a00, #ff9d5c) }
+:root { color-scheme: light dark; --line: #8886; --soft: #8882; --edge: #808080;
+  --blue: light-dark(#0072b2, #56b4e9); --red: light-dark(#b04a00, #ff9d5c) }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 1.5rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.05rem; margin: 0 0 .4rem }
 label { display: block; font-weight: 600 } .row { display: flex; flex-wrap: wrap; align-items: center;
   gap: .8rem 1.5rem; margin: .8rem 0 }
 .row label { font-weight: 400 }
-textarea { width: 100%; height: 9rem; font: .85em/1.4 ui-monospace, monospace; border: 2px dashed var(--line);
+textarea { width: 100%; height: 9rem; font: .85em/1.4 ui-monospace, monospace; border: 2px dashed var(--edge);
   border-radius: .4rem; padding: .5rem; background: transparent; color: inherit }
+::placeholder { color: inherit; opacity: .8 }
 .over textarea { border-color: var(--blue); background: var(--soft) }
 input, select, button { font: inherit; padding: .25rem .5rem } input[type=number] { width: 8.5rem }
 #atom { width: 5rem }
 button.main { font-weight: 600; padding: .35rem 1.2rem }
 :focus-visible { outline: 3px solid var(--blue); outline-offset: 2px }
-#said { min-height: 1.5rem } #said.wrong, #warnings { color: var(--red) } #warnings:empty { display: none }
+#said { min-height: 1.5rem } #said.wrong, #warnings { color: var(--red) }
 .cards { columns: 2 22rem; column-gap: 1.2rem; margin-top: 1rem }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem; margin: 0 0 1.2rem; break-inside: avoid }
 table { border-collapse: collapse; width: 100%; font-size: .9rem } th { text-align: left; font-weight: 600 }
@@ -94,23 +95,25 @@ def front(models: Mapping[str, Shown], title: str, *, with_token: bool) -> str:
 </form>
 <p id=said role=status aria-live=polite></p>
 <section id=result hidden aria-label=Prediction>
-<ul id=warnings role=alert></ul>
+<div id=warnings role=alert></div>
 <div class=cards>
 <div class=card><h2>Energies</h2><div id=energies></div><p id=errors class=small></p></div>
 <figure class=card id=view><h2>Structure</h2>
-<canvas id=atoms width=640 height=480 tabindex=0 role=img aria-label='the atoms in their cell'></canvas>
+<canvas id=atoms width=640 height=480 tabindex=0 role=application aria-roledescription=picture
+ aria-label='the atoms in their cell' aria-describedby=turning></canvas>
 <div class=row><label>Colour <select id=colour></select></label>
 <label>Atom <input type=number id=atom min=1 aria-describedby=ofatom></label> <span id=ofatom role=status></span></div>
-<figcaption>Drag, or use the arrow keys, to turn it; + and - to zoom. <span id=undrawn></span></figcaption></figure>
+<figcaption><span id=turning>Drag, or use the arrow keys, to turn it; + and - to zoom.</span>
+<span id=undrawn></span></figcaption></figure>
 <div class=card id=atombox><h2 id=atomtitle>Atoms</h2>
 <div id=peratom class=scroll tabindex=0 role=region aria-labelledby=atomtitle></div></div>
 <figure class=card id=dosbox><h2>Density of states</h2><div id=dos></div></figure>
 <figure class=card id=slicebox><h2>Density of electrons</h2>
-<canvas id=slice width=480 height=480 role=img></canvas>
+<canvas id=slice width=480 height=480 role=img aria-label='density of electrons'></canvas>
 <label class=small>Slice along the third cell vector <input type=range id=height min=0 value=0></label>
 <figcaption id=scale></figcaption></figure>
 </div>
-<div class=row aria-label=Download><button type=button data-save=json>prediction.json</button>
+<div class=row role=group aria-label=Download><button type=button data-save=json>prediction.json</button>
 <button type=button data-save=atoms>atoms.csv</button>
 <button type=button data-save=csv>dos.csv</button> <button type=button data-save=npy>density.npy</button></div>
 </section>

@@ -54,7 +54,7 @@ function showAtoms(answer) {
   if (view.columns.length) {
     const table = document.createElement("table"), head = document.createElement("tr");
     table.append(cell("caption", n > MOST_ROWS ? `the first ${MOST_ROWS} of ${n} atoms; atoms.csv has all` : ""));
-    for (const text of ["atom", "element", ...view.columns.map(withUnit)]) head.append(cell("th", text, "n"));
+    for (const text of ["atom", "element", ...view.columns.map(withUnit)]) head.append(cell("th", text, "n", "col"));
     table.createTHead().append(head);
     const body = table.createTBody();
     for (let i = 0; i < Math.min(n, MOST_ROWS); i++) {
@@ -124,7 +124,7 @@ function drawAtoms() {
     shade.addColorStop(column ? 0.6 : 0.35, column ? shades.of(column.values[i]) : COLOURS[kind % COLOURS.length]);
     shade.addColorStop(1, column ? "#888" : "#222");
     g.fillStyle = shade; g.beginPath(); g.arc(x, y, r, 0, 7); g.fill();
-    if (column && n <= 200 && r > 8) { g.fillStyle = "#111"; g.fillText(nameOf(atoms.symbols[i]), x, y); }
+    if (column && n <= 200 && r > 8) { g.fillStyle = "#000"; g.fillText(nameOf(atoms.symbols[i]), x, y); }
     if (i === view.chosen - 1) { g.strokeStyle = ink(); g.lineWidth = 4; g.stroke(); }
   }
   g.textAlign = "left"; g.textBaseline = "alphabetic"; g.font = `${letter}px system-ui`;
@@ -135,7 +135,7 @@ function drawAtoms() {
     if (!column) g.fillText("●", 12, below);
     g.fillStyle = ink(); g.fillText(`${nameOf(kind)} ${counts[i]}`, column ? 12 : 12 + 1.1 * letter, below);
   });
-  let said = `${n} atoms in their cell: ${kinds.map(nameOf).join(", ")}`;
+  let said = `${n} atom${n === 1 ? " in its" : "s in their"} cell: ${kinds.map(nameOf).join(", ")}`;
   if (column) {
     const left = 12, wide = 8 * letter, low = canvas.height - 2.8 * letter;
     const bar = g.createLinearGradient(left, 0, left + wide, 0);

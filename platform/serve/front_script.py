@@ -158,6 +158,7 @@ function drawSlice() {
     + (view.atoms ? `${ax.toFixed(2)} by ${Math.sqrt(dot(b, b)).toFixed(2)} Å, ` : "not to scale, ")
     + `along the first two cell vectors; dark ${least.toPrecision(3)}, bright ${most.toPrecision(3)} electrons/Å³`;
   canvas.setAttribute("aria-label", `density of electrons, ${$("scale").textContent}`);
+  $("height").setAttribute("aria-valuetext", `plane ${k + 1} of ${nz}`);
 }
 """
 
@@ -190,16 +191,18 @@ async function ask(query, accept) {
   return reply;
 }
 
-function cell(tag, text, kind) {
+function cell(tag, text, kind, scope) {
   const made = document.createElement(tag);
   made.textContent = text;
   made.className = kind || "";
+  if (scope) made.scope = scope;
   return made;
 }
 function showEnergies(answer) {
   const table = document.createElement("table"), errors = answer.estimated_errors || {}, spreads = answer.std || {};
   table.append(document.createElement("tr"));
-  for (const text of ["", "value", "error or spread", ""]) table.rows[0].append(cell("th", text, "n"));
+  for (const [text, kind] of [["quantity", ""], ["value", "n"], ["error or spread", "n"], ["unit", ""]])
+    table.rows[0].append(cell("th", text, kind, "col"));
   const first = Object.entries(answer).filter(([name]) => name === "free_energy");
   for (const [name, value] of [...first, ...Object.entries(answer).filter(([name]) => name !== "free_energy")]) {
     const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
@@ -208,16 +211,23 @@ function showEnergies(answer) {
     const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
       : spread > 1e-9 ? "spread " + spread.toPrecision(2) : "";  // what all trainings share has none
     const shown = Number.isInteger(value) ? value : value.toFixed(4);
-    row.append(cell("th", name.replaceAll("_", " ")), cell("td", shown, "n"), cell("td", error, "n"), cell("td", unit));
+    row.append(cell("th", name.replaceAll("_", " "), "", "row"), cell("td", shown, "n"), cell("td", error, "n"),
+      cell("td", unit));
     table.append(row);
   }
-  if (![...table.rows].some((row, i) => i && row.cells[2].textContent)) table.rows[0].cells[2].textContent = "";
+  if (![...table.rows].some((row, i) => i && row.cells[2].textContent))
+    for (const row of table.rows) row.cells[2].remove();
   $("energies").replaceChildren(table);
   const said = answer.expected_errors ? [`Errors to expect: ${answer.expected_errors}.`] : [];
   if (table.textContent.includes("±")) said.push("± is the error that the model estimates.");
   if (table.textContent.includes("spread ")) said.push("A spread of its trainings is no error.");
   $("errors").textContent = said.join(" ");
-  $("warnings").replaceChildren(...(answer.warnings || []).map(text => cell("li", text)));
+  const warnings = answer.warnings || [], list = document.createElement("ul");
+  list.append(...warnings.map(text => cell("li", text)));
+  $("warnings").replaceChildren(...(warnings.length ? [list] : []));
+  const [, main] = table.rows, number = `${warnings.length} warning${warnings.length === 1 ? "" : "s"}`;
+  return (main ? [[...main.cells].map(one => one.textContent).filter(Boolean).join(" ")] : [])
+    .concat(warnings.length ? [number] : []).join(", ");
 }
 
 async function predict() {
@@ -228,7 +238,7 @@ async function predict() {
     state.answer = answer; state.density = state.bytes = null;
     view.atoms = atomsOf($("text").value, kindOf($("text").value));
     for (const [id, there] of [["dosbox", answer.dos], ["slicebox", false], ["result", true]]) $(id).hidden = !there;
-    showEnergies(answer); showAtoms(answer);
+    const main = showEnergies(answer); showAtoms(answer);
     for (const [what, there] of [["csv", answer.dos], ["npy", model().density && !reply.predictions],
       ["atoms", view.columns.length]])
       document.querySelector(`[data-save=${what}]`).hidden = !there;
@@ -239,7 +249,8 @@ async function predict() {
       $("height").max = state.density.shape[2] - 1; $("height").value = 0; $("slicebox").hidden = false;
       drawSlice();
     }
-    say(reply.predictions ? `done; the first of ${reply.predictions.length} structures is shown` : "done");
+    const others = reply.predictions ? `; the first of ${reply.predictions.length} structures is shown` : "";
+    say(`done${main && ": "}${main}${others}`);
   } catch (error) { say(error.message, true); }
 }
 

@@ -62,13 +62,34 @@ class Tab:
             time.sleep(0.05)
         return found
 
+    def press(self, key: str) -> None:
+        """A key, as a keyboard sends it."""
+        text, code = {"Enter": ("\r", 13), "Tab": ("", 9), "ArrowRight": ("", 39), " ": (" ", 32)}.get(key, (key, 0))
+        for kind in ("keyDown", "keyUp"):
+            said = {"text": text} if kind == "keyDown" and text else {}
+            self._ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code or ord(key), **said)
+
+    def read_aloud(self) -> list[tuple[str, str, bool]]:
+        """Role and name of all that a screen reader is told of, and whether the keyboard reaches it."""
+        nodes = self._ask("Accessibility.getFullAXTree")["nodes"]
+        found = []
+        for node in nodes:
+            if not node.get("ignored"):
+                about = {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+                name = node.get("name", {}).get("value", "")
+                found.append((node["role"]["value"], name, bool(about.get("focusable"))))
+        return found
+
+    def scheme(self, name: str) -> None:
+        """Show it to who prefers ``light`` or ``dark``."""
+        self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
     def download_to(self, folder: Path) -> None:
         self._ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def screenshot(self, file: Path, width: int = 1060, *, dark: bool = False) -> None:
         """The whole page as PNG, in few colours: a third of the bytes."""
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self._ask("Emulation.setEmulatedMedia", features=scheme)
+        self.scheme("dark" if dark else "light")
         self._ask("Emulation.setScrollbarsHidden", hidden=True)
         for height in ("1", "document.documentElement.scrollHeight"):  # once the width is set, the page has its height
             of_one = {"width": width, "deviceScaleFactor": 1, "mobile": False}

@@ -89,13 +89,13 @@ def tab():
 def test_a_browser_predicts_and_draws(model, tab):
     with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
         tab.open(f"{url}/#example")
-        tab.until("document.getElementById('said').textContent === 'done'")
+        tab.until(DONE)
     shown = tab.run("document.documentElement.outerHTML")
-    assert '<p id="said" role="status" aria-live="polite" class="">done</p>' in shown
+    assert '<p id="said" role="status" aria-live="polite" class="">done: free energy -' in shown
     assert "the Fermi level is" in shown
-    assert 'aria-label="1 atoms in their cell: Al"' in shown
+    assert 'aria-label="1 atom in its cell: Al"' in shown
     assert re.search(r"plane 1 of \d+", shown)
-    assert '<th class="">free energy</th>' in shown
+    assert '<th class="" scope="row">free energy</th>' in shown
     assert "<li" in shown, "it warns: the example has another cell than the training"
 
 
@@ -163,7 +163,7 @@ def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, t
             tab.run("document.getElementById('said').textContent = 'predicting'")  # not what it said of the last one
             tab.run(DROP % json.dumps(text))
             said = tab.until("(t => t.startsWith('pred') ? '' : t)(document.getElementById('said').textContent)")
-            assert said == ("done" if text != "CuAu" * 4 else said)
+            assert said.startswith("done: formation energy ") == (text != "CuAu" * 4)
         table = tab.run("document.getElementById('energies').innerText")
         assert re.search(r"formation energy\s+-?[\d.]+\s+mRy/atom", table), "no spread without training"
         assert "neighbour shell" in tab.run("document.getElementById('warnings').innerText")
@@ -187,3 +187,118 @@ def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, t
     np.testing.assert_allclose([float(row[5]) for row in rows], expected["charge"], atol=1e-5)
     atoms = ase.Atoms([row[1] for row in rows], np.array([row[2:5] for row in rows], float), cell=L10.cell, pbc=True)
     assert Model.open(alloy).predict(atoms).to_dict()["charge"] == pytest.approx(expected["charge"], abs=1e-5)
+
+
+CONTRAST = """(() => {
+  const all = [...document.querySelectorAll("*")].filter(one => one.checkVisibility());
+  const parse = color => { const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const over = (top, low, share = 1) => [0, 1, 2].map(i => low[i] + top[3] * share * (top[i] - low[i]));
+  const light = color => color.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + [0.2126, 0.7152, 0.0722][i] * c, 0);
+  const probe = document.createElement("p");
+  probe.style.background = "Canvas"; document.body.append(probe);
+  const canvas = parse(getComputedStyle(probe).backgroundColor).slice(0, 3);
+  probe.remove();
+  const found = [];
+  function look(one, text, color, share) {
+    let below = canvas;
+    const above = [];
+    for (let at = one; at; at = at.parentElement) above.unshift(at);
+    for (const at of above) {
+      below = over(parse(getComputedStyle(at).backgroundColor), below, share);
+      share *= Number(getComputedStyle(at).opacity);
+    }
+    const [a, b] = [light(over(parse(color), below, share)), light(below)];
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.trim().slice(0, 40)]);
+  }
+  for (const one of all) {
+    const style = getComputedStyle(one);
+    if (["SCRIPT", "STYLE", "OPTION"].includes(one.tagName)) continue;
+    if (["SELECT", "TEXTAREA"].includes(one.tagName) || ["file", "number"].includes(one.type))
+      look(one, one.id, style.color, 1);
+    if (one.placeholder) {
+      const hint = getComputedStyle(one, "::placeholder");
+      look(one, one.placeholder, hint.color, Number(hint.opacity));
+    }
+    const own = [...one.childNodes].filter(n => n.nodeType === 3 && n.textContent.trim());
+    if (own.length) look(one, own[0].textContent, one instanceof SVGElement ? style.fill : style.color, 1);
+  }
+  for (let t = 0; t <= 1; t += 0.01)  // the names of atoms, black on all shades
+    for (const low of [0, -1]) {
+      const [r, g, b] = parse(shadesOf([low, 1]).share(t));
+      found.push([(light([r, g, b]) + 0.05) / 0.05, `shade ${t}`]);
+    }
+  return found.sort((a, b) => a[0] - b[0]);
+})()"""
+REACHED = """[...document.querySelectorAll("a, button, input, select, textarea, [tabindex]")]
+  .filter(one => one.checkVisibility()).map(one => one.id || one.textContent)"""
+FOCUSED = "(one => one.id || one.textContent)(document.activeElement)"
+
+
+@pytest.mark.slow
+def test_the_page_is_used_by_the_keyboard_and_read_aloud(model, tab, tmp_path):
+    """Keys alone do everything, in the order of the page; all has a name, results and errors are announced."""
+
+    def to(name: str) -> None:
+        for _ in range(30):
+            tab.press("Tab")
+            if tab.run(FOCUSED) == name:
+                return
+        raise AssertionError(f"the keyboard does not reach {name}")
+
+    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+        tab.open(f"{url}/?keyboard")
+        tab.download_to(tmp_path)
+        to("forces")
+        tab.press(" ")
+        to("example")
+        tab.press("Enter")
+        tab.until(f"{DONE} && document.getElementById('scale').textContent")
+        expected = tab.run(REACHED)
+        tab.run("document.querySelector('a').focus()")
+        order = [tab.run(FOCUSED)]
+        for _ in expected[1:]:
+            tab.press("Tab")
+            order.append(tab.run(FOCUSED))
+        assert order == expected, "focus goes as the page is read"
+        assert {"atoms", "colour", "atom", "peratom", "height", "dos.csv"} <= {*order}
+
+        told = tab.read_aloud()
+        named = ("image", "img", "application", "region", "group")
+        assert [one for one in told if (one[2] or one[0] in named) and not one[1] and one[0] != "RootWebArea"] == []
+        roles = [role for role, _, _ in told]
+        assert {"status", "alert", "listitem", "rowheader", "columnheader", "application", "slider"} <= {*roles}
+        said = tab.run("document.getElementById('said').textContent")
+        energy = tab.run("state.answer.free_energy.toFixed(4)")
+        assert re.fullmatch(rf"done: free energy {energy} (± |spread )[\d.e-]+ eV, 1 warning", said)
+        for name in ("light", "dark"):
+            tab.scheme(name)
+            worst = tab.run(CONTRAST)
+            assert len(worst) > 250, "texts of the page, and 202 shades"
+            assert worst[0][0] >= 4.5, (name, worst[:8])
+
+        to("atoms")
+        for key in ("ArrowRight", "+"):
+            before = tab.run("$('atoms').toDataURL()")
+            tab.press(key)
+            assert tab.run("$('atoms').toDataURL()") != before
+        to("atom")
+        tab.press("1")
+        assert tab.run("$('ofatom').textContent").startswith("Al force ")
+        to("height")
+        tab.press("ArrowRight")
+        assert tab.run("$('height').getAttribute('aria-valuetext')").startswith("plane 2 of ")
+        files = [tmp_path / name for name in ("prediction.json", "atoms.csv", "dos.csv", "density.npy")]
+        for file in files:
+            to(file.name)
+            tab.press("Enter")
+        deadline = time.monotonic() + 60
+        while not all(file.exists() for file in files):
+            assert time.monotonic() < deadline, [*tmp_path.iterdir()]
+            time.sleep(0.05)
+        tab.run("$('text').value = 'no structure'; $('text').focus()")
+        to("Predict")
+        tab.press("Enter")
+        tab.until("$('said').className === 'wrong'")
+        assert "POSCAR" in tab.run("$('said').textContent")
+        assert not tab.run("$('result').checkVisibility()")
