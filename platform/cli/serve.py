@@ -12,6 +12,12 @@ from .options import address_option
 from .tables import echo
 
 
+def _other_command(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Raises UsageError: forces for i-PI are another command's."""
+    if asked:
+        raise click.UsageError("an i-PI server takes forces from `dftune md ipi MODEL STRUCTURE ADDRESS`, not here")
+
+
 @click.command("serve")
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
 @click.option(
@@ -61,6 +67,15 @@ from .tables import echo
     "--config-out",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a config file for `serve deploy` instead, with the token's hash.",
+)
+@click.option(
+    "--ipi",
+    is_flag=True,
+    is_eager=True,
+    hidden=True,
+    expose_value=False,
+    callback=_other_command,
+    help="`dftune md ipi` gives forces to an i-PI server.",
 )
 @address_option
 def serve(

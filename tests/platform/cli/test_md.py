@@ -10,6 +10,7 @@ from ase.calculators.socketio import SocketIOCalculator
 from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
+from dftune.tests.platform.cli.commands import run as run_command
 
 
 @pytest.fixture
@@ -51,6 +52,12 @@ def test_what_will_not_do_is_said_in_one_line(files, tmp_path):
     assert "no run of molecular dynamics" in md("resume", tmp_path, code=1).stderr
     assert "No such option '--tempo'" in md(*files, "--tempo", 3, code=2).stderr
     assert "is no address of an i-PI server" in md("ipi", *files, "localhost", code=1).stderr
+
+
+def test_serve_says_which_command_gives_forces_to_an_ipi_server():
+    for arguments in (["--ipi", "al4.model"], ["al4.model", "--ipi"], ["--ipi"]):
+        said = run_command("serve", *arguments, code=2).stderr
+        assert said.endswith("takes forces from `dftune md ipi MODEL STRUCTURE ADDRESS`, not here\n")
 
 
 def test_a_server_of_ase_gets_forces_from_the_command(files, model, tmp_path):
