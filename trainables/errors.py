@@ -36,6 +36,11 @@ class DatasetError(InputError):
     """A dataset, or a file to import into one, is missing, incomplete, damaged or of another kind."""
 
 
+def unreadable(path: object, error: OSError) -> DatasetError:
+    """The error of a file or folder to import that the system does not let be read."""
+    return DatasetError(f"{path}: cannot be read ({error.strerror or error}); check its permissions, or copy it again")
+
+
 class ModelError(InputError):
     """A model is missing or damaged, or is asked for what it cannot predict."""
 

@@ -62,6 +62,8 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
         raise DatasetError(f"{where}: {error}") from None
     if s.split not in SPLITS:
         raise DatasetError(f"{where}: split {s.split[:20]!r} is none of {', '.join(SPLITS)}")
+    if not s.group.isprintable():
+        raise DatasetError(f"{where}: group {s.group[:40]!r} has characters that are none of a name; give a plain one")
     if np.linalg.det(s.cell) <= 0:
         raise DatasetError(f"{where}: the cell vectors are left-handed or coplanar; reorder them to a positive volume")
     if len(s.grid) != 3 or not all(0 < n < 2**31 for n in s.grid):

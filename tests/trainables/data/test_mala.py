@@ -312,7 +312,7 @@ def test_an_info_that_contradicts_the_log_is_refused(ours, one, tmp_path, change
 def test_two_snapshots_of_one_id_are_refused(one, tmp_path):
     shutil.copytree(one, tmp_path / "twin")
     text = refused([one, tmp_path / "twin"], tmp_path / "made", **KNOWN)
-    assert text.startswith("snapshot '000' is given twice, and ids are unique; import the folders one by one")
+    assert text.startswith(f"{tmp_path / 'twin' / '000.out.npy'}: snapshot '000' is given twice, before in {one}")
 
 
 def no_info(one):

@@ -3,6 +3,7 @@
 docs/layout.md lists the keys of the JSON; ``_Record`` is what is read of it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
@@ -180,7 +181,7 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
     for place in sources:
         if place.is_dir():
             found = sorted(file for file in place.glob("*.json") if file.is_file())
-            snapshots = [f for f in found if _ldos_file(f).exists()]
+            snapshots = [f for f in found if os.path.lexists(_ldos_file(f))]  # links that lead nowhere are missed later
             if not snapshots:
                 raise DatasetError(f"{place}: holds no snapshot (a NNN.json with a NNN.ldos.npy beside it)")
             for file in found:
@@ -256,7 +257,7 @@ def _found(file: Path, record: _Record, grid: EnergyGrid, told: Told) -> FoundSn
         species=config.valences,
         energy_grid=grid,
         ldos=npy_values(_ldos_file(file), (nx, ny, nz, grid.n_energy), what="LDOS", factor=_factor(file, record, told)),
-        density=npy_values(density, (nx, ny, nz), what="density") if density.exists() else None,
+        density=npy_values(density, (nx, ny, nz), what="density") if os.path.lexists(density) else None,
         terms_error=_terms_error(record),
     )
 

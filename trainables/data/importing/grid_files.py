@@ -13,7 +13,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ...errors import DatasetError, printable
+from ...errors import DatasetError, printable, unreadable
 from ...physics.units import BOHR
 from .text_numbers import NumberReader
 
@@ -77,7 +77,7 @@ def read_head(path: Path) -> GridFile:
         with path.open("rb") as stream:
             return (_xsf if path.suffix == ".xsf" else _cube)(path, _Lines(path, stream))
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
 
 
 def blocks(files: Sequence[GridFile]) -> Iterator[NDArray[np.float64]]:

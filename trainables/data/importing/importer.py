@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...descriptors.settings import BispectrumSettings
+from ...descriptors.settings import FURTHEST, BispectrumSettings
 from ...errors import DatasetError, InputError
 from ...kind import Data
 from ...physics.smearing import Kernel
@@ -23,6 +23,7 @@ from ..states_check import States
 from .ldos_unit import factor_of
 
 T = TypeVar("T")
+MOST_TOLD = {"width": 1e3, "cutoff": FURTHEST}  # [eV], [Å]
 Report = Callable[[str], None]  # called with one line for people
 
 
@@ -136,6 +137,12 @@ class Told:
     energies: Path | None = None
     unit: str | None = None
     cutoff: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError: a width or a cutoff is none."""
+        for name, value, unit in (("width", self.width, "eV"), ("cutoff", self.cutoff, "Å")):
+            if value is not None and not 0 < value <= MOST_TOLD[name]:
+                raise InputError(f"a {name} of {value:g} {unit} is none; give one above 0, up to {MOST_TOLD[name]:g}")
 
     def broadening(self, kernel: Kernel | None, width: float | None, *, where: object) -> tuple[Kernel, float]:
         """Kernel and width [eV] of an LDOS, from what its files say and what the user does.

@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ...errors import DatasetError, InputError, one_line
+from ...errors import DatasetError, InputError, one_line, unreadable
 from ...physics.quadrature import Rule
 from ...physics.smearing import Kernel
 from ...registry import Registry
@@ -105,11 +105,14 @@ def plan_import(
     of IMPORTERS, of kinds with data of their own.
     """
     places = list(sources)
-    if importer is None:
-        importer = recognised(places, report, others)
-    elif isinstance(importer, str):
-        importer = next((one for one in others if one.name == importer), None) or IMPORTERS[importer]
-    found = importer.read(places, told=told or Told(), report=report)
+    try:
+        if importer is None:
+            importer = recognised(places, report, others)
+        elif isinstance(importer, str):
+            importer = next((one for one in others if one.name == importer), None) or IMPORTERS[importer]
+        found = importer.read(places, told=told or Told(), report=report)
+    except OSError as error:  # of a folder or a file whose reader has no words for it
+        raise unreadable(error.filename or places[0], error) from error
     if not isinstance(found, Found):
         return found.plan(validation=validation, test=test, rule=rule, check=check, report=report)
     return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)

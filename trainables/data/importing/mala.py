@@ -9,6 +9,7 @@ For each snapshot, in one folder:
 Parameters that MALA saved beside them say energies, units, cutoff and splits.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...descriptors.settings import BispectrumSettings
-from ...errors import DatasetError
+from ...errors import DatasetError, one_line
 from ...physics.smearing import KERNELS, Kernel
 from ...physics.units import RYDBERG
 from ..energy_grid import EnergyGrid
@@ -164,9 +165,12 @@ def _found(
     """One snapshot, without its descriptors."""
     said = _kernel(file, info, run, energies, told, report)
     kernel, width = told.broadening(said, info.dftune.width or energies.width, where=file)
-    grid = EnergyGrid(
-        minimum=energies.minimum, spacing=energies.spacing, n_energy=energies.n_energy, kernel=kernel, width=width
-    )
+    try:
+        grid = EnergyGrid(
+            minimum=energies.minimum, spacing=energies.spacing, n_energy=energies.n_energy, kernel=kernel, width=width
+        )
+    except ValueError as error:
+        raise DatasetError(f"{file}: energies of its LDOS: {one_line(error)}") from error
     name = _name(file)
     return FoundSnapshot(
         where=file,
@@ -200,7 +204,7 @@ def _ldos(file: Path, info: Info, parameters: Parameters, energies: Sampled, tol
 
 
 def _density(file: Path, info: Info) -> GridValues | None:
-    beside = next((f for f in (_beside(file, f".dens{ending}") for ending in ENDINGS) if f.exists()), None)
+    beside = next((f for f in (_beside(file, f".dens{ending}") for ending in ENDINGS) if os.path.lexists(f)), None)
     if beside is None:
         return None
     shape = _shape(beside, "dens", info)
@@ -218,7 +222,7 @@ def _with_descriptors(
     """The snapshots with the descriptors that lie beside them, as far as they are a bispectrum of known settings."""
     beside = dict[str, tuple[Path, GridValues, int]]()  # id -> file, descriptors, 2J_max
     for one in found:
-        file = next((f for f in (_beside(one.where, f".in{end}") for end in ENDINGS) if f.exists()), None)
+        file = next((f for f in (_beside(one.where, f".in{end}") for end in ENDINGS) if os.path.lexists(f)), None)
         if file is None:
             continue
         values, n = _descriptors(file, one.snapshot)

@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ...errors import DatasetError, one_line
+from ...errors import DatasetError, InputError, one_line
 from ...files import read_text
 from ...physics.smearing import Kernel
 from ...physics.units import K_B, RYDBERG
@@ -242,6 +242,8 @@ def _parameters(file: Path) -> Parameters | None:
     """The parameters of a file; None: it is another JSON."""
     try:
         content = json.loads(read_text(file))
+    except InputError as error:
+        raise DatasetError(str(error)) from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{file}: no JSON ({one_line(error)})") from error
     if not isinstance(content, dict) or not isinstance(content.get("targets"), dict):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DatasetError
+from ...errors import DatasetError, unreadable
 from .importer import GridValues
 
 BLOCK = 2**18  # numbers that are read at once, about: what a processor's cache holds
@@ -48,6 +48,10 @@ def _open(path: Path, what: str) -> np.memmap:
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: missing; every snapshot needs its {what}") from error
     except (OSError, ValueError, EOFError, OverflowError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise unreadable(path, error) from error
+        if "objects in dtype" in str(error):
+            raise DatasetError(f"{path}: holds objects of Python, not numbers; save float32 or float64") from error
         raise DatasetError(f"{path}: not a whole .npy file; copy it again") from error
     if not isinstance(values, np.memmap):
         raise DatasetError(f"{path}: an .npz archive, not a .npy file; save one array")
@@ -83,4 +87,4 @@ def _blocks(path: Path, shape: tuple[int, ...], n_points: int, what: str) -> Ite
                     raise DatasetError(f"{path}: became shorter while it was read; copy it again")
                 yield block
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error

@@ -4,6 +4,7 @@ Source: Huebl et al., openPMD standard 1.1.0, doi:10.5281/zenodo.591699.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DatasetError, InputError
+from ...errors import DatasetError, InputError, unreadable
 from .importer import GridValues
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def open_file(path: Path) -> "h5py.File":
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: missing") from error
     except OSError as error:
+        if error.errno:
+            raise unreadable(path, OSError(error.errno, os.strerror(error.errno))) from error
         raise DatasetError(f"{path}: not a whole HDF5 file; copy it again") from error
 
 
@@ -91,7 +94,9 @@ def _components(file: "h5py.File", path: Path, names: tuple[str, ...]) -> "list[
     if name is None or meshes is None:
         raise DatasetError(f"{other}: no mesh {' or '.join(names)}; it has {', '.join(there) or 'none'}")
     mesh = meshes[name]
-    parts = [mesh[key] for key in sorted(mesh, key=_order)] if isinstance(mesh, h5py.Group) else [mesh]
+    parts = [mesh.get(key) for key in sorted(mesh, key=_order)] if isinstance(mesh, h5py.Group) else [mesh]
+    if None in parts:
+        raise DatasetError(f"{path}: a component of {name} is a link that leads nowhere; copy all files of the project")
     if not parts or [_order(part.name.rsplit("/")[-1])[0] for part in parts] != list(range(len(parts))):
         raise DatasetError(f"{path}: the components of {name} are not numbered 0, 1, 2, ...; write it again")
     first = parts[0]

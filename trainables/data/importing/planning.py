@@ -222,9 +222,10 @@ def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
     if not ids:
         raise DatasetError("nothing to import: the importer found no snapshot")
     if (twice := first_repeated(ids)) is not None:
+        first, second, *_ = (one.where for one in snapshots if one.snapshot.id == twice)
         raise DatasetError(
-            f"snapshot '{twice}' is given twice, and ids are unique; import the folders one by one, and join the "
-            "datasets with `dftune data merge`"
+            f"{second}: snapshot '{twice}' is given twice, before in {first}, and ids are unique; leave one out, or "
+            "import the folders one by one and join the datasets with `dftune data merge`"
         )
     return ids
 

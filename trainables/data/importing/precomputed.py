@@ -97,10 +97,8 @@ def without_coordinates(snapshot: Snapshot, values: GridValues) -> GridValues:
         for block in values.blocks():
             off = np.abs(block[:, :3] - coordinates(snapshot.cell, snapshot.grid, range(n, n + len(block)))).max()
             if not off < 1e-4:
-                raise DatasetError(
-                    f"{values.where}: its coordinates are up to {off:.3g} Å off the grid {snapshot.grid} of the cell; "
-                    "it is of another snapshot"
-                )
+                how = f"up to {off:.3g} Å off the grid {snapshot.grid} of the cell" if off < np.inf else "not finite"
+                raise DatasetError(f"{values.where}: its coordinates are {how}; it is of another snapshot, or damaged")
             n += len(block)
             yield block[:, 3:]
 

@@ -80,9 +80,14 @@ def _shared_descriptors(snapshots: Sequence[FoundSnapshot]) -> BispectrumSetting
 
 
 def refuse_existing(destination: Path) -> None:
-    """Raise DatasetError if the destination exists."""
-    if destination.exists():
-        raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
+    """Raise DatasetError if the destination exists, or nobody can tell."""
+    try:
+        destination.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise DatasetError(f"{destination}: cannot be written ({error.strerror}); choose another place") from error
+    raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
 
 
 def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, SnapshotReport]:
@@ -199,7 +204,9 @@ def _blocks(
                 )
             n += len(block)
             # In this machine's byte order, too: a file may come from one of the other.
-            yield block.astype(np.float16 if block.dtype.itemsize == 2 else np.float32, copy=False)
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                block = block.astype(np.float16 if block.dtype.itemsize == 2 else np.float32, copy=False)
+            yield block
         if n != n_points:
             raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
 

@@ -1,9 +1,10 @@
 """Which files of Quantum ESPRESSO belong together: those of one structure, and of these the nearest.  Lengths in Å."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,25 @@ class Files:
     pw_inputs: list[PwInput] = field(default_factory=list)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Files of a folder and of the folders in it, in the order of their names; no pipes or devices."""
-    for place, folders, names in os.walk(folder):
+def files_below(folder: Path, refuse: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Files of a folder and of the folders in it, in the order of their names; no pipes or devices.
+
+    ``refuse`` is called for folders that cannot be read, which are left out.
+    """
+    for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         paths = (Path(place) / name for name in sorted(names))
         yield from (path for path in paths if path.is_file() or not path.exists())
 
 
-def may_be_log(path: Path) -> bool:
-    """Whether a file has a name that people give to logs, and begins as one of pw.x."""
-    return (path.suffix.lower() in LOGS or ".out" in path.name) and is_log(path)
+def _refuse(error: OSError) -> NoReturn:
+    """A folder that cannot be read may hold a snapshot."""
+    raise error
+
+
+def may_be_log(path: Path, *, unreadable: bool = False) -> bool:
+    """Whether a file has a name that people give to logs, and begins as one of pw.x; or cannot be read, if so told."""
+    return (path.suffix.lower() in LOGS or ".out" in path.name) and is_log(path, unreadable=unreadable)
 
 
 def look(sources: Sequence[Path]) -> Files:
@@ -61,11 +70,11 @@ def look(sources: Sequence[Path]) -> Files:
     Raises:
         DatasetError: a cube is damaged in its head or compressed, or an input has a word where a number belongs.
     """
-    found, inputs, seen = Files(), list[Path](), set[Path]()
-    for path in (path for source in sources for path in files_below(source)):
-        if path.resolve() in seen:
+    found, inputs, seen = Files(), list[Path](), set[str]()
+    for path in (path for source in sources for path in files_below(source, _refuse)):
+        if (there := os.path.realpath(path)) in seen:  # not Path.resolve, which may raise an error of a loop of links
             continue
-        seen.add(path.resolve())
+        seen.add(there)
         if path.suffix.lower() in SUFFIXES:
             found.grids.append(read_head(path))
         elif path.suffix.lower() in COMPRESSED and path.with_suffix("").suffix.lower() in SUFFIXES:
@@ -73,7 +82,7 @@ def look(sources: Sequence[Path]) -> Files:
                 raise DatasetError(f"{path}: is compressed; unpack it, and all others of its folder")
         elif path.suffix.lower() in INPUTS or ".in." in path.name:
             inputs.append(path)
-        elif path.name == NAME or may_be_log(path):
+        elif path.name == NAME or may_be_log(path, unreadable=True):
             try:
                 found.runs.append((read_xml if path.name == NAME else read_log)(path))
             except DatasetError as error:

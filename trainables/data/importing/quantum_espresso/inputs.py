@@ -3,6 +3,7 @@
 Source: the input descriptions of Quantum ESPRESSO (INPUT_PW, INPUT_PP).
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def shared_folders(a: Path, b: Path) -> int:
 
 @lru_cache(maxsize=100_000)
 def _folders(path: Path) -> tuple[str, ...]:
-    return path.resolve().parent.parts
+    return Path(os.path.realpath(path)).parent.parts
 
 
 def namelists(text: str) -> dict[str, dict[str, str]]:

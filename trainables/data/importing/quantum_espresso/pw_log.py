@@ -48,13 +48,13 @@ _BEYOND = {
 }
 
 
-def is_log(path: Path) -> bool:
-    """Whether a file begins as a log of pw.x does."""
+def is_log(path: Path, *, unreadable: bool = False) -> bool:
+    """Whether a file begins as a log of pw.x does; ``unreadable`` of one that cannot be read."""
     try:
         with path.open("rb") as stream:
             return BEGINNING.encode() in stream.read(2000)
     except OSError:
-        return False
+        return unreadable
 
 
 def read_log(path: Path) -> PwRun:
