@@ -1,6 +1,7 @@
 """What becomes of an error that nobody expected: one line for people, and its traceback in a file."""
 
 import os
+import sysconfig
 import tempfile
 import time
 import traceback
@@ -39,10 +40,24 @@ def bug_of(error: BaseException, folder: Path | None = None) -> Bug:
     where = write_traceback(error, folder)
     if isinstance(error, OSError):  # a full disk or a lost file is no fault of the program
         return Bug(f"the system refused: {one_line(error, 300)}; the traceback is in {where} ({DEBUG}=1 prints it)")
+    if (place := _own_code(error)) is not None:
+        what = f"{type(error).__name__}: {one_line(error, 300)}"
+        return Bug(f"{place}: {what}; the traceback is in {where} ({DEBUG}=1 prints it)")
     return Bug(
         f"something went wrong inside ({type(error).__name__}: {one_line(error, 300)}); this is no mistake of yours: "
         f"please report it with the traceback in {where} ({DEBUG}=1 prints it)"
     )
+
+
+def _own_code(error: BaseException) -> str | None:
+    """File and line of the user's script that an error comes from; None: of dftune or a package."""
+    packages = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    others = [Path(__file__).resolve().parents[1], *packages]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        if not frame.filename.startswith("<") and not any(file.is_relative_to(one) for one in others):
+            return f"{frame.filename}, line {frame.lineno}"
+    return None
 
 
 def last_words(error: Exception, folder: Path | None = None) -> str:

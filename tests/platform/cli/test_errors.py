@@ -87,6 +87,32 @@ def test_a_mistake_of_the_user_leaves_no_traceback(studies, temporary):
     assert not list(temporary.iterdir())
 
 
+READER = """
+class Reader:
+    name, about = "mine", "a folder"
+
+    def recognises(self, path):
+        return True
+
+    def read(self, sources, *, told, report):
+        {line}
+
+
+READER = Reader()
+"""
+
+
+def test_an_error_of_the_users_own_script_names_its_line(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(READER.format(line="return 1 / 0"))
+    (line,) = ended("data", "import", tmp_path, tmp_path / "made", "--reader", script)
+    assert line.startswith(f"Error: {script}, line 9: ZeroDivisionError: division by zero; the traceback is in ")
+    assert file_in(line).is_file()
+    script.write_text(READER.format(line="return None"))
+    (line,) = ended("data", "import", tmp_path, tmp_path / "made", "--reader", script)
+    assert line == "Error: importer 'mine' gave a NoneType, not Found; see docs/extending.md"
+
+
 @pytest.mark.parametrize(
     "error, code, said", [(click.Abort(), 1, "Aborted!"), (click.UsageError("so not"), 2, "Error: so not")]
 )

@@ -113,9 +113,11 @@ def plan_import(
         found = importer.read(places, told=told or Told(), report=report)
     except OSError as error:  # of a folder or a file whose reader has no words for it
         raise unreadable(error.filename or places[0], error) from error
-    if not isinstance(found, Found):
-        return found.plan(validation=validation, test=test, rule=rule, check=check, report=report)
-    return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)
+    if isinstance(found, Found):
+        return prepare(found, validation=validation, test=test, rule=rule, check=check, report=report)
+    if not hasattr(found, "plan"):
+        raise InputError(f"importer '{importer.name}' gave a {type(found).__name__}, not Found; see docs/extending.md")
+    return found.plan(validation=validation, test=test, rule=rule, check=check, report=report)
 
 
 def reader_of(script: Path) -> Importer:
