@@ -314,13 +314,18 @@ def _refuse_partly_occupied(atoms: ase.Atoms) -> None:
     sites = atoms.info.get("occupancy")
     for site, occupants in sites.items() if isinstance(sites, Mapping) else ():
         if isinstance(occupants, Mapping) and (len(occupants) != 1 or not all(map(_whole, occupants.values()))):
-            said = ", ".join(f"{symbol} {share}" for symbol, share in occupants.items())
+            said = ", ".join(f"{symbol} {_short(share)}" for symbol, share in occupants.items())
             raise _partly(int(site) + 1 if str(site).isdigit() else site, said)
     for shares in (atoms.arrays.get("occupancy"), atoms.arrays.get("occupancies")):
         if shares is not None and shares.dtype.kind in "fi" and shares.any():  # some programs write 0 for all
             shares = shares.reshape(len(atoms), -1)[:, 0]
             for number in np.flatnonzero(~(np.abs(shares - 1) < 1e-3))[:1]:
                 raise _partly(number + 1, f"{atoms.get_chemical_symbols()[number]} {shares[number]:g}")
+
+
+def _short(share: object) -> str:
+    """An occupancy in the same words whoever has read it: ASE gives 0.0 where a request has 0."""
+    return f"{share:g}" if isinstance(share, int | float) else str(share)
 
 
 def _whole(share: object) -> bool:

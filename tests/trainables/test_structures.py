@@ -118,6 +118,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, text):
         (lambda a: a.set_atomic_numbers([13, 13, 13, -7]), "atomic numbers are 1 to 118"),
         (lambda a: a.set_pbc([True, True, False]), "not periodic in three dimensions"),
         (lambda a: a.info.update(occupancy={"0": {"Al": 0.5}}), r"site 1 is partly occupied: Al 0\.5; give a cell"),
+        (lambda a: a.info.update(occupancy={"0": {"Al": 0.0}}), r"site 1 is partly occupied: Al 0; give a cell"),
         (lambda a: a.info.update(occupancy={1: {"Al": 0.75, "Cu": 0.25}}), r"site 2 .*: Al 0\.75, Cu 0\.25"),
         (lambda a: a.set_array("occupancy", np.array([1, 1, 0.5, 1])), r"site 3 is partly occupied: Al 0\.5"),
     ],
