@@ -11,6 +11,7 @@ it ends with 1 if there is anything:
     overload   for so many seconds ten times as many requests a second as the endpoint answers.  An accepted one is
                answered within the turns before its own; the others get 503 as soon as `/healthz` is answered, which is
                asked twice a second; afterwards a request is answered as before within 5 s more than `/healthz` took.
+               Memory is that at rest before, the most under usual load and under this one, and that at rest after.
     faults     two replicas; --clients ask without a pause while a version is put beside the others --swaps times and a
                replica is killed --kills times, in an order of chance, and until --requests are answered.  A request is
                lost that gets anything but 200, unless it is 503 and a replica was killed while it was under way.
@@ -44,10 +45,12 @@ from endpoint_fuzz import body_of, resident_mb
 from dftune.platform.model.model import Model
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
+from dftune.platform.serve.turns import SOON
 from dftune.tests.listeners import descendants
 
 ABOUT = {name: version(name) for name in ("ray", "torch")} | {"cpus": os.cpu_count()}
 MOST_GROWTH = 50.0  # MB
+GIVEN_BACK = 2 * SOON + 1  # seconds after a request, until its memory is given back twice
 REPLICA, WEB_SERVER = "ray::ServeReplica:dftune:", "ray::ProxyActor"
 RECOVERY = 5.0  # s
 PREDICT = "/v1/predict"
@@ -132,12 +135,14 @@ async def overload(endpoint: Endpoint, body: Any, queue: int, seconds: float) ->
     """Ten times as many requests a second as are answered."""
     for _ in range(10):
         await endpoint.ask(PREDICT, body)
-    rounds = []
+    rounds, working = [], []
     for _ in range(3):
         usual = await asyncio.gather(*(endpoint.ask(PREDICT, body) for _ in range(1 + queue)))
         began = min(one.sent for one in usual)
         rounds.append((max(one.got for one in usual) - began) / sum(one.status == 200 for one in usual))
+        working.append(memory(REPLICA))
     each = min(rounds)
+    await asyncio.sleep(GIVEN_BACK)
     before, web_before = memory(REPLICA), memory(WEB_SERVER)
     asked: list[asyncio.Task[Answer]] = []
     health: list[asyncio.Task[Answer]] = []
@@ -156,6 +161,8 @@ async def overload(endpoint: Endpoint, body: Any, queue: int, seconds: float) ->
     recovered = again.got - ended
     answers, healthy = await asyncio.gather(*asked), await asyncio.gather(*health)
     after = await endpoint.ask(PREDICT, body)
+    await asyncio.sleep(GIVEN_BACK)
+    rest = memory(REPLICA)
     times = collections.defaultdict(list)
     for one in answers:
         times[one.status].append(one.seconds)
@@ -170,7 +177,7 @@ async def overload(endpoint: Endpoint, body: Any, queue: int, seconds: float) ->
             "accepted within their turns": max(times[200]) > bound,
             "sent away at once": bool(times[503]) and away["p95"] > 2 * quiet["p95"] + 0.1,
             "health": {one.status for one in healthy} != {200},
-            "memory": max(curve) - before > MOST_GROWTH,
+            "memory": max(curve) - max(working) > MOST_GROWTH or rest - before > MOST_GROWTH,
             "recovery": recovered > RECOVERY + quiet["most"] or after.status != 200,
         },
         seconds=seconds,
@@ -182,7 +189,7 @@ async def overload(endpoint: Endpoint, body: Any, queue: int, seconds: float) ->
         sent_away=away,
         health=quiet,
         recovered_after=recovered,
-        memory_mb=[before, max(curve), memory(REPLICA)],
+        memory_mb=[round(one) for one in (before, max(working), max(curve), rest)],
         memory_of_web_server_mb=[web_before, memory(WEB_SERVER)],
     )
 

@@ -28,17 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from endpoint import four_atoms
-from endpoint_faults import MOST_GROWTH, PREDICT, REPLICA, WEB_SERVER, Endpoint, free_port, processes, row
+from endpoint_faults import GIVEN_BACK, MOST_GROWTH, PREDICT, REPLICA, WEB_SERVER, Endpoint, free_port, processes, row
 from endpoint_fuzz import Request, body_of, large_requests, request, resident_mb, valid_bodies
 
 from dftune.platform.model.model import Model
 from dftune.platform.serve.interface import ARROW, NPY
 from dftune.platform.serve.server import served
 from dftune.platform.serve.settings import EndpointSettings
-from dftune.platform.serve.turns import SOON
 from dftune.tests.listeners import descendants
 
-GIVEN_BACK = 2 * SOON + 1  # seconds after a request, until its memory is given back twice
 JSON = {"content-type": "application/json"}
 
 
