@@ -135,12 +135,19 @@ async def overload(endpoint: Endpoint, body: Any, queue: int, seconds: float) ->
     """Ten times as many requests a second as are answered."""
     for _ in range(10):
         await endpoint.ask(PREDICT, body)
-    rounds, working = [], []
+    rounds, working = [], list[float]()
+
+    async def watch() -> None:
+        while True:
+            working.append(memory(REPLICA))
+            await asyncio.sleep(0.2)
+
+    watching = asyncio.create_task(watch())
     for _ in range(3):
         usual = await asyncio.gather(*(endpoint.ask(PREDICT, body) for _ in range(1 + queue)))
         began = min(one.sent for one in usual)
         rounds.append((max(one.got for one in usual) - began) / sum(one.status == 200 for one in usual))
-        working.append(memory(REPLICA))
+    watching.cancel()
     each = min(rounds)
     await asyncio.sleep(GIVEN_BACK)
     before, web_before = memory(REPLICA), memory(WEB_SERVER)
