@@ -225,9 +225,12 @@ function showEnergies(answer) {
   const warnings = answer.warnings || [], list = document.createElement("ul");
   list.append(...warnings.map(text => cell("li", text)));
   $("warnings").replaceChildren(...(warnings.length ? [list] : []));
+  // What is announced: the first number with its error, where that is known, and how much there is to be wary of.
   const [, main] = table.rows, number = `${warnings.length} warning${warnings.length === 1 ? "" : "s"}`;
-  return (main ? [[...main.cells].map(one => one.textContent).filter(Boolean).join(" ")] : [])
-    .concat(warnings.length ? [number] : []).join(", ");
+  const unknown = answer.expected_errors === "unknown";
+  const words = main ? [...main.cells].filter(one => !unknown || !/^(±|spread)/.test(one.textContent)) : [];
+  return [words.map(one => one.textContent).filter(Boolean).join(" "), unknown ? "its error is unknown" : "",
+    warnings.length ? number : ""].filter(Boolean).join(", ");
 }
 
 async function predict() {

@@ -102,15 +102,18 @@ class TrainingRanges(BaseModel):
         edges, angles = shape[:3], shape[3:]
         (short, long), (small, large) = self.edges, self.angles
         if angles.min() < small - SAME_ANGLE or angles.max() > large + SAME_ANGLE:
-            return (
-                f"angles of {angles.min():.4g} to {angles.max():.4g}°, and {small:.4g} to {large:.4g}° in the training"
-            )
+            return f"angles of {_span(angles.min(), angles.max())}°, and {_span(small, large)}° in the training"
         for edge in edges:
             times = np.arange(1, int(edge / short + SAME_EDGE) + 2)
             inside = (edge >= times * short * (1 - SAME_EDGE)) & (edge <= times * long * (1 + SAME_EDGE))
             if not inside.any():
                 return f"an edge of {edge:.4g} Å, no multiple of the {short:.4g} to {long:.4g} Å in the training"
         return None
+
+
+def _span(low: float, high: float) -> str:
+    """A range for people; one number where its ends look alike."""
+    return " to ".join(dict.fromkeys((f"{low:.4g}", f"{high:.4g}")))
 
 
 def _size(energy: float) -> str:

@@ -270,7 +270,7 @@ def test_the_page_is_used_by_the_keyboard_and_read_aloud(model, tab, tmp_path):
         assert {"status", "alert", "listitem", "rowheader", "columnheader", "application", "slider"} <= {*roles}
         said = tab.run("document.getElementById('said').textContent")
         energy = tab.run("state.answer.free_energy.toFixed(4)")
-        assert re.fullmatch(rf"done: free energy {energy} (± |spread )[\d.e-]+ eV, 1 warning", said)
+        assert said == f"done: free energy {energy} eV, its error is unknown, 1 warning", "the cell is another one"
         for name in ("light", "dark"):
             tab.scheme(name)
             worst = tab.run(CONTRAST)
