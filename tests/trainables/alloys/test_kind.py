@@ -1,6 +1,7 @@
 """The alloy kind keeps what kinds promise; its surrogates predict configurations, also of other cells."""
 
 import json
+import shutil
 
 import ase
 import ase.io
@@ -181,6 +182,24 @@ def test_the_commands_show_predict_and_check(clusters):
     assert (units["formation_energy"], units["charge"]) == ("mRy/atom", "e")
     assert "formation energy -2" in run("model", "predict", clusters, EXAMPLES / "CuAu_L10.xyz")
     assert "the stated accuracy is confirmed" in run("model", "check", clusters, EXAMPLES / "CuAu")
+
+
+def test_a_check_names_what_an_earlier_card_does_not_state(clusters, cuau, tmp_path):
+    shutil.copytree(clusters, tmp_path / "early")
+    file = tmp_path / "early" / "model.json"
+    card = json.loads(file.read_text())
+    for name in ("weights_sha256", "order", "contents"):
+        del card[name]
+    for name in ("charge_rmse", "charge_rmse_std"):
+        del card["accuracy"][name]
+    file.write_text(json.dumps(card))
+    now, early = Model.open(clusters), Model.open(file.parent)
+    found = now.check(cuau).accuracy
+    assert (now.unchecked(found), early.differences(found)) == ([], [])
+    of_training = [f"{what} of the training's configurations" for what in ("order", "contents")]
+    assert early.unchecked(found) == ["charge_rmse", *of_training, "checksum of the weights"]
+    said = CliRunner().invoke(cli, ["model", "check", str(file.parent), str(EXAMPLES / "CuAu")]).stdout
+    assert "not checked: charge_rmse; the model does not state it" in said
 
 
 def test_moments_are_learnt_where_there_are_some(cuau, fept):
