@@ -1,4 +1,4 @@
-"""Claims: imports of cubes take a CPU second for 50 MB or more, those of .npy files reach 60 % of a copy's speed.
+"""Claims: imports of cubes take a CPU second for 50 MB or more, those of large .npy files reach half of a copy's speed.
 
 Their memory does not grow with the number of energies.  The benchmark writes a made-up LDOS around the atoms of the
 tests' calculation, imports it, and removes all.  The numbers mean nothing, so the checks warn.  Imports of the .npy
