@@ -33,8 +33,7 @@ def rows(dataset: Dataset, name: str) -> None:
         for rule in ("least-squares", "linear"):
             errors = []
             for s, dos in zip(dataset.snapshots, curves, strict=True):
-                quadrature = grid.quadrature(s.temperature, rule)
-                found = energies(dos[::step], quadrature, electrons=s.n_electrons, temperature=s.temperature)
+                found = energies(dos[::step], grid.quadrature(rule), electrons=s.n_electrons, temperature=s.temperature)
                 errors.append(1e3 * (found.band - s.band_energy) / s.n_atoms)
             row = {
                 "case": "band energy",

@@ -115,7 +115,7 @@ class Run:
             kernel="gaussian",
             width=stored["width"],
         )
-        n, rule = self.facts["n_electrons"], grid.quadrature(self.temperature, rule_name)
+        n, rule = self.facts["n_electrons"], grid.quadrature(rule_name)
         curve = dos(ldos, volume=self.sphere.volume)
         electrons = energies(curve, rule, electrons=n, temperature=self.temperature)
         at = {"fermi_level": electrons.fermi_level, "temperature": self.temperature}

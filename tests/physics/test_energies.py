@@ -45,9 +45,8 @@ def test_there_is_no_entropy_term_at_zero_temperature():
 
 @pytest.mark.parametrize("rule", ["least-squares", "linear"])
 def test_energies_are_those_at_the_fermi_level_that_holds_the_electrons(al4, rule):
-    snapshot = al4["002"]
+    snapshot, quadrature = al4["002"], al4.info.energy_grid.quadrature(rule)
     dos, temperature = al4.dos(snapshot), snapshot.temperature
-    quadrature = al4.info.energy_grid.quadrature(temperature, rule)
     found = energies(dos, quadrature, electrons=12.0, temperature=temperature)
     at = {"fermi_level": found.fermi_level, "temperature": temperature}
     assert n_electrons(dos, quadrature, **at) == pytest.approx(12.0, abs=1e-9)
@@ -58,8 +57,7 @@ def test_energies_are_those_at_the_fermi_level_that_holds_the_electrons(al4, rul
 @pytest.mark.parametrize("rule", ["least-squares", "linear"])
 def test_one_more_electron_costs_the_fermi_level_in_free_energy(al4, rule):
     # ∂(E_b - τS)/∂N = ε_F holds for each rule exactly, as its weights are linear in f, ε f and s.
-    snapshot = al4["000"]
-    quadrature = al4.info.energy_grid.quadrature(snapshot.temperature, rule)
+    snapshot, quadrature = al4["000"], al4.info.energy_grid.quadrature(rule)
     dos = al4.dos(snapshot)
     less, exact, more = (
         energies(dos, quadrature, electrons=n, temperature=snapshot.temperature) for n in (11.99, 12.0, 12.01)
@@ -70,9 +68,9 @@ def test_one_more_electron_costs_the_fermi_level_in_free_energy(al4, rule):
 
 def errors(dataset, rule):
     """Errors against Quantum ESPRESSO of all snapshots: band and entropy [meV/atom], ε_F [meV], electrons."""
-    rows = []
+    quadrature, rows = dataset.info.energy_grid.quadrature(rule), []
     for s in dataset.snapshots:
-        dos, quadrature = dataset.dos(s), dataset.info.energy_grid.quadrature(s.temperature, rule)
+        dos = dataset.dos(s)
         found = energies(dos, quadrature, electrons=s.n_electrons, temperature=s.temperature)
         counted = n_electrons(dos, quadrature, fermi_level=s.fermi_level, temperature=s.temperature)
         band, entropy = (found.band - s.band_energy) / s.n_atoms, (found.entropy - s.entropy_term) / s.n_atoms
@@ -132,7 +130,7 @@ def test_a_cold_band_energy_follows_sommerfeld_down_to_the_coldest_temperature(t
     # E_b at constant N grows by π²/6 D(ε_F) (k_B τ)²; here from 60 K, with the DOS at the Fermi level.
     grid = al4.info.energy_grid
     assert grid.coldest < temperature
-    curve = al4.dos(al4["000"])
-    at = [energies(curve, grid.quadrature(t), electrons=12, temperature=t) for t in (temperature, 60.0)]
+    curve, quadrature = al4.dos(al4["000"]), grid.quadrature()
+    at = [energies(curve, quadrature, electrons=12, temperature=t) for t in (temperature, 60.0)]
     rise = np.pi**2 / 6 * np.interp(at[1].fermi_level, grid.energy, curve) * K_B**2 * (temperature**2 - 60.0**2)
     assert at[0].band - at[1].band == pytest.approx(rise, abs=1e-3)  # eV a cell of 4 atoms

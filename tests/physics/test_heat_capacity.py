@@ -21,7 +21,7 @@ def test_that_of_a_constant_dos_is_sommerfelds(temperature):
 @pytest.mark.parametrize("temperature", [933.0, 5000.0])
 def test_it_is_the_curvature_of_the_free_energy_at_a_constant_number(al4, rule, temperature):
     """C = -τ ∂²(E_b - τS)/∂τ² by differences, each at a Fermi level of its own."""
-    dos, quadrature = al4.dos(al4["002"]), al4.info.energy_grid.quadrature(temperature, rule)
+    dos, quadrature = al4.dos(al4["002"]), al4.info.energy_grid.quadrature(rule)
     at, step = {}, 0.02 * temperature
     for kelvin in (temperature - step, temperature, temperature + step):
         at[kelvin] = energies(dos, quadrature, electrons=12.0, temperature=kelvin)

@@ -27,8 +27,7 @@ def test_the_dos_of_a_half_precision_ldos_is_summed_in_double_precision():
 
 @pytest.mark.parametrize("rule", ["least-squares", "linear"])
 def test_the_density_integrates_to_the_electrons_of_the_dos(al4, rule):
-    snapshot = al4["002"]
-    quadrature = al4.info.energy_grid.quadrature(snapshot.temperature, rule)
+    snapshot, quadrature = al4["002"], al4.info.energy_grid.quadrature(rule)
     at = {"fermi_level": 7.2, "temperature": snapshot.temperature}
     ldos = al4.ldos(snapshot).array().reshape(*snapshot.grid, -1)
     n = density(ldos, quadrature, **at)
@@ -39,8 +38,7 @@ def test_the_density_integrates_to_the_electrons_of_the_dos(al4, rule):
 
 def density_difference(dataset, snapshot, rule):
     """∫ |n - n_QE| dr / N."""
-    quadrature = dataset.info.energy_grid.quadrature(snapshot.temperature, rule)
-    ldos = dataset.ldos(snapshot).array()
+    quadrature, ldos = dataset.info.energy_grid.quadrature(rule), dataset.ldos(snapshot).array()
     curve = dos(ldos, volume=snapshot.volume)
     level = energies(curve, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature).fermi_level
     n = density(ldos, quadrature, fermi_level=level, temperature=snapshot.temperature)

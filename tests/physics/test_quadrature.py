@@ -102,7 +102,7 @@ def test_least_squares_undo_the_broadening_of_known_levels(name, bound, kernel, 
 
     def rms(rule):
         draws = [np.random.default_rng(seed).uniform(-4.0, 11.0, size=200) for seed in range(20)]
-        weights = grid.quadrature(3157.75, rule).weights
+        weights = grid.quadrature(rule).weights
         errors = np.subtract(*zip(*(integral(weights, d, grid, FUNCTIONS[name], 3157.75) for d in draws), strict=True))
         return np.sqrt((errors**2).mean())
 
@@ -124,7 +124,7 @@ def test_a_free_electron_metal_gets_back_its_electrons_and_its_band_energy(
     def plain(function):
         return grid.spacing * function(grid.energy)
 
-    found, exact = integral(grid.quadrature(temperature).weights, levels, grid, FUNCTIONS[name], temperature)
+    found, exact = integral(grid.quadrature().weights, levels, grid, FUNCTIONS[name], temperature)
     off, _ = integral(plain, levels, grid, FUNCTIONS[name], temperature)
     assert abs(found - exact) < bound
     assert abs(off - exact) > 20 * bound
@@ -146,19 +146,19 @@ def test_the_ridge_keeps_the_weights_tame_where_a_small_one_does_not(temperature
         weights = LeastSquares(energy, "gaussian", 0.5, ridge).weights(lambda e: FUNCTIONS["f"](e, temperature))
         return np.abs(weights).max() / 0.25  # in units of the spacing, the weight of a filled state
 
-    # An error of the LDOS is multiplied by the weights: measured 2.4 and 2.1 of a filled state, and 25 and 11.
-    assert largest(LeastSquares.ridge) < 3
+    # An error of the LDOS is multiplied by the weights: measured 5.8 and 3.9 of a filled state, and 25 and 11.
+    assert largest(LeastSquares.ridge) < 7
     assert largest(1e-6) > 10
 
 
-@pytest.mark.parametrize("temperature, most, noise", [(300.0, 0.5, 1.2), (933.0, 0.2, 1.2), (3157.75, 2.5e-3, 1.1)])
+@pytest.mark.parametrize("temperature, most, noise", [(300.0, 0.3, 1.7), (933.0, 0.11, 1.4), (3157.75, 2.5e-3, 1.1)])
 def test_a_warm_state_gets_its_occupation_and_a_cold_one_little_noise(temperature, most, noise):
     """A state in one layer of a crystal cannot rely on errors of others, which the sum of all states has."""
     grid = EnergyGrid(minimum=-6.4, spacing=0.4, n_energy=45, kernel="gaussian", width=0.6)
     states, plain = np.linspace(3.0, 9.0, 601), FUNCTIONS["f"](grid.energy, temperature) * grid.spacing
-    weights = grid.quadrature(temperature).weights(lambda e: FUNCTIONS["f"](e, temperature))
+    weights = grid.quadrature().weights(lambda e: FUNCTIONS["f"](e, temperature))
     found = broadening(grid.energy - states[:, None], kernel="gaussian", width=0.6) @ weights
-    # Measured: 0.32, 0.13 and 0.0018 (0.0064 with the ridge of 300 K); noise by factors of 1.10, 1.08 and 1.07.
+    # Measured: 0.29, 0.10 and 0.0019 (0.32, 0.13 and 0.0064 with 3e-3); noise by factors of 1.60, 1.35 and 1.07.
     assert np.abs(found - FUNCTIONS["f"](states, temperature)).max() < most
     assert np.linalg.norm(weights) < noise * np.linalg.norm(plain)
 
@@ -166,9 +166,9 @@ def test_a_warm_state_gets_its_occupation_and_a_cold_one_little_noise(temperatur
 def test_an_energy_grid_is_uniform_from_its_minimum_on_and_keeps_its_rules():
     grid = EnergyGrid(minimum=-6.0, spacing=0.5, n_energy=37, kernel="gaussian", width=0.5)
     assert grid.energy.tolist() == [-6.0 + 0.5 * i for i in range(37)]
-    assert grid.quadrature(933.0) is EnergyGrid(**grid.model_dump()).quadrature(933.0)  # the costly part is done once
-    assert grid.quadrature(933.0) is not grid.model_copy(update={"width": 0.4}).quadrature(933.0)
-    assert isinstance(grid.quadrature(933.0, "linear"), Linear)
+    assert grid.quadrature() is EnergyGrid(**grid.model_dump()).quadrature()  # the costly part is done once
+    assert grid.quadrature() is not grid.model_copy(update={"width": 0.4}).quadrature()
+    assert isinstance(grid.quadrature("linear"), Linear)
 
 
 @pytest.mark.parametrize("changed", [{"spacing": 0.0}, {"n_energy": 1}, {"width": -0.5}, {"kernel": "lorentzian"}])

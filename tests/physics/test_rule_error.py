@@ -42,7 +42,7 @@ def errors(grid):
     known = dos(grid.energy, grid.width)
     at = {"electrons": electrons, "temperature": TEMPERATURE}
     return {
-        rule: (energies(known, grid.quadrature(TEMPERATURE, rule), **at).band - band) / electrons
+        rule: (energies(known, grid.quadrature(rule), **at).band - band) / electrons
         for rule in ("least-squares", "linear")
     }
 

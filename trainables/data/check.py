@@ -128,14 +128,14 @@ def _check_dos(
             f"{snapshot.fermi_level:.3f} eV; compute the LDOS from below the bands to some k_B τ above it"
         )
     s, rule = snapshot, grid.better_rule
-    known, quadrature = grid.rule_error(rule), grid.quadrature(s.temperature, rule)
+    known, quadrature = grid.rule_error(rule), grid.quadrature(rule)
     try:
         counted = None
         if s.fermi_level is not None:
             counted = count_electrons(total, quadrature, fermi_level=s.fermi_level, temperature=s.temperature)
             _check_electrons(total, counted, s, grid, min(max(0.01, SURE * known.electrons), 0.3), where, fail)
         found = energies(total, quadrature, electrons=s.n_electrons, temperature=s.temperature)
-        ours = energies(total, grid.quadrature(s.temperature), electrons=s.n_electrons, temperature=s.temperature)
+        ours = energies(total, grid.quadrature(), electrons=s.n_electrons, temperature=s.temperature)
     except DatasetError:
         raise
     except ValueError as error:
@@ -227,7 +227,7 @@ def _other_kernel(total: NDArray[np.float64], s: Snapshot, grid: EnergyGrid) -> 
     for kernel in get_args(Kernel):
         other = grid.model_copy(update={"kernel": kernel, "rule": "least-squares"})
         try:
-            found = energies(total, other.quadrature(s.temperature), electrons=s.n_electrons, temperature=s.temperature)
+            found = energies(total, other.quadrature(), electrons=s.n_electrons, temperature=s.temperature)
         except ValueError:
             continue
         if kernel != grid.kernel and 1e3 * abs(found.band - s.band_energy) / s.n_atoms < MOST_BAND_ENERGY_ERROR:

@@ -346,7 +346,7 @@ class Dataset:
 
     def energies(self, snapshot: Snapshot) -> Energies:
         """Energies from the reference LDOS by the dataset's rule [eV].  Errors as ``physics.energies``."""
-        s, quadrature = snapshot, self.info.energy_grid.quadrature(snapshot.temperature)
+        s, quadrature = snapshot, self.info.energy_grid.quadrature()
         return energies(self.dos(s), quadrature, electrons=s.n_electrons, temperature=s.temperature)
 
     def verify(self) -> None:

@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..physics.quadrature import LeastSquares, Linear, Quadrature, Rule, ridge_at
-from ..physics.rule_error import TEMPERATURE, RuleError, rule_error
+from ..physics.quadrature import LeastSquares, Linear, Quadrature, Rule
+from ..physics.rule_error import RuleError, rule_error
 from ..physics.smearing import Array, Kernel
 from ..physics.units import K_B
 
@@ -41,12 +41,9 @@ class EnergyGrid(BaseModel):
         """
         return self.spacing / (100 * K_B)
 
-    def quadrature(self, temperature: float, rule: Rule | None = None) -> Quadrature:
-        """A rule of integration on this grid, by default its own, for occupations of a temperature [K].
-
-        The costly part is computed once per grid and temperature.
-        """
-        return _quadrature(self._with(rule), ridge_at(temperature))
+    def quadrature(self, rule: Rule | None = None) -> Quadrature:
+        """A rule of integration on this grid, by default its own; the costly part is computed once per grid."""
+        return _quadrature(self._with(rule))
 
     def rule_error(self, rule: Rule | None = None) -> RuleError:
         """How far a rule, by default its own, is off on this grid, as ``physics.rule_error`` estimates it."""
@@ -66,13 +63,13 @@ class EnergyGrid(BaseModel):
         return self if rule in (None, self.rule) else self.model_copy(update={"rule": rule})
 
 
-@lru_cache(maxsize=32)
-def _quadrature(grid: EnergyGrid, ridge: float) -> Quadrature:
+@lru_cache(maxsize=8)
+def _quadrature(grid: EnergyGrid) -> Quadrature:
     if grid.rule == "linear":
         return Linear(grid.energy)
-    return LeastSquares(grid.energy, grid.kernel, grid.width, ridge)
+    return LeastSquares(grid.energy, grid.kernel, grid.width)
 
 
 @lru_cache(maxsize=32)
 def _rule_error(grid: EnergyGrid) -> RuleError:
-    return rule_error(grid.quadrature(TEMPERATURE), kernel=grid.kernel, width=grid.width)
+    return rule_error(grid.quadrature(), kernel=grid.kernel, width=grid.width)

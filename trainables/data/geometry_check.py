@@ -91,7 +91,7 @@ def check_geometry(
     Raises:
         DatasetError: as ``fail`` does.
     """
-    quadrature = grid.quadrature(snapshot.temperature)
+    quadrature = grid.quadrature()
     own = energies(dos, quadrature, electrons=snapshot.n_electrons, temperature=snapshot.temperature)
     from_ldos, predicted = _densities_of(snapshot, grid, dos, own, ldos, where, fail)
     sharp = grid.better_rule == "least-squares"
@@ -149,12 +149,10 @@ def _densities_of(
     def weights(quadrature: Quadrature, level: float) -> NDArray[np.float64]:
         return quadrature.weights(lambda e: fermi_dirac(e, fermi_level=level, temperature=s.temperature))
 
-    better, level = grid.quadrature(s.temperature, grid.better_rule), s.fermi_level
+    better, level = grid.quadrature(grid.better_rule), s.fermi_level
     if level is None:
         level = energies(dos, better, electrons=s.n_electrons, temperature=s.temperature).fermi_level
-    both = np.stack([weights(better, level), weights(grid.quadrature(s.temperature), own.fermi_level)], axis=1).astype(
-        np.float32
-    )
+    both = np.stack([weights(better, level), weights(grid.quadrature(), own.fermi_level)], axis=1).astype(np.float32)
     step = max(1, AT_ONCE // grid.n_energy)
     densities = np.empty((2, s.n_points))
 

@@ -75,7 +75,7 @@ def snapshot_error(
     found: list[Energies | None] = []
     for curve in predicted_dos:
         try:
-            found.append(energies(curve, grid.quadrature(snapshot.temperature), **at))
+            found.append(energies(curve, grid.quadrature(), **at))
         except ValueError:
             found.append(None)  # an untrained network's DOS may hold too few states: its energies stay NaN
     rmse = np.sqrt(((predicted_dos - true_dos) ** 2).mean(axis=1)) / snapshot.n_atoms

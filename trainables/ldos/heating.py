@@ -1,6 +1,6 @@
 """A structure at several electronic temperatures, from the LDOS of one.  Energies in eV per cell, temperatures in K."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ Float64 = NDArray[np.float64]
 
 def heated(
     dos: Float64,
-    rule_at: Callable[[float], Quadrature],
+    quadrature: Quadrature,
     known: Sequence[Energies],
     levels: Float64,
     free_energy: Float64 | None,
@@ -31,7 +31,7 @@ def heated(
 
     Args:
         dos: D of each initialisation, (T, n_energy) [1/eV].
-        rule_at: the integration rule on its grid at a temperature [K].
+        quadrature: the integration rule on its grid.
         known: energies of each at τ₀.
         levels: what the energies of the grid are relative to, (T,) [eV].
         free_energy: A(τ₀), (T,) [eV]; None where it is not known.
@@ -45,7 +45,6 @@ def heated(
     """
     found = []
     for kelvin in temperatures:
-        quadrature = rule_at(kelvin)
         at = [energies(d, quadrature, electrons=electrons, temperature=kelvin) for d in dos]
         rise = np.array([a.band + a.entropy - b.band - b.entropy for a, b in zip(at, known, strict=True)])
         entropy_term = np.array([e.entropy for e in at])

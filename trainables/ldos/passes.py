@@ -120,7 +120,7 @@ def predict(
         found, stresses = run.forces(each=forces == "spread", stress=stress) if forces != "none" else (None, None)
     warm = heated(
         run.dos,
-        energy_grid.quadrature,
+        run.quadrature,
         run.energies,
         run.levels,
         terms.get("free_energy"),
@@ -183,7 +183,7 @@ class _Run:
         n_initializations = self.network.n_initializations
         self.n_points, self.volume = math.prod(self.grid), float(abs(np.linalg.det(self.cell)))
         self.electrons = float(self.valences.sum())
-        self.quadrature: Quadrature = self.energy_grid.quadrature(self.temperature)
+        self.quadrature: Quadrature = self.energy_grid.quadrature()
         self.seconds: dict[str, float] = {}
         self.dos = np.zeros((n_initializations, self.energy_grid.n_energy))
         self.levels = np.zeros(n_initializations)  # what energies are relative to [eV]

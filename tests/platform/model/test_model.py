@@ -109,7 +109,7 @@ def test_a_prediction_is_the_network_on_the_descriptors_of_the_atoms(model, al4)
         ldos = y.detach().double().numpy() * scaling.ldos_scale + scaling.ldos_mean
         curves.append(ldos.mean(axis=0) * snapshot.volume)
     np.testing.assert_allclose(found.dos, np.mean(curves, axis=0), rtol=1e-4, atol=1e-5)
-    quadrature = al4.info.energy_grid.quadrature(snapshot.temperature)
+    quadrature = al4.info.energy_grid.quadrature()
     each = [energies(c, quadrature, electrons=12, temperature=snapshot.temperature) for c in curves]
     assert found.band_energy == pytest.approx(np.mean([e.band for e in each]), abs=1e-3)
     assert found.std["band_energy"] == pytest.approx(np.std([e.band for e in each]), abs=1e-3)

@@ -110,7 +110,7 @@ def test_a_nan_in_the_ldos_is_refused_with_its_grid_point(raw, tmp_path):
             r"the energies from -6 to 6\.5 eV do not hold the Fermi level of 7\.658 eV; compute the LDOS",
         ),
         (slice(0, 28), r"the energies from -6 to 7\.5 eV do not hold the Fermi level of 7\.658 eV; compute the LDOS"),
-        (slice(7, 37), r"holds 11\.\d+ electrons below the Fermi level of 7\.658 eV, the DFT has 12; the energy grid"),
+        (slice(8, 37), r"holds 11\.\d+ electrons below the Fermi level of 7\.658 eV, the DFT has 12; the energy grid"),
     ],
 )
 def test_an_energy_grid_too_short_for_the_electrons_is_refused(raw, tmp_path, kept, message):

@@ -467,7 +467,7 @@ def test_be2_as_it_lies_gives_the_numbers_of_mala(shared, tmp_path):
         found = made.energies(s)
         assert found.fermi_level == pytest.approx(fermi_level, abs=1e-8)
         assert found.band == pytest.approx(band, abs=1e-8)
-        weights = grid.quadrature(s.temperature).weights(
+        weights = grid.quadrature().weights(
             lambda e, level=found.fermi_level, t=s.temperature: fermi_dirac(e, fermi_level=level, temperature=t)
         )
         assert made.ldos(s).array()[:3].astype(float) @ weights == pytest.approx(density, abs=1e-8)

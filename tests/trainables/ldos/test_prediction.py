@@ -56,7 +56,7 @@ def found(single, atoms):
 def test_the_terms_are_those_of_the_predicted_ldos(single, atoms, found):
     prediction, ldos = found
     card, volume, n = single.card, atoms.get_volume(), prediction.density
-    quadrature = card.energy_grid.quadrature(card.temperature)
+    quadrature = card.energy_grid.quadrature()
     dos = ldos.mean(axis=(0, 1, 2)) * volume
     np.testing.assert_allclose(prediction.dos, dos, rtol=1e-6)
     at = energies(dos, quadrature, electrons=12.0, temperature=card.temperature)

@@ -120,8 +120,8 @@ def test_a_judgement_is_that_of_all_points_at_once(al4, surrogate, snapshots):
     for i, s in enumerate(snapshots):
         squares += ((predicted[i] - true[i]) ** 2).sum(axis=(1, 2))
         for t in range(3):
-            curve, temperature = predicted[i][t].mean(axis=0) * s.snapshot.volume, s.snapshot.temperature
-            computed = energies(curve, grid.quadrature(temperature), electrons=12.0, temperature=temperature)
+            curve = predicted[i][t].mean(axis=0) * s.snapshot.volume
+            computed = energies(curve, grid.quadrature(), electrons=12.0, temperature=s.snapshot.temperature)
             band[i, t] = 1e3 * (computed.band - s.snapshot.band_energy) / 4
             np.testing.assert_allclose(found.dos[i][0][t], curve, rtol=1e-5)
         np.testing.assert_allclose(found.dos[i][1], al4.dos(s.snapshot))

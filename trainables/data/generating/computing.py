@@ -220,9 +220,7 @@ def check_rule(found: PwRun, grids: Sequence[EnergyGrid]) -> None:
     states = States(found.where, bands.energy.ravel(), np.repeat(bands.weight, bands.energy.shape[1]))
     for grid in grids:
         dos = states.dos(grid, grid.kernel)
-        ours = energies(
-            dos, grid.quadrature(temperature, grid.better_rule), electrons=found.n_electrons, temperature=temperature
-        )
+        ours = energies(dos, grid.quadrature(grid.better_rule), electrons=found.n_electrons, temperature=temperature)
         off = 1e3 * (ours.band - exact.band) / len(found.symbols) if exact is not None else 0.0
         if abs(off) > MOST_BAND_ENERGY_ERROR:
             raise DatasetError(

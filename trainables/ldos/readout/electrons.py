@@ -122,8 +122,7 @@ class Filling:
         Raises:
             ValueError: the DOS cannot hold the electrons, or no state answers to a change of the Fermi level.
         """
-        s = ions.snapshot
-        rule = ions.energy_grid.quadrature(s.temperature)
+        s, rule = ions.snapshot, ions.energy_grid.quadrature()
         levels = energies(dos, rule, electrons=s.n_electrons, temperature=s.temperature)
         if ions.dft is None or ions.sphere is None:
             return cls(dos, levels, np.zeros((len(dos), 0)))
@@ -138,8 +137,7 @@ class Filling:
             return Electrons(self.levels, self.dos)
         assert ions.dft is not None
         assert ions.sphere is not None
-        s = ions.snapshot
-        rule = ions.energy_grid.quadrature(s.temperature)
+        s, rule = ions.snapshot, ions.energy_grid.quadrature()
         density, *response = (field.reshape(s.grid) for field in sums.T)
         parts = density_energies(density, ions.sphere, ions.dft.functional, ions.core)
         energy = free_energy(self.levels, parts, ewald=ions.ewald[0]).total

@@ -202,7 +202,7 @@ def force_rows(
 
 def band_slopes(known: Electrons, ions: Ions) -> Float64:
     """b of the band energy at constant N, and w[f] of the number of electrons, (2, n_energy)."""
-    rule = ions.energy_grid.quadrature(ions.snapshot.temperature)
+    rule = ions.energy_grid.quadrature()
     at = {"fermi_level": known.levels.fermi_level, "temperature": ions.snapshot.temperature}
     count = rule.weights(lambda e: fermi_dirac(e, **at))
     band = rule.weights(lambda e: e * fermi_dirac(e, **at))

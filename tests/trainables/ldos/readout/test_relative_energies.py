@@ -172,8 +172,7 @@ def test_a_model_gives_absolute_energies(model, al4, relative, trained):
     np.testing.assert_allclose(prediction.forces, s.forces + found.forces.mean(axis=0), atol=1e-3)
     assert prediction.fermi_level == pytest.approx(s.fermi_level, abs=0.1)
     # Its DOS lies on absolute energies: at its Fermi level it holds the electrons.
-    grid = model.card.energy_grid.model_copy(update={"minimum": prediction.energy[0]})
-    rule = grid.quadrature(prediction.temperature)
+    rule = model.card.energy_grid.model_copy(update={"minimum": prediction.energy[0]}).quadrature()
     at = {"fermi_level": prediction.fermi_level, "temperature": prediction.temperature}
     assert n_electrons(prediction.dos, rule, **at) == pytest.approx(12, abs=1e-3)
     assert "relative to the Fermi level" in model.card.facts()["LDOS"]

@@ -79,7 +79,7 @@ def test_a_row_of_the_electrons_counts_them_at_the_fermi_level_of_the_data(data,
     set_readout(network, weights)
 
     at = {"fermi_level": known.levels.fermi_level, "temperature": snapshot.snapshot.temperature}
-    counted = n_electrons(dos, data.energy_grid.quadrature(at["temperature"]), **at) - snapshot.snapshot.n_electrons
+    counted = n_electrons(dos, data.energy_grid.quadrature(), **at) - snapshot.snapshot.n_electrons
     assert abs(counted) > 1e-3
     found = (rows.of(moved) - rows.target)[0, 1] * snapshot.snapshot.n_atoms
     assert found == pytest.approx(counted, rel=1e-3)
