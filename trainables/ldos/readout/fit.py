@@ -23,7 +23,7 @@ from .evaluate import Evaluation, evaluate
 from .features import random_network, readout_of, set_readout
 from .gram import Gram, gram
 from .motions import VOIGT
-from .penalty import WORDS, Errors, Judged, choose, judges
+from .penalty import WORDS, Errors, Judged, choose, judges, listed
 from .posterior import WIDEST, Posterior
 from .rows import RowKind, Rows, energy_rows, force_rows, reference
 from .solve import Solver
@@ -177,7 +177,7 @@ def _chosen(
 
     found = choose(errors_at, size, stresses="stress" in together.kinds)
     cells = "of larger cells than the training's" if size == "larger" else "of cells no larger than the training's"
-    how = f"chosen by {WORDS[found.by]} of {len(some)} validation snapshots {cells}"
+    how = f"chosen by {listed([WORDS[kind] for kind in found.by])} of {len(some)} validation snapshots {cells}"
     return found.penalty, how, tried.get(found.penalty)
 
 
@@ -221,10 +221,9 @@ def _means(
 
 def _described(rows: Rows, data: TrainingData, config: SurrogateConfig) -> str:
     """What the last layer was fitted to, and what to expect of other cells, in a few words."""
-    weights, words = weights_of(config), dict.fromkeys(WORDS[k] for k in rows.kinds if k in WORDS)
+    weights, words = weights_of(config), [word for kind, word in WORDS.items() if kind in rows.kinds]
     first = ["LDOS", *words] if any(weights[k] > 0 for k in rows.kinds) else ["LDOS"]
-    what = [", ".join(first[:-1]), first[-1]] if len(first) > 1 else first
-    text = f"fitted to {' and '.join(what)} of {len(data.train)} snapshots"
+    text = f"fitted to {listed(first)} of {len(data.train)} snapshots"
     cutoff = None if data.descriptors is None else data.descriptors.cutoff
     heights = [s.volume / np.linalg.norm(_faces(s.cell), axis=1).max() for s in (d.snapshot for d in data.train)]
     if cutoff is not None and max(heights) < 2 * cutoff:
