@@ -1,8 +1,8 @@
-"""Claim: a predicted density, as the start of an SCF, saves Quantum ESPRESSO steps and time, the prediction included.
+"""How many steps and how much time a predicted density saves an SCF of Quantum ESPRESSO, the prediction included.
 
-Displaced aluminium (0.10 Å) of 8 and 32 atoms at 15 Ry, with as dense k-points in each (5 x 10 x 10 and 5 x 5 x 5), two
-cells each. Each SCF is made twice by pw.x in one process: from superposed atoms, as pw.x does by itself, and from the
-density of MODEL, put into what a run of the same cell with the atoms elsewhere left behind. One row of JSON a cell.
+Displaced aluminium (0.10 Å) of 8 and 32 atoms at 15 Ry, with 5 x 10 x 10 and 3 x 3 x 3 k-points, two cells each. Each
+SCF is made twice by pw.x in one process: from superposed atoms, as pw.x does by itself, and from the density of MODEL,
+put into what the first run of this cell left behind. One row of JSON a structure.
 
     python benchmarks/starting_density.py MODEL [ATOMS ...]     8 and 32 by default; pw.x on the PATH
 """
@@ -28,7 +28,7 @@ from dftune.trainables.data.generating.spec import Dft
 
 UPF = Path("/usr/share/espresso/pseudo/Al.pz-vbc.UPF")
 DFT = Dft(pseudopotentials={"Al": str(UPF)}, cutoff_ry=15, k_points=(5, 5, 5), temperature=3157.75)
-SIZES = {8: ((2, 1, 1), (5, 10, 10), 34), 32: ((2, 2, 2), (5, 5, 5), 72)}  # atoms -> cells of 4, k-points, bands
+SIZES = {8: ((2, 1, 1), (5, 10, 10), 34), 32: ((2, 2, 2), (3, 3, 3), 72)}  # atoms -> cells of 4, k-points, bands
 SEEDS = (1, 2)
 SIGMA = 0.10  # Å
 
