@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -30,6 +31,8 @@ from .turns import give_back_after_work, worked
 
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.serve.proxy.middlewares"}
 PATIENCE = 2.0  # seconds without an answer until it is asked whether a replica stands at all
+LEFT = 16 * 2**20  # bytes of a body that are still read when its answer is there, and for so long [s]
+LEFT_FOR = 2.0
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -73,7 +76,9 @@ class AnswerAlways:
             return
         name, scope = _with_request_id(scope)
         path, started = scope["path"], time.perf_counter()
-        answer = _Answer(send, name, self._metrics.text if route_of(path) == "metrics" else None)
+        body = _Body(receive)
+        receive = body.receive
+        answer = _Answer(send, name, self._metrics.text if route_of(path) == "metrics" else None, body.read_on)
         with self._metrics.under_way.labels(route_of(path)).track_inprogress():
             try:
                 if route_of(path) == "predict":
@@ -138,6 +143,35 @@ def _with_request_id(scope: MutableMapping[str, Any]) -> tuple[str, MutableMappi
     return name, {**scope, "headers": [*rest, (key, name.encode())]}
 
 
+class _Body:
+    """The body of a request.
+
+    It is read to its end before its answer ends, whoever wants it or not.  The connection would else be closed on what
+    is still coming, and a client be told of that in place of its answer.
+
+    Args:
+        receive: from the client.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._turn, self._ended, self._size = receive, asyncio.Lock(), False, 0
+
+    async def receive(self) -> Message:
+        async with self._turn:
+            message = await self._receive()
+            self._ended = not message.get("more_body", False)  # or the client has gone
+            self._size += len(message.get("body", b""))
+            return message
+
+    async def read_on(self) -> None:
+        """What is left of it, up to ``LEFT``.  Serve's own reader takes turns with this one."""
+        most = self._size + LEFT
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_FOR):
+                while not self._ended and self._size < most:
+                    await self.receive()
+
+
 class _Answer:
     """What goes to the client: as it comes, but errors that are no JSON in our form.
 
@@ -145,9 +179,13 @@ class _Answer:
         send: to the client.
         name: of the request.
         more: what is put after the text of a good answer.
+        read_on: awaited before its end.
     """
 
-    def __init__(self, send: Send, name: str, more: Callable[[], str] | None) -> None:
+    def __init__(
+        self, send: Send, name: str, more: Callable[[], str] | None, read_on: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._read_on = read_on
         self._send, self._name, self._more, self._text, self._ours = send, name, more, b"", False
         self.status, self.headers = 0, dict[str, str]()
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -170,6 +208,8 @@ class _Answer:
         elif self._more is not None and not message.get("more_body", False):
             message = {**message, "body": message.get("body", b"") + self._more().encode()}
         if not self._ours:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await self._read_on()
             await self._send(message)
             return
         self._text += message.get("body", b"")
@@ -188,4 +228,5 @@ class _Answer:
         body = json.dumps({"detail": detail, "request_id": self._name}).encode()
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._read_on()
         await self._send({"type": "http.response.body", "body": body})

@@ -15,6 +15,8 @@ from dftune.platform.serve.broken_http import LONGEST_HEAD
 from dftune.platform.serve.proxy import AnswerAlways, middlewares
 from dftune.tests.platform.serve.asgi import ask, listening, request
 
+LARGE = 8 * 2**20
+
 
 def answering(status, body, kind=b"text/plain"):
     async def app(scope, receive, send):
@@ -257,3 +259,19 @@ def test_more_predictions_than_there_is_room_for_are_not_handed_on():
     assert {(one.status, one.headers["retry-after"]) for one in away} == {(503, "5")}
     assert away[0].json()["detail"] == "2 requests are being predicted or wait already; try again in 5 s"
     assert len(heard) == 6
+
+
+@pytest.mark.parametrize("path, status", [("/v1/model", 405), ("/v1/predict", 503)])
+def test_an_answer_before_the_end_of_a_large_body_is_not_lost(path, status):
+    """The connection would be closed on what is still coming, and the client would be told of that instead."""
+    proxy = AnswerAlways(answering(405, [b"no"]), lambda: True)
+    if status == 503:
+        proxy._room[""] = 0
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {LARGE}\r\n\r\n"
+    with listening(proxy) as url:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+                client.sendall(head.encode() + bytes(LARGE))
+                answer = b"".join(iter(lambda: client.recv(2**16), b""))
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+            assert b'"detail"' in answer
