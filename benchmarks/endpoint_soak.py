@@ -8,8 +8,9 @@ random, as in `endpoint_fuzz.py`.  Every --large seconds one as large as allowed
 version of the model is put beside the others; two are in memory at once.
 
 Memory of replica and web server is that which they alone have, without Ray's object store; that of all processes of the
-endpoint is their proportional share, the object store included.  It is counted from --warm seconds on, when each kind
-has been asked and the compiled kernels stand, each time after a pause of eleven seconds, in which memory is given back.
+endpoint is their proportional share, the object store included, libraries not.  It is counted from --warm seconds on,
+when each kind has been asked and the compiled kernels stand, each time after a pause of eleven seconds, in which memory
+is given back.
 It ends with 1 if an answer is unexpected or memory is not flat.
 """
 
@@ -59,12 +60,15 @@ def valid_requests() -> list[Request]:
 
 
 def shares_mb() -> float:
-    """Memory of everything that this process has started, each with its share of what several have."""
+    """Memory of everything that this process has started, each with its share of what several have.
+
+    Without libraries: their share is 150 MB more as soon as no other process of the machine has them.
+    """
     found = 0
     for process in descendants() - {os.getpid()}:
         with suppress(OSError, IndexError):
             said = Path(f"/proc/{process}/smaps_rollup").read_text()
-            found += int(re.findall(r"^Pss:\s*(\d+)", said, re.MULTILINE)[0])
+            found += sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem):\s*(\d+)", said, re.MULTILINE)))
     return found / 1024
 
 
