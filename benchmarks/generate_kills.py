@@ -66,7 +66,7 @@ def main() -> None:
         folder = Path(scratch)
         temporary = folder / "tmp"
         temporary.mkdir()
-        (folder / "al.toml").write_text(SPEC.format(train=2 * kills + 4))
+        (folder / "al.toml").write_text(SPEC.format(train=4 * kills + 4))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "dftune.platform.cli.main", "data", "generate", str(folder / "al.toml")]
