@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import NodeDiedError, ObjectLostError, RayTaskError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ...trainables.errors import DftuneError
@@ -27,12 +27,18 @@ from ..store import SharedShards, locations, nodes_that_compute
 if TYPE_CHECKING:
     from ...trainables.ldos.network import Network
 
+# Of a task whose node is lost.  It is not begun elsewhere: who asks may hold the last CPUs, and it would wait for ever.
+LOST = (NodeDiedError, ObjectLostError, TaskUnschedulableError)
+
 T = TypeVar("T")
 Function = Callable[[Any, SnapshotData], T]
 
 
 class WhereTheyLie:
-    """A ``trainables.ldos.places.Places`` over the nodes of the cluster."""
+    """A ``trainables.ldos.places.Places`` over the nodes of the cluster.
+
+    The process that asks computes what a node was to do that is lost.
+    """
 
     def each(self, function: Function[T], network: "Network | None", snapshots: Sequence[SnapshotData]) -> list[T]:
         groups, own = _grouped(snapshots)
@@ -41,7 +47,11 @@ class WhereTheyLie:
             for k, result in zip(own, Here().each(function, network, [snapshots[k] for k in own]), strict=True):
                 found[k] = result
             for (_, group), ref in zip(groups, tasks.refs, strict=True):
-                for k, result in zip(group, tasks.get(ref), strict=True):
+                try:
+                    results = tasks.get(ref)
+                except LOST:
+                    results = Here().each(function, network, [snapshots[k] for k in group])
+                for k, result in zip(group, results, strict=True):
                     found[k] = result
         return found
 
@@ -51,7 +61,10 @@ class WhereTheyLie:
         with _Tasks(function, network, groups, parts, summed=True) as tasks:
             found = [Here().total(function, network, [parts[k] for k in own])] if own else []
             if groups:
-                found.append(tasks.get(_sum(tasks.refs)))
+                try:
+                    found.append(tasks.get(_sum(tasks.refs)))
+                except LOST:  # no sum says whose part it lacks
+                    found.append(Here().total(function, network, [parts[k] for _, group in groups for k in group]))
         return reduce(add, found)
 
 
@@ -73,7 +86,7 @@ class _Tasks:
             gpus = len(ray.get_gpu_ids()) > 0
             self.refs = [
                 _compute.options(
-                    num_cpus=1, num_gpus=int(gpus), scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
+                    num_cpus=1, num_gpus=int(gpus), scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
                 ).remote(sent, [snapshots[k] for k in group], summed)
                 for node, group in groups
             ]

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import ray
 
 from dftune.cluster.descriptors import where_they_lie
 from dftune.cluster.descriptors.where_they_lie import WhereTheyLie
@@ -56,6 +57,29 @@ def test_what_lies_on_the_node_that_asks_is_computed_by_the_process_that_asks(al
     assert there.each(_size, None, snapshots) == here.each(_size, None, snapshots)
     with pytest.raises(DatasetError, match="snapshot 001: is damaged"):
         there.each(partial(_size, fails="001"), None, snapshots)
+
+
+@pytest.mark.parametrize("way", ["each", "total"])
+def test_the_share_of_a_lost_node_is_computed_by_the_process_that_asks(al4, local_ray, monkeypatch, way):
+    """Also if all CPUs that are left are held, by that process say."""
+    lost = "0f" * 28
+    monkeypatch.setattr(where_they_lie, "nodes_that_compute", lambda gpus: {lost: 2})
+    monkeypatch.setattr(where_they_lie, "_copies", lambda snapshot, me: Counter({lost: 1}))
+    snapshots = [SnapshotData(s, (), al4.ldos(s).stored()) for s in al4.split("train")]
+
+    @ray.remote(num_cpus=ray.cluster_resources()["CPU"])
+    class Holder:
+        def holds(self):
+            return True
+
+    holder = Holder.remote()  # a task that begins elsewhere would wait for it
+    try:
+        assert ray.get(holder.holds.remote(), timeout=120)
+        monkeypatch.setattr(ray, "get", partial(ray.get, timeout=120))
+        found = getattr(WhereTheyLie(), way)(_size, None, snapshots)
+    finally:
+        ray.kill(holder)
+    assert found == pytest.approx(getattr(Here(), way)(_size, None, snapshots), rel=1e-12)
 
 
 ON_NODES = """
