@@ -82,3 +82,10 @@ def refused(sources, destination, **options):
     assert sorted(destination.parent.iterdir()) == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def led_in_a_circle(file):
+    """Stands for a file that the system does not let be read, and says so: tests may run as root, who may read all."""
+    file.unlink(missing_ok=True)
+    file.symlink_to(file.name)
+    return f"{file}: cannot be read (Too many levels of symbolic links)"

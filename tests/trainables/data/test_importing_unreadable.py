@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dftune.tests.exported import edit, edit_array, refused
+from dftune.tests.exported import edit, edit_array, led_in_a_circle, refused
 from dftune.tests.mala_project import as_mala_writes_it, described, write_openpmd
 from dftune.trainables.data.importing.importer import Told
 from dftune.trainables.data.importing.importers import import_dataset
@@ -27,12 +27,6 @@ def written(al4, tmp_path_factory):
 @pytest.fixture
 def project(written, tmp_path):
     return shutil.copytree(written, tmp_path / "project")
-
-
-def led_in_a_circle(file):
-    """Stands for a file that the system does not let be read: tests may run as root, who may read all others."""
-    file.unlink(missing_ok=True)
-    file.symlink_to(file.name)
 
 
 @pytest.mark.parametrize("name", ["002.ldos.npy", "002.dens.npy"])

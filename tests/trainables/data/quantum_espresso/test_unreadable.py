@@ -2,16 +2,9 @@
 
 import os
 
-from dftune.tests.exported import refused
+from dftune.tests.exported import led_in_a_circle, refused
 
 REMEDY = "check its permissions, or copy it again"
-
-
-def led_in_a_circle(file):
-    """Stands for a file that the system does not let be read: tests may run as root, who may read all others."""
-    file.unlink()
-    file.symlink_to(file.name)
-    return f"{file}: cannot be read (Too many levels of symbolic links)"
 
 
 def test_a_cube_that_cannot_be_read_is_named(run, tmp_path):
