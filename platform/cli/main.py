@@ -4,10 +4,12 @@ Results go to stdout, progress to stderr.  The exit code is 0 if it is done, 1 i
 130 if Ctrl-C stopped it, 143 if SIGTERM did.
 """
 
+import _thread
 import io
 import os
 import signal
 import sys
+import threading
 from typing import Any, NoReturn
 
 import click
@@ -57,6 +59,18 @@ def _terminate(number: int, frame: object) -> NoReturn:
     """SIGTERM stops a command as Ctrl-C does."""
     _terminated.append(number)
     raise KeyboardInterrupt
+
+
+def _stop_all_the_same(unraisable: Any) -> None:
+    """Raise a stop again that came where Python can only print it, such as in a callback of its import system.
+
+    The command would go on else, and wait for what the user no longer wants.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        number = _terminated[-1] if _terminated else signal.SIGINT
+        threading.Timer(0.01, _thread.interrupt_main, [number]).start()  # at once would be within this callback
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 class Cli(click.Group):
@@ -133,6 +147,7 @@ for command in (*COMMANDS, data_generate, data_converge, data_grow):
 def main() -> None:
     """Entry point of the ``dftune`` command."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _stop_all_the_same
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     try:

@@ -91,6 +91,31 @@ def test_a_signal_ends_a_command_with_one_line(number, code, by, tmp_path):
         time.sleep(0.05)
     time.sleep(0.5)  # main has its handler, and comes to the command
     running.send_signal(number)
-    said = running.stderr.read()
-    assert (running.wait(30), said) == (code, f"Error: stopped by {by}; the same command begins again\n")
-    running.stdin.close()
+    said = running.communicate(timeout=60)[1]
+    assert (running.returncode, said) == (code, f"Error: stopped by {by}; the same command begins again\n")
+
+
+WAITING = """
+import signal, time
+from dftune.platform.cli.main import cli, main
+
+class Stopped:
+    def __del__(self):
+        signal.raise_signal(NUMBER)
+
+@cli.command()
+def wait():
+    Stopped()
+    for _ in range(20):  # an exception in __del__ is printed, and nothing more
+        time.sleep(0.1)
+    raise SystemExit("the signal was lost")
+
+main()
+"""
+
+
+@pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(number, code, by):
+    script = [sys.executable, "-c", WAITING.replace("NUMBER", str(int(number))), "wait"]
+    ended = subprocess.run(script, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (code, f"Error: stopped by {by}; the same command begins again\n")
