@@ -27,16 +27,17 @@ endif
 test: test-without-ray test-with-ray  ## all tests but the slow ones
 
 # One process of pytest more than cores, as some tests wait; each with one thread: torch's wait for each other busily.
+# A test that hangs fails by its name, after far longer than any takes on a busy machine.
 # Each keeps the memory of its arrays: to give it back and fetch it again was most of the time in the kernel.
 # Files lie in memory where it has 4 GB for them, of which they take two: a ledger writes through to the disk, which takes 5 ms each time.
 test-without-ray: $(READY)
 	folder=$$(mktemp -d -p "$(MEMORY)" dftune-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456 \
-		$(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal
+		$(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal --timeout 300
 
 # Two processes, each with a Ray of its own; the longest files first (tests/conftest.py).
 test-with-ray: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist loadfile --no-loadscope-reorder --timeout 900
 
 test-slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow
