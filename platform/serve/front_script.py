@@ -200,6 +200,7 @@ function cell(tag, text, kind, scope) {
 }
 function showEnergies(answer) {
   const table = document.createElement("table"), errors = answer.estimated_errors || {}, spreads = answer.std || {};
+  const unknown = answer.expected_errors === "unknown";  // then ± would be no error
   table.append(document.createElement("tr"));
   for (const [text, kind] of [["quantity", ""], ["value", "n"], ["error or spread", "n"], ["unit", ""]])
     table.rows[0].append(cell("th", text, kind, "col"));
@@ -208,7 +209,7 @@ function showEnergies(answer) {
     const row = document.createElement("tr"), unit = (answer.units || {})[name] || "";
     if (typeof value !== "number" || !unit || unit === "σ" || name.endsWith("_std")) continue;
     const spread = spreads[name] !== undefined ? spreads[name] : answer[name + "_std"];
-    const error = errors[name] !== undefined ? "± " + errors[name].toPrecision(2)
+    const error = errors[name] !== undefined ? unknown ? "unknown" : "± " + errors[name].toPrecision(2)
       : spread > 1e-9 ? "spread " + spread.toPrecision(2) : "";  // what all trainings share has none
     const shown = Number.isInteger(value) ? value : value.toFixed(4);
     row.append(cell("th", name.replaceAll("_", " "), "", "row"), cell("td", shown, "n"), cell("td", error, "n"),
@@ -227,8 +228,7 @@ function showEnergies(answer) {
   $("warnings").replaceChildren(...(warnings.length ? [list] : []));
   // What is announced: the first number with its error, where that is known, and how much there is to be wary of.
   const [, main] = table.rows, number = `${warnings.length} warning${warnings.length === 1 ? "" : "s"}`;
-  const unknown = answer.expected_errors === "unknown";
-  const words = main ? [...main.cells].filter(one => !unknown || !/^(±|spread)/.test(one.textContent)) : [];
+  const words = main ? [...main.cells].filter(one => !unknown || !/^(unknown|spread)/.test(one.textContent)) : [];
   return [words.map(one => one.textContent).filter(Boolean).join(" "), unknown ? "its error is unknown" : "",
     warnings.length ? number : ""].filter(Boolean).join(", ");
 }

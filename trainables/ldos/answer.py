@@ -37,7 +37,10 @@ def _answer() -> type[Answer]:
         if f.name not in LEFT_OUT
     }
     found["spread_of"] = (str, Field(description="what std and all *_std are, such as: spread of 5 trainings"))
-    estimated = "energy -> its estimated error, calibrated on validation snapshots [eV]; {}: not known"
+    estimated = (
+        "energy -> its estimated error, calibrated on validation snapshots [eV]; {}: not known. If expected_errors is "
+        "unknown, errors may be far larger"
+    )
     found["estimated_errors"] = (dict[str, float], Field(description=estimated))
     of_forces = "estimated errors of the forces [eV/Å]; null: not known, or their spread not asked for"
     found["forces_error"] = (list[list[float]] | None, Field(description=of_forces))

@@ -110,7 +110,8 @@ class Prediction:
 
     The standard deviation is the spread of T trainings and no error bar: what all of them miss is not in it.
     ``accuracy`` has the error on test snapshots, and how errors are estimated: ``estimated_errors`` of energies [eV],
-    ``dos_error`` (n_energy,) [1/eV] and, with the spread of forces, ``forces_error`` (n_atoms, 3) [eV/Å].
+    ``dos_error`` (n_energy,) [1/eV] and, with the spread of forces, ``forces_error`` (n_atoms, 3) [eV/Å].  Where
+    ``expected_errors`` is unknown, these are what the training leaves open, and errors may be far larger.
 
     Energies in eV per cell: band_energy E_b, entropy_term -τS, hartree_energy E_H[n], xc_energy E_xc[n + n_core],
     xc_potential_energy ∫ v_xc[n + n_core] n dr, ewald_energy, and
@@ -279,6 +280,8 @@ class Prediction:
         if (accuracy := self.accuracy) is None:
             return []
         found = [accuracy.beside_spread]
+        if self.expected_errors == "unknown":
+            return [*found, "no error is estimated, as errors to expect are unknown"]
         for name, error in self.estimated_errors.items():
             size = f"{1e3 * error / self.n_atoms:.1f} meV/atom"
             found.append(f"estimated error of the {ENERGIES[name]}: {size}, {accuracy.estimate(name)}")

@@ -271,6 +271,9 @@ def test_the_page_is_used_by_the_keyboard_and_read_aloud(model, tab, tmp_path):
         said = tab.run("document.getElementById('said').textContent")
         energy = tab.run("state.answer.free_energy.toFixed(4)")
         assert said == f"done: free energy {energy} eV, its error is unknown, 1 warning", "the cell is another one"
+        table = tab.run("$('energies').innerText")
+        assert re.search(rf"free energy\s+{energy}\s+unknown\s+eV", table), table
+        assert "±" not in tab.run("document.body.innerText"), "an error of a structure unlike the training"
         for name in ("light", "dark"):
             tab.scheme(name)
             worst = tab.run(CONTRAST)

@@ -283,6 +283,9 @@ def test_what_the_training_leaves_open_is_warned_of(known, data):
     assert "the training leaves the free energy 3 times as far open" in found.outside_training[0]
     further = dataclasses.replace(near, known={**near.known, "free_energy": 11 * near.known["free_energy"]})
     assert further.expected_errors == "unknown"
+    said = "\n".join(further.lines())
+    assert "estimated error of" not in said, "it would be far too small"
+    assert "no error is estimated" in said
 
 
 def test_without_error_bars_the_distance_tells(known, data):
