@@ -12,6 +12,7 @@ from ..trainables.data.generating.spec import GenerateError, GenerateSpec, read_
 from ..trainables.data.generating.structures import Planned
 from ..trainables.errors import InputError
 from ..trainables.kinds import FIRST, KINDS
+from .model.calculator import mover
 from .model.model import Model
 from .progress import Progress, default_progress
 from .teaching import lessons_of, said
@@ -67,6 +68,7 @@ def generate(
                 GenerateSpec.read(spec),
                 destination,
                 choose=None if select is None or number is None else _choice(select, number, progress),
+                surrogate=mover(progress.say),
                 address=address,
                 without_failed=without_failed,
                 progress=progress,

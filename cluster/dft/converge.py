@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...trainables.data.generating.computing import DONE
 from ...trainables.data.generating.convergence import Row, compare, steps
+from ...trainables.data.generating.dynamics import Surrogate
 from ...trainables.data.generating.results import open_runs
 from ...trainables.data.generating.spec import GenerateError, GenerateSpec
 from ...trainables.data.generating.species import read_species
@@ -25,6 +26,7 @@ def converge(
     cutoffs: Sequence[float] = (),
     k_points: Sequence[int] = (),
     widths: Sequence[float] = (),
+    surrogate: Surrogate | None = None,
     address: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
@@ -36,6 +38,7 @@ def converge(
         cutoffs: of the wavefunctions [Ry], going up.
         k_points: along the longest reciprocal vector, going up; the others follow the cell.
         widths: of the broadening of the DOS that is compared [eV]; by default those of the specification.
+        surrogate: gives the calculator of a model that moves atoms.
         address: of a running cluster; by default an embedded Ray on this machine.
         progress: how far it is.
 
@@ -46,7 +49,7 @@ def converge(
         InputError: the specification cannot be computed, or an SCF failed.
     """
     progress = progress or Silent()
-    first = plan_structures(spec)[0]
+    first = plan_structures(spec, surrogate=surrogate, runs=folder)[0]
     species = read_species(spec.dft, [first.atoms], spec.run.source)
     wanted = steps(spec, species, first, cutoffs=cutoffs, k_points=k_points)
     if given_address(address) is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...trainables.data.dataset import Dataset
 from ...trainables.data.energy_grid import EnergyGrid
+from ...trainables.data.generating.dynamics import Surrogate
 from ...trainables.data.generating.orders import (
     MOST_LOOKS,
     Look,
@@ -43,6 +44,7 @@ def generate(
     destination: Path,
     *,
     choose: Choose | None = None,
+    surrogate: Surrogate | None = None,
     address: str | None = None,
     without_failed: bool = False,
     progress: Progress | None = None,
@@ -55,6 +57,7 @@ def generate(
         spec: what to compute.
         destination: folder of the first dataset; those of other [[ldos]] have its name, a dash and theirs.
         choose: which of its training snapshots; by default all.  The other splits are computed whole.
+        surrogate: gives the calculator of a model that moves atoms.
         address: of a running cluster; by default an embedded Ray on this machine.
         without_failed: make the datasets of what is finished, although some runs have failed.
         progress: how far it is.
@@ -69,11 +72,12 @@ def generate(
     places = [destination if one.name is None else _beside(destination, f"-{one.name}") for one in spec.ldos]
     for place in places:
         refuse_existing(place)
-    planned = plan_structures(spec)
     if given_address(address) is None:
-        refuse_missing(spec.run)  # before candidates are looked at
+        refuse_missing(spec.run)  # before atoms are moved and candidates looked at
+    runs_folder = _beside(destination, ".runs")
+    planned = plan_structures(spec, surrogate=surrogate, runs=runs_folder)
     wanted = planned if choose is None else _chosen(planned, choose)
-    with closing(progress), campaign(spec, planned, _beside(destination, ".runs"), address, progress) as runs:
+    with closing(progress), campaign(spec, planned, runs_folder, address, progress) as runs:
         failed = runs.compute(wanted)
         if failed and not without_failed:
             raise GenerateError(f"{words_of(failed)}; the same command tries again, --without-failed leaves them out")

@@ -125,6 +125,7 @@ def data_converge(
     from ...cluster.dft.converge import converge
     from ...trainables.data.generating.convergence import convergence_figure, units
     from ...trainables.data.generating.spec import GenerateSpec
+    from ..model.calculator import mover
     from ..progress import for_terminal
 
     with closing(for_terminal()) as progress:
@@ -134,6 +135,7 @@ def data_converge(
             cutoffs=cutoffs,
             k_points=k_points,
             widths=widths,
+            surrogate=mover(progress.say),
             address=address,
             progress=progress,
         )

@@ -15,6 +15,7 @@ from ...trainables.data.generating.spec import GenerateError, GenerateSpec
 from ...trainables.data.generating.structures import Planned, plan_structures
 from ...trainables.data.structure_distance import radial_distribution
 from ...trainables.progress import Within
+from ..model.calculator import mover
 from ..model.model import Model
 from ..progress import Progress, default_progress
 from ..study.fit import fit
@@ -117,7 +118,9 @@ def grow(
     """
     spec, folder = Path(spec), Path(folder).expanduser().absolute()
     told, read = progress or default_progress(), GenerateSpec.read(spec)
-    planned = plan_structures(read)
+    sha256 = hashlib.sha256(read.model_dump_json().encode()).hexdigest()
+    Record.read(folder, sha256)  # is it the right folder, before anything is begun
+    planned = plan_structures(read, surrogate=mover(told.say), runs=folder / "runs")
     judges = [one for one in planned if one.split != "train"]
     candidates = [one for one in planned if one.split == "train"]
     try:
@@ -126,8 +129,6 @@ def grow(
         plan.refuse(judges, candidates)
     except GenerateError as error:
         raise GenerateError(f"{spec}: {error}") from error
-    sha256 = hashlib.sha256(read.model_dump_json().encode()).hexdigest()
-    Record.read(folder, sha256)  # is it the right folder, before anything is begun
     with closing(told), campaign(read, planned, folder / "runs", address, Within(told)) as dft:
         record = Record.read(folder, sha256)  # again, as no other process writes it now
         return _Growing(folder, plan, judges, candidates, record, dft, told).to_its_end()

@@ -1,6 +1,7 @@
 """A surrogate as an ASE calculator: relaxations, molecular dynamics and equations of state.  eV, Å."""
 
 import warnings
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,3 +114,14 @@ class Calculator(AseCalculator):
         """The model, and what was predicted last, for notebooks."""
         last = "" if self.prediction is None else self.prediction._repr_html_()
         return f"<p>{escape(repr(self))}</p>{last}"
+
+
+def mover(say: Callable[[str], None]) -> Callable[[str], Calculator]:
+    """Gives the calculator of a model's folder, to move atoms with, and says that it will take a while."""
+
+    def calculator(folder: str) -> Calculator:
+        found = Calculator(folder)
+        say(f"molecular dynamics by {folder}")
+        return found
+
+    return calculator

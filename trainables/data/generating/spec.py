@@ -83,8 +83,12 @@ class Structure(Table):
         return self
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class MolecularDynamics(Table):
-    """Langevin dynamics by ASE's effective-medium potential: Al, Cu, Ag, Au, Ni, Pd, Pt and their alloys.
+    """Langevin dynamics, by default by ASE's effective-medium potential: Al, Cu, Ag, Au, Ni, Pd, Pt and their alloys.
 
     Source: Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996).
     """
@@ -93,6 +97,17 @@ class MolecularDynamics(Table):
     steps: int = Field(default=100, ge=1, description="between two snapshots")
     equilibration: int = Field(default=500, ge=0, description="steps before the first snapshot")
     time_step: float = Field(default=2.0, gt=0, le=20, description="[fs]")
+    # Left out where there are none, so that keys of specifications stay.
+    lammps: str | None = Field(
+        default=None, exclude_if=_is_none, description="file with the commands of a potential of LAMMPS, units metal"
+    )
+    model: str | None = Field(default=None, exclude_if=_is_none, description="folder of a surrogate that moves atoms")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.lammps is not None and self.model is not None:
+            raise ValueError("give lammps or model, not both")
+        return self
 
 
 def _several(value: Any) -> Any:
@@ -300,6 +315,8 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for some in values["snapshots"] if isinstance(values.get("snapshots"), list) else [values.get("snapshots")]:
         if isinstance(some, dict):
             at(some.get("structure"), "file")
+            at(some.get("md"), "lammps")
+            at(some.get("md"), "model")
     if isinstance(dft := values.get("dft"), dict) and isinstance(files := dft.get("pseudopotentials"), dict):
         for symbol in files:
             at(files, symbol)

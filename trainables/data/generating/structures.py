@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ase
 import ase.build
 import numpy as np
-from ase.calculators.emt import EMT
-from ase.calculators.emt import parameters as EMT_PARAMETERS
-from ase.md.langevin import Langevin
-from ase.units import fs, kB
 from numpy.random import Generator, default_rng
 
 from ...errors import InputError, one_line
 from ...kind import SPLITS
-from ...structures import StructureError, check_distances, check_structure, read_structures
+from ...structures import check_distances, check_structure, read_structures
 from ..snapshot import Split
-from .spec import CUBIC, GenerateError, GenerateSpec, MolecularDynamics, Snapshots, Structure
+from .dynamics import Surrogate, dynamics
+from .spec import CUBIC, GenerateError, GenerateSpec, Snapshots, Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +36,15 @@ class Planned:
     temperature: float
 
 
-def plan_structures(spec: GenerateSpec) -> list[Planned]:
+def plan_structures(
+    spec: GenerateSpec, *, surrogate: Surrogate | None = None, runs: Path | None = None
+) -> list[Planned]:
     """All snapshots, in the order of the specification: of each part training, validation, test.
+
+    Args:
+        spec: how structures are made.
+        surrogate: gives the calculator of a model that moves atoms.
+        runs: folder that keeps the frames of molecular dynamics, which are then not run a second time.
 
     Raises:
         GenerateError: a file is missing, has too few structures, or a structure cannot be computed.
@@ -50,7 +55,7 @@ def plan_structures(spec: GenerateSpec) -> list[Planned]:
         where = f"[[snapshots]] {table + 1}" if len(spec.snapshots) > 1 else "[[snapshots]]"
         try:
             starts = _starts(some.structure or spec.structure, some)  # type: ignore[arg-type]  # one of them is there
-            made = list(_made(starts, some, table))
+            made = list(_made(starts, some, table, surrogate, runs))
             for atoms in made:
                 check_structure(atoms, spec.dft.pseudopotentials.keys() | set(atoms.get_chemical_symbols()))
                 check_distances(atoms)
@@ -93,7 +98,9 @@ def _starts(structure: Structure, some: Snapshots) -> list[ase.Atoms]:
     return base[: some.number]
 
 
-def _made(starts: list[ase.Atoms], some: Snapshots, table: int) -> Iterator[ase.Atoms]:
+def _made(
+    starts: list[ase.Atoms], some: Snapshots, table: int, surrogate: Surrogate | None, runs: Path | None
+) -> Iterator[ase.Atoms]:
     """The structures: strained, with vacancies, and then with atoms displaced or moved by molecular dynamics."""
     if some.vacancies >= len(starts[0]):
         raise InputError(f"{some.vacancies} vacancies in a cell of {len(starts[0])} atoms; take a supercell")
@@ -102,7 +109,7 @@ def _made(starts: list[ase.Atoms], some: Snapshots, table: int) -> Iterator[ase.
     generators = [default_rng([some.seed, table, number]) for number in range(some.number)]
     if some.md is not None:
         start = _without(_strained(starts[0], some, generators[0], 0), some.vacancies, generators[0])
-        yield from _dynamics(start, some.md, some.number, generators[0])
+        yield from dynamics(start, some.md, some.number, generators[0], surrogate=surrogate, runs=runs)
         return
     for number, (start, generator) in enumerate(zip(starts, generators)):
         atoms = _without(_strained(start, some, generator, number), some.vacancies, generator)
@@ -143,24 +150,3 @@ def _without(atoms: ase.Atoms, vacancies: int, generator: Generator) -> ase.Atom
     if vacancies:
         del atoms[generator.choice(len(atoms), vacancies, replace=False).tolist()]
     return atoms
-
-
-def _dynamics(start: ase.Atoms, md: MolecularDynamics, number: int, generator: Generator) -> Iterator[ase.Atoms]:
-    """Frames of Langevin dynamics with a friction of 0.02/fs, as ASE runs it."""
-    if unknown := sorted(set(start.get_chemical_symbols()) - set(EMT_PARAMETERS)):
-        raise InputError(f"md: the potential does not know {unknown[0]}; give a trajectory as file")
-    atoms = start.copy()
-    if len(atoms) < 2:
-        raise InputError("md: one atom does not move; take a supercell")
-    atoms.calc = EMT()
-    speed = np.sqrt(kB * md.temperature / atoms.get_masses())[:, None]
-    atoms.set_velocities(generator.normal(size=(len(atoms), 3)) * speed)
-    run = Langevin(
-        atoms, md.time_step * fs, temperature_K=md.temperature, friction=0.02 / fs, fixcm=False, rng=generator
-    )
-    run.run(md.equilibration)
-    for _ in range(number):
-        run.run(md.steps)
-        if not np.isfinite(atoms.positions).all():
-            raise StructureError("md: the atoms flew apart; take a smaller time_step")
-        yield ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)

@@ -7,6 +7,7 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from ase.calculators.lj import LennardJones
 
 from dftune.tests.places import ROOT
 from dftune.trainables.data.energy_grid import EnergyGrid
@@ -170,6 +171,61 @@ def test_supercells_vacancies_and_molecular_dynamics():
     np.testing.assert_array_equal(found, [p.atoms.positions for p in plan_structures(moved)])
 
 
+LJ = {"sigma": 2.6, "epsilon": 0.1, "rc": 4.5}
+MD = {"temperature": 500, "steps": 3, "equilibration": 4}
+
+
+def moved_by(md: dict, **how) -> list[np.ndarray]:
+    moved = spec(snapshots__0__displacement=0, snapshots__0__md=MD | md, snapshots__0__supercell=[2, 1, 1])
+    return [p.atoms.positions for p in plan_structures(moved, **how)]
+
+
+def test_lammps_and_a_model_move_atoms_as_the_same_potential_of_ase_does(tmp_path):
+    """Lennard-Jones by LAMMPS' own code, in a file whose table is relative to it, and by ASE's as a model."""
+    (tmp_path / "pair.in").write_text("include more.in\n")
+    (tmp_path / "more.in").write_text("pair_style lj/cut 4.5\npair_coeff 1 1 0.1 2.6 # metal\n")
+    by_lammps = moved_by({"lammps": str(tmp_path / "pair.in")})
+    asked: list[str] = []
+    by_ase = moved_by({"model": "al.model"}, surrogate=lambda folder: asked.append(folder) or LennardJones(**LJ))
+    assert asked == ["al.model"]
+    np.testing.assert_allclose(by_lammps, by_ase, atol=1e-8)
+    assert 0.01 < np.abs(by_ase[0] - by_ase[-1]).max() < 1
+
+
+def test_frames_of_molecular_dynamics_are_kept_and_not_moved_again(tmp_path):
+    """A sum in another order would soon put a resumed command on another path."""
+    given = {"runs": tmp_path / "al.runs"}
+    first = moved_by({"model": "al.model"}, surrogate=lambda folder: LennardJones(**LJ), **given)
+    np.testing.assert_array_equal(first, moved_by({"model": "al.model"}, surrogate=None, **given))
+    again = moved_by({"model": "al.model", "temperature": 501}, surrogate=lambda folder: LennardJones(**LJ), **given)
+    assert np.abs(np.array(again) - first).max() > 1e-6
+    for file in (tmp_path / "al.runs").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    moved = moved_by({"model": "al.model"}, surrogate=lambda folder: LennardJones(**LJ), **given)
+    np.testing.assert_array_equal(first, moved)
+
+
+@pytest.mark.parametrize(
+    "md, text, said",
+    [
+        ({"lammps": "pair.in", "model": "al.model"}, "", "give lammps or model, not both"),
+        ({"lammps": "pair.in"}, None, "no such file"),
+        ({"lammps": "pair.in"}, "pair_style nothing\n", "LAMMPS cannot move Al8 by it: ERROR: Unrecognized pair style"),
+        ({"lammps": "pair.in"}, "", "LAMMPS cannot move Al8 by it: it has no pair_style"),
+        ({"lammps": "pair.in"}, "pair_style lj/cut 4.5\n", "LAMMPS cannot move Al8 by it: ERROR: All pair coeffs are"),
+        ({"model": "al.model"}, "", "md: a model moves atoms from the command line"),
+    ],
+)
+def test_a_potential_that_cannot_move_the_atoms_is_said(md, text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "pair.in").write_text(text)
+    with pytest.raises(GenerateError) as error:
+        moved_by(md)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_trajectory_gives_a_frame_to_each_snapshot(tmp_path):
     frames = [ase.build.bulk("Al", "fcc", a=a, cubic=True) for a in (3.9, 4.0, 4.1)]
     ase.io.write(tmp_path / "md.xyz", frames)
@@ -190,7 +246,7 @@ def test_a_trajectory_gives_a_frame_to_each_snapshot(tmp_path):
         ({"snapshots__0__vacancies": 4}, "4 vacancies in a cell of 4 atoms; take a supercell"),
         (
             {"structure__symbols": "Mg", "snapshots__0__displacement": 0, "snapshots__0__md": {"temperature": 300}},
-            "md: the potential does not know Mg; give a trajectory as file",
+            "md: the potential EMT does not know Mg; give one of lammps, a model, or a trajectory as file",
         ),
     ],
 )
