@@ -55,10 +55,18 @@ def one_each(content: bytes) -> Iterator[bytes] | None:
     if not isinstance(body, dict) or "structures" not in body:
         return None
     structures = body.pop("structures")
+    structures = rows_of(structures) or structures
     if "structure" in body:
         raise InputError("structures: there is a structure, too; give one of them")
     check_number(len(structures) if isinstance(structures, list) else 0)
     return (json.dumps(body | {"structure": one}).encode() for one in structures)
+
+
+def rows_of(file: Any) -> list[Any] | None:
+    """The structures of a file that ASE writes as JSON, a row each; None: it is no such file."""
+    if not isinstance(file, dict) or "nextid" not in file or not isinstance(ids := file.get("ids"), list):
+        return None
+    return [file.get(str(one)) for one in ids]
 
 
 def check_number(n: int) -> None:

@@ -29,12 +29,19 @@ function atomsOf(text, kind) {
     return whole && found.cell.length === 3 && found.positions.length <= 2000 ? found : null;
   } catch (error) { return null; }
 }
+// The structures of a file that ASE writes, or of a list.
+const rowsOf = file => Array.isArray(file) ? file : file.ids.map(id => file[id]);
+// JSON as the body of a request: what is none is a structure, or a file of several.
+const asked = given => given.structure !== undefined || given.structures !== undefined ? given
+  : given.nextid && given.ids.length > 1 ? {structures: given} : {structure: given};
 function ofJson(text) {
-  const body = JSON.parse(text), s = body.structure || (body.structures || [body])[0];
+  const body = asked(JSON.parse(text)), rows = body.structures || body.structure;
+  const s = Array.isArray(rows) || rows.nextid ? rowsOf(rows)[0] : rows;
   if (typeof s === "string") return ofSites(s);
   if (s.lattice) return {cell: s.lattice.matrix, positions: s.sites.map(a => times(a.abc, s.lattice.matrix)),
     symbols: s.sites.map(a => a.species[0].element)};
-  const plain = v => {
+  const plain = given => {
+    const v = given && given.array || given;  // a cell holds one
     if (!v || !v.__ndarray__) return v;
     const [shape, , flat] = v.__ndarray__;
     return shape.length === 1 ? flat : Array.from({length: shape[0]}, (_, i) => flat.slice(3 * i, 3 * i + 3));
@@ -174,8 +181,7 @@ async function ask(query, accept) {
   if ($("forces").checked && !query && asks("forces")) wishes.forces = "mean";
   let body = text, parameters = new URLSearchParams(query);
   if (kind === "json") {
-    const given = JSON.parse(text);
-    body = JSON.stringify({...(given.structure !== undefined ? given : {structure: given}), ...wishes});
+    body = JSON.stringify({...asked(JSON.parse(text)), ...wishes});
   } else if (kind === "sites") body = JSON.stringify({structure: text.trim(), ...wishes});
   else for (const name in wishes) parameters.set(name, wishes[name]);
   const headers = {"Content-Type": KINDS[kind], Accept: accept};

@@ -10,10 +10,11 @@ import ase.io
 import ase.io.jsonio
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dftune.trainables.cells import StructureError
 from dftune.trainables.errors import InputError, TooLarge
-from dftune.trainables.json_body import JSON
+from dftune.trainables.json_body import JSON, one_each
 from dftune.trainables.ldos.request import CIF, POSCAR, XYZ, parse
 from dftune.trainables.structure_texts import read_cif_text, read_poscar_text, xyz_frames
 from dftune.trainables.structures import check_structure
@@ -31,6 +32,13 @@ def written(atoms, form) -> bytes:
     return sink.getvalue() if form == "cif" else sink.getvalue().encode()
 
 
+def computed(atoms) -> ase.Atoms:
+    """The same with results, which a file then holds as well."""
+    found = atoms.copy()
+    found.calc = SinglePointCalculator(found, energy=-1.0, forces=np.zeros((len(atoms), 3)))
+    return found
+
+
 def as_pymatgen(atoms) -> dict:
     """What pymatgen 2025.10's `Structure.as_dict()` holds."""
     sites = [
@@ -42,7 +50,7 @@ def as_pymatgen(atoms) -> dict:
     return about | {"lattice": lattice, "sites": sites}
 
 
-@pytest.mark.parametrize("way", ["cif", "vasp", "extxyz", "todict", "jsonio", "pymatgen"])
+@pytest.mark.parametrize("way", ["cif", "vasp", "extxyz", "todict", "jsonio", "atoms", "file", "pymatgen"])
 def test_every_way_to_write_a_structure_gives_its_atoms(atoms, way):
     lists = {name: np.asarray(value).tolist() for name, value in atoms.todict().items()}
     bodies = {
@@ -51,6 +59,8 @@ def test_every_way_to_write_a_structure_gives_its_atoms(atoms, way):
         "extxyz": (XYZ, lambda: written(atoms, "extxyz")),
         "todict": (JSON, lambda: json.dumps({"structure": lists}).encode()),
         "jsonio": (JSON, lambda: ase.io.jsonio.encode({"structure": atoms.todict()}).encode()),
+        "atoms": (JSON, lambda: ase.io.jsonio.encode({"structure": atoms}).encode()),
+        "file": (JSON, lambda: b'{"structure": %s}' % written(computed(atoms), "json")),
         "pymatgen": (JSON, lambda: json.dumps({"structure": as_pymatgen(atoms)}).encode()),
     }
     kind, content = bodies[way]
@@ -61,6 +71,19 @@ def test_every_way_to_write_a_structure_gives_its_atoms(atoms, way):
     ours, theirs = found[order[0]].get_all_distances(mic=True), atoms[order[1]].get_all_distances(mic=True)
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     np.testing.assert_allclose(found.cell.cellpar(), atoms.cell.cellpar(), atol=1e-6)
+
+
+def test_a_file_of_ase_with_several_structures_is_a_batch(atoms, tmp_path):
+    ase.io.write(tmp_path / "two.json", [atoms, atoms.repeat((2, 1, 1))])
+    file = json.loads((tmp_path / "two.json").read_text())
+    first, second = one_each(json.dumps({"structures": file, "forces": "mean"}).encode())
+    assert [len(parse(one, JSON, {})[0]) for one in (first, second)] == [3, 6]
+    assert parse(second, JSON, {})[1]["forces"] == "mean"
+    with pytest.raises(InputError, match="a file of 2 structures; give it as structures"):
+        parse(json.dumps({"structure": file}).encode(), JSON, {})
+    for broken in ({"ids": [1], "nextid": 2}, {"ids": [1], "nextid": 2, "1": [3]}, {"ids": [], "nextid": 1}):
+        with pytest.raises(InputError):
+            parse(json.dumps({"structure": broken}).encode(), JSON, {})
 
 
 def test_charge_and_moments_of_pymatgens_structures_are_read(atoms):

@@ -128,8 +128,7 @@ class Prediction:
     distance: from the training; usual_distance: the largest one of a validation snapshot, in the same unit. Where the
     last layer is in closed form it is σ of the energy, the largest one 1; else that of ``Neighbours``, the median one
     1. unlike: in which respects the cell is outside the training. left_out: what the structure says that the prediction
-    does not depend on. heated: the same electrons at other temperatures, where they were asked for. known: as
-    ``known.known`` returns it.
+    does not depend on. heated: the same electrons at other temperatures, if asked for. known: as in ``known.known``.
     """
 
     symbols: tuple[str, ...]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from ..errors import InputError, Malformed, UnknownFormat, one_line
-from ..json_body import JSON, read_json
+from ..json_body import JSON, read_json, rows_of
 from ..structure_texts import read_cif_text, read_poscar_text
 from ..structures import read_extended_xyz
 from .prediction import MOST_TEMPERATURES
@@ -23,8 +23,9 @@ FORMATS = {
     POSCAR: "POSCAR of VASP 5, with a line of symbols",
 }
 READERS = {XYZ: read_extended_xyz, CIF: read_cif_text, POSCAR: read_poscar_text}
-# What ASE's todict() may hold besides: nothing in a prediction depends on it.
-UNUSED = {"tags", "momenta", "masses", "celldisp", "constraints"}
+# What ASE's todict() may hold besides, and what marks it: nothing in a prediction depends on it.
+UNUSED = {"tags", "momenta", "masses", "celldisp", "constraints", "spacegroup_kinds", "__ase_objtype__"}
+IN_ROWS = {"cell", "positions", "numbers", "pbc", "initial_charges", "initial_magmoms"}  # of a file of ASE's
 Vector = tuple[float, float, float]
 _strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -32,8 +33,8 @@ _strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 class Structure(BaseModel):
     """Atoms in a periodic cell.
 
-    ASE's ``Atoms.todict()`` is one, with lists for its arrays or as `ase.io.jsonio` writes it, and so is pymatgen's
-    ``Structure.as_dict()``.
+    ASE's ``Atoms.todict()`` is one, with lists for its arrays or as `ase.io.jsonio` writes it, and so are a row of the
+    JSON files that ASE writes, such a file with one row, and pymatgen's ``Structure.as_dict()``.
     """
 
     model_config = _strict
@@ -58,8 +59,13 @@ class Structure(BaseModel):
         """ASE's atoms hold more than a prediction depends on; pymatgen's have other names."""
         if not isinstance(values, dict):
             return values
+        rows = rows_of(values)
+        if rows is not None and (len(rows) != 1 or not isinstance(values := rows[0], dict)):
+            raise PydanticCustomError("rows", f"a file of {len(rows)} structures; give it as structures")
         if "lattice" in values and "sites" in values:
             return _from_pymatgen(values)
+        if "unique_id" in values:
+            values = {n: v for n, v in values.items() if n in IN_ROWS}
         return {n: _from_ase(v) for n, v in values.items() if n not in UNUSED}
 
     @model_validator(mode="after")
@@ -97,7 +103,12 @@ class Structure(BaseModel):
 
 
 def _from_ase(value: Any) -> Any:
-    """A value as `ase.io.jsonio` writes it: an array is its shape, its type and its numbers, one after the other."""
+    """A value as `ase.io.jsonio` writes it: an array is its shape, its type and its numbers, one after the other.
+
+    A cell holds one.
+    """
+    if isinstance(value, dict) and value.get("__ase_objtype__") == "cell":
+        value = value.get("array")
     if not isinstance(value, dict) or value.keys() != {"__ndarray__"}:
         return value
     try:

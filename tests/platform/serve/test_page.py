@@ -22,6 +22,7 @@ from dftune.platform.serve.web import web_app
 from dftune.tests.places import ROOT
 from dftune.tests.platform.serve.asgi import ask, listening
 from dftune.tests.platform.serve.chromium import chromium
+from dftune.tests.trainables.test_structure_texts import as_pymatgen
 
 TOKEN = "correct-horse-battery-staple"
 L10 = ase.io.read(ROOT / "examples" / "alloys" / "CuAu_L10.xyz")
@@ -53,7 +54,25 @@ def test_the_page_cannot_be_left_by_what_a_model_says():
     assert text.count("<script") == 2
 
 
-FORMS = [("cif", "cif"), ("vasp", "poscar"), ("extxyz", "xyz"), ("json", "json")]
+FORMS = [
+    ("cif", "cif"),
+    ("vasp", "poscar"),
+    ("extxyz", "xyz"),
+    ("json", "json"),
+    ("todict", "json"),
+    ("pymatgen", "json"),
+]
+
+
+def text_of(atoms, form: str) -> str:
+    """A structure as somebody may paste it."""
+    if form == "todict":
+        return json.dumps({name: np.asarray(value).tolist() for name, value in atoms.todict().items()})
+    if form == "pymatgen":
+        return json.dumps(as_pymatgen(atoms))
+    sink = io.BytesIO() if form == "cif" else io.StringIO()
+    ase.io.write(sink, atoms, format=form)
+    return sink.getvalue().decode() if form == "cif" else sink.getvalue()
 
 
 @pytest.mark.slow
@@ -63,12 +82,7 @@ def test_the_script_of_the_page_reads_the_structures_that_the_endpoint_reads(for
     node = shutil.which("node")
     assert node, "no node is installed: apt-get install nodejs"
     atoms = ase.Atoms("Al2", [[0, 0, 0], [2.1, 0.2, 2.0]], cell=[[4, 0, 0], [0.3, 4.2, 0], [0, 1, 5]], pbc=True)
-    sink = io.BytesIO() if form == "cif" else io.StringIO()
-    if form == "json":
-        sink.write(json.dumps({"structure": {n: np.asarray(v).tolist() for n, v in atoms.todict().items()}}))
-    else:
-        ase.io.write(sink, atoms, format=form)
-    text = sink.getvalue().decode() if form == "cif" else sink.getvalue()
+    text = text_of(atoms, form)
     reads = READ.replace('const about = JSON.parse($("about").textContent);', "")
     says = "console.log(JSON.stringify([kindOf(text), atomsOf(text, kindOf(text))]))"
     asked = f"{reads}\nconst text = {json.dumps(text)}; {says}"
@@ -110,12 +124,7 @@ DONE = "document.getElementById('said').textContent.startsWith('done')"
 @pytest.mark.parametrize("form", [name for name, _ in FORMS])
 def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, model, tab, tmp_path):
     atoms = ase.Atoms("Al", cell=[4.1, 4.0, 4.2], pbc=True)
-    sink = io.BytesIO() if form == "cif" else io.StringIO()
-    if form == "json":
-        sink.write(json.dumps({name: np.asarray(value).tolist() for name, value in atoms.todict().items()}))
-    else:
-        ase.io.write(sink, atoms, format=form)
-    text = sink.getvalue().decode() if form == "cif" else sink.getvalue()
+    text = text_of(atoms, form)
     with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
         tab.open(f"{url}/?{form}")
         tab.download_to(tmp_path)
