@@ -36,9 +36,14 @@ class DatasetError(InputError):
     """A dataset, or a file to import into one, is missing, incomplete, damaged or of another kind."""
 
 
+def cannot_be_read(path: object, error: OSError) -> str:
+    """What to say of a file or folder that the system does not let be read."""
+    return f"{path}: cannot be read ({error.strerror or error}); check its permissions, or copy it again"
+
+
 def unreadable(path: object, error: OSError) -> DatasetError:
     """The error of a file or folder to import that the system does not let be read."""
-    return DatasetError(f"{path}: cannot be read ({error.strerror or error}); check its permissions, or copy it again")
+    return DatasetError(cannot_be_read(path, error))
 
 
 class ModelError(InputError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .errors import InputError
+from .errors import InputError, cannot_be_read
 from .temporary import owner, remove_left_over
 
 LARGEST_TEXT = 100_000_000  # bytes
@@ -101,9 +101,9 @@ def read_text(path: Path, most: int = LARGEST_TEXT, *, other: str | None = None)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(cannot_be_read(path, error)) from error
     if len(content) > most:
-        raise InputError(f"{path}: larger than {most / 1e6:g} MB, more than any such file has")
+        raise InputError(f"{path}: larger than {most / 1e6:g} MB, more than any such file has; give the right one")
     return decoded(content, path, other=other)
 
 

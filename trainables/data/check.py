@@ -149,8 +149,9 @@ def _check_dos(
         if abs(difference) > max(MOST_BAND_ENERGY_ERROR, 1e3 * unsure * s.n_electrons / s.n_atoms):
             fail(
                 f"{where}: the LDOS gives a band energy {difference:+.0f} meV/atom off the DFT's; it is of another "
-                "snapshot, the energy grid cuts off states at the bottom of the band, or the kernel "
-                f"({grid.kernel}, {grid.width:g} eV) is not the one it had{_other_kernel(total, s, grid)}"
+                "snapshot, the energy grid cuts off states at the bottom of the band, files of its lowest or highest "
+                f"energies are missing (it has {grid.n_energy}, from {grid.energy[0]:g} to {grid.energy[-1]:g} eV), or "
+                f"the kernel ({grid.kernel}, {grid.width:g} eV) is not the one it had{_other_kernel(total, s, grid)}"
             )
     if counted is not None:  # last, as what else is wrong has better words
         _check_level(counted, found, s, max(MOST_ELECTRONS_ERROR, SURE * known.electrons), where, fail)

@@ -132,6 +132,17 @@ def test_the_log_stands_in_for_a_missing_info(ours, one, tmp_path):
     assert found.temperature == pytest.approx(theirs.temperature, rel=1e-5)
 
 
+@pytest.mark.parametrize("emax", ["12.4", "12", "12.5"])
+def test_an_input_of_pp_x_may_end_between_energies(one, tmp_path, emax):
+    """It makes energies up to emax, 12 and perhaps 12.5, where rounding decides."""
+    for file in one.glob("*params.json"):
+        file.unlink()
+    text = f"&inputpp\n plot_num=3, emin=-6, emax={emax}, delta_e=0.5, degauss_ldos=0.5\n/\n"
+    (one / "al.pp.in").write_text(text)
+    grid = import_dataset([one], tmp_path / "al4", **KNOWN).info.energy_grid
+    assert (grid.n_energy, grid.minimum, grid.spacing) == (37, -6.0, 0.5)
+
+
 def test_an_input_of_pp_x_says_energies_and_width(one, tmp_path):
     (one / "dataset.params.json").unlink()
     (one / "inputs").mkdir()

@@ -109,7 +109,7 @@ def sampled(n: int, sources: Sequence[Path], told: Path | None, *, where: Path, 
 
 
 def axes_of(file: Path) -> list[EnergyAxis]:
-    """What a file says of energies: one axis, or none.  A cube stands for all cubes of its series.
+    """What a file says of energies: axes that may be, or none.  A cube stands for all cubes of its series.
 
     Raises:
         DatasetError: it is damaged.
@@ -120,7 +120,9 @@ def axes_of(file: Path) -> list[EnergyAxis]:
         text = read_text(file, MOST_TEXT, other="latin-1" if file.suffix != ".json" else None)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{file}: {one_line(error).removeprefix(f'{file}: ')}") from error
-    found = _parameters(file, text) if file.suffix == ".json" else _input(file)
+    if file.suffix != ".json":
+        return _input(file)
+    found = _parameters(file, text)
     return [] if found is None else [found]
 
 
@@ -156,13 +158,14 @@ def _cubes(files: Sequence[Path]) -> EnergyAxis:
     return EnergyAxis(files[0], _increasing(energies, files[0]), widths.pop())
 
 
-def _input(file: Path) -> EnergyAxis | None:
-    """An input of pp.x for plot_num = 3; None: it is another text."""
+def _input(file: Path) -> list[EnergyAxis]:
+    """An input of pp.x for plot_num = 3, by all numbers of energies that it may have made; none: it is another text."""
     one = next(iter(read_inputs([file])[0]), None)
-    if one is None or one.quantity != 3 or one.minimum is None or one.spacing is None or not one.n_energy:
-        return None
-    energies = one.minimum + one.spacing * np.arange(one.n_energy, dtype=np.float64)
-    return EnergyAxis(file, energies, one.width, one.spacing, "gaussian" if one.gaussian else None)
+    if one is None or one.quantity != 3 or (numbers := one.n_energies) is None:
+        return []
+    kernel: Kernel | None = "gaussian" if one.gaussian else None
+    energies = np.array([one.energy(n + 1) for n in range(max(numbers))])
+    return [EnergyAxis(file, energies[:n], one.width, one.spacing, kernel) for n in dict.fromkeys(reversed(numbers))]
 
 
 def _parameters(file: Path, text: str) -> EnergyAxis | None:

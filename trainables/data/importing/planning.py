@@ -178,17 +178,28 @@ def _times(numbers: Sequence[int] | None) -> str:
 
 def _shared_grid(snapshots: Sequence[FoundSnapshot]) -> EnergyGrid:
     """The energy grid of all snapshots.  Raises DatasetError if they differ."""
-    first = snapshots[0]
+    first = max(snapshots, key=lambda one: one.energy_grid.n_energy)
     for one in snapshots:
         ours, theirs = one.energy_grid, first.energy_grid
         if ours != theirs:
             names = [name for name in EnergyGrid.model_fields if getattr(ours, name) != getattr(theirs, name)]
             here, there = (", ".join(f"{name} {getattr(grid, name)}" for name in names) for grid in (ours, theirs))
             raise DatasetError(
-                f"{one.where}: its energy grid has {here}, that of {first.where} has {there}; a dataset has one grid: "
-                "import them apart, and then `dftune data merge`"
+                f"{one.where}: its energy grid has {here}, that of {first.where} has {there}; "
+                f"{_missing_of(ours, theirs)}a dataset has one grid: import them apart, and then `dftune data merge`"
             )
     return first.energy_grid
+
+
+def _missing_of(ours: EnergyGrid, theirs: EnergyGrid) -> str:
+    """The remedy, where a grid is another one without some energies at its ends; else nothing."""
+    below, above = theirs.spacing * 0.01, theirs.energy[-1]
+    missing = [e for e in theirs.energy if e < ours.minimum - below or e > ours.energy[-1] + below]
+    cut = ours.model_copy(update={"minimum": theirs.minimum, "n_energy": theirs.n_energy}) == theirs
+    if not cut or len(missing) + ours.n_energy != theirs.n_energy or above + below < ours.energy[-1]:
+        return ""
+    some = ", ".join(f"{e:g}" for e in missing[:4]) + (" and so on" if len(missing) > 4 else "")
+    return f"the LDOS at {some} eV is missing here, so compute or copy it; else, as "
 
 
 def with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:

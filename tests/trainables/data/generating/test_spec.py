@@ -336,7 +336,7 @@ def test_the_input_of_pw_x_says_what_the_specification_says(tmp_path, upf):
     ideal = ase.build.bulk("Al", "fcc", a=4.05, cubic=True)
     text = pw_input(ideal, spec().dft, {"Al": "Al.UPF"}, mesh=(10, 9, 8), bands=18)
     (tmp_path / "pw.in").write_text(text)
-    _, (read,) = read_inputs([tmp_path / "pw.in"])
+    _, (read,), _ = read_inputs([tmp_path / "pw.in"])
     assert read.k_mesh == (10, 9, 8)
     assert read.degauss / K_B == pytest.approx(3157.75, rel=1e-8)
     said = namelists(text)
@@ -352,8 +352,8 @@ def test_the_input_of_pw_x_says_what_the_specification_says(tmp_path, upf):
 def test_the_input_of_pp_x_has_all_energies(tmp_path):
     grid = EnergyGrid(minimum=-6, spacing=0.25, n_energy=73, kernel="gaussian", width=0.5)
     (tmp_path / "pp.in").write_text(pp_input(grid, gaussian=True))
-    (read,), _ = read_inputs([tmp_path / "pp.in"])
-    assert (read.n_energy, read.gaussian, read.width) == (73, True, 0.5)
+    (read,), _, _ = read_inputs([tmp_path / "pp.in"])
+    assert (read.n_energies, read.gaussian, read.width) == ((73, 73), True, 0.5)
     assert read.maximum > grid.energy[-1]
     assert kernel_of_smearing("<smearing>fd</smearing>", "gaussian") == "<smearing>gaussian</smearing>"
     assert kernel_of_smearing("<smearing>fd</smearing>", "fermi-dirac") == "<smearing>fd</smearing>"

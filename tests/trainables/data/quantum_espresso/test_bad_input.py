@@ -177,17 +177,8 @@ def test_a_compressed_cube_is_named(run, tmp_path):
 def test_energies_missing_at_the_end_of_one_of_two_runs_are_known(runs, tmp_path):
     for cube in cubes(runs / "1")[-2:]:
         cube.unlink()
-    assert refused([runs], tmp_path / "al2").startswith(f"{runs / '1/ldos.in'}: asks for 21 energies up to 12.1 eV")
-
-
-def test_energies_missing_at_the_end_are_known_by_the_input(run, tmp_path):
-    for cube in cubes(run)[-2:]:
-        cube.unlink()
-    said = refused([run], tmp_path / "al2")
-    assert said == (
-        f"{run / 'ldos.in'}: asks for 21 energies up to 12.1 eV, but there is no file of that at 11 eV, number 20; "
-        "pp.x stopped early, or files are missing"
-    )
+    said = refused([runs], tmp_path / "al2")
+    assert said.startswith(f"{runs / '1/ldos.in'}: states 21 energies up to 12 eV, but tmp.pp020ldos.cube, the file of")
 
 
 def test_a_cube_written_by_half_is_named_with_its_line(run, tmp_path):
@@ -254,8 +245,8 @@ def test_a_damaged_head_of_a_cube_is_named_with_its_line(run, tmp_path, line, ol
 def test_a_cube_of_another_structure_is_named(runs, run, tmp_path):
     shutil.copy(runs / "1/tmp.pp005ldos.cube", run)
     said = refused([run], tmp_path / "al2")
-    assert re.fullmatch(
-        rf"{run}/tmp.pp005ldos.cube: of another structure than {run}/\S+: atom \d is 0\.\d+ Å away", said
+    assert re.match(
+        rf"{run}/tmp.pp005ldos.cube: of another structure than {run}/\S+: atom \d is 0\.\d+ Å away; keep the log", said
     )
 
 
@@ -274,7 +265,7 @@ def test_a_cube_that_lies_beside_another_calculation_than_its_own_is_named(runs,
 def test_a_cube_of_another_cell_is_named(run, tmp_path):
     change(cubes(run)[4], "    9    0.601307", "    9    0.611307")
     assert "tmp.pp005ldos.cube: of another structure than" in (said := refused([run], tmp_path / "al2"))
-    assert said.endswith("cell vectors differ by 0.0476 Å")
+    assert ": cell vectors differ by 0.0476 Å; keep the log" in said
 
 
 def test_cubes_without_a_calculation_are_refused(run, tmp_path):

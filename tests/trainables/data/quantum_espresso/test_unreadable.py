@@ -14,7 +14,7 @@ def test_a_cube_that_cannot_be_read_is_named(run, tmp_path):
 
 def test_a_log_that_cannot_be_read_is_named(run, tmp_path):
     said = led_in_a_circle(run / "pw.out")
-    assert refused([run], tmp_path / "made") == said
+    assert refused([run], tmp_path / "made") == f"{said}; {REMEDY}"
 
 
 def test_a_folder_of_a_snapshot_that_cannot_be_read_is_not_left_out(runs, tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ from .pw_xml import NAME
 
 KEEP_ONE = "keep files of one calculation"
 MOST_DIFFERENCE = 1e-4  # [eV] between the energies of log and XML, which the log rounds
+SAME_LEVEL = 1e-3  # [eV]
+MOST_FORCES = 1e-3  # [eV/Å] between those of two files
 MOST_MISCOUNTED = 0.01  # share of the electrons; right files: 1e-4
 TAIL = 4.0  # widths that a kernel reaches; a Gaussian is 1e-7 there
 # What pp.x takes from the smearing of the calculation before it; without one, its default is a Gaussian.
@@ -90,6 +92,19 @@ class Together:
             if off > MOST_DIFFERENCE:
                 raise DatasetError(
                     f"{run.where}: its total energy is {off:.4f} eV off that in {first.where}; {KEEP_ONE}"
+                )
+        if None not in (run.fermi_level, first.fermi_level) and not (
+            abs(run.fermi_level - first.fermi_level) <= SAME_LEVEL  # type: ignore[operator]
+        ):
+            raise DatasetError(
+                f"{run.where}: fermi_level is {run.fermi_level:.4f} eV, but {first.fermi_level:.4f} in {first.where}; "
+                f"{KEEP_ONE}"
+            )
+        if run.forces is not None and first.forces is not None:
+            off = float(np.abs(run.forces - first.forces).max())
+            if not off <= MOST_FORCES:
+                raise DatasetError(
+                    f"{run.where}: forces are up to {off:.3g} eV/Å off those in {first.where}; {KEEP_ONE}"
                 )
 
     @property

@@ -14,13 +14,13 @@ from ....physics.reciprocal import fractional
 from ..grid_files import SUFFIXES, GridFile, read_head
 from ..importer import Report
 from .inputs import PpInput, PwInput, read_inputs, shared_folders
-from .pw_log import is_log, read_log
+from .log_kinds import COMPRESSED, PROBLEMS, has_name_of_log, has_name_of_pw, kind_of
+from .pw_log import read_log
 from .pw_run import PwRun
 from .pw_xml import NAME, read_xml
+from .windows import Window, of_input, of_log
 
 SAME = 1e-3  # [Å]; a cube rounds a vector of its cell by up to 1e-4, and folds the atoms into the cell
-LOGS = ("", ".out", ".log", ".txt", ".pwo", ".scf", ".nscf")
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 INPUTS = (".in", ".inp", ".pwi", ".ppi", ".nml")
 
 
@@ -34,13 +34,24 @@ class Calculated:
 
 @dataclass(eq=False)
 class Files:
-    """All files of Quantum ESPRESSO below some folders.  ``failed``: calculations that cannot be used, and why."""
+    """All files of Quantum ESPRESSO below some folders.
+
+    Attributes:
+        runs: calculations by pw.x.
+        failed: calculations that cannot be used, and why.
+        left: other files that have the name of one that would be read, and why they are not.
+        grids: cubes and xsf files.
+        pp_inputs, pw_inputs: inputs.
+        windows: of energies, as inputs and logs of pp.x state them.
+    """
 
     runs: list[PwRun] = field(default_factory=list)
     failed: list[tuple[Path, DatasetError]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     grids: list[GridFile] = field(default_factory=list)
     pp_inputs: list[PpInput] = field(default_factory=list)
     pw_inputs: list[PwInput] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
 
 
 def files_below(folder: Path, refuse: Callable[[OSError], None] | None = None) -> Iterator[Path]:
@@ -59,9 +70,9 @@ def _refuse(error: OSError) -> NoReturn:
     raise error
 
 
-def may_be_log(path: Path, *, unreadable: bool = False) -> bool:
-    """Whether a file has a name that people give to logs, and begins as one of pw.x; or cannot be read, if so told."""
-    return (path.suffix.lower() in LOGS or ".out" in path.name) and is_log(path, unreadable=unreadable)
+def is_of_pw(path: Path) -> bool:
+    """Whether a file is XML or a log of pw.x; its name and its beginning tell."""
+    return path.name == NAME or (has_name_of_log(path) and kind_of(path) == "pw")
 
 
 def look(sources: Sequence[Path]) -> Files:
@@ -82,13 +93,37 @@ def look(sources: Sequence[Path]) -> Files:
                 raise DatasetError(f"{path}: is compressed; unpack it, and all others of its folder")
         elif path.suffix.lower() in INPUTS or ".in." in path.name:
             inputs.append(path)
-        elif path.name == NAME or may_be_log(path, unreadable=True):
-            try:
-                found.runs.append((read_xml if path.name == NAME else read_log)(path))
-            except DatasetError as error:
-                found.failed.append((path, error))
-    found.pp_inputs, found.pw_inputs = read_inputs(inputs)
+        elif path.name == NAME:
+            _run(path, read_xml, found)
+        elif has_name_of_log(path):
+            _look_at_log(path, found)
+    found.pp_inputs, found.pw_inputs, passed = read_inputs(inputs)
+    found.left += passed
+    found.windows += [window for one in found.pp_inputs if (window := of_input(one)) is not None]
     return found
+
+
+def _look_at_log(path: Path, found: Files) -> None:
+    """Read what has the name of a log, and note what it should be and is not."""
+    kind = kind_of(path)
+    if kind in ("pw", "unreadable"):
+        _run(path, read_log, found)
+    elif kind == "pp":
+        found.windows += [window for window in [of_log(path)] if window is not None]
+    elif kind in PROBLEMS and path.suffix.lower() in COMPRESSED:
+        found.left.append(f"{path}: is compressed; unpack it, if it is a log of pw.x")
+    elif kind == "without its beginning" or (kind in PROBLEMS and has_name_of_pw(path)):
+        remedy = "give the whole log of pw.x, or remove it if another file has that calculation"
+        found.failed.append((path, DatasetError(f"{path}: {PROBLEMS[kind]}; {remedy}")))
+    elif kind in PROBLEMS and path.suffix:  # charge densities, for example, have no ending
+        found.left.append(f"{path}: {PROBLEMS[kind]}")
+
+
+def _run(path: Path, read: Callable[[Path], PwRun], found: Files) -> None:
+    try:
+        found.runs.append(read(path))
+    except DatasetError as error:
+        found.failed.append((path, error))
 
 
 def together(found: Files, report: Report) -> list[Calculated]:
@@ -108,7 +143,11 @@ def together(found: Files, report: Report) -> list[Calculated]:
     used = {run.where for one in snapshots.values() for run in one.runs}
     for run in found.runs:
         if run.where not in used:
-            report(f"left out {run.where}: there are no cubes of its structure")
+            report(f"left out {run.where}: no cubes of its structure are nearer to it than to another calculation")
+    for _, error in found.failed:
+        report(f"left out {error}")
+    for problem in found.left:
+        report(f"left out {problem}")
     return list(snapshots.values())
 
 
@@ -136,11 +175,15 @@ def _nearest(grid: GridFile, found: Files) -> list[PwRun]:
     if first is not None:
         return [run for run in runs if shared_folders(grid.path, run.where) == depth and not _difference(grid, run)]
     if not found.runs:
+        others = f" ({found.left[0]})" if found.left else ""
         raise DatasetError(
-            f"{grid.path}: no log of pw.x and no {NAME} is there; keep the log beside the cubes, as it has the Fermi "
-            "level, the temperature and the energies"
+            f"{grid.path}: no log of pw.x and no {NAME} is there{others}; keep the log beside the cubes, as it has the "
+            "Fermi level, the temperature and the energies"
         )
-    raise DatasetError(f"{grid.path}: of another structure than {runs[0].where}: {_difference(grid, runs[0])}")
+    raise DatasetError(
+        f"{grid.path}: of another structure than {runs[0].where}: {_difference(grid, runs[0])}; keep the log or {NAME} "
+        "of its own calculation beside it, or remove it"
+    )
 
 
 def _difference(a: GridFile, b: GridFile | PwRun) -> str:

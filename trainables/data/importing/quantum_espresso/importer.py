@@ -18,10 +18,10 @@ from ...kohn_sham import KohnSham
 from ..grid_files import SUFFIXES, GridFile, blocks
 from ..importer import Found, FoundSnapshot, GridValues, Report, Told
 from ..pseudopotentials import Keys, kohn_sham
+from . import windows
 from .calculation import Together
-from .finding import Calculated, Files, files_below, look, may_be_log, together
+from .finding import Calculated, Files, files_below, is_of_pw, look, together
 from .ldos_files import LdosFiles, in_order, sample
-from .pw_xml import NAME
 
 KEYS = Keys(cutoff="ecutrho [eV]", pseudopotential="pseudopotential", unit=1.0)
 LDOS = 1 / (RYDBERG * BOHR**3)  # 1/(Ry bohr³) in 1/(eV Å³)
@@ -41,7 +41,7 @@ class QuantumEspresso:
         if not path.is_dir() or any(file.suffix in _OTHER_LAYOUTS for file in path.iterdir()):
             return False
         first = (file for file, _ in zip(files_below(path), range(_GLANCE), strict=False))
-        return any(file.suffix.lower() in SUFFIXES or file.name == NAME or may_be_log(file) for file in first)
+        return any(file.suffix.lower() in SUFFIXES or is_of_pw(file) for file in first)
 
     def read(self, sources: Sequence[Path], *, told: Told, report: Report) -> Found:
         """Find the snapshots of all sources; arguments and errors as ``Importer.read``."""
@@ -66,6 +66,7 @@ class QuantumEspresso:
         names, groups = _names_and_groups([one.runs[0].where for one in snapshots])
         named = zip(snapshots, names, groups, strict=True)
         read = [_Reader(one, files, told, name, group, report) for one, name, group in named]
+        windows.refuse_missing([one.files for one in read], files.windows, report)
         found = sorted((one.found() for one in read), key=lambda one: one.snapshot.id)
         _say_kernel(read, report)
         calculations = [one.together.calculation(one.together.pseudopotential_folders(sources)) for one in read]
@@ -122,7 +123,9 @@ class _Reader:
         self.together = Together(one.runs, files.pw_inputs)
         self.together.check_bands()
         samples = [(grid, sample(grid, files.pp_inputs)) for grid in one.grids]
-        self.ldos = in_order([found for _, found in samples if found is not None])
+        of_energies = [found for _, found in samples if found is not None]
+        self.ldos = in_order(of_energies)
+        self.files = windows.Files(of_energies, self.ldos, _run_folder(self.together.scf.where.parent))
         self.density = self._density([grid for grid, found in samples if found is None], files)
         self.kernel_said, self.kernel_inferred = self.together.kernel(self.ldos)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
-from ....errors import DatasetError
+from ....errors import DatasetError, one_line
 from ....files import read_text
 from ....physics.units import RYDBERG
 
@@ -23,6 +23,7 @@ _MESH = re.compile(
     r"^\s*K_POINTS\s*[({]?\s*automatic\s*[)}]?\s*\n\s*(\d+)\s+(\d+)\s+(\d+)", re.IGNORECASE | re.MULTILINE
 )
 MOST_ENERGIES = 100_000
+ROUNDING = 1e-6  # of a number of steps, beyond what any machine makes of it
 
 
 def shared_folders(a: Path, b: Path) -> int:
@@ -76,11 +77,19 @@ class PpInput:
         return int(digits) if digits.isdecimal() else None
 
     @property
-    def n_energy(self) -> int | None:
-        """Number of energies of the window; None where there is none.  pp.x 6.7 may write one less, by its rounding."""
+    def n_energies(self) -> tuple[int, int] | None:
+        """Fewest and most energies that pp.x makes of the window; None where there is none.
+
+        It takes the whole part of (emax - emin) / delta_e + 1, in Ry.  Where that is a whole number, rounding decides.
+        """
         if self.minimum is None or self.maximum is None or self.spacing is None or not self.spacing > 0:
             return None
-        return min(round((self.maximum - self.minimum) / self.spacing), MOST_ENERGIES) + 1
+        steps = min((self.maximum - self.minimum) / self.spacing, float(MOST_ENERGIES))
+        return max(int(steps - ROUNDING) + 1, 1), max(int(steps + ROUNDING) + 1, 1)
+
+    def energy(self, number: int) -> float:
+        """Of a file by its number, from 1 [eV]; of a window alone."""
+        return (self.minimum or 0.0) + (number - 1) * (self.spacing or 0.0)
 
 
 @dataclass(frozen=True)
@@ -92,19 +101,23 @@ class PwInput:
     k_mesh: tuple[int, int, int] | None
 
 
-def read_inputs(files: Iterable[Path]) -> tuple[list[PpInput], list[PwInput]]:
-    """The inputs of pp.x and pw.x among files; other files are passed over.
+def read_inputs(files: Iterable[Path]) -> tuple[list[PpInput], list[PwInput], list[str]]:
+    """The inputs of pp.x and pw.x among files, and which files are no text; other texts are passed over.
 
     Raises:
         DatasetError: an input has a word where a number belongs.
     """
-    pp, pw = list[PpInput](), list[PwInput]()
+    pp, pw, passed = list[PpInput](), list[PwInput](), list[str]()
     for file in files:
         if file.stat().st_size > LARGEST:
             continue
         try:
             text = read_text(file, other="latin-1")  # as comments and paths may be
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            passed.append(one_line(error))
+            continue
+        if not text.strip() or "\0" in text:
+            passed.append(f"{file}: {'is no text' if text.strip() else 'is empty'}")
             continue
         found = namelists(text)
         if "inputpp" in found:
@@ -118,7 +131,7 @@ def read_inputs(files: Iterable[Path]) -> tuple[list[PpInput], list[PwInput]]:
                     None if mesh is None else (int(mesh[1]), int(mesh[2]), int(mesh[3])),
                 )
             )
-    return pp, pw
+    return pp, pw, passed
 
 
 def _pp_input(file: Path, values: dict[str, str], plot: dict[str, str]) -> PpInput:

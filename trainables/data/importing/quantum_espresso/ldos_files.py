@@ -72,7 +72,7 @@ def sample(file: GridFile, inputs: Sequence[PpInput]) -> Sample | None:
     if title is None:
         if source is None or source.minimum is None:
             return None
-        return Sample(file, source.minimum + (n - 1) * (source.spacing or 0.0), source.width, source)
+        return Sample(file, source.energy(n), source.width, source)
     try:
         energy, width = float(title[1]), float(title[2])
     except ValueError:
@@ -87,7 +87,7 @@ def sample(file: GridFile, inputs: Sequence[PpInput]) -> Sample | None:
 
 def _refuse_other(file: GridFile, energy: float, width: float, source: PpInput, n: int) -> None:
     """Raise DatasetError if a file is not the n-th that an input had pp.x write."""
-    asked = None if source.minimum is None else source.minimum + (n - 1) * (source.spacing or 0.0)
+    asked = None if source.minimum is None else source.energy(n)
     for name, ours, theirs in (("an energy", energy, asked), ("a broadening", width, source.width)):
         if theirs is not None and abs(ours - theirs) > ROUNDED:
             raise DatasetError(
@@ -154,7 +154,7 @@ def _spacing(ordered: Sequence[Sample]) -> float:
 
 
 def _refuse_missing(ordered: Sequence[Sample], spacing: float) -> None:
-    """Raise DatasetError where energies are missing between others, or of those that an input asks for."""
+    """Raise DatasetError where energies are missing between others."""
     for a, b in pairwise(ordered):
         steps = (b.energy - a.energy) / spacing
         if abs(steps - round(steps)) * spacing > 2 * ROUNDED + 1e-6 * abs(b.energy):
@@ -169,14 +169,3 @@ def _refuse_missing(ordered: Sequence[Sample], spacing: float) -> None:
                 f"{b.file.path.name}; copy all files of pp.x, which may itself leave out the last energy of a window "
                 "where emax is a multiple of delta_e"
             )
-    for source in {one.source for one in ordered if one.source is not None}:
-        numbers = {source.number(one.file.path.name) for one in ordered if one.source == source}
-        wanted = range(1, source.n_energy or 1)  # not the last one: whether it is there depends on rounding
-        energies = [one.energy for one in ordered]
-        for n in wanted:
-            energy = (source.minimum or 0.0) + (n - 1) * (source.spacing or 0.0)
-            if n not in numbers and not any(abs(energy - one) < spacing / 2 for one in energies):
-                raise DatasetError(
-                    f"{source.where}: asks for {len(wanted) + 1} energies up to {source.maximum:g} eV, but there is no "
-                    f"file of that at {energy:g} eV, number {n}; pp.x stopped early, or files are missing"
-                )

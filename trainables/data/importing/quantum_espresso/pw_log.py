@@ -48,15 +48,6 @@ _BEYOND = {
 }
 
 
-def is_log(path: Path, *, unreadable: bool = False) -> bool:
-    """Whether a file begins as a log of pw.x does; ``unreadable`` of one that cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return BEGINNING.encode() in stream.read(2000)
-    except OSError:
-        return unreadable
-
-
 def read_log(path: Path) -> PwRun:
     """Read what pw.x found.
 

@@ -20,6 +20,7 @@ LARGEST = 500_000_000  # bytes; 20,000 k-points with 1,000 bands
 _TERMS = {"ehart": "hartree", "etxc": "xc", "ewald": "ewald", "demet": "smearing"}
 _KNOWN = {*_TERMS, "etot", "eband", "vtxc"}
 _UNPOLARISED = "dftune knows electrons without spin polarisation"
+AGAIN = "run pw.x again, or remove it if the whole log of that calculation is there"
 _NO_SMEARING = "occupations '{}'"
 
 
@@ -51,21 +52,23 @@ def read_xml(path: Path) -> PwRun:
 def read_xml_with_facts(path: Path) -> tuple[PwRun, Facts]:
     """The same, with what the wavefunctions beside it are."""
     if path.stat().st_size > LARGEST:
-        raise DatasetError(f"{path}: larger than {LARGEST // 1_000_000} MB, more than any such file has")
+        raise DatasetError(f"{path}: larger than {LARGEST // 1_000_000} MB, more than any such file has; {AGAIN}")
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not a whole XML file ({one_line(error, 80)}); run pw.x again") from error
+        raise DatasetError(f"{path}: not a whole XML file ({one_line(error, 80)}); {AGAIN}") from error
     output = root.find("output")
     if not root.tag.endswith("espresso") or output is None:
-        raise DatasetError(f"{path}: holds no output of pw.x; run pw.x to its end")
+        raise DatasetError(f"{path}: holds no output of pw.x; {AGAIN}")
     try:
         reader = _Reader(path, root, output)
         return reader.run(), reader.facts()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DatasetError):
             raise
-        raise DatasetError(f"{path}: damaged, or of a version that is not known ({one_line(error, 80)})") from error
+        raise DatasetError(
+            f"{path}: damaged, or of a version that is not known ({one_line(error, 80)}); {AGAIN}"
+        ) from error
 
 
 class _Reader:
