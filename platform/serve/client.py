@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,7 +73,7 @@ class Client:
         patience: seconds in which a request is tried again.
 
     Raises:
-        ClientError: the URL is none.
+        ClientError: the URL or the token is none.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Client:
             raise ClientError(f"'{url}' is no URL of an endpoint; give it as http://HOST:PORT")
         self.url, self.model = url.rstrip("/"), model
         self._host, self._port, self._path, self._tls = host, port, parts.path.rstrip("/"), parts.scheme == "https"
-        self._token = os.environ.get(TOKEN) if token is None else token
+        self._token = (os.environ.get(TOKEN, "") if token is None else token).strip()
+        if re.search(r"[^\x21-\x7e]", self._token):
+            raise ClientError("the token has spaces, line breaks or other signs that no token has")
         self._timeout, self._patience = timeout, patience
         self._idle, self._answered = list[http.client.HTTPConnection](), False
 
@@ -114,7 +117,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """All models: ``name``, ``version``, ``versions``, ``kind``, ``about``.  Raises ClientError."""
-        return list(self._json("GET", "/v1/models", needs="models")["models"])
+        return self._rows("GET", "/v1/models", needs="models")
 
     def about(self, model: str | None = None) -> dict[str, Any]:
         """A model: its ``card`` with its accuracy, its ``versions``, and the ``limits`` of requests to it.
@@ -201,7 +204,7 @@ class Client:
         try:
             if len(bodies) == 1:
                 return [Answer(self._json("POST", path, {"structure": bodies[0], **asked}, needs="units"))]
-            rows = self._json("POST", path, {"structures": list(bodies), **asked}, needs="predictions")["predictions"]
+            rows = self._rows("POST", path, {"structures": list(bodies), **asked}, needs="predictions")
         except ClientError as error:
             if error.status not in (413, 422, 504):
                 raise
@@ -220,8 +223,15 @@ class Client:
             found = json.loads(content)
         except ValueError as error:
             raise self._not_ours("no JSON") from error
-        if not isinstance(found, dict) or needs not in found:
+        if not isinstance(found, dict) or not isinstance(found.get(needs), (dict, list)):
             raise self._not_ours(f"JSON without {needs}")
+        return found
+
+    def _rows(self, method: str, path: str, body: Any = None, *, needs: str) -> list[dict[str, Any]]:
+        """A list of objects in the JSON of an answer."""
+        found = self._json(method, path, body, needs=needs)[needs]
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise self._not_ours(f"JSON whose {needs} are no objects")
         return found
 
     def _ask(self, method: str, path: str, body: Any, *, accept: str) -> _Reply:
@@ -285,6 +295,8 @@ class Client:
             detail, name = said["detail"], said.get("request_id")
         except (ValueError, TypeError, KeyError, AttributeError):
             return self._not_ours(f"status {reply.status}", reply.status)
+        if detail == "Not Found":  # a path that every endpoint has
+            return self._not_ours("status 404", reply.status)
         if reply.status == 401:
             which = "no token was given" if not self._token else "the token given is another one"
             return ClientError(f"{self.url} asks for its token, and {which}; set {TOKEN}", 401, name)
@@ -328,7 +340,7 @@ def _dumped(body: Any) -> bytes:
             return value.tolist()
         if isinstance(value, Iterable):
             return list(value)
-        raise TypeError
+        raise TypeError(f"it holds an object of {type(value).__name__}")
 
     try:
         return json.dumps(body, default=plain, allow_nan=False).encode()

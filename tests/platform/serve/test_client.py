@@ -161,6 +161,21 @@ def test_a_token_that_is_missing_or_wrong_is_said(url, given, said):
         Client(url, given).predict(cube())
 
 
+@pytest.mark.parametrize("given", ["two words of a token", "schlüssel-schlüssel-schlüssel", "€" * 20, "a\nb: c"])
+def test_a_token_that_no_header_can_hold_is_refused(given, monkeypatch):
+    for_python = pytest.raises(ClientError, match="the token has spaces, line breaks or other signs that no token has")
+    with for_python:
+        Client("http://x", given)
+    monkeypatch.setenv("DFTUNE_TOKEN", given)
+    with for_python:
+        Client("http://x")
+
+
+def test_the_end_of_a_tokens_line_is_no_part_of_it(url):
+    """As in `open("token").read()`."""
+    assert Client(url, TOKEN + "\n").models()
+
+
 def test_the_token_may_stand_in_the_environment(url, monkeypatch):
     monkeypatch.setenv("DFTUNE_TOKEN", TOKEN)
     assert Client(url).models()
@@ -189,7 +204,9 @@ def test_an_endpoint_that_is_not_there_is_said_at_once():
         ((200, {"Content-Type": "text/html"}, b"<html>hello"), "no JSON"),
         ((200, {}, b'{"models": 3}'), "JSON without units"),
         ((200, {}, b"[]"), "JSON without units"),
+        ((200, {}, b'{"units": null}'), "JSON without units"),
         ((404, {}, b"<html>nothing"), "status 404"),
+        ((404, {}, b'{"detail": "Not Found"}'), "status 404"),
         ((301, {"Location": "http://elsewhere"}, b""), "status 301"),
         ((400, {}, b'{"error": "no"}'), "status 400"),
     ],
@@ -198,6 +215,14 @@ def test_a_server_that_is_not_ours_is_said(answer, said):
     with answering(answer) as (url, _), pytest.raises(ClientError, match="is no endpoint of dftune") as error:
         Client(url, TOKEN).predict(cube())
     assert f"it answered with {said}" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b'{"models": null, "predictions": 3}', b'{"models": [3], "predictions": [1, 2]}'])
+def test_lists_of_a_server_that_is_not_ours_are_looked_at(content):
+    with answering((200, {}, content)) as (url, _):
+        for ask in (lambda client: client.models(), lambda client: client.predict([1.0, 2.0])):
+            with pytest.raises(ClientError, match="is no endpoint of dftune"):
+                ask(Client(url, TOKEN))
 
 
 def test_another_server_gives_no_text_for_a_prediction():
@@ -261,6 +286,8 @@ def test_what_stands_in_a_request(tmp_path):
         as_json(tmp_path / "nothing")
     with pytest.raises(ClientError, match="the request cannot be written as JSON"):
         Client("http://x").predict(cube(), temperature=float("nan"))
+    with pytest.raises(ClientError, match="cannot be written as JSON: it holds an object"):
+        Client("http://x").predict(object())
 
 
 def test_the_calculator_gives_energy_and_its_derivatives(client):
