@@ -22,7 +22,7 @@ from ...trainables.structures import as_atoms
 from ..model.calculator import Calculator
 from ..model.model import Model
 from ..progress import default_progress
-from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, moving, new_place
+from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, make, moving, new_place
 from .integrators import INTEGRATORS, draw_velocities, kinetic_energy, temperature_of
 from .settings import MdSettings, OnExtrapolation
 
@@ -82,7 +82,7 @@ def run_md(
         wish = "no npt with this model" if asked.ensemble == "npt" else "no pressure of this model"
         raise ModelError(f"{wish}: {why}")
     _calculator(opened, asked).hold_for(atoms)  # refuses what cannot be predicted
-    path.mkdir(parents=True)
+    make(path)
     with held(path) as folder:
         folder.write_run(Run.of(place, opened.fingerprint, asked, atoms))
         return _Dynamics(folder, opened, progress or default_progress()).go_on()
@@ -226,7 +226,7 @@ class _Dynamics:
             if settings.dos:
                 folder.append(DOS, self._dos())
             if reasons and settings.on_extrapolation == "label":
-                (folder.path / "label").mkdir(exist_ok=True)
+                make(folder.path / "label")
                 folder.write(f"label/step-{self.step:09d}.xyz", _xyz(self._bare(reasons)))
 
     def _commit(self) -> None:

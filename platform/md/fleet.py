@@ -24,7 +24,7 @@ from ...trainables.progress import Silent
 from ..model.model import Model
 from ..progress import Progress, default_progress
 from .dynamics import first_atoms, resume_md, run_md
-from .folder import THERMO
+from .folder import THERMO, make
 from .settings import MdSettings
 
 BLOCKS = 10  # of a run, whose means are taken to know nothing of each other
@@ -167,9 +167,9 @@ def run_fleet(
             tasks.append(_Task(place, opened.kind, scaled, path / name, repeat, asked, left_out))
     if not 0 <= left_out < 1:
         raise InputError("the share left out of each run is from 0 to below 1")
-    if path.exists() and (strange := sorted({one for one in path.iterdir() if one.is_dir()} - {t.path for t in tasks})):
+    make(path)
+    if (strange := sorted({one for one in path.iterdir() if one.is_dir()} - {t.path for t in tasks})):
         raise InputError(f"{path}: holds {strange[0].name}, which is none of these runs; choose another folder")
-    path.mkdir(parents=True, exist_ok=True)
     points: list[Point] = [Point(0.0, 0.0)] * len(tasks)
     with closing(progress), connected(address, say=progress.say):
         for done, (number, point) in enumerate(as_done(work, tasks), start=1):

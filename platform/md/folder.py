@@ -222,9 +222,17 @@ def _sum(file: Path, length: int) -> Any:
 def new_place(path: str | Path) -> Path:
     """The folder of a new run, absolute.  Raises InputError: it exists."""
     path = Path(path).expanduser().absolute()
-    if path.exists():
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists already; go on with `dftune md resume`, or choose another name")
     return path
+
+
+def make(path: Path) -> None:
+    """Make a folder, if it is not there.  Raises InputError: it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); choose a folder you may write to") from error
 
 
 @contextmanager

@@ -267,6 +267,13 @@ def test_folders_that_will_not_do_are_refused(crystal, tmp_path):
         resume_md(path, model=emt_model())
 
 
+@pytest.mark.parametrize("name", ["file/run", "n" * 300])
+def test_a_folder_that_cannot_be_made_is_said(name, crystal, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be made \((Not a directory|File name too long)\)"):
+        run_md(emt_model(), crystal, tmp_path / name, steps=4, **HOT)
+
+
 def test_a_trajectory_that_cannot_be_appended_to_is_refused(crystal, tmp_path):
     path = tmp_path / "run"
     run_md(emt_model(), crystal, path, steps=4, **HOT)
