@@ -7,6 +7,7 @@ import pytest
 from ase.data import chemical_symbols
 
 from dftune.trainables.data.importing.importers import import_dataset
+from dftune.trainables.data.importing.planning import REMEDY
 from dftune.trainables.errors import InputError
 from dftune.trainables.physics.units import K_B, RYDBERG
 
@@ -75,13 +76,18 @@ def edit_array(file, change):
 
 
 def refused(sources, destination, **options):
-    """The one line with which an import is refused, having left nothing behind."""
+    """The one line with which an import is refused, having left nothing behind; without the remedy that all have.
+
+    What was wrong is followed by what to do.
+    """
     before = sorted(destination.parent.iterdir())
     with pytest.raises(InputError) as caught:
         import_dataset(sources, destination, **options)
     assert sorted(destination.parent.iterdir()) == before
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "; " in said
+    return said.removesuffix(f"; {REMEDY}")
 
 
 def led_in_a_circle(file):

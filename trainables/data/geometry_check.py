@@ -285,7 +285,7 @@ def _ewald_error(s: Snapshot, valences: NDArray[np.float64], where: str, fail: F
     try:
         found = ewald(s.cell, s.positions, valences)[0]
     except ValueError as error:
-        fail(f"{where}: {error}")
+        fail(f"{where}: {error}; mend the structure")
         return None
     off = 1e3 * (found - s.ewald_energy) / s.n_atoms
     if abs(off) > MOST_EWALD_ERROR:

@@ -15,7 +15,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line
+from ..errors import InputError, cannot_be_read, one_line
 from ..physics.exchange_correlation import Functional
 from ..physics.units import BOHR
 
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; give the UPF file of the pseudopotential that the DFT used") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+        raise InputError(cannot_be_read(path, error)) from error
     if len(content) > LARGEST_FILE:
         raise InputError(f"{path}: larger than {LARGEST_FILE // 1_000_000} MB; give the UPF file of a pseudopotential")
     # The author's words hold anything, the rest is ASCII; Latin-1 reads every byte as one character.

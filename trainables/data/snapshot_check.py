@@ -56,12 +56,14 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
     try:
         check_id(s.id)
         if s.cell.shape != (3, 3) or s.positions.shape != (s.n_atoms, 3) or s.numbers.shape != (s.n_atoms,):
-            raise DatasetError(f"{len(s.positions)} positions, {s.n_atoms} atomic numbers, cell {s.cell.shape}")
+            raise DatasetError(
+                f"{len(s.positions)} positions, {s.n_atoms} atomic numbers, cell {s.cell.shape}; they must fit"
+            )
         check_cell(s.cell, s.positions)
     except (DatasetError, StructureError) as error:
         raise DatasetError(f"{where}: {error}") from None
     if s.split not in SPLITS:
-        raise DatasetError(f"{where}: split {s.split[:20]!r} is none of {', '.join(SPLITS)}")
+        raise DatasetError(f"{where}: split {s.split[:20]!r} is none of {', '.join(SPLITS)}; give one")
     if not s.group.isprintable():
         raise DatasetError(f"{where}: group {s.group[:40]!r} has characters that are none of a name; give a plain one")
     if np.linalg.det(s.cell) <= 0:
@@ -69,12 +71,14 @@ def check_snapshot(snapshot: Snapshot, species: Mapping[str, float], *, where: o
     if len(s.grid) != 3 or not all(0 < n < 2**31 for n in s.grid):
         raise DatasetError(f"{where}: a grid of {s.grid} points is none; three numbers of 1 or more are needed")
     if not 0 <= s.temperature <= HOTTEST:
-        raise DatasetError(f"{where}: a temperature of {s.temperature:g} K is none")
+        raise DatasetError(f"{where}: a temperature of {s.temperature:g} K is none; give 0 to {HOTTEST:g} K")
     for name in ENERGIES:
         if (value := getattr(s, name)) is not None and not math.isfinite(value):
             raise DatasetError(f"{where}: {name} is {value}, not a number; leave out what is not known")
     if s.forces is not None and len(s.forces) != s.n_atoms:
-        raise DatasetError(f"{where}: has forces of {len(s.forces)} atoms, but positions of {s.n_atoms}")
+        raise DatasetError(
+            f"{where}: has forces of {len(s.forces)} atoms, but positions of {s.n_atoms}; give those of all"
+        )
     if s.forces is not None and not (s.forces.shape == (s.n_atoms, 3) and np.isfinite(s.forces).all()):
         raise DatasetError(f"{where}: forces that are not finite; leave out what is not known")
     if s.forces is not None and (most := float(np.abs(s.forces).max(initial=0))) > LARGEST_FORCE:
@@ -98,13 +102,13 @@ def _check_stress(stress: NDArray[np.float64], where: object) -> None:
 def _check_electrons(s: Snapshot, species: Mapping[str, float], where: object) -> None:
     """Raise DatasetError if atoms are none, of no known valence, or do not have the snapshot's electrons."""
     if not all(0 < number < len(chemical_symbols) for number in s.numbers):
-        raise DatasetError(f"{where}: atomic numbers are 1 to {len(chemical_symbols) - 1}")
+        raise DatasetError(f"{where}: atomic numbers are 1 to {len(chemical_symbols) - 1}; mend those of the atoms")
     counts = Counter(chemical_symbols[number] for number in s.numbers)
     if unknown := sorted(set(counts) - set(species)):
-        raise DatasetError(f"{where}: gives no valence of {', '.join(unknown)}")
+        raise DatasetError(f"{where}: gives no valence of {', '.join(unknown)}; add it")
     if not abs(sum(n * species[symbol] for symbol, n in counts.items()) - s.n_electrons) <= 1e-6:
         atoms = ", ".join(f"{n} {symbol} with {species[symbol]:g}" for symbol, n in counts.items())
         raise DatasetError(
             f"{where}: {atoms} valence electrons each are not the {s.n_electrons:g} electrons it gives; "
-            "charged cells are not supported"
+            "charged cells are not supported, so compute a neutral one, or mend what is wrong"
         )

@@ -25,6 +25,7 @@ MOST_WIDER = 1.3
 LEAST_WIDER = 0.95
 RESOLVED = 1.15  # spacings: on a sparser grid nearly any DOS could be one of this kernel
 WIDEST = 100.0
+AGAIN = "import it with the kernel and width that it had"
 STEP, SMALL_STEP = 1.05, 1.03  # to larger and to smaller widths
 MOST_AT_BEGINNING = 1e-3  # of the largest DOS, at the lowest energy, where the bands begin inside the grid
 
@@ -48,10 +49,10 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
     if found > MOST_UNSMOOTHED:
         narrower = (_with_width(grid, grid.width / STEP**n) for n in range(1, 50))
         enough = next((other.width for other in narrower if unsmoothed(dos, other) <= 0.01 * MOST_UNSMOOTHED), None)
-        hint = "" if enough is None else f"; widths up to {enough:.2g} eV would do"
+        hint = "" if enough is None else f" (widths up to {enough:.2g} eV would do)"
         fail(
             f"{where}: the DOS has structure that a {grid.kernel} kernel of {grid.width:g} eV would have smoothed away "
-            f"({100 * found:.2g} % of it), so that it had a smaller width or another kernel{hint}"
+            f"({100 * found:.2g} % of it), so that it had a smaller width or another kernel{hint}; {AGAIN}"
         )
     if not 0 <= dos[0] <= MOST_AT_BEGINNING * dos.max():
         return None
@@ -62,12 +63,12 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
         fail(
             f"{where}: the DOS falls off below its bands as with a {grid.kernel} kernel of "
             f"{grid.width * widest:.2g} eV at most, so that its width was smaller than {grid.width:g} eV, or its "
-            "kernel another"
+            f"kernel another; {AGAIN}"
         )
     if widest > MOST_WIDER:
         fail(
             f"{where}: the DOS is as smooth as with a {grid.kernel} kernel of {grid.width * widest:.2g} eV, so that "
-            f"its width was larger than {grid.width:g} eV, or its kernel another"
+            f"its width was larger than {grid.width:g} eV, or its kernel another; {AGAIN}"
         )
     return widest - 1
 

@@ -149,7 +149,7 @@ def test_grids_of_which_one_is_a_part_of_the_other_merge_without_error(al4, halv
 def test_what_does_not_merge_is_refused_and_nothing_is_written(al4, halves, tmp_path):
     first, second = halves
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match="give two datasets or more"):
+    with pytest.raises(InputError, match="give two or more"):
         merge([first], tmp_path / "both")
     with pytest.raises(DatasetError, match=r"has the atoms of '003' of .*second, at the same temperature"):
         merge([second, al4], tmp_path / "both")

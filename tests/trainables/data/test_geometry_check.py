@@ -152,7 +152,7 @@ def test_an_ldos_whose_unit_nothing_shows_needs_it_said(raw, tmp_path):
     without(raw, *ALL)
     (raw / "000.dens.npy").unlink()
     message = refused([raw], tmp_path / "al4")
-    assert "000.json: nothing shows whether the LDOS is in 1/(eV Å³): give fermi_ev, band_energy_ev or a" in message
+    assert "000.json: nothing shows whether the LDOS is in 1/(eV Å³); give fermi_ev, band_energy_ev or a" in message
 
 
 def test_what_was_not_checked_is_never_said_to_agree(raw, tmp_path):
@@ -242,7 +242,8 @@ def test_a_structure_of_another_split_that_was_moved_or_reordered_is_refused(raw
 
 def test_atoms_at_one_place_are_refused(raw, tmp_path):
     change(raw, "config.positions_angstrom", lambda positions: positions[[0, 0, 1, 2]])
-    assert refused([raw], tmp_path / "al4") == f"{raw / '000.json'}: atoms 0 and 1 (from 0) are at the same place"
+    said = "atoms 0 and 1 (from 0) are at the same place; mend the structure"
+    assert refused([raw], tmp_path / "al4") == f"{raw / '000.json'}: {said}"
 
 
 def test_a_stored_snapshot_is_checked_as_at_import(fresh_al4):

@@ -129,7 +129,8 @@ def test_the_user_tells_the_broadening_that_no_file_says(raw, tmp_path):
 
 def test_what_the_user_tells_does_not_contradict_the_files(raw, tmp_path):
     message = refused([raw / "000.json"], tmp_path / "al4", width=0.4)
-    assert message == f"{raw / '000.json'}: the width of the broadening is 0.5, but --width says 0.4"
+    said = "the width of the broadening is 0.5, but --width says 0.4; leave it out, or mend the file"
+    assert message == f"{raw / '000.json'}: {said}"
 
 
 def test_an_energy_grid_that_cuts_off_the_bottom_of_the_band_is_refused(raw, tmp_path):

@@ -303,7 +303,7 @@ def test_a_log_of_another_snapshot_is_refused(ours, one, tmp_path):
     assert text.startswith(
         f"{one / '000.out'}: has a Fermi level of {ours['001'].fermi_level:.4f} eV, but the info.json "
     )
-    assert text.endswith("they are of different snapshots")
+    assert text.endswith("they are of different snapshots, so put that of the same snapshot there")
 
 
 @pytest.mark.parametrize(

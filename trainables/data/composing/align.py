@@ -75,7 +75,7 @@ def align(old: EnergyGrid, new: EnergyGrid) -> Alignment | None:
             f"an LDOS of {old.n_energy} energies {old.spacing:g} eV apart, broadened by a {old.kernel} of "
             f"{old.width:g} eV, cannot be brought to {new.n_energy} energies {new.spacing:g} eV apart and a "
             f"{new.kernel} of {new.width:g} eV: states would be off by {100 * worst:.2g} % of their peak, more than "
-            f"{100 * MOST_ERROR:g} %"
+            f"{100 * MOST_ERROR:g} %; broaden all of them with --width, or compute the LDOS on one grid"
         )
     return Alignment(new, matrix.astype(np.float32), worst)
 

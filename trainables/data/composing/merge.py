@@ -43,7 +43,7 @@ def merge(
         InputError: valences differ, a structure is there twice, or grids cannot be aligned; says which and why.
     """
     if len(datasets) < 2:
-        raise InputError("give two datasets or more to merge")
+        raise InputError("one dataset is nothing to merge; give two or more")
     first = datasets[0]
     species = _species(datasets)
     grid, alignments = _grids(datasets, width, report)

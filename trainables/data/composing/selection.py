@@ -54,7 +54,7 @@ def choose(vectors: Sequence[NDArray[np.float64]], n: int, way: Way) -> Selectio
     if way not in WAYS:
         raise InputError(f"there is no way '{way}' to select; {did_you_mean(way, WAYS)}")
     if not 0 < n <= len(vectors):
-        raise InputError(f"{n} structures cannot be chosen of {len(vectors)}")
+        raise InputError(f"{n} structures cannot be chosen of {len(vectors)}; choose 1 to {len(vectors)} (-n)")
     first = step = None
     if way == "farthest":
         frames = sorted(farthest(vectors, n))
@@ -143,13 +143,15 @@ def _frames(path: Path) -> Iterator[ase.Atoms]:
             break
         except Exception as error:  # ASE's hundred readers raise whatever their parsing runs into
             cause = one_line(error, 200) or type(error).__name__
-            raise InputError(f"{path}: frame {number} cannot be read by ASE ({cause})") from error
+            raise InputError(f"{path}: frame {number} cannot be read by ASE ({cause}); write the file again") from error
         if not atoms.pbc.all() or atoms.cell.volume < 1e-6 or len(atoms) == 0:
-            raise InputError(f"{path}: frame {number} is no periodic cell with atoms")
+            raise InputError(
+                f"{path}: frame {number} is no periodic cell with atoms; give structures with cell and atoms"
+            )
         yield atoms
         number += 1
     if number == 0:
-        raise InputError(f"{path}: holds no structure")
+        raise InputError(f"{path}: holds no structure; give a trajectory or a file of structures")
 
 
 def _ordinal(n: int) -> str:

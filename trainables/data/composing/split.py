@@ -43,7 +43,9 @@ def new_splits(
         raise InputError("one snapshot cannot be split into training and validation; two are needed, better three")
     n_test, n_validation = (0, 1) if n == 2 else (max(1, round(test * n)), max(1, round(validation * n)))
     if n_test + n_validation >= n:
-        raise InputError(f"shares of {validation:g} and {test:g} leave none of {n} snapshots for training")
+        raise InputError(
+            f"shares of {validation:g} and {test:g} leave none of {n} snapshots for training; give smaller ones"
+        )
     if by == "group":
         return _by_group(snapshots, n_validation, n_test, np.random.default_rng(seed))
     if by == "random":

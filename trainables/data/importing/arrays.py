@@ -183,7 +183,7 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
             found = sorted(file for file in place.glob("*.json") if file.is_file())
             snapshots = [f for f in found if os.path.lexists(_ldos_file(f))]  # links that lead nowhere are missed later
             if not snapshots:
-                raise DatasetError(f"{place}: holds no snapshot (a NNN.json with a NNN.ldos.npy beside it)")
+                raise DatasetError(f"{place}: holds no snapshot; give folders of NNN.json with NNN.ldos.npy beside it")
             for file in found:
                 if file not in snapshots:
                     report(f"left out {file}: no {file.stem}.ldos.npy beside it")
@@ -206,10 +206,10 @@ def _read(file: Path) -> _Record:
     try:
         record = _Record.model_validate_json(read_text(file))
     except FileNotFoundError as error:
-        raise DatasetError(f"{file}: missing") from error
+        raise DatasetError(f"{file}: missing; give the NNN.json of a snapshot, or their folder") from error
     except (ValueError, OSError) as error:
         what = one_line(error).removeprefix(f"{file}: ")
-        raise DatasetError(f"{file}: {what}; see `dftune data import --help`") from error
+        raise DatasetError(f"{file}: {what}; docs/layout.md has its keys") from error
     return record
 
 
@@ -224,7 +224,7 @@ def _energy_grid(file: Path, record: _Record, told: Told) -> EnergyGrid:
     except DatasetError:
         raise
     except ValueError as error:
-        raise DatasetError(f"{file}: {one_line(error)}; see `dftune data import --help`") from error
+        raise DatasetError(f"{file}: {one_line(error)}; docs/layout.md has its keys") from error
 
 
 def _found(file: Path, record: _Record, grid: EnergyGrid, told: Told) -> FoundSnapshot:
@@ -278,7 +278,7 @@ def _factor(file: Path, record: _Record, told: Told) -> float:
     known = (record.fermi_ev, record.band_energy_ev)
     if all(value is None for value in known) and not _density_file(file).exists():
         raise DatasetError(
-            f"{file}: nothing shows whether the LDOS is in 1/(eV Å³): give fermi_ev, band_energy_ev or a density "
+            f"{file}: nothing shows whether the LDOS is in 1/(eV Å³); give fermi_ev, band_energy_ev or a density "
             "beside it, or say its unit, as ldos_unit in this file or with --unit"
         )
     return 1.0

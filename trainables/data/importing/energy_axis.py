@@ -23,6 +23,7 @@ from .quantum_espresso.inputs import read_inputs
 SAME = 1e-3  # [eV]; cubes give energies to 1e-4
 MOST_TEXT = 1_000_000  # bytes of a file that says energies, cubes aside
 MOST_ENERGIES = 100_000
+ELSE = "mend or remove it, or name another file with --energies"
 _SECOND_LINE = re.compile(r"\s*Energy\s*=\s*(\S+)\s*eV,\s*broadening\s*=\s*(\S+)\s*eV")
 
 
@@ -150,11 +151,11 @@ def _cubes(files: Sequence[Path]) -> EnergyAxis:
         with file.open(encoding="utf-8", errors="replace") as stream:
             found = _SECOND_LINE.match([stream.readline(400) for _ in range(2)][1])
         if found is None:
-            raise DatasetError(f"{file}: its second line does not say an energy and a broadening, as pp.x writes them")
+            raise DatasetError(f"{file}: its second line does not say an energy and a broadening; {ELSE}")
         energies.append(_number(found[1], file))
         widths.add(_number(found[2], file))
     if len(widths) > 1:
-        raise DatasetError(f"{files[0].parent}: cubes of one series have broadenings of {sorted(widths)} eV")
+        raise DatasetError(f"{files[0].parent}: cubes of one series have broadenings of {sorted(widths)} eV; {ELSE}")
     return EnergyAxis(files[0], _increasing(energies, files[0]), widths.pop())
 
 
@@ -173,18 +174,18 @@ def _parameters(file: Path, text: str) -> EnergyAxis | None:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise DatasetError(f"{file}: no JSON ({one_line(error)})") from error
+        raise DatasetError(f"{file}: no JSON ({one_line(error)}); {ELSE}") from error
     targets = content.get("targets") if isinstance(content, dict) else None
     if not isinstance(targets, dict) or not targets.get("ldos_gridsize"):
         return None
     names = ("ldos_gridsize", "ldos_gridoffset_ev", "ldos_gridspacing_ev")
     parts = [value if isinstance(value, list) else [value] for value in (targets.get(name) for name in names)]
     if len({len(part) for part in parts}) > 1:
-        raise DatasetError(f"{file}: {', '.join(names)} have different numbers of parts")
+        raise DatasetError(f"{file}: {', '.join(names)} have different numbers of parts; {ELSE}")
     pieces: list[NDArray[np.float64]] = []
     for size, offset, spacing in zip(*parts, strict=True):
         if not isinstance(size, int) or not 0 < size < MOST_ENERGIES:
-            raise DatasetError(f"{file}: an ldos_gridsize of {str(size)[:20]} is none")
+            raise DatasetError(f"{file}: an ldos_gridsize of {str(size)[:20]} is none; {ELSE}")
         pieces.append(_number(offset, file) + _number(spacing, file) * np.arange(size, dtype=np.float64))
     # MALA leaves out the last energy of each part but the last, where the next part begins.
     whole = np.concatenate([*(piece[:-1] for piece in pieces[:-1]), pieces[-1]])
@@ -227,7 +228,7 @@ def _uniform(axis: EnergyAxis, kernel: Kernel | None, width: float | None, repor
 def _increasing(energies: Sequence[float] | NDArray[np.float64], where: Path) -> NDArray[np.float64]:
     values = np.asarray(energies, dtype=np.float64)
     if len(values) > 1 and not (np.diff(values) > 0).all():
-        raise DatasetError(f"{where}: its energies do not increase")
+        raise DatasetError(f"{where}: its energies do not increase; {ELSE}")
     return values
 
 
@@ -237,5 +238,5 @@ def _number(value: object, where: Path) -> float:
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
-        raise DatasetError(f"{where}: {str(value)[:20]!r} is no number where an energy belongs")
+        raise DatasetError(f"{where}: {str(value)[:20]!r} is no number where an energy belongs; {ELSE}")
     return number

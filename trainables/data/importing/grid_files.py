@@ -19,6 +19,7 @@ from .text_numbers import NumberReader
 
 SUFFIXES = (".cube", ".cub", ".xsf")
 LONGEST_LINE = 1000
+AGAIN = "write this file again"
 POINTS_A_BLOCK = 16_384
 _SPACE = 100  # lines that the head of an xsf file may have besides its atoms
 
@@ -143,12 +144,12 @@ class _Lines:
         except ValueError:
             values = []
         if len(values) < n or not np.isfinite(values).all():
-            self.refuse(f"{line[:40]!r} where {what} belong")
+            self.refuse(f"{line[:40]!r} where {what} belong; {AGAIN}")
         return values
 
     def count(self, value: float, what: str) -> int:
         if value != int(value) or not 0 < value < 2**31:
-            self.refuse(f"{value:g} is no number of {what}")
+            self.refuse(f"{value:g} is no number of {what}; {AGAIN}")
         return int(value)
 
     @property
@@ -207,7 +208,7 @@ def _xsf(path: Path, lines: _Lines) -> GridFile:
             return GridFile(
                 path, "", cell, numbers, positions, (points[0], points[1], points[2]), lines.offset, periodic=True
             )
-    lines.refuse("not an xsf file with PRIMVEC, PRIMCOORD and BEGIN_DATAGRID_3D, in this order")
+    lines.refuse(f"no xsf file with PRIMVEC, PRIMCOORD and BEGIN_DATAGRID_3D, in this order; {AGAIN}")
 
 
 def _element(lines: _Lines, words: list[str]) -> int:
@@ -216,4 +217,4 @@ def _element(lines: _Lines, words: list[str]) -> int:
             return atomic_numbers[words[0]] if words[0] in atomic_numbers else int(words[0])
     except ValueError:
         pass
-    lines.refuse(f"{' '.join(words)[:40]!r} where an atom belongs")
+    lines.refuse(f"{' '.join(words)[:40]!r} where an atom belongs; {AGAIN}")

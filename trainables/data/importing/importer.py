@@ -24,6 +24,7 @@ from .ldos_unit import factor_of
 
 T = TypeVar("T")
 MOST_TOLD = {"width": 1e3, "cutoff": FURTHEST}  # [eV], [Å]
+OTHER = "put that of the same snapshot there"
 Report = Callable[[str], None]  # called with one line for people
 
 
@@ -171,7 +172,9 @@ class Told:
         except InputError as error:
             raise DatasetError(f"{where}: {error}") from error
         if None not in (said, told) and said != told:
-            raise DatasetError(f"{where}: its LDOS is in {unit}, but --unit says {self.unit}")
+            raise DatasetError(
+                f"{where}: its LDOS is in {unit}, but --unit says {self.unit}; leave it out, or mend the file"
+            )
         return told if said is None else said
 
 
@@ -180,7 +183,9 @@ def _agreed(name: str, said: T | None, told: T | None, where: object) -> T:
     if said is None and told is None:
         raise DatasetError(f"{where}: nothing says the {name} of the broadening of the LDOS; give --{name}")
     if said is not None and told is not None and said != told:
-        raise DatasetError(f"{where}: the {name} of the broadening is {said}, but --{name} says {told}")
+        raise DatasetError(
+            f"{where}: the {name} of the broadening is {said}, but --{name} says {told}; leave it out, or mend the file"
+        )
     return said if told is None else told  # type: ignore[return-value]  # not both are None
 
 

@@ -129,7 +129,9 @@ def reader_of(script: Path) -> Importer:
     try:
         found = runpy.run_path(str(script), run_name=script.stem).get("READER")
     except Exception as error:  # other people's code may raise anything
-        raise InputError(f"{script}: cannot be run ({type(error).__name__}: {one_line(error)})") from error
+        raise InputError(
+            f"{script}: cannot be run ({type(error).__name__}: {one_line(error)}); mend the script"
+        ) from error
     missing = [name for name in NEEDS if not hasattr(found, name)]
     if found is None or missing:
         what = "has no READER" if found is None else f"its READER has no {', '.join(missing)}"

@@ -24,8 +24,8 @@ from ...physics.units import RYDBERG
 from ..energy_grid import EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import Snapshot, Split
-from .energy_axis import Sampled, sampled
-from .importer import Found, FoundDescriptors, FoundSnapshot, GridValues, Report, Told
+from .energy_axis import ELSE, Sampled, sampled
+from .importer import OTHER, Found, FoundDescriptors, FoundSnapshot, GridValues, Report, Told
 from .mala_files import Info, Parameters, parameters_in
 from .npy import npy_shape, npy_values
 from .openpmd import mesh_shape, mesh_values
@@ -115,7 +115,7 @@ def _find(sources: Sequence[Path], report: Report) -> list[Path]:
                 report(f"left out {twin}: there is {file.name} beside it")
             found[_name(file)] = file
         if not found:
-            raise DatasetError(f"{place}: holds no NAME.out.npy or NAME.out.h5")
+            raise DatasetError(f"{place}: holds no NAME.out.npy or NAME.out.h5; give folders or files of a project")
         for info in sorted(place.glob("*.info.json")):
             if _name(info) not in found:
                 report(f"left out {info}: there is no LDOS {_name(info)}.out.npy beside it")
@@ -170,7 +170,7 @@ def _found(
             minimum=energies.minimum, spacing=energies.spacing, n_energy=energies.n_energy, kernel=kernel, width=width
         )
     except ValueError as error:
-        raise DatasetError(f"{file}: energies of its LDOS: {one_line(error)}") from error
+        raise DatasetError(f"{file}: energies of its LDOS: {one_line(error)}; {ELSE}") from error
     name = _name(file)
     return FoundSnapshot(
         where=file,
@@ -245,7 +245,9 @@ def _with_descriptors(
     report(f"descriptors are taken over: {settings}")
     for file, _, other in beside.values():
         if other != two_j_max:
-            raise DatasetError(f"{file}: has descriptors of 2J_max {other}, those before it of {two_j_max}")
+            raise DatasetError(
+                f"{file}: has descriptors of 2J_max {other}, those before it of {two_j_max}; remove one kind"
+            )
     taken = {name: FoundDescriptors(settings, values) for name, (_, values, _) in beside.items()}
     return [replace(one, descriptors=taken.get(one.snapshot.id)) for one in found]
 
@@ -254,7 +256,7 @@ def _descriptors(file: Path, snapshot: Snapshot) -> tuple[GridValues, int]:
     """Descriptors without coordinates, and how many there are at each point."""
     shape = npy_shape(file, what="descriptors") if file.suffix == ".npy" else mesh_shape(file, MESHES["in"])
     if len(shape) != 4 or shape[:3] != snapshot.grid:
-        raise DatasetError(f"{file}: has shape {shape}, but the grid of its snapshot is {snapshot.grid}")
+        raise DatasetError(f"{file}: has shape {shape}, but the grid of its snapshot is {snapshot.grid}; {OTHER}")
     if file.suffix == ".npy":
         values = npy_values(file, shape, what="descriptors")
     else:

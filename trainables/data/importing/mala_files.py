@@ -16,6 +16,7 @@ from ...physics.smearing import Kernel
 from ...physics.units import K_B, RYDBERG
 from ..pseudopotential import read_upf
 from ..snapshot import Snapshot, Split
+from .importer import OTHER
 from .quantum_espresso.pw_run import FERMI_DIRAC, PwRun
 
 Vector = tuple[float, float, float]
@@ -84,14 +85,16 @@ class Info(_Part):
                 f"{file}: missing, and no log of pw.x beside it; MALA writes it from the log (DataConverter, "
                 "simulation_output_type)"
             ) from error
+        except InputError as error:
+            raise DatasetError(str(error)) from error
         except (ValueError, OSError) as error:
-            raise DatasetError(f"{file}: {one_line(error).removeprefix(f'{file}: ')}") from error
+            raise DatasetError(f"{file}: {one_line(error)}; write it again") from error
         if not all(info.atoms.pbc):
             raise DatasetError(f"{file}: pbc is {list(info.atoms.pbc)}; only cells periodic in all directions are read")
         if max(info.atoms.numbers) >= len(chemical_symbols):
-            raise DatasetError(f"{file}: atomic numbers are 1 to {len(chemical_symbols) - 1}")
+            raise DatasetError(f"{file}: atomic numbers are 1 to {len(chemical_symbols) - 1}; write it again")
         if run is not None and (other := info.differs_from(run)):
-            raise DatasetError(f"{run.where}: {other} beside it; they are of different snapshots")
+            raise DatasetError(f"{run.where}: {other} beside it; they are of different snapshots, so {OTHER}")
         return info
 
     @classmethod
@@ -245,7 +248,7 @@ def _parameters(file: Path) -> Parameters | None:
     except InputError as error:
         raise DatasetError(str(error)) from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{file}: no JSON ({one_line(error)})") from error
+        raise DatasetError(f"{file}: no JSON ({one_line(error)}); write it again, or remove it") from error
     if not isinstance(content, dict) or not isinstance(content.get("targets"), dict):
         return None
     descriptors = _dict(content.get("descriptors"))

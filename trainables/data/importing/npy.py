@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DatasetError, unreadable
-from .importer import GridValues
+from .importer import OTHER, GridValues
 
 BLOCK = 2**18  # numbers that are read at once, about: what a processor's cache holds
 ASKED_FOR = 2**24  # bytes ahead of them that the system is asked to read meanwhile
@@ -65,7 +65,7 @@ def _open(path: Path, what: str) -> np.memmap:
 def _blocks(path: Path, shape: tuple[int, ...], n_points: int, what: str) -> Iterator[NDArray[np.floating]]:
     mapped = _open(path, what)
     if mapped.shape != shape:
-        raise DatasetError(f"{path}: has shape {mapped.shape}, but the JSON beside it says {shape}")
+        raise DatasetError(f"{path}: has shape {mapped.shape}, but the JSON beside it says {shape}; {OTHER}")
     a_point = math.prod(shape[3:])
     if not mapped.flags.c_contiguous:  # Fortran order: a plane is all over the file
         for plane in mapped:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DatasetError, InputError, unreadable
-from .importer import GridValues
+from .importer import OTHER, GridValues
 
 if TYPE_CHECKING:
     import h5py
@@ -36,7 +36,7 @@ def open_file(path: Path) -> "h5py.File":
     try:
         return h5py.File(path, "r")
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: missing") from error
+        raise DatasetError(f"{path}: missing; every snapshot needs it") from error
     except OSError as error:
         if error.errno:
             raise unreadable(path, OSError(error.errno, os.strerror(error.errno))) from error
@@ -69,7 +69,7 @@ def mesh_values(path: Path, names: tuple[str, ...], shape: tuple[int, ...], *, s
             components = _components(file, path, names)
             found = (*components[0].shape, len(components))
             if found != (*shape[:3], shape[3] or 1):
-                raise DatasetError(f"{path}: has shape {found}, but the JSON beside it says {shape}")
+                raise DatasetError(f"{path}: has shape {found}, but the JSON beside it says {shape}; {OTHER}")
             step = max(1, BLOCK // (math.prod(shape[1:3]) * len(components)))
             for start in range(0, shape[0], step):
                 planes = [component[start : start + step] for component in components[skip:]]
@@ -102,9 +102,11 @@ def _components(file: "h5py.File", path: Path, names: tuple[str, ...]) -> "list[
     first = parts[0]
     for part in parts:
         if not isinstance(part, h5py.Dataset) or part.ndim != 3 or part.shape != first.shape:
-            raise DatasetError(f"{path}: the components of {name} are not arrays [nx, ny, nz] of one shape")
+            raise DatasetError(
+                f"{path}: the components of {name} are not arrays [nx, ny, nz] of one shape; write it again"
+            )
         if not np.issubdtype(part.dtype, np.floating):
-            raise DatasetError(f"{path}: {name} holds {part.dtype}, not floating-point numbers")
+            raise DatasetError(f"{path}: {name} holds {part.dtype}, not floating-point numbers; write it again")
         _check_unit(part, name, path)
     return parts
 

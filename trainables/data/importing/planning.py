@@ -15,7 +15,7 @@ from ...errors import DatasetError, InputError, did_you_mean
 from ...physics.ewald import ewald
 from ...physics.quadrature import RULES, Rule
 from ...tables import text_table
-from ..check import Fail, refuse
+from ..check import Fail
 from ..energy_grid import RESOLVED, EnergyGrid
 from ..kohn_sham import KohnSham
 from ..snapshot import TOO_FEW, Split
@@ -23,6 +23,7 @@ from ..snapshot_check import check_snapshot, first_repeated, first_twins
 from .importer import Found, FoundSnapshot, Report
 
 Checking = Literal["strict", "warn"]
+REMEDY = "mend it, or import it as it is with --check warn"
 SAME_CELL = 1e-3  # [Å]
 SAME_EWALD = 1e-7  # [eV/atom]
 MOST_MESHES = 1.5  # ratio of the densest to the sparsest mesh of k-points of a dataset, in points a volume
@@ -103,7 +104,7 @@ def prepare(
     if check not in get_args(Checking):
         raise InputError(f"there is no check '{check}'; {did_you_mean(str(check), get_args(Checking))}")
     warnings = list[str]()
-    fail: Fail = refuse if check == "strict" else _warner(warnings, report)
+    fail: Fail = _refuse if check == "strict" else _warner(warnings, report)
     ids = _unique_ids(found.snapshots)
     _refuse_repeated(found.snapshots)
     splits = _splits(ids, validation, test, found.splits)
@@ -116,6 +117,10 @@ def prepare(
     if (missing := _missing(splits)) is not None:
         report(missing)
     return Plan(found, splits, species, grid, found.dft(species), fail, warnings)
+
+
+def _refuse(problem: str) -> None:
+    raise DatasetError(f"{problem}; {REMEDY}")
 
 
 def _warner(warnings: list[str], report: Report) -> Callable[[str], None]:
@@ -161,7 +166,7 @@ def _check_images(
         try:
             energy = ewald(s.cell, s.positions, charges)[0] / s.n_atoms
         except ValueError as error:
-            raise DatasetError(f"{one.where}: {error}") from error
+            raise DatasetError(f"{one.where}: {error}; mend the structure") from error
         alike = seen.setdefault((tuple(sorted(s.numbers)), round(s.temperature, 3)), [])
         for known, first in alike:
             if abs(energy - known) < SAME_EWALD and splits[s.id] != splits[first.snapshot.id]:
@@ -223,7 +228,8 @@ def _shared_species(snapshots: Sequence[FoundSnapshot]) -> dict[str, float]:
         for symbol, valence in one.species.items():
             if merged.setdefault(symbol, valence) != valence:
                 raise InputError(
-                    f"{one.where}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before"
+                    f"{one.where}: {symbol} has {valence:g} valence electrons here and {merged[symbol]:g} before; "
+                    "import them apart"
                 )
     return merged
 
@@ -231,7 +237,7 @@ def _shared_species(snapshots: Sequence[FoundSnapshot]) -> dict[str, float]:
 def _unique_ids(snapshots: Sequence[FoundSnapshot]) -> list[str]:
     ids = [one.snapshot.id for one in snapshots]
     if not ids:
-        raise DatasetError("nothing to import: the importer found no snapshot")
+        raise DatasetError("nothing to import: the importer found no snapshot; give folders that hold some")
     if (twice := first_repeated(ids)) is not None:
         first, second, *_ = (one.where for one in snapshots if one.snapshot.id == twice)
         raise DatasetError(
@@ -279,5 +285,5 @@ def _splits(
     if unknown := [i for i in validation + test if i not in ids]:
         raise DatasetError(f"no snapshot '{unknown[0]}' to put into a split; there are {', '.join(ids)}")
     if both := sorted(set(validation) & set(test)):
-        raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test")
+        raise DatasetError(f"snapshot '{both[0]}' cannot be in validation and in test; name it once")
     return {i: "validation" if i in validation else "test" if i in test else "train" for i in ids}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...descriptors.native.compiled import compiled
-from ...errors import DatasetError, printable
+from ...errors import DatasetError, printable, unreadable
 
 LEAST_READ = 4096  # bytes
 _LOWEST, _HIGHEST = -340, 308
@@ -68,7 +68,7 @@ class NumberReader:
                     if whole := max(self._rest.rfind(space) for space in (b" ", b"\n", b"\t", b"\r")) + 1:
                         return self._rest[:whole], False
         except OSError as error:
-            raise DatasetError(f"{self._path}: cannot be read ({error.strerror})") from error
+            raise unreadable(self._path, error) from error
 
     def line(self) -> int:
         """Number of the line that the next word is in, from 1."""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...descriptors.settings import BispectrumSettings
-from ...errors import DatasetError
+from ...errors import DatasetError, unreadable
 from ...files import atomic_folder, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
@@ -25,7 +25,7 @@ from ..info import NO_DFT, DatasetInfo
 from ..shards import ShardFile, in_shards, to_batches, write_rows, write_with_checksums
 from ..snapshot import SNAPSHOTS, Snapshot
 from ..states_check import check_states
-from .importer import FoundDescriptors, FoundSnapshot, GridValues, Report
+from .importer import OTHER, FoundDescriptors, FoundSnapshot, GridValues, Report
 from .planning import Plan
 from .precomputed import DescriptorCheck
 
@@ -200,7 +200,7 @@ def _blocks(
             if block.shape[1:] != shape or not np.issubdtype(block.dtype, np.floating):
                 raise DatasetError(
                     f"{values.where}: has values {block.shape[1:]} of {block.dtype} at each grid point, "
-                    f"expected {shape} floating-point numbers"
+                    f"expected {shape} floating-point numbers; {OTHER}"
                 )
             n += len(block)
             # In this machine's byte order, too: a file may come from one of the other.
@@ -208,7 +208,7 @@ def _blocks(
                 block = block.astype(np.float16 if block.dtype.itemsize == 2 else np.float32, copy=False)
             yield block
         if n != n_points:
-            raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}")
+            raise DatasetError(f"{values.where}: has {n} grid points, but the snapshot {n_points}; {OTHER}")
 
     return map(check, blocks())
 
@@ -218,7 +218,7 @@ def _read(values: GridValues) -> Iterator[NDArray[np.floating]]:
     try:
         yield from values.blocks()
     except OSError as error:
-        raise DatasetError(f"{values.where}: cannot be read ({error.strerror or error})") from error
+        raise unreadable(values.where, error) from error
 
 
 def _line(snapshot: Snapshot) -> str:

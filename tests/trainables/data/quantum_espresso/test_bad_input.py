@@ -13,7 +13,7 @@ from dftune.trainables.data.importing.quantum_espresso.pw_xml import NAME
 from dftune.trainables.errors import DatasetError
 from dftune.trainables.physics.units import RYDBERG
 
-UNPOLARISED = "dftune knows electrons without spin polarisation"
+UNPOLARISED = "dftune knows electrons without spin polarisation, so run pw.x with nspin = 1"
 
 
 def change(path, old, new, count=1):
@@ -311,7 +311,7 @@ def test_another_ldos_at_the_same_energy_is_refused(run, tmp_path):
 def test_the_ldos_of_one_spin_is_refused(run, tmp_path):
     change(run / "ldos.in", "plot_num=3", "plot_num=3, spin_component=1")
     said = refused([run], tmp_path / "al2")
-    assert said == f"{run / 'ldos.in'}: spin_component = 1; the LDOS of both spins is needed"
+    assert said == f"{run / 'ldos.in'}: spin_component = 1; the LDOS of both spins is needed, so run pp.x with 0"
 
 
 def test_a_log_of_another_calculation_beside_the_xml_is_refused(calculated, run, tmp_path):
@@ -427,7 +427,10 @@ def test_a_kernel_told_against_the_input_of_pp_is_refused(run, tmp_path):
 
 def test_input_with_a_word_for_a_number_is_refused(run, tmp_path):
     change(run / "ldos.in", "emin=-8", "emin=low")
-    assert refused([run], tmp_path / "al2") == f"{run / 'ldos.in'}: emin = 'low' is no number"
+    assert (
+        refused([run], tmp_path / "al2")
+        == f"{run / 'ldos.in'}: emin = 'low' is no number; mend it, or remove this input"
+    )
 
 
 def test_the_wrong_kernel_is_noticed_by_the_band_energy(run, tmp_path):

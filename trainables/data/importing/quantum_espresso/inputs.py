@@ -155,4 +155,6 @@ def _number(file: Path, values: dict[str, str], name: str) -> float | None:
     try:
         return float(values[name].lower().replace("d", "e"))
     except ValueError:
-        raise DatasetError(f"{file}: {name} = {values[name][:20]!r} is no number") from None
+        raise DatasetError(
+            f"{file}: {name} = {values[name][:20]!r} is no number; mend it, or remove this input"
+        ) from None

@@ -67,7 +67,9 @@ def sample(file: GridFile, inputs: Sequence[PpInput]) -> Sample | None:
     made = [(one, n) for one, n in made if shared_folders(file.path, one.where) == nearest]
     source, n = made[0] if len(made) == 1 else (None, 0)
     if source is not None and source.spin != 0:
-        raise DatasetError(f"{source.where}: spin_component = {source.spin}; the LDOS of both spins is needed")
+        raise DatasetError(
+            f"{source.where}: spin_component = {source.spin}; the LDOS of both spins is needed, so run pp.x with 0"
+        )
     title = _TITLE.search(file.title)
     if title is None:
         if source is None or source.minimum is None:
@@ -125,7 +127,9 @@ def in_order(samples: Iterable[Sample]) -> LdosFiles:
     minimum = round(ordered[0].energy, 9)
     gaussian = [one.source for one in ordered if one.source is not None and one.source.gaussian]
     if gaussian and len(gaussian) < len([one for one in ordered if one.source is not None]):
-        raise DatasetError(f"{gaussian[0].where}: use_gauss_ldos is in one input of pp.x, and not in the others")
+        raise DatasetError(
+            f"{gaussian[0].where}: use_gauss_ldos is in one input of pp.x, and not in the others; run all alike"
+        )
     return LdosFiles([one.file for one in ordered], minimum, spacing, first.width, gaussian[0] if gaussian else None)
 
 

@@ -16,6 +16,7 @@ from ....physics.units import BOHR, RYDBERG
 from .pw_run import Bands, PwRun, element, smearing
 
 BEGINNING = "Program PWSCF"
+AGAIN = "give the whole log, as pw.x wrote it"
 LARGEST = 500_000_000  # bytes
 _TERMS = {
     "one-electron contribution": "one_electron",
@@ -29,7 +30,7 @@ _TERMS = {
 _SUMS = ("internal energy", "total all-electron energy", "total energy", "Harris-Foulkes estimate")
 _NUMBER = r"([-+]?\d+\.?\d*(?:[EeDd][-+]?\d+)?)"
 _TERM = re.compile(rf"^!?\s+(\S.*?)\s*=\s*{_NUMBER} Ry\b")
-_SPIN = "spin-polarised; dftune knows electrons without spin polarisation"
+_SPIN = "spin-polarised; dftune knows electrons without spin polarisation, so run pw.x with nspin = 1"
 _NOT_COVERED = {
     "Starting magnetic structure": _SPIN,
     "------ SPIN UP": _SPIN,
@@ -132,7 +133,7 @@ class _Log:
             values = []
         if len(values) != 3:
             line = printable(self.lines[i].strip())[:40] if i < len(self.lines) else "the end"
-            self.refuse(i, f"{line!r} where three numbers belong")
+            self.refuse(i, f"{line!r} where three numbers belong; {AGAIN}")
         return values
 
     def _forget_cycles_of_exchange(self) -> None:
@@ -171,7 +172,7 @@ class _Log:
             positions.append(self._floats(first + len(symbols), r"=\s+\((.*?)\)"))
             symbols.append(element(found[1], self.path))
         if len(symbols) != int(self.need(r"number of atoms/cell\s+=\s+(\d+)")[1]):
-            self.refuse(first + len(symbols), "atoms are missing in the table of positions")
+            self.refuse(first + len(symbols), f"atoms are missing in the table of positions; {AGAIN}")
         return symbols, np.array(positions)
 
     def _species(self) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:

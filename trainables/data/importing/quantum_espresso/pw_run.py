@@ -159,7 +159,7 @@ def element(label: str, where: object) -> str:
         symbol, rest = letters[:n].capitalize(), letters[n:]
         if atomic_numbers.get(symbol, 0) > 0 and not rest[:1].isalpha():
             return symbol
-    raise DatasetError(f"{where}: '{label[:20]}' is no label of an element")
+    raise DatasetError(f"{where}: '{label[:20]}' is no label of an element; name species as elements, like Fe or Fe1")
 
 
 def smearing(word: str) -> str:

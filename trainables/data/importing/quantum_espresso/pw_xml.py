@@ -19,7 +19,7 @@ NAME = "data-file-schema.xml"
 LARGEST = 500_000_000  # bytes; 20,000 k-points with 1,000 bands
 _TERMS = {"ehart": "hartree", "etxc": "xc", "ewald": "ewald", "demet": "smearing"}
 _KNOWN = {*_TERMS, "etot", "eband", "vtxc"}
-_UNPOLARISED = "dftune knows electrons without spin polarisation"
+_UNPOLARISED = "dftune knows electrons without spin polarisation, so run pw.x with nspin = 1"
 AGAIN = "run pw.x again, or remove it if the whole log of that calculation is there"
 _NO_SMEARING = "occupations '{}'"
 
@@ -139,9 +139,7 @@ class _Reader:
         moment = self.output.findtext("magnetization/absolute")
         magnetic = self._is("do_magnetization") or abs(float(moment or 0)) > 1e-3
         if self._is("noncolin") and magnetic:
-            raise DatasetError(
-                f"{self.path}: non-collinear magnetism; dftune knows electrons without spin polarisation"
-            )
+            raise DatasetError(f"{self.path}: non-collinear magnetism; {_UNPOLARISED}")
 
     def _is(self, name: str) -> bool:
         return (self.output.findtext(f"magnetization/{name}") or "").strip() == "true"
