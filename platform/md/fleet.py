@@ -168,7 +168,7 @@ def run_fleet(
     if not 0 <= left_out < 1:
         raise InputError("the share left out of each run is from 0 to below 1")
     make(path)
-    if (strange := sorted({one for one in path.iterdir() if one.is_dir()} - {t.path for t in tasks})):
+    if strange := sorted({one for one in path.iterdir() if one.is_dir()} - {t.path for t in tasks}):
         raise InputError(f"{path}: holds {strange[0].name}, which is none of these runs; choose another folder")
     points: list[Point] = [Point(0.0, 0.0)] * len(tasks)
     with closing(progress), connected(address, say=progress.say):
