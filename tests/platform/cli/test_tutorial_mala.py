@@ -56,9 +56,11 @@ def test_the_tutorial_goes_from_a_folder_of_mala_to_an_answer(fresh_al4, tmp_pat
         assert (np.load(file) == np.load(desk / "mala_again" / file.name)).all()
 
     port = free_port()
-    served = subprocess.Popen(
-        ["dftune", "serve", "al4.model", "--port", str(port)], cwd=desk, env=environment, stderr=subprocess.DEVNULL
-    )
+    told = desk / "told"
+    with told.open("w") as stream:
+        served = subprocess.Popen(
+            ["dftune", "serve", "al4.model", "--port", str(port)], cwd=desk, env=environment, stderr=stream
+        )
     try:
         body = {
             "cell": [[0, 2.02, 2.02], [2.02, 0, 2.02], [2.02, 2.02, 0]],
@@ -70,20 +72,20 @@ def test_the_tutorial_goes_from_a_folder_of_mala_to_an_answer(fresh_al4, tmp_pat
             json.dumps({"structure": body}).encode(),
             {"Content-Type": "application/json"},
         )
-        answer = when_it_answers(request, served)
+        answer = when_it_answers(request, served, told)
     finally:
         served.terminate()
         served.wait(60)
     assert answer["fermi_level"] == pytest.approx(7.6, abs=2)
 
 
-def when_it_answers(request: urllib.request.Request, process: subprocess.Popen) -> dict:
+def when_it_answers(request: urllib.request.Request, process: subprocess.Popen, told: Path) -> dict:
     until = time.monotonic() + 300
     while True:
         try:
             with urllib.request.urlopen(request, timeout=120) as response:
                 return json.load(response)
         except OSError:
-            assert process.poll() is None, "the endpoint ended"
+            assert process.poll() is None, f"the endpoint ended: {told.read_text()}"
             assert time.monotonic() < until, "the endpoint does not answer"
             time.sleep(2)

@@ -159,6 +159,9 @@ def test_what_does_not_merge_is_refused_and_nothing_is_written(al4, halves, tmp_
     narrow = second.info.model_copy(update={"energy_grid": first.info.energy_grid.model_copy(update={"minimum": -5.8})})
     with pytest.raises(DatasetError, match=r"or broaden all by --width"):
         merge([first, Dataset(second.path, narrow, second.snapshots)], tmp_path / "both")
+    other = second.info.model_copy(update={"dft": second.info.dft.model_copy(update={"functional": "pbe"})})
+    with pytest.raises(InputError, match=r"second: computed with the functional pbe, but .*first with lda-pz; a surr"):
+        merge([first, Dataset(second.path, other, second.snapshots)], tmp_path / "both")
     assert sorted(tmp_path.iterdir()) == before
 
 

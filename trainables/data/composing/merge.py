@@ -137,8 +137,16 @@ def _refuse_twins(parts: Sequence[Part]) -> None:
 
 
 def _dft(datasets: Sequence[Dataset], report: Report) -> KohnSham | None:
-    """What total free energies need, if all say the same."""
+    """What total free energies need, if all say the same.  Raises InputError: they are of different functionals."""
     said = [dataset.info.dft for dataset in datasets]
+    first, *others = [dataset for dataset in datasets if dataset.info.dft is not None] or [datasets[0]]
+    for other in others:
+        a, b = (one.info.dft.functional for one in (first, other) if one.info.dft is not None)
+        if a != b:
+            raise InputError(
+                f"{other.location}: computed with the functional {b}, but {first.location} with {a}; a surrogate "
+                "learns one, so merge datasets of one functional"
+            )
     if all(dft == said[0] for dft in said):
         return said[0]
     report("functional, cutoff or core charges differ or are not known of all, so there are no total free energies")

@@ -162,11 +162,11 @@ def _cubes(files: Sequence[Path]) -> EnergyAxis:
 def _input(file: Path) -> list[EnergyAxis]:
     """An input of pp.x for plot_num = 3, by all numbers of energies that it may have made; none: it is another text."""
     one = next(iter(read_inputs([file])[0]), None)
-    if one is None or one.quantity != 3 or (numbers := one.n_energies) is None:
+    if one is None or one.quantity != 3 or not (numbers := one.rounded_energies):
         return []
     kernel: Kernel | None = "gaussian" if one.gaussian else None
-    energies = np.array([one.energy(n + 1) for n in range(max(numbers))])
-    return [EnergyAxis(file, energies[:n], one.width, one.spacing, kernel) for n in dict.fromkeys(reversed(numbers))]
+    energies = np.array([one.energy(n + 1) for n in range(numbers[0])])
+    return [EnergyAxis(file, energies[:n], one.width, one.spacing, kernel) for n in numbers]
 
 
 def _parameters(file: Path, text: str) -> EnergyAxis | None:

@@ -151,9 +151,6 @@ def _pseudopotential(
         where += f" and {len(places) - 2} other folders" if len(places) > 2 else ""
         raise _Unknown(f"{name} is not in {where}; give its folder with --pseudopotentials")
     read = read_upf(found[0])
-    first = sha256(found[0])
-    if different := [place for place in found[1:] if sha256(place) != first]:
-        raise DatasetError(f"{different[0]}: differs from {found[0]}; a dataset needs one pseudopotential an element")
     md5 = hashlib.md5(found[0].read_bytes(), usedforsecurity=False).hexdigest()
     for one in calculations:
         if one.checksums.get(symbol, md5) != md5:
@@ -161,4 +158,7 @@ def _pseudopotential(
                 f"{found[0]}: has the MD5 sum {md5}, but {one.where} was computed with another file of this name "
                 f"({one.checksums[symbol]}); give the one that the DFT used"
             )
+    first = sha256(found[0])
+    if different := [place for place in found[1:] if sha256(place) != first]:
+        raise DatasetError(f"{different[0]}: differs from {found[0]}; a dataset needs one pseudopotential an element")
     return read

@@ -329,6 +329,12 @@ def test_another_pseudopotential_than_that_of_the_log_is_refused(run, tmp_path):
     assert f"but {run / 'tmp/qe.save' / NAME} was computed with another file of this name" in said
 
 
+def test_of_two_pseudopotentials_of_one_name_the_wrong_one_is_named(run, tmp_path):
+    (run / "Al.pz-vbc.UPF").write_text(upf())
+    (run / "tmp/qe.save/Al.pz-vbc.UPF").write_text(upf(element="Mg", valence=2.0))
+    assert refused([run], tmp_path / "al2").startswith(f"{run / 'Al.pz-vbc.UPF'}: has the MD5 sum ")
+
+
 def with_pseudopotential(run):
     """Put a file of the same functional beside a run, and its checksum into the log."""
     (run / "Al.pz-vbc.UPF").write_text(upf())

@@ -211,6 +211,16 @@ def test_xsf_files_are_read_with_the_energies_of_their_input(run, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+def test_xsf_files_without_their_input_are_told(runs, tmp_path):
+    for cube in (runs / "1").glob("*.cube"):
+        to_xsf(cube)
+    (runs / "1/ldos.in").unlink()
+    lines = []
+    import_dataset([runs], tmp_path / "al2", report=lines.append)
+    place = f"left out {runs / '1/dens.xsf'} and 21 more files: there is no LDOS of its structure"
+    assert f"{place}; xsf files of an LDOS need the input of pp.x beside them" in lines
+
+
 def test_of_inputs_of_one_name_each_run_has_its_own(runs, tmp_path):
     for run in ("0", "1"):
         file = runs / run / "ldos.in"

@@ -55,6 +55,16 @@ def test_the_number_of_energies_is_that_of_pp_x(tmp_path, emin, emax, spacing, f
     assert one.n_energies == (fewest, most)
 
 
+def test_where_rounding_decides_the_number_is_by_the_rydberg_of_pp_x(tmp_path):
+    """pp.x 6.7 of Debian wrote 40, 21 and 11 energies; an earlier Rydberg may give the other number."""
+    found = []
+    for emin, emax, spacing in ((-7, 11, 0.45), (-8, 12, 1.0), (-5, 20, 2.5)):
+        (tmp_path / "a.in").write_text(f"&inputpp plot_num=3, emin={emin}, emax={emax}, delta_e={spacing} /")
+        (one,), _, _ = read_inputs([tmp_path / "a.in"])
+        found.append(one.rounded_energies)
+    assert found == [[41, 40], [21], [11]]
+
+
 def test_a_missing_last_cube_is_named_by_the_input(run, tmp_path):
     (run / "tmp.pp021ldos.cube").unlink()
     assert refused([run], tmp_path / "al2") == (

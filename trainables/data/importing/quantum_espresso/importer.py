@@ -85,7 +85,11 @@ QUANTUM_ESPRESSO = QuantumEspresso()
 def _has_ldos(one: Calculated, files: Files, report: Report) -> bool:
     if any(sample(grid, files.pp_inputs) for grid in one.grids):
         return True
-    report(f"left out {one.grids[0].path}: there is no LDOS of its structure")
+    more = f" and {len(one.grids) - 1} more files" if len(one.grids) > 1 else ""
+    xsf = (
+        "; xsf files of an LDOS need the input of pp.x beside them" if any(grid.periodic for grid in one.grids) else ""
+    )
+    report(f"left out {one.grids[0].path}{more}: there is no LDOS of its structure{xsf}")
     return False
 
 

@@ -23,6 +23,8 @@ _MESH = re.compile(
     r"^\s*K_POINTS\s*[({]?\s*automatic\s*[)}]?\s*\n\s*(\d+)\s+(\d+)\s+(\d+)", re.IGNORECASE | re.MULTILINE
 )
 MOST_ENERGIES = 100_000
+# [eV], as HARTREE_SI / ELECTRONVOLT_SI / 2 in Modules/constants.f90 of 5.x to 6.5 and from 6.6 on.
+RYDBERGS = (4.35974394e-18 / 1.602176487e-19 / 2, 4.3597447222071e-18 / 1.602176634e-19 / 2)
 ROUNDING = 1e-6  # of a number of steps, beyond what any machine makes of it
 
 
@@ -86,6 +88,18 @@ class PpInput:
             return None
         steps = min((self.maximum - self.minimum) / self.spacing, float(MOST_ENERGIES))
         return max(int(steps - ROUNDING) + 1, 1), max(int(steps + ROUNDING) + 1, 1)
+
+    @property
+    def rounded_energies(self) -> list[int]:
+        """Numbers of energies of the window by the arithmetic of pp.x, with each of its Rydbergs, the largest first.
+
+        pp.x 6.7 of Debian made as many in ten of ten windows; compilers may round otherwise.
+        """
+        if self.n_energies is None or self.maximum is None or self.minimum is None or self.spacing is None:
+            return []
+        steps = [(self.maximum / ry - self.minimum / ry) / (self.spacing / ry) for ry in RYDBERGS]
+        fewest, most = self.n_energies
+        return sorted({min(max(int(n + 1), fewest), most) for n in steps}, reverse=True)
 
     def energy(self, number: int) -> float:
         """Of a file by its number, from 1 [eV]; of a window alone."""
