@@ -38,6 +38,10 @@ CASES: dict[str, tuple[BispectrumSettings, dict[str, float]]] = {  # descriptors
         BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH, inner=(3.2,)),
         {"penalty": 100.0},
     ),
+    "chem, 6.0, 4.68 and 3.2 Å, 2J 4, 2,048 neurons": (
+        BispectrumSettings(cutoff=6.0, two_j_max=4, chem=BOTH, inner=(4.68, 3.2)),
+        {"width": 2048},
+    ),
     "chem, 4.68 Å, 2J 4, LDOS alone": (
         BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH),
         {"penalty": 1.0, "energy_weight": 0.0, "force_weight": 0.0},

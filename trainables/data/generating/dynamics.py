@@ -100,7 +100,8 @@ def _lammps(start: ase.Atoms, commands: Path) -> Calculator:
     from ...descriptors.lammps_engine import mpi_world
 
     if not commands.is_file():
-        raise InputError(f"md: {commands}: no such file; write the pair_style and pair_coeff of LAMMPS into it")
+        what = "a folder" if commands.is_dir() else "no such file"
+        raise InputError(f"md: {commands}: {what}; give a file with the pair_style and pair_coeff of LAMMPS")
     mpi_world(alone=True)  # without it LAMMPS' library is not found
     from ase.calculators.lammpslib import LAMMPSlib
 

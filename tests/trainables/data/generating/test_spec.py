@@ -209,7 +209,8 @@ def test_frames_of_molecular_dynamics_are_kept_and_not_moved_again(tmp_path):
     "md, text, said",
     [
         ({"lammps": "pair.in", "model": "al.model"}, "", "give lammps or model, not both"),
-        ({"lammps": "pair.in"}, None, "no such file"),
+        ({"lammps": "pair.in"}, None, "md: pair.in: no such file; give a file with the pair_style"),
+        ({"lammps": "."}, None, "md: .: a folder; give a file with the pair_style"),
         ({"lammps": "pair.in"}, "pair_style nothing\n", "LAMMPS cannot move Al8 by it: ERROR: Unrecognized pair style"),
         ({"lammps": "pair.in"}, "", "LAMMPS cannot move Al8 by it: it has no pair_style"),
         ({"lammps": "pair.in"}, "pair_style lj/cut 4.5\n", "LAMMPS cannot move Al8 by it: ERROR: All pair coeffs are"),
