@@ -166,6 +166,11 @@ def _scf(order: Order, folder: Path) -> None:
         if version is None or version < OLDEST:
             said = "of an unknown version" if version is None else "{}.{}".format(*version)
             raise ProgramFailed(f"{pw} is {said}; Quantum ESPRESSO {OLDEST[0]}.{OLDEST[1]} or later is needed")
+        if not (folder / (left := f"{OUT}/{PREFIX}.save/{NAME}")).is_file():
+            raise ProgramFailed(
+                f"{pw.name} says that its job is done and left no {left}; is it that of Quantum ESPRESSO, and not a "
+                "script around it that works in another folder?"
+            )
         return
 
 

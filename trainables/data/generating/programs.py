@@ -29,7 +29,11 @@ import ctypes, os, signal, sys
 parent, number, *command = sys.argv[1:]
 ctypes.CDLL(None).prctl(1, int(number))
 if os.getppid() != int(parent): sys.exit(1)
-os.execvp(command[0], command)
+try:
+    os.execvp(command[0], command)
+except OSError as error:
+    named = "; is the interpreter or loader that it names there?" if isinstance(error, FileNotFoundError) else ""
+    sys.exit(f"it cannot be started: {error.strerror}{named}")
 """
 # In the environment of a worker these would tell mpirun that it is part of another job.
 FOREIGN = ("PMI", "HYDRA", "MPI_LOCAL", "OMPI_COMM", "PMIX")

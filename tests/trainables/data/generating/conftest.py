@@ -24,6 +24,7 @@ print(" " + "%" * 70)
 sys.exit(1)""",
     "hangs": "print('     Program PWSCF v.6.7MaX starts', flush=True); time.sleep(60)",
     "killed": "os.kill(os.getpid(), 9)",
+    "leaves nothing": "print('     Program PWSCF v.6.7MaX starts\\n   JOB DONE.')",
     "ends early": "print('     Program PWSCF v.6.7MaX starts')",
     "without memory": "print('forrtl: insufficient virtual memory', file=sys.stderr); sys.exit(41)",
     "converges never": "print('     Program PWSCF v.6.7MaX starts\\n convergence NOT achieved after 100 iterations')",

@@ -62,6 +62,10 @@ def test_results_are_those_of_the_wavefunctions(kept, order, recorded):
         ("crashes", r"pw.x ended with code 1: readpp \(2\): file Al.UPF not found"),
         ("killed", "pw.x was killed by SIGKILL, by somebody or for want of memory"),
         ("ends early", "pw.x ended before its work was done"),
+        (
+            "leaves nothing",
+            r"pw.x says that its job is done and left no out/dft.save/data-file-schema.xml; is it that of",
+        ),
         ("without memory", "pw.x ended with code 41: forrtl: insufficient virtual memory"),
         ("converges never", "the SCF did not converge .twice, the second time with gentler mixing.; see pw.try2.out"),
         ("old", "pw.x is 5.4; Quantum ESPRESSO 6.3 or later is needed"),
@@ -78,6 +82,22 @@ def test_a_failure_keeps_its_reason_and_its_logs(kept, order, behaviour, said):
         raise InputError(reason)
     assert {"pw.in", "pw.out", "pw.out.err"} <= {path.name for path in folder.iterdir()}
     assert not (folder / DONE).exists()
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (
+            "#!/no/such/interpreter\n",
+            "it cannot be started: No such file or directory; is the interpreter or loader that",
+        ),
+        ("\x7fELF", "it cannot be started: Exec format error"),
+    ],
+)
+def test_a_program_that_cannot_be_started_says_why(kept, order, content, said):
+    one = order("well")
+    Path(one.run.pw).write_text(content)
+    assert f"pw.x ended with code 1: {said}" in (kept(one) / FAILURE).read_text()
 
 
 def test_a_machine_with_too_little_memory_is_named_before_anything_runs(kept, order):
