@@ -230,7 +230,7 @@ def data_show(dataset: str, figure: Path | None, as_json: bool) -> None:
 def data_check(dataset: str, as_json: bool) -> None:
     """Read every file of DATASET and check it.
 
-    Checks are checksums, finite values, electron counts, and band energies against the DFT.
+    Checks are checksums, finite values, and those of an import: what the LDOS and the density give, against the DFT.
 
     \b
     Example:

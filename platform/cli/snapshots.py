@@ -111,6 +111,8 @@ def data_split(
 def data_merge(datasets: tuple[str, ...], destination: Path, width: float | None, as_json: bool) -> None:
     """Merge DATASETS into a new one, DESTINATION.
 
+    They need the same valences and one functional.
+
     If the energy grids differ, all LDOS are interpolated on a common grid.  This needs a broadening that is wide enough
     for errors below 1 % of a state's peak; the command says how large they are.  Snapshots of the same id get the name
     of their dataset as well.
