@@ -61,6 +61,14 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _stopped(error: KeyboardInterrupt) -> Interrupted:
+    """What has stopped a command, and how to go on."""
+    how_to_go_on = next(iter(getattr(error, "__notes__", ())), "the same command begins again")
+    if _terminated:
+        return Terminated(f"stopped by SIGTERM; {how_to_go_on}")
+    return Interrupted(f"stopped by Ctrl-C; {how_to_go_on}")
+
+
 def _stop_all_the_same(unraisable: Any) -> None:
     """Raise a stop again that came where Python can only print it, such as in a callback of its import system.
 
@@ -85,6 +93,13 @@ class Cli(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **extra)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click's; a command can be stopped before it has begun."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as error:
+            raise _stopped(error) from error
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's; a wrong option of the command itself is said as those of all others."""
         try:
@@ -102,10 +117,7 @@ class Cli(click.Group):
         except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except KeyboardInterrupt as error:
-            how_to_go_on = next(iter(getattr(error, "__notes__", ())), "the same command begins again")
-            if _terminated:
-                raise Terminated(f"stopped by SIGTERM; {how_to_go_on}") from error
-            raise Interrupted(f"stopped by Ctrl-C; {how_to_go_on}") from error
+            raise _stopped(error) from error
         except Exception as error:
             from ..bugs import last_words
             from ..study.errors import StudyInterrupted

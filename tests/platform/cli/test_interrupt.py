@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dftune.platform.cli import main as main_module
 from dftune.platform.cli.main import cli
 from dftune.platform.compare.comparison import Comparison
 from dftune.platform.study.errors import StudyInterrupted
@@ -93,6 +94,19 @@ def test_a_signal_ends_a_command_with_one_line(number, code, by, tmp_path):
     running.send_signal(number)
     said = running.communicate(timeout=60)[1]
     assert (running.returncode, said) == (code, f"Error: stopped by {by}; the same command begins again\n")
+
+
+@pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+def test_a_command_can_be_stopped_before_it_has_begun(number, code, by, monkeypatch):
+    def parse_args(self, ctx, args):
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(main_module, "_terminated", [])
+    monkeypatch.setattr(type(cli), "parse_args", parse_args)
+    before = signal.signal(signal.SIGTERM, main_module._terminate)
+    result = CliRunner().invoke(cli, ["data"])
+    signal.signal(signal.SIGTERM, before)
+    assert (result.exit_code, result.stderr) == (code, f"Error: stopped by {by}; the same command begins again\n")
 
 
 WAITING = """
