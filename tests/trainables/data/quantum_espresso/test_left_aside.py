@@ -174,10 +174,11 @@ def test_the_end_of_a_log_is_known_by_whatever_name(run, tmp_path):
     assert "job.out: has the end of a log of pw.x, and not its beginning; give" in refused([run], tmp_path / "al2")
 
 
-def test_what_is_written_before_a_log_begins_does_not_hide_it(run):
+@pytest.mark.parametrize("lines", [300, 3000])
+def test_what_is_written_before_a_log_begins_does_not_hide_it(run, lines):
     shutil.rmtree(run / "tmp")
     text = (run / "pw.out").read_text()
-    (run / "pw.out").write_text("WARNING: no network found for MPI\n" * 300 + text)
+    (run / "pw.out").write_text("WARNING: no network found for MPI\n" * lines + text)
     assert not [line for line in said_of([run]) if "pw.out" in line and "left out" in line]
 
 

@@ -174,7 +174,7 @@ class _Reader:
         chosen = stated or [grid for grid in rest if self._holds_electrons(grid)]
         for grid in others:
             if grid not in chosen:
-                self.report(f"left out {grid.path}: neither an LDOS nor a density")
+                self.report(f"left out {grid.path}: neither of the LDOS nor the density")
         if len(chosen) > 1:
             raise DatasetError(f"{chosen[1].path}: a second density beside {chosen[0].path}; keep one of them")
         return chosen[0] if chosen else None

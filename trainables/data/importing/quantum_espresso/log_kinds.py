@@ -7,6 +7,7 @@ from typing import Literal
 SUFFIXES = ("", ".out", ".log", ".txt", ".pwo", ".scf", ".nscf")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 HEAD, TAIL = 65_536, 4_096  # bytes that are looked at; queues and MPI write before pw.x does
+LARGEST = 500_000_000  # bytes, of what ends as a log
 # Of pw.x, of pp.x, of something else, or none that can be read.
 Kind = Literal["pw", "pp", "other", "empty", "binary", "without its beginning", "unreadable"]
 PROBLEMS: dict[Kind, str] = {
@@ -37,6 +38,10 @@ def kind_of(path: Path) -> Kind:
             head = stream.read(HEAD)
             stream.seek(max(0, path.stat().st_size - TAIL))
             tail = stream.read()
+            ends = _END.search(tail) is not None
+            if ends and _PROGRAM.search(head) is None:
+                stream.seek(0)
+                head = stream.read(LARGEST)
     except OSError:
         return "unreadable"
     if (program := _PROGRAM.search(head)) is not None:
@@ -45,4 +50,4 @@ def kind_of(path: Path) -> Kind:
         return "empty"
     if b"\0" in head or path.suffix.lower() in COMPRESSED:
         return "binary"
-    return "without its beginning" if _END.search(tail) else "other"
+    return "without its beginning" if ends else "other"
