@@ -203,8 +203,8 @@ def _missing_of(ours: EnergyGrid, theirs: EnergyGrid) -> str:
     cut = ours.model_copy(update={"minimum": theirs.minimum, "n_energy": theirs.n_energy}) == theirs
     if not cut or len(missing) + ours.n_energy != theirs.n_energy or above + below < ours.energy[-1]:
         return ""
-    some = ", ".join(f"{e:g}" for e in missing[:4]) + (" and so on" if len(missing) > 4 else "")
-    return f"the LDOS at {some} eV is missing here, so compute or copy it; else, as "
+    some = ", ".join(f"{e:g}" for e in missing[:4]) + (" eV and more" if len(missing) > 4 else " eV")
+    return f"the LDOS at {some} is missing here, so compute or copy it; else, as "
 
 
 def with_rule(grid: EnergyGrid, rule: Rule | None, report: Report) -> EnergyGrid:
