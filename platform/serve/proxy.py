@@ -122,7 +122,7 @@ class AnswerAlways:
             served.cancel()  # nothing if it is done
             await asyncio.wait({served})
         if not answer.begun.done():  # no replica, or one that ended with this request
-            await answer.refuse(503, "the process that predicts has ended and starts again")
+            await answer.refuse(503, "the process that predicts has ended or has not started yet")
 
     async def _replicas_stand(self) -> bool:
         """All requests that ask at once are told by one question."""

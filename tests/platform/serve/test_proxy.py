@@ -56,7 +56,7 @@ def test_errors_of_serve_as_text_come_in_our_form(given, status):
 def test_a_replica_that_dies_with_a_request_is_said_at_once():
     answer = ask(AnswerAlways(ended), "/")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json()["detail"] == "the process that predicts has ended and starts again; try again in 5 s"
+    assert answer.json()["detail"] == "the process that predicts has ended or has not started yet; try again in 5 s"
 
 
 def test_nobody_waits_in_silence_for_a_replica_that_starts():
