@@ -4,6 +4,7 @@ The folder of a distilled potential has NAME.snapcoeff and NAME.snapparam for LA
 fitted to, and how well.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ from ...trainables.progress import Progress
 from ..model.model import Model
 from ..progress import default_progress
 from ..version import __version__
+from .folder import make
 from .frames import Frame, displaced, structures_of, with_energies
 
 Float64 = NDArray[np.float64]
@@ -157,8 +159,9 @@ def distill(
         InputError: model, structures or settings will not do, or the folder exists.
     """
     progress, path = progress or default_progress(), Path(path).expanduser().absolute()
-    if path.exists():
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists already; choose another name or remove it first")
+    make(path.parent)  # better known before the work than after
     place = "" if isinstance(model, Model) else str(Path(model).expanduser().absolute())
     opened = model if isinstance(model, Model) else Model.open(model)
     structures, known = structures_of(opened, Path(source), frames)

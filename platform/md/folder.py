@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,11 +229,12 @@ def new_place(path: str | Path) -> Path:
 
 
 def make(path: Path) -> None:
-    """Make a folder, if it is not there.  Raises InputError: it cannot be made."""
+    """Make a folder, if it is not there.  Raises InputError: it cannot be made, or written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror}); choose a folder you may write to") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from error
 
 
 @contextmanager

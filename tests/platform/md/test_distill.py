@@ -110,6 +110,16 @@ def test_what_will_not_do_is_refused(crystal, how, says, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["{file}/al.snap", "/proc/al.snap"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(place, crystal, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("dftune.platform.md.distill.with_energies", None)  # the surrogate is asked nothing
+    with pytest.raises(
+        InputError, match=r"cannot be written \((Not a directory|File exists|No such file or directory)\)"
+    ):
+        distill(emt_model(), crystal, place.format(file=tmp_path / "file"), number=5)
+
+
 def test_folders_and_models_that_will_not_do_are_refused(made, crystal, tmp_path):
     path, _ = made
     with pytest.raises(InputError, match="exists already"):

@@ -270,7 +270,7 @@ def test_folders_that_will_not_do_are_refused(crystal, tmp_path):
 @pytest.mark.parametrize("name", ["file/run", "n" * 300])
 def test_a_folder_that_cannot_be_made_is_said(name, crystal, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be made \((Not a directory|File name too long)\)"):
+    with pytest.raises(InputError, match=r"cannot be written \((Not a directory|File name too long)\)"):
         run_md(emt_model(), crystal, tmp_path / name, steps=4, **HOT)
 
 

@@ -105,8 +105,8 @@ def test_a_fleet_goes_on_and_says_what_it_found(model, al4, tmp_path):
         (["--temperatures", "300", "--left-out", "1"], "the share left out of each run is from 0 to below 1"),
         (["--temperatures", "300", "--steps", "0"], "steps"),
         (["--temperatures", "300", "--output", "{strange}"], "holds mine, which is none of these runs"),
-        (["--temperatures", "300", "--output", "{strange}/file"], "cannot be made (File exists)"),
-        (["--temperatures", "300", "--output", "{strange}/file/fleet"], "cannot be made (Not a directory)"),
+        (["--temperatures", "300", "--output", "{strange}/file"], "cannot be written (File exists)"),
+        (["--temperatures", "300", "--output", "{strange}/file/fleet"], "cannot be written (Not a directory)"),
     ],
 )
 def test_what_is_no_fleet_is_refused(model_folder, al4, tmp_path, options, message):
