@@ -12,12 +12,6 @@ from .options import address_option
 from .tables import echo
 
 
-def _other_command(context: click.Context, option: click.Parameter, asked: bool) -> None:
-    """Raises UsageError: forces for i-PI are another command's."""
-    if asked:
-        raise click.UsageError("an i-PI server takes forces from `dftune md ipi MODEL STRUCTURE ADDRESS`, not here")
-
-
 @click.command("serve")
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
 @click.option(
@@ -70,21 +64,21 @@ def _other_command(context: click.Context, option: click.Parameter, asked: bool)
 )
 @click.option(
     "--ipi",
-    is_flag=True,
-    is_eager=True,
-    hidden=True,
-    expose_value=False,
-    callback=_other_command,
-    help="`dftune md ipi` gives forces to an i-PI server.",
+    nargs=2,
+    metavar="STRUCTURE ADDRESS",
+    help="Give forces to the i-PI server at ADDRESS instead, as `dftune md ipi`, which has more options.",
 )
 @address_option
+@click.pass_context
 def serve(
+    context: click.Context,
     models: tuple[str, ...],
     host: str,
     port: int,
     token_file: Path | None,
     config_out: Path | None,
     address: str | None,
+    ipi: tuple[str, str] | None,
     **limits: float | None,
 ) -> None:
     """Serve MODELs over HTTP, with a page for browsers.
@@ -103,6 +97,13 @@ def serve(
       (umask 077; openssl rand -hex 32 > token)
       dftune serve al4.model --host 0.0.0.0 --replicas 4 --token-file token
     """
+    if ipi is not None:
+        if len(models) > 1:
+            raise click.UsageError("--ipi takes one MODEL")
+        from .md import md_ipi
+
+        place = {"model": Path(models[0]), "structure": Path(ipi[0]), "address": ipi[1]}
+        return context.invoke(md_ipi, **place)
     from pydantic import ValidationError
 
     from ...trainables.errors import one_line
