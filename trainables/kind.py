@@ -1,10 +1,8 @@
 """What a kind of surrogates is: all that studies, ledger, comparisons, models and the endpoint ask of it.
 
-A kind learns from its own data with its own networks; ``kinds.py`` has all kinds by name.  Nothing outside a kind's
-folder names it.  No Ray and no files here.
-
-A kind writes ``class MyKind(Kind)`` and fills in what has no default.  Its methods import what is heavy where they need
-it: every command reads the kinds.  An instance travels to other processes, so its class stands in a module.
+A kind has its own data and networks; ``kinds.py`` has all by name.  No Ray and no files here.  It is a class of
+``Kind`` that fills in what has no default.  Its methods import what is heavy where they need it, as every command reads
+the kinds.  An instance travels to other processes, so its class stands in a module.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -67,8 +65,7 @@ class Score:
             itself travels to the processes that score, never its name.
         n_points: size of the mini-batch that it wants.
         label: what it is, for an axis or a table.
-        direction: ``published``: the larger the better, as its authors say; ``learnt``: that is not to be relied on, so
-            the methods learn it from the first trained trials.
+        direction: ``published``: the larger the better, its authors say; ``learnt``: the first trained trials show it.
         about: how it scores, in a few words for help texts.
         trivial: it costs nothing, and is the bar that other scores must beat.
         kind: name of the kind whose configs it scores.
@@ -291,8 +288,12 @@ class Kind(Protocol):
         """Refuse hyperparameters to vary that have no use beside those held at one value.  Raises InputError."""
 
     def sizes(self, data: Any, settings: Any) -> dict[str, int]:
-        """What ``memory`` and ``terms`` take; if work counts points, ``n_train`` is how many an epoch trains on."""
+        """What ``memory``, ``terms`` and ``epoch_work`` take."""
         return {}
+
+    def epoch_work(self, config: Any, sizes: Mapping[str, int], n_rows: int) -> float:
+        """What an epoch of a trial adds to ``compute``, about, with so many snapshots or rows for training."""
+        return sizes.get("n_train", n_rows)
 
     def memory(self, config: Any, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
         """What a training takes on its device."""

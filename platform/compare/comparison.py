@@ -170,7 +170,7 @@ class Comparison:
         return failures
 
     def _default_budget(self) -> Budget:
-        per_epoch = self._sizes.get("n_train") or len(self._data.split("train"))
+        per_epoch = self._kind.epoch_work(self.spec.full({}), self._sizes, len(self._data.split("train")))
         work = {self._kind.compute.report: DEFAULT_TRAININGS * per_epoch * self.spec.epochs}
         budget = StudySpec.of(self.spec.model_dump() | {"budget": work}).budget
         assert budget is not None

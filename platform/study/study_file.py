@@ -128,7 +128,7 @@ def plan(spec: StudySpec, studies: str | Path = STUDIES, ledger: str | None = No
     spec.refuse(data)
     trials, exactly = _proposals(spec)
     epochs = None if "epochs" in spec.space else spec.epochs
-    per_epoch = kind.sizes(data, spec.settings).get("n_train") or len(data.split("train"))
+    per_epoch = kind.epoch_work(spec.full({}), kind.sizes(data, spec.settings), len(data.split("train")))
     per_trial = None if epochs is None else per_epoch * epochs
     pace, paced_by = _pace(spec, studies, ledger)
     return Plan(

@@ -156,6 +156,10 @@ class AlloyKind(Kind):
         n_sites = data.info.lattice.n_sites
         return {"n_sites": n_sites, "n_train": len(rows["train"]), "n_validation": len(rows["validation"])}
 
+    def epoch_work(self, config: AlloyConfig, sizes: Mapping[str, int], n_rows: int) -> float:
+        """Images of all configurations."""
+        return sizes["n_train"] * config.n_images
+
     def memory(self, config: AlloyConfig, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
         """Float32 weights with gradients, two moments of the optimizer and the best so far; activations twice."""
         from .network import n_parameters
