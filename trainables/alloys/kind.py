@@ -37,7 +37,7 @@ def _baseline(name: str, data: Any, test: Any, seed: int) -> Any:
 class AlloyKind(Kind):
     """Networks on configurations of a binary alloy.
 
-    The sizes of a study are ``n_sites``, ``n_train`` and ``n_validation``, configurations.
+    The sizes of a study are ``n_sites``, ``n_train`` and ``n_validation``, configurations, and ``n_folds``.
     """
 
     name = "alloys"
@@ -151,27 +151,29 @@ class AlloyKind(Kind):
                 raise InputError(f"only ratios of weights count; hold one of {', '.join(sorted(learnt))} fixed")
 
     def sizes(self, data: "AlloyData", settings: SplitSettings) -> dict[str, int]:
-        """``n_sites``, ``n_train`` and ``n_validation``."""
+        """``n_sites``, ``n_train``, ``n_validation`` and ``n_folds``."""
         rows = split_rows(data, settings)
-        n_sites = data.info.lattice.n_sites
-        return {"n_sites": n_sites, "n_train": len(rows["train"]), "n_validation": len(rows["validation"])}
+        n_sites, n_folds = data.info.lattice.n_sites, settings.folds
+        n_train, n_validation = len(rows["train"]), len(rows["validation"])
+        return {"n_sites": n_sites, "n_train": n_train, "n_validation": n_validation, "n_folds": n_folds}
 
     def epoch_work(self, config: AlloyConfig, sizes: Mapping[str, int], n_rows: int) -> float:
-        """Images of all configurations."""
-        return sizes["n_train"] * config.n_images
+        """Images of all configurations, in each fold."""
+        return sizes["n_train"] * config.n_images * sizes["n_folds"]
 
     def memory(self, config: AlloyConfig, sizes: Mapping[str, int], n_initializations: int = 1) -> TrainingMemory:
         """Float32 weights with gradients, two moments of the optimizer and the best so far; activations twice."""
         from .network import n_parameters
 
+        n_networks = max(n_initializations, sizes["n_folds"])  # folds are trained on in trials alone
         rows = max(config.batch_size, sizes["n_validation"])
         per_row = config.width * (config.depth + 1) * len(config.learnt) + 4 * sizes["n_sites"]
         if config.architecture == "equivariant":
             per_row *= sizes["n_sites"] * (1 + config.shells)
         return TrainingMemory(
-            weights=4 * 5 * n_initializations * n_parameters(config, sizes["n_sites"]),
-            activations=4 * 2 * n_initializations * rows * per_row,
-            points=4 * 4 * n_initializations * sizes["n_train"] * sizes["n_sites"],
+            weights=4 * 5 * n_networks * n_parameters(config, sizes["n_sites"]),
+            activations=4 * 2 * n_networks * rows * per_row,
+            points=4 * 4 * n_networks * sizes["n_train"] * sizes["n_sites"],
         )
 
     def terms(self, config: AlloyConfig, sizes: Mapping[str, int]) -> Sequence[float]:
@@ -215,14 +217,16 @@ class AlloyKind(Kind):
         for_ranking: bool = False,
         begun: Any = None,
     ) -> "Trained":
-        """As ``training.train``; reports are those of ``EpochReport``."""
+        """As ``training.train``; reports are those of ``EpochReport``, of all folds together in a trial."""
         from .training import train
 
+        sets = data.folds if for_ranking and data.folds else (data,)
         return train(
             config,
-            [data] * len(seeds),
-            seeds=seeds,
+            [one for one in sets for _ in seeds],
+            seeds=list(seeds) * len(sets),
             device=device,
+            all_or_none=len(sets) > 1,
             report=lambda epoch: report(asdict(epoch)),
             checkpoint=checkpoint,
             checkpoint_epochs=checkpoint_epochs,

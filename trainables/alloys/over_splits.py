@@ -136,7 +136,7 @@ ROWS_TEXT = (
     "Each model on the same splits, by whole symmetry orbits, as Tables 3 and 4 of Lupo Pasini et al. (2020): mean and "
     "standard deviation over the splits on the test data of each. Networks of the paper have equal weights of all "
     "tasks. R² of the total energy, which the paper gives, is near 1 for a line in composition already. Configs that a "
-    "search found were chosen by the validation data of one split, which other splits test on."
+    "search found were chosen by the validation data of one split, or of its folds, which other splits test on."
 )
 BESIDE_TEXT = (
     "Difference to the network of the paper that learns the same, with equal weights: mean and standard deviation over "

@@ -134,7 +134,7 @@ def repeat(task: Repeat) -> Repeated:
 def splits_of(data: AlloyData, n: int, settings: SplitSettings | None = None) -> Splits:
     """Training and test data of the splits of the seeds 0 to n - 1, else as ``settings``; errors as ``split_rows``."""
     settings = settings or SplitSettings()
-    return [read_training_data(data, settings.model_copy(update={"seed": seed})) for seed in range(n)]
+    return [read_training_data(data, settings.model_copy(update={"seed": seed, "folds": 1})) for seed in range(n)]
 
 
 def papers_rows(config: AlloyConfig, varying: Iterable[str]) -> list[AlloyConfig]:

@@ -25,17 +25,30 @@ class SplitSettings(BaseModel):
     validation: float = Field(default=0.15, gt=0, lt=0.5, description="share of the orbits that trials are judged by")
     test: float = Field(default=0.2, gt=0, lt=0.5, description="share of the orbits that the surrogate is judged by")
     rows: int | None = Field(default=None, ge=3, description="orbits to train on, at most; for learning curves")
+    folds: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="trainings of each trial, with one value, their mean: all orbits but those for the test take turns "
+        "at validation",
+    )
 
 
-def split_rows(data: "AlloyData", settings: SplitSettings) -> Mapping[Split, Int]:
+def split_rows(data: "AlloyData", settings: SplitSettings, fold: int | None = None) -> Mapping[Split, Int]:
     """Rows of the converged configurations in each split.
 
     The orbits stand in a row by composition, in random order within one.  Those for testing, then those for
     validation, are drawn at equal distances from a random start, so every composition gives its share.  Pure crystals
     are always trained on: all energies refer to them.
 
+    Args:
+        data: opened.
+        settings: shares and seed.
+        fold: of ``settings.folds``.  What is for testing is the same in all; of the rest, each orbit is for validation
+            in one of them.  None: the share that ``settings`` say.
+
     Raises:
-        DatasetError: there are too few orbits for three splits.
+        DatasetError: there are too few orbits for three splits, or for the folds.
     """
     all, rng = data.all, np.random.default_rng([settings.seed, 17])
     rows_of: dict[str, list[int]] = {}
@@ -47,7 +60,11 @@ def split_rows(data: "AlloyData", settings: SplitSettings) -> Mapping[Split, Int
     mixed = [mixed[i] for i in rng.permutation(len(mixed))]
     mixed.sort(key=composition.__getitem__)  # stable: random within a composition
     test, rest = _drawn(mixed, settings.test, rng)
-    validation, train = _drawn(rest, settings.validation / (1 - settings.test), rng)
+    if fold is None:
+        validation, train = _drawn(rest, settings.validation / (1 - settings.test), rng)
+    else:
+        validation = rest[fold :: settings.folds]
+        train = [orbit for i, orbit in enumerate(rest) if i % settings.folds != fold]
     if settings.rows is not None and len(train) + len(pure) > settings.rows:
         train, _ = _drawn(train, max(1, settings.rows - len(pure)) / len(train), rng)
     if not (test and validation and train):

@@ -33,7 +33,7 @@ class EpochReport:
     """What is known after an epoch; means over the networks, of the weights kept so far where it says best.
 
     train_loss: of eq. 9, with standardised targets.  Errors are those of ``accuracy.Errors`` on the validation data.
-    configurations: trained so far, images counted.
+    configurations: trained so far, images and splits counted.
     """
 
     epoch: int
@@ -75,6 +75,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_epochs: Collection[int] | None = None,
     judge_epochs: int = 1,
+    all_or_none: bool = False,
 ) -> Trained:
     """Train one network per seed, all at once; each ends as it would alone.
 
@@ -87,9 +88,10 @@ def train(
         checkpoint: file that holds the state after an epoch.  Where it exists already the training goes on from it.
         checkpoint_epochs: those after which it is written; by default each.
         judge_epochs: every how many epochs the validation data are predicted; the last one always.
+        all_or_none: one that fails fails all, as a mean over the others would be of easier data.
 
     Raises:
-        TrainingFailed: every network ended in NaN or diverged.
+        TrainingFailed: every network ended in NaN or diverged; with ``all_or_none`` any did.
         CheckpointError: the file is damaged, or belongs to another training.
         InputError: a task whose targets do not vary.
 
@@ -106,6 +108,7 @@ def train(
         assert state.last is not None
         started -= state.last.seconds
     n_epoch = max(len(one.train) for one in data) * config.n_images
+    n_splits = len({id(one) for one in data})
     n_batches, cause = math.ceil(n_epoch / config.batch_size), "the loss was not finite"
     for epoch in range(1 if state.last is None else state.last.epoch + 1, config.epochs + 1):
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
@@ -117,7 +120,7 @@ def train(
         if failed.any():
             cause = f"the loss was {loss[failed][0]:.3g} after epoch {epoch} at learning rate {config.learning_rate:g}"
         state.keep_better(errors, failed)
-        if not state.usable.any():
+        if not state.usable.any() or (all_or_none and failed.any()):
             raise TrainingFailed(cause)
         best = {name: float(getattr(state.best_errors, name)[state.usable].mean()) for name in Errors.NAMES}
         state.last = EpochReport(
@@ -127,7 +130,7 @@ def train(
             best_energy_mae=best["energy_mae"],
             best_charge_mae=best["charge_mae"],
             best_moment_mae=best["moment_mae"],
-            configurations=epoch * n_epoch,
+            configurations=epoch * n_epoch * n_splits,
             seconds=time.perf_counter() - started,
         )
         if checkpoint is not None and (checkpoint_epochs is None or epoch in checkpoint_epochs):

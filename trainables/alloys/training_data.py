@@ -1,5 +1,6 @@
 """What alloy networks train on: σ by site, and standardised targets.  eV per atom, e, μ_B."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kind import Split
 from .config import TASKS, Task
 from .data import AlloyData, Configurations, formation_energy
 from .lattice import Lattice
@@ -60,7 +62,11 @@ class MiniBatch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What one trial trains on and is validated on."""
+    """What one trial trains on and is validated on.
+
+    folds: the same data split anew, each to be trained on and validated by itself; none where ``SplitSettings.folds``
+        is 1.
+    """
 
     train: Targets
     validation: Targets
@@ -68,6 +74,7 @@ class TrainingData:
     pure_energies: tuple[float, float]
     symbols: tuple[str, str]
     fingerprint: str
+    folds: tuple["TrainingData", ...] = ()
 
     @cached_property
     def scaling(self) -> dict[Task, tuple[float, float]]:
@@ -100,8 +107,16 @@ class TrainingData:
 
 def read_training_data(data: AlloyData, settings: SplitSettings) -> tuple[TrainingData, Targets]:
     """Training and test data of a split.  Raises DatasetError: as ``split_rows``."""
-    rows = split_rows(data, settings)
-    train, validation, test = (Targets.of(data.all.take(rows[n]), data.info) for n in ("train", "validation", "test"))
     info = data.info
-    found = TrainingData(train, validation, info.lattice, info.pure_energies, info.symbols, data.fingerprint)
-    return found, test
+
+    def targets(rows: Mapping[Split, NDArray[np.int64]], name: Split) -> Targets:
+        return Targets.of(data.all.take(rows[name]), info)
+
+    def training(rows: Mapping[Split, NDArray[np.int64]], folds: tuple[TrainingData, ...] = ()) -> TrainingData:
+        train, validation = targets(rows, "train"), targets(rows, "validation")
+        return TrainingData(train, validation, info.lattice, info.pure_energies, info.symbols, data.fingerprint, folds)
+
+    turns = range(settings.folds) if settings.folds > 1 else ()
+    folds = tuple(training(split_rows(data, settings, fold)) for fold in turns)
+    rows = split_rows(data, settings)
+    return training(rows, folds), targets(rows, "test")

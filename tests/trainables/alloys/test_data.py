@@ -119,11 +119,30 @@ def test_a_learning_curve_keeps_the_test_data(cuau):
     assert set(part["train"]) < set(whole["train"])
 
 
-def test_too_few_orbits_are_refused(cuau):
+def test_in_folds_all_but_the_test_takes_turns_at_validation(cuau):
+    settings = SplitSettings(seed=2, folds=5)
+    whole, folds = split_rows(cuau, settings), [split_rows(cuau, settings, fold) for fold in range(5)]
+    turns = np.sort(np.concatenate([one["validation"] for one in folds]))
+    assert all((one["test"] == whole["test"]).all() for one in folds)
+    known = set(whole["train"]) | set(whole["validation"])
+    pure = {row for row in known if cuau.all.n_second[row] in (0, 32)}
+    assert turns.tolist() == sorted(known - pure), "each once; pure crystals are always trained on"
+    for one in folds:
+        assert set(one["train"]) == known - set(one["validation"])
+        assert {round(n / 32, 1) for n in cuau.all.n_second[one["validation"]]} >= {0.2, 0.4, 0.5, 0.6, 0.8}
+    training, _ = read_training_data(cuau, settings)
+    for fold, rows in zip(training.folds, folds, strict=True):
+        assert (fold.validation.species == cuau.all.species[rows["validation"]]).all()
+        assert (fold.train.species == cuau.all.species[rows["train"]]).all()
+    assert not read_training_data(cuau, SplitSettings(seed=2))[0].folds
+
+
+@pytest.mark.parametrize("settings, fold", [(SplitSettings(), None), (SplitSettings(folds=3, test=0.01), 2)])
+def test_too_few_orbits_are_refused(cuau, settings, fold):
     few = AlloyData(cuau.path, cuau.info)
     few.__dict__["all"] = cuau.all.take([0, 1, 2, len(cuau.all) - 1])
     with pytest.raises(DatasetError, match="2 mixed orbits are too few for three splits"):
-        split_rows(few, SplitSettings())
+        split_rows(few, settings, fold)
 
 
 def test_images_have_the_permuted_targets(fept):

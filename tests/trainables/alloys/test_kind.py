@@ -11,14 +11,22 @@ from click.testing import CliRunner
 
 from dftune import Model, Study
 from dftune.platform.cli.main import cli
+from dftune.platform.compare.comparison import Comparison
 from dftune.platform.spec import StudySpec
+from dftune.platform.study.study_file import plan
 from dftune.testing import check_kind
 from dftune.tests.small_model import small_alloy
 from dftune.tests.trainables.alloys.conftest import EXAMPLES
+from dftune.trainables.alloys import training as training_module
+from dftune.trainables.alloys.config import AlloyConfig
+from dftune.trainables.alloys.data import AlloyData
 from dftune.trainables.alloys.kind import AlloyKind
 from dftune.trainables.alloys.network_energy import MeanEnergy, networks_of
+from dftune.trainables.alloys.splits import SplitSettings, split_rows
+from dftune.trainables.alloys.training import train
 from dftune.trainables.alloys.transition import here
 from dftune.trainables.errors import InputError, UnknownFormat
+from dftune.trainables.kind import TrainingFailed
 from dftune.trainables.progress import Silent
 
 KIND, SMALL = AlloyKind(), {"width": 9, "epochs": 2, "images": 1}
@@ -29,6 +37,58 @@ def test_it_keeps_what_kinds_promise(architecture):
     impossible = ase.Atoms("Cu", cell=np.eye(3) * 3, pbc=True)
     how = {"architecture": architecture, "tasks": "ECM", "shells": 2, **SMALL}
     check_kind(KIND, EXAMPLES / "FePt", EXAMPLES / "FePt_B2.xyz", hyperparameters=how, impossible=impossible)
+
+
+def run(data, settings, *, ranking):
+    """A training of a moment as a study does it: the last report, and the number of networks."""
+    training, _ = KIND.split_for_training(data, settings)
+    reports, config = [], AlloyConfig.of(SMALL)
+    how = {"device": "cpu", "memory": 1e9, "for_ranking": ranking}
+    trained = KIND.train(config, training, seeds=[7], report=reports.append, **how)
+    return reports[-1], len(trained.seeds)
+
+
+def test_a_trial_in_folds_has_the_mean_of_trainings_that_each_leave_out_other_orbits(fept):
+    settings = SplitSettings(folds=3, rows=30)
+    found, n_networks = run(fept, settings, ranking=True)
+    training, _ = KIND.split_for_training(fept, settings)
+    alone = [train(AlloyConfig.of(SMALL), [fold], seeds=[7]).last for fold in training.folds]
+    for name in ("best_error", "best_energy_mae", "best_charge_mae", "train_loss"):
+        assert found[name] == pytest.approx(np.mean([getattr(one, name) for one in alone]), rel=1e-3)
+    assert n_networks == 3
+    assert found["configurations"] == 2 * KIND.epoch_work(AlloyConfig.of(SMALL), KIND.sizes(fept, settings), 99)
+    final, n_networks = run(fept, settings, ranking=False)  # what the study hands over has its own validation data
+    once, _ = run(fept, SplitSettings(rows=30), ranking=True)
+    assert n_networks == 1
+    assert {**final, "seconds": 0} == {**once, "seconds": 0}
+
+
+def test_a_trial_fails_with_any_of_its_folds(fept, monkeypatch):
+    """The mean of those that are left would be of other configurations than that of other trials."""
+    errors_of = training_module.errors_of
+
+    def diverged(predicted, reference, data):
+        found = errors_of(predicted, reference, data)
+        if reference.species.sum() == chosen.sum():
+            found.error[:] = np.nan
+        return found
+
+    settings = SplitSettings(folds=3)
+    chosen = KIND.split_for_training(fept, settings)[0].folds[1].validation.species
+    monkeypatch.setattr(training_module, "errors_of", diverged)
+    with pytest.raises(TrainingFailed):
+        run(fept, settings, ranking=True)
+
+
+def test_the_work_of_a_trial_counts_images_and_folds(tmp_path):
+    """A comparison without a budget gives each method twenty trainings, and a check says how much work they are."""
+    data, settings = AlloyData.open(EXAMPLES / "FePt"), {"seed": 1, "folds": 2}
+    n_train = len(split_rows(data, SplitSettings(**settings))["train"])
+    spec = {"name": "a", "dataset": str(EXAMPLES / "FePt"), "method": "random", "trials": 3, "splits": settings}
+    spec["config"] = {"epochs": 4, "images": 3}
+    assert plan(StudySpec.of(spec), tmp_path).work == 3 * 4 * 3 * 2 * n_train
+    compared = StudySpec.of(spec | {"compare": {"methods": ["random"]}})
+    assert Comparison(compared, tmp_path).budget.work == 20 * 4 * 3 * 2 * n_train
 
 
 def made(data, folder, **values):
