@@ -1,6 +1,7 @@
 """`dftune md` with a model that no study had to find."""
 
 import json
+import secrets
 import threading
 
 import ase.build
@@ -61,8 +62,8 @@ def test_what_will_not_do_is_said_in_one_line(files, tmp_path):
         ["serve", "MODEL", "--ipi", "STRUCTURE", "ADDRESS"],
     ],
 )
-def test_a_server_of_ase_gets_forces_from_the_command(command, files, model, tmp_path):
-    shown, name = [], f"dftune-{tmp_path.name}"
+def test_a_server_of_ase_gets_forces_from_the_command(command, files, model):
+    shown, name = [], f"dftune-{secrets.token_hex(8)}"
     given = {"MODEL": str(files[0]), "STRUCTURE": str(files[1]), "ADDRESS": f"unix:{name}"}
     arguments = [given.get(word, word) for word in command]
     with SocketIOCalculator(unixsocket=name, timeout=60) as server:
