@@ -170,6 +170,8 @@ class _Dynamics:
         if state is not None:
             self.integrator.restore(state.integrator)
             self.step, self.outside, self.conserved = state.step, state.outside, state.conserved
+        elif (folder.path / TRAJECTORY).exists():
+            progress.say(f"{folder.path}: has no state.json, as before the first write; the run begins again")
         names = [TRAJECTORY, THERMO, *([DOS] if run.settings.dos else [])]
         folder.open_files(names, state)
         self._warned, self._committed = False, time.monotonic()

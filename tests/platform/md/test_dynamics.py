@@ -267,6 +267,17 @@ def test_folders_that_will_not_do_are_refused(crystal, tmp_path):
         resume_md(path, model=emt_model())
 
 
+def test_a_run_without_its_state_says_that_it_begins_again(crystal, tmp_path):
+    path, told = tmp_path / "run", KillAt(99)
+    run_md(emt_model(), crystal, path, steps=4, progress=told, **HOT)
+    before = (path / "trajectory.xyz").read_bytes()
+    assert not told.said
+    (path / "state.json").unlink()
+    resume_md(path, model=emt_model(), progress=told)
+    assert told.said == [f"{path}: has no state.json, as before the first write; the run begins again"]
+    assert (path / "trajectory.xyz").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["file/run", "n" * 300])
 def test_a_folder_that_cannot_be_made_is_said(name, crystal, tmp_path):
     (tmp_path / "file").write_text("")
