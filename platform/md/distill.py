@@ -19,12 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...trainables.descriptors.lammps_snap import Linear, linear, write_potential
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
-from ...trainables.files import atomic, read_text
+from ...trainables.files import atomic, make_folder, read_text
 from ...trainables.progress import Progress
 from ..model.model import Model
 from ..progress import default_progress
 from ..version import __version__
-from .folder import make
 from .frames import Frame, displaced, structures_of, with_energies
 
 Float64 = NDArray[np.float64]
@@ -161,7 +160,7 @@ def distill(
     progress, path = progress or default_progress(), Path(path).expanduser().absolute()
     if os.path.lexists(path):
         raise InputError(f"{path}: exists already; choose another name or remove it first")
-    make(path.parent)  # better known before the work than after
+    make_folder(path.parent)  # better known before the work than after
     place = "" if isinstance(model, Model) else str(Path(model).expanduser().absolute())
     opened = model if isinstance(model, Model) else Model.open(model)
     structures, known = structures_of(opened, Path(source), frames)

@@ -17,12 +17,13 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...trainables.errors import InputError, ModelError
+from ...trainables.files import make_folder
 from ...trainables.progress import Progress, duration
 from ...trainables.structures import as_atoms
 from ..model.calculator import Calculator
 from ..model.model import Model
 from ..progress import default_progress
-from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, make, moving, new_place
+from .folder import DOS, THERMO, TRAJECTORY, Run, RunFolder, held, moving, new_place
 from .integrators import INTEGRATORS, draw_velocities, kinetic_energy, temperature_of
 from .settings import MdSettings, OnExtrapolation
 
@@ -82,7 +83,7 @@ def run_md(
         wish = "no npt with this model" if asked.ensemble == "npt" else "no pressure of this model"
         raise ModelError(f"{wish}: {why}")
     _calculator(opened, asked).hold_for(atoms)  # refuses what cannot be predicted
-    make(path)
+    make_folder(path)
     with held(path) as folder:
         folder.write_run(Run.of(place, opened.fingerprint, asked, atoms))
         return _Dynamics(folder, opened, progress or default_progress()).go_on()
@@ -228,7 +229,7 @@ class _Dynamics:
             if settings.dos:
                 folder.append(DOS, self._dos())
             if reasons and settings.on_extrapolation == "label":
-                make(folder.path / "label")
+                make_folder(folder.path / "label")
                 folder.write(f"label/step-{self.step:09d}.xyz", _xyz(self._bare(reasons)))
 
     def _commit(self) -> None:

@@ -18,13 +18,13 @@ from ...cluster.connection import connected
 from ...cluster.resources import use_cpus
 from ...cluster.tasks import as_done
 from ...trainables.errors import InputError, ModelError
-from ...trainables.files import write_text
+from ...trainables.files import make_folder, write_text
 from ...trainables.kind import Kind
 from ...trainables.progress import Silent
 from ..model.model import Model
 from ..progress import Progress, default_progress
 from .dynamics import first_atoms, resume_md, run_md
-from .folder import THERMO, make
+from .folder import THERMO
 from .settings import MdSettings
 
 BLOCKS = 10  # of a run, whose means are taken to know nothing of each other
@@ -167,7 +167,7 @@ def run_fleet(
             tasks.append(_Task(place, opened.kind, scaled, path / name, repeat, asked, left_out))
     if not 0 <= left_out < 1:
         raise InputError("the share left out of each run is from 0 to below 1")
-    make(path)
+    make_folder(path)
     if strange := sorted({one for one in path.iterdir() if one.is_dir()} - {t.path for t in tasks}):
         raise InputError(f"{path}: holds {strange[0].name}, which is none of these runs; choose another folder")
     points: list[Point] = [Point(0.0, 0.0)] * len(tasks)

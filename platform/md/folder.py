@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,15 +225,6 @@ def new_place(path: str | Path) -> Path:
     if os.path.lexists(path):
         raise InputError(f"{path}: exists already; go on with `dftune md resume`, or choose another name")
     return path
-
-
-def make(path: Path) -> None:
-    """Make a folder, if it is not there.  Raises InputError: it cannot be made, or written to."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A surrogate without a study: the one that its kind makes without training, in one step."""
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from ...cluster.trials.gpu_packing import place_trials
 from ...cluster.trials.publish import published
 from ...trainables.data.location import absolute
 from ...trainables.errors import InputError, one_line
+from ...trainables.files import make_folder
 from ...trainables.progress import Within
 from ..model.model import Model
 from ..progress import Progress, default_progress
@@ -45,8 +47,9 @@ def fit(
         InputError: dataset, cluster or disk do not allow it, or the folder exists.
     """
     output, progress = Path(output).expanduser().absolute(), progress or default_progress()
-    if output.exists():
+    if os.path.lexists(output):
         raise InputError(f"{output}: exists already; choose another name or remove it first")
+    make_folder(output.parent)  # better known before the work than after
     spec = StudySpec.of({"name": "fit", "dataset": absolute(dataset), **settings, "method": UNTRAINED})
     kind, resources = spec.of_kind, spec.resources
     data = kind.open(spec.dataset)

@@ -259,6 +259,13 @@ def test_without_a_search_one_trial_is_the_surrogate_that_needs_no_training(loca
         dftune.fit(numbers, tmp_path / "line.model")
 
 
+def test_a_place_that_cannot_be_written_is_known_before_a_fit(toy, numbers, tmp_path):
+    """Ray is not started, which no test without its mark may."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file: cannot be written \(File exists\); choose a folder"):
+        dftune.fit(numbers, tmp_path / "file" / "line.model")
+
+
 def test_a_study_goes_on_without_the_surrogate_that_could_not_be_made(local_ray, numbers, tmp_path, monkeypatch):
     monkeypatch.setattr(ToyKind, "untrained", {"rate": 1e200, "epochs": 3})
     said = []
