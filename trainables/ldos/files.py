@@ -4,7 +4,6 @@ Densities are in 1/Å³ (in a cube 1/bohr³ and in a CHGCAR times the volume, as
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from ..data.shards import write
 from ..drawing import BLUE, ORANGE, save
 from ..errors import InputError
-from ..files import atomic
+from ..files import atomic, make_folder
 from ..physics.units import BOHR
 from ..temporary import temporary_folder
 from .prediction import Prediction, density_batches, ldos_batches
@@ -43,7 +42,7 @@ def ldos_of(paths: Mapping[str, Path], shape: tuple[int, ...]) -> Iterator[NDArr
         InputError: the folder cannot be written, or has too little room.
     """
     for folder in {path.parent for path in paths.values()}:
-        _make(folder)
+        make_folder(folder)  # better known before the prediction than after
     wanted = [path for name, path in paths.items() if name.startswith("ldos.")]
     if not wanted:
         yield None
@@ -82,15 +81,6 @@ def write_files(paths: Mapping[str, Path], prediction: Prediction, atoms: ase.At
             write_density(path, prediction, atoms)
         elif name == "dos.png":
             draw_dos(path, prediction)
-
-
-def _make(folder: Path) -> None:
-    """A folder that can be written to: better known before the prediction than after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
 
 
 def write_density(path: Path, prediction: Prediction, atoms: ase.Atoms) -> None:
