@@ -41,6 +41,17 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from error
 
 
+def make_room_for(path: Path) -> None:
+    """Make the folder of a new one: better known before the work than after.
+
+    Raises:
+        InputError: something has that name, or its place cannot be written.
+    """
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already; choose another name or remove it first")
+    make_folder(path.parent)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Write to the yielded temporary path; on success it replaces ``path``, on any error it vanishes.

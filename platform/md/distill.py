@@ -4,7 +4,6 @@ The folder of a distilled potential has NAME.snapcoeff and NAME.snapparam for LA
 fitted to, and how well.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...trainables.descriptors.lammps_snap import Linear, linear, write_potential
 from ...trainables.descriptors.settings import BispectrumSettings
 from ...trainables.errors import InputError, one_line
-from ...trainables.files import atomic, make_folder, read_text
+from ...trainables.files import atomic, make_room_for, read_text
 from ...trainables.progress import Progress
 from ..model.model import Model
 from ..progress import default_progress
@@ -158,9 +157,7 @@ def distill(
         InputError: model, structures or settings will not do, or the folder exists.
     """
     progress, path = progress or default_progress(), Path(path).expanduser().absolute()
-    if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; choose another name or remove it first")
-    make_folder(path.parent)  # better known before the work than after
+    make_room_for(path)
     place = "" if isinstance(model, Model) else str(Path(model).expanduser().absolute())
     opened = model if isinstance(model, Model) else Model.open(model)
     structures, known = structures_of(opened, Path(source), frames)

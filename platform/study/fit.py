@@ -1,6 +1,5 @@
 """A surrogate without a study: the one that its kind makes without training, in one step."""
 
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +11,8 @@ from ...cluster.connection import connected
 from ...cluster.trials.gpu_packing import place_trials
 from ...cluster.trials.publish import published
 from ...trainables.data.location import absolute
-from ...trainables.errors import InputError, one_line
-from ...trainables.files import make_folder
+from ...trainables.errors import one_line
+from ...trainables.files import make_room_for
 from ...trainables.progress import Within
 from ..model.model import Model
 from ..progress import Progress, default_progress
@@ -47,9 +46,7 @@ def fit(
         InputError: dataset, cluster or disk do not allow it, or the folder exists.
     """
     output, progress = Path(output).expanduser().absolute(), progress or default_progress()
-    if os.path.lexists(output):
-        raise InputError(f"{output}: exists already; choose another name or remove it first")
-    make_folder(output.parent)  # better known before the work than after
+    make_room_for(output)
     spec = StudySpec.of({"name": "fit", "dataset": absolute(dataset), **settings, "method": UNTRAINED})
     kind, resources = spec.of_kind, spec.resources
     data = kind.open(spec.dataset)
