@@ -7,7 +7,7 @@ from typing import Literal
 SUFFIXES = ("", ".out", ".log", ".txt", ".pwo", ".scf", ".nscf")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 HEAD, TAIL = 65_536, 4_096  # bytes that are looked at; queues and MPI write before pw.x does
-LARGEST = 500_000_000  # bytes, of what ends as a log
+LARGEST = 500_000_000  # bytes of a log of pw.x
 # Of pw.x, of pp.x, of something else, or none that can be read.
 Kind = Literal["pw", "pp", "other", "empty", "binary", "without its beginning", "unreadable"]
 PROBLEMS: dict[Kind, str] = {

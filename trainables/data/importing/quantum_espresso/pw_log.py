@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ....errors import DatasetError, printable
 from ....files import read_text
 from ....physics.units import BOHR, RYDBERG
+from .log_kinds import LARGEST
 from .pw_run import Bands, PwRun, element, smearing
 
 BEGINNING = "Program PWSCF"
 AGAIN = "give the whole log, as pw.x wrote it"
-LARGEST = 500_000_000  # bytes
 _TERMS = {
     "one-electron contribution": "one_electron",
     "hartree contribution": "hartree",
