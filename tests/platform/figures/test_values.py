@@ -70,7 +70,7 @@ def test_they_are_drawn_as_png_and_on_the_page(tmp_path):
 
 
 def test_a_title_longer_than_its_axis_stands_in_lines():
-    title = "validation error, mean of 1 - R² over<br>energy, charges, moments"
+    title = "validation error, geometric mean of 1 - R²<br>over energy, charges, moments"
     assert compute_page(compute(TRIALS, SPEC), SPEC).layout.yaxis.title.text == title
     axes = compute_figure(compute(TRIALS, SPEC), SPEC.value_measure.axis).axes[0]
     assert axes.get_ylabel() == title.replace("<br>", "\n")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dftune.trainables.alloys.accuracy import accuracy_of, one_minus_r2
+from dftune.trainables.alloys.accuracy import accuracy_of, errors_of, one_minus_r2
 from dftune.trainables.alloys.baselines import boosted_trees, composition, shell_model
 from dftune.trainables.alloys.config import AlloyConfig
 from dftune.trainables.alloys.inference import inference_time
@@ -220,6 +220,22 @@ def test_r2_is_one_for_the_truth_and_zero_for_the_mean():
     y = np.random.default_rng(0).normal(size=(7, 3))
     mean = np.full_like(y, y.mean())
     assert one_minus_r2(np.stack([y, mean]), y) == pytest.approx([0, 1])
+
+
+def test_each_quantity_counts_alike_in_the_error_however_well_it_is_known(split):
+    """Half the deviation is a quarter of 1 - R²; of one among three, 4^(1/3) less error.  Exact ones do not warn."""
+    data, _ = split
+    off = {"E": 0.3, "C": 0.05, "M": 0.01}  # of their standard deviations
+
+    def error(**changed):
+        values = data.validation.values
+        predicted = {t: y[None] + (off | changed)[t] * y.std() for t, y in values.items()}
+        return errors_of(predicted, data.validation, data).error[0]
+
+    assert error() == pytest.approx((0.3 * 0.05 * 0.01) ** (2 / 3))
+    for task, part in off.items():
+        assert error(**{task: part / 2}) == pytest.approx(error() / 4 ** (1 / 3))
+    assert 0 < error(M=0.0) < 1e-8
 
 
 def test_total_energies_have_an_r2_that_says_nothing(cuau_split):
