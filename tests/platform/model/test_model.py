@@ -314,7 +314,7 @@ def test_check_confirms_the_stated_accuracy_and_sees_a_false_one(model, al4, mon
     assert model.differences(near) == []
     assert model.differences(replace(near, free_energy_mae=1.01 * accuracy.free_energy_mae)) != []
     assert model.differences(replace(near, free_energy_mae=None)) == [
-        f"free_energy_mae: stated {accuracy.free_energy_mae:.6g}, found none"
+        f"free_energy_mae: stated {model.card.accuracy.free_energy_mae:.6g}, found none"
     ]
     worse = replace(model.card.accuracy, ldos_r2=accuracy.ldos_r2 - 0.01)
     assert model.differences(worse) == [f"ldos_r2: stated {accuracy.ldos_r2:.6g}, found {accuracy.ldos_r2 - 0.01:.6g}"]
