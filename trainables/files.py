@@ -41,14 +41,24 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from error
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise InputError if something has that name, or nobody can tell."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    raise InputError(f"{path}: exists already; choose another name or remove it first")
+
+
 def make_room_for(path: Path) -> None:
     """Make the folder of a new one: better known before the work than after.
 
     Raises:
         InputError: something has that name, or its place cannot be written.
     """
-    if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; choose another name or remove it first")
+    refuse_existing(path)
     make_folder(path.parent)
 
 

@@ -28,7 +28,8 @@ from ...trainables.data.generating.structures import Planned, plan_structures
 from ...trainables.data.importing.planning import prepare
 from ...trainables.data.importing.quantum_espresso.pw_run import PwRun
 from ...trainables.data.importing.quantum_espresso.pw_xml import NAME, read_xml
-from ...trainables.data.importing.writing import refuse_existing, write_dataset
+from ...trainables.data.importing.writing import write_dataset
+from ...trainables.files import refuse_existing
 from ...trainables.memory import host_memory
 from ...trainables.progress import Progress, Silent
 from ...trainables.temporary import remove_left_over

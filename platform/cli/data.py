@@ -130,7 +130,8 @@ def data_import(
     from ...trainables.data.importing.importer import Told
     from ...trainables.data.importing.importers import plan_import, reader_of
     from ...trainables.data.importing.planning import Plan
-    from ...trainables.data.importing.writing import refuse_existing, write_dataset
+    from ...trainables.data.importing.writing import write_dataset
+    from ...trainables.files import refuse_existing
     from ...trainables.kinds import importers
 
     def report(line: str) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ...trainables.errors import InputError, ModelError, TooLarge, one_line
-from ...trainables.files import atomic_folder, read_text
+from ...trainables.files import atomic_folder, read_text, refuse_existing
 from ...trainables.kind import Accuracy, Card, Check, Job, Kind, Surrogate, Tell, quiet
 from ...trainables.kinds import KINDS
 from ..version import __version__
@@ -97,12 +97,10 @@ class Model:
         """Write the model folder, whole or not at all.
 
         Raises:
-            ModelError: the folder exists.
-            InputError: it cannot be written.
+            InputError: the folder exists, or cannot be written.
         """
         path = Path(path).expanduser().absolute()
-        if path.exists():
-            raise ModelError(f"{path}: exists already; choose another name or remove it first")
+        refuse_existing(path)
         with atomic_folder(path) as folder:
             folder.mkdir()
             content = safetensors.numpy.save(self.surrogate.tensors())

@@ -14,8 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ..data.generating.computing import DONE, FAILURE
 from ..data.generating.results import Runs, open_runs
 from ..data.generating.spec import GenerateError, Table, explain, read_values
-from ..data.importing.writing import refuse_existing
-from ..files import atomic
+from ..files import atomic, refuse_existing
 from ..progress import Execute, Progress
 from .configurations import Configuration, ConfigurationsTable, configurations
 from .data import AlloyData

@@ -179,7 +179,7 @@ def test_a_structure_that_cannot_be_predicted_is_refused(model, al4, change, tex
 
 
 def test_a_model_folder_is_never_overwritten(model, folder):
-    with pytest.raises(ModelError, match="exists already"):
+    with pytest.raises(InputError, match="exists already"):
         model.save(folder)
 
 

@@ -181,7 +181,7 @@ def test_a_part_that_is_damaged_leaves_nothing_behind(fresh_al4, tmp_path):
     with pytest.raises(DatasetError, match=r"density/002.arrow: missing"):
         split_dataset(fresh_al4, tmp_path / "new", "random")
     assert sorted(tmp_path.iterdir()) == before
-    with pytest.raises(DatasetError, match="exists already"):
+    with pytest.raises(InputError, match="exists already"):
         split_dataset(fresh_al4, fresh_al4.path, "random")
 
 

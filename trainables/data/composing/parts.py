@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...errors import DatasetError
-from ...files import atomic_folder, write_text
+from ...files import atomic_folder, refuse_existing, write_text
 from ...progress import Progress, Silent
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
 from ..info import DatasetInfo
@@ -45,10 +44,10 @@ def compose(parts: Sequence[Part], info: DatasetInfo, destination: Path, progres
         progress: told how many snapshots are done.
 
     Raises:
-        DatasetError: the destination exists, or a file of a part is missing or damaged.
+        InputError: the destination exists.
+        DatasetError: a file of a part is missing or damaged.
     """
-    if destination.exists():
-        raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
+    refuse_existing(destination)
     told, rows = progress or Silent(), []
     with atomic_folder(destination) as folder:
         (folder / "ldos").mkdir(parents=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, did_you_mean, one_line
-from ...files import atomic
+from ...files import atomic, refuse_existing
 from ...progress import Progress, Silent
 from ..dataset import Dataset
 from ..structure_distance import atoms_of, decorrelated, distance, farthest, radial_distribution
@@ -77,7 +77,7 @@ def take_frames(trajectory: Path, destination: Path, choose: Callable[[list[ase.
     Raises:
         InputError: as ``select_frames``, or what ``choose`` raises.
     """
-    _refuse_existing(destination)
+    refuse_existing(destination)
     frames = sorted(choose(list(_frames(trajectory))))
     _write(trajectory, destination, frames)
     return frames
@@ -89,7 +89,7 @@ def select_frames(trajectory: Path, destination: Path, n: int, way: Way, progres
     Raises:
         InputError: the file cannot be read, the destination exists, or as ``choose``.
     """
-    _refuse_existing(destination)
+    refuse_existing(destination)
     told, vectors = progress or Silent(), []
     for atoms in _frames(trajectory):
         vectors.append(radial_distribution(atoms))
@@ -98,11 +98,6 @@ def select_frames(trajectory: Path, destination: Path, n: int, way: Way, progres
     selection = choose(vectors, n, way)
     _write(trajectory, destination, selection.frames)
     return selection
-
-
-def _refuse_existing(destination: Path) -> None:
-    if destination.exists():
-        raise InputError(f"{destination}: exists already; choose another name or remove it first")
 
 
 def _write(trajectory: Path, destination: Path, frames: Collection[int]) -> None:

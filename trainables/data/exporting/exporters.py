@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import InputError, did_you_mean
-from ...files import atomic, atomic_folder
+from ...files import atomic, atomic_folder, refuse_existing
 from ...progress import Progress, Silent
 from ..dataset import Dataset
 from ..snapshot import Snapshot
@@ -39,8 +39,7 @@ def export_dataset(dataset: Dataset, destination: Path, form: str, *, progress: 
     """
     if form not in FORMATS:
         raise InputError(f"there is no format '{form}'; {did_you_mean(form, FORMATS)}")
-    if destination.exists():
-        raise InputError(f"{destination}: exists already; choose another name or remove it first")
+    refuse_existing(destination)
     if form == "extxyz":
         with atomic(destination) as temporary:
             write_extxyz(dataset, temporary)

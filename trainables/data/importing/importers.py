@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import DatasetError, InputError, one_line, unreadable
+from ...files import refuse_existing
 from ...physics.quadrature import Rule
 from ...physics.smearing import Kernel
 from ...registry import Registry
@@ -18,7 +19,7 @@ from .importer import Found, Importer, OwnPlan, Report, Told
 from .mala import MALA
 from .planning import Checking, Plan, prepare
 from .quantum_espresso.importer import QUANTUM_ESPRESSO
-from .writing import refuse_existing, write_dataset
+from .writing import write_dataset
 
 NEEDS = ("name", "about", "recognises", "read")
 OURS: tuple[Importer, ...] = (ARRAYS, MALA, QUANTUM_ESPRESSO)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...descriptors.settings import BispectrumSettings
 from ...errors import DatasetError, unreadable
-from ...files import atomic_folder, write_text
+from ...files import atomic_folder, refuse_existing, write_text
 from ..check import Fail, LdosCheck, SnapshotReport
 from ..checked import compared, summarise
 from ..dataset import Dataset, descriptor_metadata, descriptor_path
@@ -77,17 +77,6 @@ def _shared_descriptors(snapshots: Sequence[FoundSnapshot]) -> BispectrumSetting
     """Settings of the descriptors that came with all snapshots; None: some have none, or other ones."""
     settings = {None if one.descriptors is None else one.descriptors.settings for one in snapshots}
     return settings.pop() if len(settings) == 1 else None
-
-
-def refuse_existing(destination: Path) -> None:
-    """Raise DatasetError if the destination exists, or nobody can tell."""
-    try:
-        destination.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise DatasetError(f"{destination}: cannot be written ({error.strerror}); choose another place") from error
-    raise DatasetError(f"{destination}: exists already; choose another name or remove it first")
 
 
 def _write_one(one: FoundSnapshot, plan: Plan, folder: Path) -> tuple[Snapshot, SnapshotReport]:
