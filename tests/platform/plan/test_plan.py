@@ -235,7 +235,7 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     seconds = {"descriptors": 2.0, "scores": 0.5, "search": 60.0, "final": 30.0}
     for name, method in (("al4", "rfr"), ("al4-rfr30", "rfr30"), ("al4-naswot", "naswot")):
-        spec = spec_of(method, name=name, trials=18, options={"candidates": 32, "top": 3})
+        spec = spec_of(method, name=name, trials=18, options={"candidates": 24, "top": 3})
         ended(folder, spec, trials_of(12, noise=0.1, scores=True), seconds)
     return folder
 
