@@ -18,9 +18,6 @@ from ..progress import Progress, default_progress
 from ..spec import StudySpec
 from . import folder as folders
 from .conclusion import Conclusion
-from .defaults import result_lines
-from .errors import StudyError
-from .words import failures
 
 if TYPE_CHECKING:
     import pandas
@@ -250,18 +247,9 @@ class Study:
         Raises:
             StudyError: no trial has a value yet, or there is no such folder.
         """
-        from ..figures.draw import draw
+        from .drawing import draw_study
 
-        trials = self.trials()
-        if output is None and not self.folder.is_dir():
-            raise StudyError(f"{self.folder}: the folder of the study is not here; say where to draw with --output")
-        folder = self.folder / "figures" if output is None else Path(output)
-        drawn = draw(trials, self.spec, folder, form, result=result_lines(self.spec, self.conclusion()))
-        if not drawn.paths:
-            raise StudyError(
-                f"study '{self.spec.name}' has nothing to draw: no trial has a value yet {failures(trials)}"
-            )
-        return drawn
+        return draw_study(self, None if output is None else Path(output), form)
 
     def pareto_front(self) -> list[LedgerTrial]:
         """Finished trials that no other beats in all that is minimised, the lowest value first.
