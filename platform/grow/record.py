@@ -35,8 +35,7 @@ class Result(_Frozen):
     """What a round came to.
 
     runs, atoms: of all DFT so far that has a result, validation and test included.  train: training snapshots.
-    cpu_seconds: of these runs, without failed ones and first looks.  errors: split -> free_energy_mae [meV/atom] and
-    forces_mae [eV/Å] of the surrogate.
+    cpu_seconds: of these runs, without failed ones and first looks.  errors: of the surrogate, ``Accuracy.splits``.
     """
 
     runs: int

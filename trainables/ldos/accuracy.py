@@ -20,11 +20,14 @@ Groups = dict[str, tuple[float, float]]
 # What earlier versions estimated errors by.
 RETIRED = {"spread_factor", "coverage", "free_energy_spread_factor", "free_energy_coverage"}
 
-# Name in ``Accuracy.splits``, label, unit.
+# Name in ``Accuracy.splits``, label, format and unit.
 OF_SPLITS = (
-    ("free_energy_mae", "free-energy error", "meV/atom"),
-    ("forces_mae", "force error", "eV/Å"),
-    ("stress_mae", "stress error", "eV/Å³"),
+    ("free_energy_mae", "free-energy error", ".3g", " meV/atom"),
+    ("band_energy_mae", "band-energy error", ".3g", " meV/atom"),
+    ("forces_mae", "force error", ".3g", " eV/Å"),
+    ("stress_mae", "stress error", ".3g", " eV/Å³"),
+    ("ldos_r2", "LDOS R²", ".4f", ""),
+    ("dos_rmse", "DOS RMSE", ".5f", " 1/(eV atom)"),
 )
 
 
@@ -100,8 +103,9 @@ class Accuracy:
     that holds on these test snapshots; those that are not known are left out, all of them of earlier versions.
 
     ``splits`` has mean errors over initialisations and snapshots of the test, validation and training split: name of
-    the split -> free_energy_mae [meV/atom], and of a component forces_mae [eV/Å] and stress_mae [eV/Å³].  ``fitted``
-    says to what a last layer in closed form was fitted.
+    the split -> free_energy_mae, band_energy_mae, ldos_r2 and dos_rmse as here, and of a component forces_mae [eV/Å]
+    and stress_mae [eV/Å³].  What is not known is left out.  ``fitted`` says to what a last layer in closed form was
+    fitted.
 
     ``judged_on`` is the split of these snapshots.  Where it is ``validation``, because the dataset has none for
     testing, they also chose the surrogate, so that errors are larger elsewhere.
@@ -186,6 +190,11 @@ class Accuracy:
         trainings = "1 training" if self.n_initializations == 1 else f"{self.n_initializations} trainings"
         return f"spread of {trainings}"
 
+    def means(self) -> dict[str, float]:
+        """What ``splits`` has of a split but forces and stress."""
+        names = ("free_energy_mae", "band_energy_mae", "ldos_r2", "dos_rmse")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def numbers(self) -> dict[str, tuple[float | None, float | None]]:
         """What surrogates are compared by: mean and standard deviation over the initialisations."""
         return {
@@ -215,11 +224,11 @@ class Accuracy:
         for name, label in QUANTITIES.items():
             if (how := self.estimate(name)) is not None:
                 found.append(f"  error bar, {label}: {how}")
-        for name, label, unit in OF_SPLITS:
+        for name, label, form, unit in OF_SPLITS:
             known = {split: errors[name] for split, errors in (self.splits or {}).items() if name in errors}
-            if known:
-                text = ", ".join(f"{split} {value:.3g}" for split, value in known.items())
-                found.append(f"  {label:17s}  {text} {unit}")
+            if len(known) > 1:
+                text = ", ".join(f"{split} {value:{form}}" for split, value in known.items())
+                found.append(f"  {label:17s}  {text}{unit}")
         found.append(f"  LDOS R²            {self.ldos_r2:.4f}{bracket(f'{self.ldos_r2_std:.4f}')}")
         found.append(f"  DOS RMSE           {self.dos_rmse:.5f}{bracket(f'{self.dos_rmse_std:.5f}')} 1/(eV atom)")
         if self.fitted is not None:

@@ -328,7 +328,7 @@ class LdosKind(Kind):
 
         from .error_bars import calibrated
         from .judgement import judgement_of
-        from .readout.fit import errors_of, evaluated
+        from .readout.fit import component_errors, evaluated
         from .training_data import relative_to_fermi_levels
 
         if trained.descriptors != data.descriptors and trained.descriptors is not None:
@@ -344,15 +344,16 @@ class LdosKind(Kind):
         steps, found = Steps(len(splits)), {}
         for name, some in splits.items():
             steps(f"errors of {name} snapshots")
-            # of the training only energies and forces are told
-            training = name == "training"
-            judged = partial(one, ldos=not training, posterior=None if training or briefly else trained.posterior)
+            judged = partial(one, posterior=None if name == "training" or briefly else trained.posterior)
             found[name] = data.places.each(judged, trained.network, some)
         validated = () if briefly else zip(splits["validation"], found["validation"], strict=True)
         bars = calibrated([e.error(d) for d, e in validated])
         judgement = judgement_of(zip(test, found[judged_on], strict=True), data.energy_grid, bars, judged_on)
-        known = {name: errors for name, some in found.items() if (errors := errors_of(some))} or None
-        return replace(judgement, accuracy=replace(judgement.accuracy, splits=known, fitted=trained.fitted))
+        of_splits = {}
+        for name, some in splits.items():
+            own = judgement_of(zip(some, found[name], strict=True), data.energy_grid).accuracy
+            of_splits[name] = own.means() | component_errors(found[name])
+        return replace(judgement, accuracy=replace(judgement.accuracy, splits=of_splits, fitted=trained.fitted))
 
     def card(
         self,

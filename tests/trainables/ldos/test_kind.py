@@ -9,6 +9,7 @@ from dftune import BispectrumSettings, StudySpec
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.kinds import KINDS
+from dftune.trainables.ldos.judgement import judge
 
 KIND = KINDS["ldos"]
 
@@ -128,3 +129,10 @@ def test_a_surrogate_of_two_snapshots_is_judged_by_that_of_validation(described)
     found = KIND.judge(trained, training, test).accuracy
     assert (found.judged_on, found.n_snapshots, set(found.splits)) == ("validation", 1, {"validation", "training"})
     assert found.free_energy_mae == found.splits["validation"]["free_energy_mae"]
+    learnt = judge(trained.network, trained.scaling, training.energy_grid, training.train).accuracy
+    own = found.splits["training"]
+    assert (own["ldos_r2"], own["dos_rmse"], own["band_energy_mae"]) == pytest.approx(
+        (learnt.ldos_r2, learnt.dos_rmse, learnt.band_energy_mae), rel=1e-5
+    )
+    text = f"LDOS R²            validation {found.ldos_r2:.4f}, training {learnt.ldos_r2:.4f}"
+    assert text in [line.strip() for line in found.lines()]

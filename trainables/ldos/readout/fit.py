@@ -244,13 +244,12 @@ def with_free_energy(trained: Trained, data: TrainingData) -> Trained:
     return replace(trained, last=replace(trained.last, best_free_energy_mae=_free_energy_mae(found)))
 
 
-def errors_of(found: Sequence[Evaluation]) -> dict[str, float]:
-    """Mean |error| of A [meV/atom] and of a component of forces [eV/Å] and stress [eV/Å³], by names in ``Accuracy``.
+def component_errors(found: Sequence[Evaluation]) -> dict[str, float]:
+    """Mean |error| of a component of forces [eV/Å] and stress [eV/Å³], by names in ``Accuracy.splits``.
 
     Those that are not known or not defined for all snapshots are left out.
     """
     errors = {
-        "free_energy_mae": _free_energy_mae(found),
         "forces_mae": _component_mae([e.forces for e in found]),
         "stress_mae": _component_mae([e.stress for e in found]),
     }
