@@ -26,6 +26,7 @@ from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.judgement import judge
+from dftune.trainables.ldos.readout import motions
 from dftune.trainables.ldos.readout.fit import evaluated, fit
 from dftune.trainables.ldos.training_data import Scaling, SnapshotData, TrainingData
 
@@ -33,35 +34,26 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = BispectrumSettings(cutoff=3.0, two_j_max=8)
 SEEDS = (7, 8, 9)
 VALIDATION, TEST = ["006", "007", "008", "018", "019", "020"], ["009", "010", "011", "021", "022", "023"]
-SMALL = (("al4", "train"),)
 Parts = Sequence[tuple[str, str]]  # (set, split or id or "all")
+SMALL, OF_SMALL, UNSEEN = (("al4", "train"),), (("al4", "validation"),), {"al4": (("al4", "test"),)}
+AL8, AL16, AL32 = (("al8", "all"), ("al8_more", "all")), (("al16", "all"),), {"al32": (("al32", "all"),)}
+# Of eight cells of 8 atoms two are displaced by 0.15 Å, the others by 0.05 and 0.10.
+MILD = (("al8", "all"), *(("al8_more", name) for name in ("000", "001", "003", "004")))
+HARD = {"al8 at 0.15": (("al8_more", "002"), ("al8_more", "005"))}
 # Case -> config beyond the defaults, training, validation, and what is judged.
 CASES: dict[str, tuple[dict[str, Any], Parts, Parts, dict[str, Parts]]] = {
-    "al4": ({}, SMALL, (("al4", "validation"),), {"al4": (("al4", "test"),)}),
-    "al4, LDOS alone": (
-        {"energy_weight": 0.0, "force_weight": 0.0},
-        SMALL,
-        (("al4", "validation"),),
-        {"al4": (("al4", "test"),)},
-    ),
-    "al4, energies": ({"force_weight": 0.0}, SMALL, (("al4", "validation"),), {"al4": (("al4", "test"),)}),
-    "al4, forces": ({"energy_weight": 0.0}, SMALL, (("al4", "validation"),), {"al4": (("al4", "test"),)}),
-    "al4, width 512": ({"width": 512}, SMALL, (("al4", "validation"),), {"al4": (("al4", "test"),)}),
-    "with al8": (
-        {},
-        (*SMALL, ("al8", "all"), ("al8_more", "all")),
-        (("al16", "all"),),
-        {"al16": (("al16", "all"),), "al32": (("al32", "all"),)},
-    ),
-    "with al16": ({}, (*SMALL, ("al16", "all")), (("al4", "validation"),), {"al32": (("al32", "all"),)}),
-    "to 933 K": ({}, SMALL, (("al4", "validation"),), {"al4_933K": (("al4_933K", "all"),)}),
-    "from 933 K": (
-        {},
-        (("al4_933K", "000"), ("al4_933K", "001")),
-        (("al4_933K", "002"),),
-        {"al4": (("al4", "test"),)},
-    ),
-    "to al8": ({}, SMALL, (("al4", "validation"),), {"al8": (("al8", "all"), ("al8_more", "all"))}),
+    "al4": ({}, SMALL, OF_SMALL, UNSEEN | {"al8 to 0.10": MILD} | HARD | AL32),
+    "al4, LDOS alone": ({"energy_weight": 0.0, "force_weight": 0.0}, SMALL, OF_SMALL, UNSEEN),
+    "al4, energies": ({"force_weight": 0.0}, SMALL, OF_SMALL, UNSEEN),
+    "al4, forces": ({"energy_weight": 0.0}, SMALL, OF_SMALL, UNSEEN),
+    "al4, width 512": ({"width": 512}, SMALL, OF_SMALL, UNSEEN),
+    "with al8": ({}, (*SMALL, *AL8), AL16, UNSEEN | {"al16": AL16} | AL32),
+    "with al8, chosen by al4": ({}, (*SMALL, *AL8), OF_SMALL, UNSEEN | {"al16": AL16} | AL32),
+    "with al16": ({}, (*SMALL, *AL16), OF_SMALL, UNSEEN | AL32 | {"al8 to 0.10": MILD} | HARD),
+    "with al8 to 0.10": ({}, (*SMALL, *MILD), OF_SMALL, UNSEEN | HARD | AL32),
+    "with al8 to 0.10 and al16": ({}, (*SMALL, *MILD, *AL16), OF_SMALL, UNSEEN | HARD | AL32),
+    "to 933 K": ({}, SMALL, OF_SMALL, {"al4_933K": (("al4_933K", "all"),)}),
+    "from 933 K": ({}, (("al4_933K", "000"), ("al4_933K", "001")), (("al4_933K", "002"),), UNSEEN),
 }
 
 
@@ -120,6 +112,7 @@ def main() -> None:
             train, validation = (snapshots(sets, part) for part in parts)
             info = sets[parts[0][0][0]].info
             for seed in SEEDS:
+                motions._kept.clear()  # derivatives of descriptors, which each fit makes for itself
                 started = time.process_time()
                 data = TrainingData(
                     train, validation, info.energy_grid, Scaling.fit(train), SETTINGS, info.species, info.dft
