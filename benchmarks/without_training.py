@@ -2,6 +2,9 @@
 
 examples/al4 (six training snapshots, 4.68 Å, 2J_max 10, judged on three test snapshots).  For each seed:
 - ``none``: 1 x 1024 silu as drawn, last layer in closed form (the defaults), one initialisation;
+- ``none, five``: five initialisations, as `dftune fit` makes them, without its error bars;
+- ``none, energies``, ``none, LDOS``: one initialisation without rows of forces, and without any;
+- ``none, energies, 512``: 512 neurons and the penalty 1, which nothing has to choose;
 - ``optuna``: 50 trials of TPE over architecture and learning rate, each trained for 8 epochs by Adam and valued by its
   validation loss.  The best one is trained for 25 and judged as it is, as studies ended before there was a readout;
   and with its last layer solved, as they end now (``optuna, readout``).
@@ -9,7 +12,7 @@ examples/al4 (six training snapshots, 4.68 Å, 2J_max 10, judged on three test s
 Mean |A - A_DFT| and of the band energy [meV/atom], mean |force component| [eV/Å], LDOS error (1 - R²), CPU seconds of
 one thread from descriptors to the network.  What is done is kept in FOLDER: a killed run goes on.
 
-    python benchmarks/without_training.py FOLDER [n_seeds=5] [n_trials=50] [epochs=8]
+    python benchmarks/without_training.py FOLDER [n_seeds=5] [n_trials=50] [epochs=8]   n_trials 0: without the search
 """
 
 import json
@@ -38,7 +41,13 @@ from dftune.trainables.ldos.training import Trained, train
 from dftune.trainables.ldos.training_data import SnapshotData, TrainingData, read_split, read_training_data
 
 SETTINGS = BispectrumSettings(cutoff=4.68, two_j_max=10)
-NONE = SurrogateConfig.of({"training": "none"})
+WITHOUT = {  # what is done -> config beyond the defaults, number of initialisations
+    "none": ({}, 1),
+    "none, five": ({}, 5),
+    "none, energies": ({"force_weight": 0}, 1),
+    "none, LDOS": ({"force_weight": 0, "energy_weight": 0}, 1),
+    "none, energies, 512": ({"force_weight": 0, "width": 512, "penalty": 1.0}, 1),
+}
 FINAL_EPOCHS = 25
 ERRORS = ("free_energy", "band_energy", "forces", "ldos")
 SPACE = {  # that of examples/compare.toml, wider
@@ -94,9 +103,11 @@ def best_of(folder: Path, data: TrainingData, seed: int, n_trials: int, epochs: 
     return best[1], spent
 
 
-def without(data: TrainingData, test: list[SnapshotData], seed: int) -> dict[str, Any]:
-    found, seconds = timed(lambda: fit(NONE, data, seeds=[seed]))
-    return {"method": "none", "seed": seed, "cpu_s": seconds, "config": str(NONE)} | errors(found, data, test)
+def without(name: str, data: TrainingData, test: list[SnapshotData], seed: int) -> dict[str, Any]:
+    values, n = WITHOUT[name]
+    config = SurrogateConfig.of({"training": "none", **values})
+    found, seconds = timed(lambda: fit(config, data, seeds=range(seed, seed + n)))
+    return {"method": name, "seed": seed, "cpu_s": seconds, "config": str(config)} | errors(found, data, test)
 
 
 def main() -> None:
@@ -112,8 +123,12 @@ def main() -> None:
     data, test = read_training_data(dataset, SETTINGS), read_split(dataset, SETTINGS, "test")
     rows = []
     for seed in range(n_seeds):
-        rows.append(kept(folder / f"seed-{seed}-none.json", lambda seed=seed: without(data, test, seed)))  # type: ignore[misc]
-        print(json.dumps(rows[-1]), flush=True)
+        for name in WITHOUT:
+            file = folder / f"seed-{seed}-{name.replace(', ', '-')}.json"
+            rows.append(kept(file, lambda name=name, seed=seed: without(name, data, test, seed)))  # type: ignore[misc]
+            print(json.dumps(rows[-1]), flush=True)
+        if n_trials == 0:
+            continue
         config, spent = best_of(folder, data, seed, n_trials, epochs)
         config = config.model_copy(update={"epochs": FINAL_EPOCHS})
         found, seconds = timed(lambda: train(config, data, seeds=[seed]))  # noqa: B023
