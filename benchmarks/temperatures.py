@@ -1,8 +1,8 @@
 """Claim: a surrogate of one electronic temperature has the free energy and the heat capacity of the DFT at others.
 
 Trained on examples/al4, all at 3158 K (1 x 512 silu, 3.0 Å, 2J_max 8), and compared at 1000, 5000 and 7000 K with what
-Quantum ESPRESSO says of a test snapshot, tests/data/al_temperatures.json.  The heat capacity of the DFT is τ ΔS/Δτ
-over ±5 % of τ, each an SCF of its own.
+Quantum ESPRESSO says of a test snapshot, tests/data/al_temperatures.json, and with what the DFT's own LDOS at 3158 K
+gives there.  The heat capacity of the DFT is τ ΔS/Δτ over ±5 % of τ, each an SCF of its own.
 
     python benchmarks/temperatures.py [FOLDER of the figure]
 """
@@ -11,6 +11,8 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -20,9 +22,12 @@ from volumes import ROOT, SETTINGS, surrogate
 
 from dftune.trainables.data.composing.selection import take
 from dftune.trainables.data.dataset import Dataset
+from dftune.trainables.data.snapshot import Snapshot
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.drawing import REFERENCE, SURROGATE, save
+from dftune.trainables.ldos.heating import heated
 from dftune.trainables.ldos.prediction import Heated
+from dftune.trainables.ldos.readout.electrons import Electrons, Ions, electrons_of
 from dftune.trainables.physics.units import K_B
 
 TEMPERATURES = (1000.0, 5000.0, 7000.0)
@@ -44,6 +49,21 @@ def capacity(dft: dict[float, dict[str, float]], temperature: float) -> float:
     colder, warmer = (dft[round(temperature * (1 + step), 2)] for step in (-STEP, STEP))
     entropies = [-row["minus_ts_ev"] / row["temperature_k"] for row in (colder, warmer)]
     return float(np.diff(entropies)[0] / (2 * STEP) / K_B)
+
+
+def by_its_own_ldos(data: Dataset, s: Snapshot, temperatures: Sequence[float]) -> list[tuple[Heated, float]]:
+    """What the stored LDOS gives at other temperatures, and A with the density of each [eV]."""
+    grid, rule, ldos = data.info.energy_grid, data.info.energy_grid.quadrature(), data.ldos(s).stored()
+
+    def free_energy(kelvin: float) -> Electrons:
+        ions = Ions(replace(s, temperature=kelvin), grid, data.info.dft, data.info.species)
+        return electrons_of(lambda: (shard[:] for shard in ldos), ions, slopes=False)
+
+    own = free_energy(s.temperature)
+    about = {"electrons": s.n_electrons, "temperatures": temperatures}
+    assert own.free_energy is not None
+    at = heated(own.dos[None], rule, [own.levels], np.zeros(1), np.array([own.free_energy]), **about)
+    return [(one, float(free_energy(one.temperature).free_energy or np.nan)) for one in at]
 
 
 def draw(path: Path, curve: list[Heated], dft: dict[float, dict[str, float]], n_atoms: int, own: float) -> None:
@@ -76,6 +96,7 @@ def main() -> None:
         model, own = surrogate(data, "absolute"), round(s.temperature, 2)
         atoms = ase.Atoms(s.numbers, s.positions, cell=s.cell, pbc=True)
         found = model.predict(atoms, temperatures=[own, *TEMPERATURES, *CURVE], grid=s.grid).heated
+        same = by_its_own_ldos(data, s, [own, *TEMPERATURES])
         print(f"fit and prediction: {time.process_time() - started:.0f} CPU s")
     for one in found[: 1 + len(TEMPERATURES)]:
         row = dft[one.temperature]
@@ -89,6 +110,12 @@ def main() -> None:
         line["C [k_B/atom]"] = round(one.heat_capacity / K_B / s.n_atoms, 4)
         if one.temperature != own:
             line["C of the DFT"] = round(capacity(dft, one.temperature) / s.n_atoms, 4)
+        print(json.dumps(line, ensure_ascii=False))
+    for one, with_its_density in same:
+        energy = dft[one.temperature]["total_energy_ev"]
+        off = {"density of 3158 K": one.free_energy - energy, "its own density": with_its_density - energy}  # type: ignore[operator]
+        line = {"K": one.temperature, "C of the DFT's own LDOS": round(one.heat_capacity / K_B / s.n_atoms, 4)}
+        line |= {f"A, {k} [meV/atom]": round(1e3 * v / s.n_atoms, 2) for k, v in off.items()}
         print(json.dumps(line, ensure_ascii=False))
     if len(sys.argv) > 1:
         draw(
