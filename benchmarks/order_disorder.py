@@ -2,7 +2,7 @@
 
 Runs on the bundled tables, in this process; prints a row of JSON for each number.
 
-    python benchmarks/order_disorder.py speed|sizes|rows|coverage|intervals|phases
+    python benchmarks/order_disorder.py speed|sizes|rows|coverage|intervals|phases|held
 """
 
 import json
@@ -21,6 +21,7 @@ from dftune.trainables.alloys.simulation import (
     Simulation,
     TransitionSettings,
     around,
+    begun,
     mean_field,
     random_start,
     simulate,
@@ -193,6 +194,22 @@ def phases():
         )
 
 
+def held(copies=5, rounds=1500):
+    """The order that 4,000 sites, half of them in order, come to at one temperature alone, from the second half on."""
+    for name, temperatures in (("CuAu", range(2600, 2761, 20)), ("FePt", range(3300, 3701, 100))):
+        _, lattice, model = opened(name)
+        large, ordering = lattice.repeated((copies,) * 3), Ordering.of(model, lattice, 0.0)
+        settings = TransitionSettings(copies=(copies,) * 3)
+        for kelvin in temperatures:
+            task = Simulation(model, lattice, ordering, kelvin, settings, seed=kelvin)
+            chain = sample(
+                model, large, np.array([float(kelvin)]), shells=model.shells(large), ordering=ordering,
+                start=begun(task, large.n_sites), rounds=rounds, seed=kelvin,
+            )  # fmt: skip
+            late = chain.order[len(chain.order) // 2 :]
+            row("held", alloy=name, n_sites=large.n_sites, kelvin=kelvin, order=round(float(late.mean()), 3))
+
+
 if __name__ == "__main__":
     asked = {
         "speed": speed,
@@ -201,6 +218,7 @@ if __name__ == "__main__":
         "coverage": coverage,
         "intervals": intervals,
         "phases": phases,
+        "held": held,
     }
     for name in sys.argv[1:] or asked:
         asked[name]()

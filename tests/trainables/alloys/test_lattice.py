@@ -14,7 +14,11 @@ FCC = ase.build.bulk("Cu", "fcc", a=3.84, cubic=True).repeat((2, 2, 2))
 BCC = ase.build.bulk("Fe", "bcc", a=3.05, cubic=True).repeat((2, 2, 4))
 
 
-@pytest.mark.parametrize("atoms, count", [(FCC, 1536), (BCC, 512), (FCC[:1], 1)])
+HCP = ase.build.bulk("Co", "hcp").repeat(2)  # of 16 sites
+CUBE = ase.build.bulk("Cu", "fcc").repeat(4)  # of 64
+
+
+@pytest.mark.parametrize("atoms, count", [(FCC, 1536), (BCC, 512), (FCC[:1], 1), (HCP, 8 * 24), (CUBE, 64 * 48)])
 def test_the_symmetry_of_the_papers_cells(atoms, count):
     if len(atoms) == 1:
         atoms.cell = np.diag([3.0, 4.0, 5.0])
