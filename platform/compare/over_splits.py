@@ -9,6 +9,7 @@ from typing import Any
 from ...cluster.tasks import as_done
 from ...trainables.errors import InputError
 from ...trainables.files import read_text, write_text
+from ..methods import method_of
 from ..progress import Progress
 from ..spec import SpecError, StudySpec
 from ..version import __version__
@@ -59,8 +60,13 @@ def over_splits(spec: StudySpec, data: Any, outcomes: Sequence[Outcome], folder:
 
 
 def _best(spec: StudySpec, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The config that is best on the validation data, by the name of the method that found it; none if none ended."""
+    """The config that is best on the validation data, by the name of the method that found it; none if none ended.
+
+    Of several objectives it is that of a method that minimises all of them, if there is one.
+    """
     ended = [(o.value, o) for o in outcomes if o.value is not None and o.failure is None]
+    if len(spec.minimize) > 1:
+        ended = [one for one in ended if method_of(spec.of_kind, one[1].method).several] or ended
     return {o.method: spec.full(o.config) for _, o in sorted(ended, key=lambda pair: pair[0])[:1]}
 
 

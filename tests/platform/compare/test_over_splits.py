@@ -79,6 +79,14 @@ def test_the_best_config_on_validation_data_is_repeated(spec, done, tmp_path):
     assert done == ["3 splits", "rate 0.7", 5]
 
 
+def test_of_several_objectives_the_config_is_of_a_method_that_minimises_all(spec, done, tmp_path):
+    outcomes = [*OUTCOMES, Outcome("optuna", 0, "", value=0.2, config={"rate": 0.4})]
+    assert over_splits(spec, Numbers(), outcomes, tmp_path, Silent())[1] == "rate 0.7"
+    several = StudySpec.of(spec.model_dump() | {"minimize": ["error", "bias"], "method": "optuna"})
+    assert over_splits(several, Numbers(), outcomes, tmp_path, Silent())[1] == "optuna 0.4"
+    assert over_splits(several, Numbers(), OUTCOMES, tmp_path, Silent())[1] == "rate 0.7", "none there"
+
+
 def test_what_is_done_is_not_done_again_unless_the_data_changed(spec, done, tmp_path):
     first = over_splits(spec, Numbers(), OUTCOMES[:1], tmp_path, Silent())
     done.clear()
