@@ -147,5 +147,7 @@ def test_a_study_whose_ray_is_killed_says_so_in_one_line_and_keeps_the_dumps(
         "`dftune study resume faulty`"
     )
     assert [line for line in before if not re.match(r"\[ *\d+ s\] ", line)] == [], "a line of Ray's own"
-    assert "(raylet)" in (folder / "ray.log").read_text()
+    kept = (folder / "ray.log").read_text()
+    assert re.search(r"the end of raylet\.out:\n.*\w", kept)
+    assert re.search(r"the end of gcs_server\.out:\n.*\w", kept)
     assert rows(folder, "SELECT number FROM trials WHERE state = 'FAIL'") == []
