@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(__file__).parents[1] / "tests" / "data" / "quantum_espresso.tar.xz"
+from dftune.tests.places import DATA, unpack
+
+RUNS = DATA / "quantum_espresso.tar.xz"
 GIVEN = [*sys.argv[1:], *["120", "24", "cubes", "3"][len(sys.argv) - 1 :]]
 N, N_ENERGY, LAYOUT, TURNS = int(GIVEN[0]), int(GIVEN[1]), GIVEN[2], int(GIVEN[3])
 SIDES = np.array([5.4117646, 5.4117646, 7.6533908])  # of the cell [bohr]
@@ -58,7 +60,7 @@ def write_cubes(folder: Path) -> None:
     """A log of pw.x, and cubes on a finer grid than its own."""
     folder.mkdir()
     with tempfile.TemporaryDirectory() as unpacked:
-        shutil.unpack_archive(DATA, unpacked, filter="data")
+        unpack(RUNS, Path(unpacked))
         source = Path(unpacked) / "runs" / "0"
         log = (source / "pw.out").read_text().replace("(   9,   9,  12)", f"({N:4d},{N:4d},{N:4d})")
         lines = (source / "tmp.pp001ldos.cube").read_text().splitlines()

@@ -8,7 +8,6 @@ The first line is what the free energies of the DFT's own LDOS are off by.
 """
 
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dftune import BispectrumSettings
+from dftune.tests.places import unpack
 from dftune.trainables.data.composing.selection import take
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
@@ -51,7 +51,7 @@ KIND = KINDS["ldos"]
 
 
 def bundled(folder: Path) -> Dataset:
-    shutil.unpack_archive(ROOT / "examples" / "al_mg.tar.xz", folder, filter="data")
+    unpack(ROOT / "examples" / "al_mg.tar.xz", folder)
     return Dataset.open(str(folder / "al_mg"))
 
 

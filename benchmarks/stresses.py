@@ -9,7 +9,6 @@ the volume of the training, crystals strained by up to 2 %, and larger cells whe
 """
 
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dftune.tests.places import unpack
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.importing.importers import import_dataset
 from dftune.trainables.data.snapshot import Snapshot
@@ -60,7 +60,7 @@ class Cells:
     def __init__(self, folder: Path) -> None:
         self.known = json.loads((ROOT / "tests" / "data" / "al_stresses.json").read_text())["cells"]
         self.al4 = Dataset.open(str(ROOT / "examples" / "al4"))
-        shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", folder, filter="data")
+        unpack(ROOT / "examples" / "al_volumes.tar.xz", folder)
         self.volumes = Dataset.open(str(folder / "al_volumes"))
         self.larger = {}
         for name in ("al8", "al8_more", "al16", "al32"):

@@ -9,7 +9,6 @@ same cells.
 """
 
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from ase.units import GPa
 from matplotlib.figure import Figure
 
 from dftune import BispectrumSettings, Model
+from dftune.tests.places import unpack
 from dftune.trainables.data.composing.merge import merge
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
@@ -40,7 +40,7 @@ STRAINS = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
 
 def bundled(folder: Path) -> Dataset:
     """The cells of both sets, with descriptors."""
-    shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", folder, filter="data")
+    unpack(ROOT / "examples" / "al_volumes.tar.xz", folder)
     both = merge(
         [Dataset.open(str(ROOT / "examples" / "al4")), Dataset.open(str(folder / "al_volumes"))], folder / "both"
     )

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from dftune.cluster.dft.generate import GIVE_UP
 from dftune.cluster.dft.tasks import Runner
-from dftune.tests.places import DATA, ROOT
+from dftune.tests.places import DATA, ROOT, unpack
 from dftune.trainables.data.generating.computing import DONE, Order
 from dftune.trainables.data.generating.results import open_runs
 from dftune.trainables.data.generating.spec import Run
@@ -37,7 +36,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.seen, self.program = folder, folder / "seen.txt", folder / "pw.x"
-        shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder / "recorded", filter="data")
+        unpack(DATA / "wavefunctions.tar.xz", folder / "recorded")
         self.behave()
 
     def behave(self, before: str = "") -> None:

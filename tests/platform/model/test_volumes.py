@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from ase.units import GPa
 
 import dftune
 from dftune import BispectrumSettings, Model
-from dftune.tests.places import DATA, ROOT
+from dftune.tests.places import DATA, ROOT, unpack
 from dftune.trainables.data.composing.merge import merge
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.descriptors.bispectrum import bispectrum
@@ -28,7 +27,7 @@ CONFIG = SurrogateConfig.of({"training": "none", "width": 256, "penalty": 1.0, "
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("volumes")
-    shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", folder, filter="data")
+    unpack(ROOT / "examples" / "al_volumes.tar.xz", folder)
     return Dataset.open(str(folder / "al_volumes"))
 
 

@@ -1,13 +1,12 @@
 """The bundled cells of two species are those that examples/al_mg.py describes, and the product's defaults fit them."""
 
 import importlib.util
-import shutil
 import sys
 
 import numpy as np
 import pytest
 
-from dftune.tests.places import ROOT
+from dftune.tests.places import ROOT, unpack
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.generating.spec import GenerateSpec
 from dftune.trainables.data.generating.structures import plan_structures
@@ -17,7 +16,7 @@ from dftune.trainables.kinds import KINDS
 @pytest.fixture(scope="module")
 def al_mg(tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("bundled")
-    shutil.unpack_archive(ROOT / "examples" / "al_mg.tar.xz", folder, filter="data")
+    unpack(ROOT / "examples" / "al_mg.tar.xz", folder)
     return Dataset.open(str(folder / "al_mg"))
 
 

@@ -1,13 +1,12 @@
 """A stand-in for pw.x: a real process that writes what pw.x 6.7 wrote for two atoms, or goes wrong."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dftune.tests.places import DATA
+from dftune.tests.places import DATA, unpack
 from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.generating.computing import Order
 from dftune.trainables.data.generating.spec import Run
@@ -61,7 +60,7 @@ GRID = EnergyGrid(minimum=-6.0, spacing=0.25, n_energy=72, kernel="gaussian", wi
 def recorded(tmp_path_factory) -> Path:
     """The calculation of tests/trainables/data/quantum_espresso/test_wavefunctions.py."""
     folder = tmp_path_factory.mktemp("recorded")
-    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
+    unpack(DATA / "wavefunctions.tar.xz", folder)
     return folder / "mesh"
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from dftune.tests.places import DATA
+from dftune.tests.places import DATA, unpack
 
 
 @pytest.fixture(scope="session")
 def calculated(tmp_path_factory) -> Path:
     """All of them; tests must not change what is in it."""
     folder = tmp_path_factory.mktemp("quantum_espresso")
-    shutil.unpack_archive(DATA / "quantum_espresso.tar.xz", folder, filter="data")
+    unpack(DATA / "quantum_espresso.tar.xz", folder)
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from dftune.tests.places import DATA
+from dftune.tests.places import DATA, unpack
 from dftune.trainables.data.exporting.starting_density import StartingDensity
 from dftune.trainables.data.importing.quantum_espresso.pw_xml import NAME, read_xml
 from dftune.trainables.data.importing.quantum_espresso.wavefunctions import DensityWaves, read_density
@@ -21,7 +21,7 @@ FILE = "charge-density.dat"
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("densities")
-    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
+    unpack(DATA / "wavefunctions.tar.xz", folder)
     return folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dftune.tests.places import DATA
+from dftune.tests.places import DATA, unpack
 from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.data.importing.grid_files import blocks, read_head
 from dftune.trainables.data.importing.quantum_espresso.wavefunctions import Wavefunctions, squared
@@ -25,7 +25,7 @@ OTHER = EnergyGrid(minimum=-10.0, spacing=0.5, n_energy=50, kernel="fermi-dirac"
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wavefunctions")
-    shutil.unpack_archive(DATA / "wavefunctions.tar.xz", folder, filter="data")
+    unpack(DATA / "wavefunctions.tar.xz", folder)
     return folder
 
 
