@@ -1,6 +1,5 @@
 """Training-free scores on the cluster: long-lived scorer actors, asked ahead, in batches of a quarter second."""
 
-import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from ..resources import slots, use_cpus
 
 BATCH_SECONDS = 0.25  # a batch of a few milliseconds would be eaten by the call itself
 AHEAD = 8  # batches before each actor: Ray Tune asks once a second while nothing runs
+START_SECONDS = 3.0  # until an actor has started; another one where there is as much work for each
 BRIEFLY = 0.3  # seconds that a call may wait for the score it needs first, rather than leave a slot idle for longer
 
 
@@ -59,6 +59,7 @@ class ClusterScorer:
         self.known: dict[Hashable, float] = dict(known or {})
         self.seconds, self._scored = 0.0, 0
         self._keys: dict[tuple[tuple[str, Any], ...], Hashable] = {}
+        self._most: int | None = None  # actors that fit on the cluster
         self._actors: list[Any] = []
         self._idle: list[Any] = []
         self._queue: list[Mapping[str, Any]] = []
@@ -111,26 +112,35 @@ class ClusterScorer:
             self.close()
 
     def _submit(self) -> None:
-        if self._queue and not self._actors:
+        for _ in range(self._actors_wanted() - len(self._actors)):
             self._shared = ray.put(self._batch) if self._shared is None else self._shared
-            n = 1 if self._beside_trials else slots(1, at_most=math.ceil(len(self._queue) / 4))
-            self._actors = [
-                ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote()  # type: ignore[attr-defined]
-                for _ in range(n)
-            ]
+            actor = ScorerActor.options(num_cpus=0 if self._beside_trials else 1).remote()  # type: ignore[attr-defined]
+            self._actors.append(actor)
             # An actor stands here once for each batch it may still take.
-            self._idle = self._actors * (2 if self._beside_trials else AHEAD)
+            self._idle += [actor] * (2 if self._beside_trials else AHEAD)
         while self._queue and self._idle:
             actor, size = self._idle.pop(0), self._batch_size()
             configs, self._queue = self._queue[:size], self._queue[size:]
             full = [self._full(config) for config in configs]
             self._running[actor.score.remote(self._score, self._shared, self._seed, full)] = (actor, configs)
 
+    def _actors_wanted(self) -> int:
+        """One where there is work, and more once it is known to take longer than their start."""
+        if not self._queue or (self._actors and (self._beside_trials or not self._scored)):
+            return 0
+        if self._beside_trials:
+            return 1
+        self._most = slots(1) if self._most is None else self._most
+        return min(self._most, max(1, int(len(self._queue) * self._seconds_each() / START_SECONDS)))
+
+    def _seconds_each(self) -> float:
+        return self.seconds / self._scored if self._scored else 0.0
+
     def _batch_size(self) -> int:
         """Configs for BATCH_SECONDS of work, as far as earlier batches tell; few where one score is waited for."""
         if self._beside_trials:
             return 2
-        return 4 if not self.seconds else max(1, round(BATCH_SECONDS * self._scored / self.seconds))
+        return 4 if not self.seconds else max(1, round(BATCH_SECONDS / self._seconds_each()))
 
     def close(self) -> None:
         """Give the CPUs of the actors back to the trials."""

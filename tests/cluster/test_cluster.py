@@ -299,6 +299,21 @@ def test_scorer_actors_give_the_scores_of_the_function_without_waiting():
     assert scorer._actors == [], "the CPUs go back to the trials"
 
 
+@pytest.mark.parametrize("seconds, n_actors", [(1e-3, 2), (1e3, 1)])
+def test_another_actor_is_started_where_there_is_more_work_than_starting_it_takes(seconds, n_actors, monkeypatch):
+    monkeypatch.setattr("dftune.cluster.trials.scoring.START_SECONDS", seconds)
+    monkeypatch.setattr("dftune.cluster.trials.scoring.slots", lambda cpus: 2)
+    rng = np.random.default_rng(0)
+    batch = MiniBatch(rng.normal(size=(90, 14)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32))
+    configs, seen = [{"width": width} for width in range(8, 108)], []
+    scorer = ClusterScorer(SCORES["rfr"], batch, full_with(), 7)
+    while None in scorer(configs):
+        seen.append(len(scorer._actors))
+        time.sleep(0.01)
+    assert seen[0] == 1
+    assert max(seen) == n_actors
+
+
 def test_known_scores_are_not_computed_again():
     config = {"width": 8}
     scorer = ClusterScorer(SCORES["rfr"], None, full_with(), 0, known={SurrogateConfig.of(config).seen_by_scores: 1.25})
