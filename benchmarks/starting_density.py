@@ -1,10 +1,11 @@
 """How many steps and how much time a predicted density saves an SCF of Quantum ESPRESSO, the prediction included.
 
-Displaced aluminium (0.10 Å) of 8 and 32 atoms at 15 Ry, with 5 x 10 x 10 and 3 x 3 x 3 k-points, two cells each. Each
-SCF is made twice by pw.x in one process: from superposed atoms, as pw.x does by itself, and from the density of MODEL,
-put into what the first run of this cell left behind. One row of JSON a structure.
+Displaced aluminium (0.10 Å) of 8 and 32 atoms at 15 Ry, with 5 x 10 x 10 and 3 x 3 x 3 k-points, two cells each, and 32
+atoms with a denser mesh where it is asked for. Each SCF is made twice by pw.x in one process: from superposed atoms, as
+pw.x does by itself, and from the density of MODEL, put into what the first run of this cell left behind. One row of
+JSON a structure.
 
-    python benchmarks/starting_density.py MODEL [ATOMS ...]     8 and 32 by default; pw.x on the PATH
+    python benchmarks/starting_density.py MODEL [CELL ...]     8 and 32 by default, or 32-dense; pw.x on the PATH
 """
 
 import json
@@ -28,15 +29,18 @@ from dftune.trainables.data.generating.spec import Dft
 
 UPF = Path("/usr/share/espresso/pseudo/Al.pz-vbc.UPF")
 DFT = Dft(pseudopotentials={"Al": str(UPF)}, cutoff_ry=15, k_points=(5, 5, 5), temperature=3157.75)
-SIZES = {8: ((2, 1, 1), (5, 10, 10), 34), 32: ((2, 2, 2), (3, 3, 3), 72)}  # atoms -> cells of 4, k-points, bands
-SEEDS = (1, 2)
+CELLS = {  # name -> cells of 4 atoms, k-points, bands, seeds
+    "8": ((2, 1, 1), (5, 10, 10), 34, (1, 2)),
+    "32": ((2, 2, 2), (3, 3, 3), 72, (1, 2)),
+    "32-dense": ((2, 2, 2), (4, 4, 4), 72, (1,)),
+}
 SIGMA = 0.10  # Å
 
 
-def cell(n_atoms: int, seed: int) -> ase.Atoms:
+def cell(name: str, seed: int) -> ase.Atoms:
     """fcc aluminium with Gaussian displacements; their mean is 0."""
-    atoms = bulk("Al", "fcc", a=4.05, cubic=True).repeat(SIZES[n_atoms][0])
-    moved = np.random.default_rng(seed).normal(0, SIGMA, (n_atoms, 3))
+    atoms = bulk("Al", "fcc", a=4.05, cubic=True).repeat(CELLS[name][0])
+    moved = np.random.default_rng(seed).normal(0, SIGMA, (len(atoms), 3))
     atoms.positions += moved - moved.mean(axis=0)
     return atoms
 
@@ -67,25 +71,32 @@ def scf(folder: Path, text: str, start: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    model, sizes = Path(sys.argv[1]).resolve(), [int(size) for size in sys.argv[2:]] or list(SIZES)
+    model, names = Path(sys.argv[1]).resolve(), sys.argv[2:] or ["8", "32"]
     with tempfile.TemporaryDirectory() as temporary:
-        for n_atoms in sizes:
-            _, mesh, bands = SIZES[n_atoms]
+        for name in names:
+            _, mesh, bands, seeds = CELLS[name]
             pattern = None  # what a run of this cell left behind
-            for seed in SEEDS:
-                folder = Path(temporary) / f"{n_atoms}-{seed}"
+            for seed in seeds:
+                folder = Path(temporary) / f"{name}-{seed}"
                 (folder / PSEUDO).mkdir(parents=True)
                 shutil.copy(UPF, folder / PSEUDO)
-                text = pw_input(cell(n_atoms, seed), DFT, {"Al": UPF.name}, mesh=mesh, bands=bands)
+                text = pw_input(cell(name, seed), DFT, {"Al": UPF.name}, mesh=mesh, bands=bands)
                 atomic = scf(folder, text, "atomic")
-                left, kept = folder / OUT / f"{PREFIX}.save", Path(temporary) / f"{n_atoms}.save"
+                left, kept = folder / OUT / f"{PREFIX}.save", Path(temporary) / f"{name}.save"
                 pattern = pattern or shutil.copytree(left, kept, ignore=shutil.ignore_patterns("wfc*"))
                 shutil.rmtree(folder / OUT)
                 shutil.copytree(pattern, left)
                 command = ["dftune", "model", "predict", str(model), "pw.atomic.in", "--save-qe", str(left)]
                 predicting = timed(command, folder, folder / "predict.out")
                 ours = scf(folder, text, "file")
-                row = {"atoms": n_atoms, "seed": seed, "atomic": atomic, "prediction": predicting, "predicted": ours}
+                row = {
+                    "cell": name,
+                    "k_points": mesh,
+                    "seed": seed,
+                    "atomic": atomic,
+                    "prediction": predicting,
+                    "predicted": ours,
+                }
                 row["saved_cpu_s"] = round(atomic["cpu_s"] - ours["cpu_s"] - predicting["cpu_s"], 1)
                 print(json.dumps(row), flush=True)
 
