@@ -70,6 +70,7 @@ def demo(folder: Path) -> None:
     for shown, drawn in (("dos", surrogate / "dos"), ("score", study / "score"), ("configs", study / "parallel")):
         shutil.copyfile(drawn.with_suffix(".png"), FIGURES / f"{shown}.png")
     result = result.replace(str(folder), "studies").strip()
+    result = re.sub(r"^without a search, .*?\n\n", "", result, flags=re.DOTALL | re.MULTILINE)  # no room for it, either
     result = "\n".join(line for line in result.splitlines() if not DETAILS.match(line)).strip()
     put(ROOT / "README.md", "demo", f"```\n{result}\n```\n\nNumbers and figure: {run_of}.")
     # Ray's own lines carry process numbers and addresses of this machine.

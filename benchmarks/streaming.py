@@ -1,7 +1,7 @@
 """Claim: a streamed training takes the memory it is given, however large the data, at 0.7 times the speed or more.
 
-The training snapshots of aluminium (examples/al4, 2J_max = 10) stand 8, 32 and 64 times in a temporary folder, 1.4 GB:
-48, 192 and 384 files each of descriptors and LDOS.  A row a case, each in a process of its own:
+The training snapshots of aluminium (examples/al4, 2J_max = 10) stand 8, 32 and 64 or 88 times in a temporary folder,
+2 GB: 48, 192 and 384 or 528 files each of descriptors and LDOS.  A row a case, each in a process of its own:
 
 memory: one epoch of a streamed training with 64 MB for its grid points, under a limit of the kernel (RLIMIT_DATA, which
     counts what a process allocates) 100 MB above that; ``grown_mb`` is the growth of its largest resident set since
@@ -44,7 +44,7 @@ from dftune.trainables.ldos.training_data import Scaling, SnapshotData, Training
 AL4 = Path(__file__).parents[1] / "examples" / "al4"
 SETTINGS = BispectrumSettings(two_j_max=10)
 CONFIG = SurrogateConfig(n_layers=2, width=64, activation="relu", batch_size=256, epochs=1)
-REPEATS, MOST = 8, 64  # of the six training snapshots in the smallest and in the largest case
+REPEATS, MOST = 8, 88  # of the six training snapshots in the smallest and in the largest case
 MEMORY, ABOVE = 64e6, 100e6  # bytes
 
 
@@ -164,7 +164,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         written(Path(folder))
-        cases = [(case, REPEATS * n, MEMORY) for case in ("memory", "scoring", "readout") for n in (1, 4, 8)]
+        times = {"memory": (1, 4, 8), "scoring": (1, 4, 8), "readout": (1, 4, MOST // REPEATS)}
+        cases = [(case, REPEATS * n, MEMORY) for case, some in times.items() for n in some]
         for case in (*cases, ("in memory", REPEATS, np.inf), ("speed", REPEATS, MEMORY)):
             if case[0] not in (sys.argv[1:] or (case[0],)):
                 continue
