@@ -33,8 +33,8 @@ from dftune.tests.platform.serve.chromium import chromium
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 DETAILS = re.compile(  # no room in the README
-    r"\d+ trials at once|    displacement|  error bar, |  last layer  |"
-    r"  (?:free-energy error|band-energy error|LDOS R²|DOS RMSE) +test "
+    r"\d+ trials at once|    displacement|  error bar, |  last layer  |  DOS RMSE  |"
+    r"  (?:free-energy error|band-energy error|LDOS R²) +test "
 )
 DFTUNE = [sys.executable, "-m", "dftune.platform.cli.main"]
 
