@@ -1,4 +1,4 @@
-"""Claim: without search and training a surrogate is better than the best of 50 trained ones, at a tenth of the compute.
+"""Claim: without search and training a surrogate is better than the best of 50 trained ones, at a 50th of the compute.
 
 examples/al4 (six training snapshots, 4.68 Å, 2J_max 10, judged on three test snapshots).  For each seed:
 - ``none``: 1 x 1024 silu as drawn, last layer in closed form (the defaults), one initialisation;
