@@ -97,7 +97,8 @@ def test_a_cell_of_aluminium_becomes_a_served_surrogate(tmp_path):
 
 
 SMALL = {  # of the study files of both alloys, to be done in a minute
-    "trials = 30": "trials = 2",
+    "trials = 30": "trials = 12",  # TPE needs some
+    "folds = 5 ": "folds = 2 ",
     "initializations = 5": "initializations = 2",
     "epochs = 100": "epochs = 2",
     'methods = ["random", "optuna", "rfr", "naswot"]': 'methods = ["random"]',
