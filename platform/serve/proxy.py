@@ -33,6 +33,7 @@ ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.ser
 PATIENCE = 2.0  # seconds without an answer until it is asked whether a replica stands at all
 LEFT = 16 * 2**20  # bytes of a body that are still read when its answer is there, and for so long [s]
 LEFT_FOR = 2.0
+NOBODY = "the process that predicts has ended or has not started yet"
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -48,11 +49,11 @@ def middlewares() -> list[Middleware]:
 
 
 def replicas_stand() -> bool:
-    """Whether every application of this Serve has a replica that runs, as its controller sees it."""
+    """Whether there is an application, and every one has a replica that runs, as Serve's controller sees it."""
     from ray import serve
 
     deployments = [one for a in serve.status().applications.values() for one in a.deployments.values()]
-    return all(one.replica_states.get("RUNNING", 0) for one in deployments)
+    return bool(deployments) and all(one.replica_states.get("RUNNING", 0) for one in deployments)
 
 
 class AnswerAlways:
@@ -78,7 +79,8 @@ class AnswerAlways:
         path, started = scope["path"], time.perf_counter()
         body = _Body(receive)
         receive = body.receive
-        answer = _Answer(send, name, self._metrics.text if route_of(path) == "metrics" else None, body.read_on)
+        more = self._metrics.text if route_of(path) == "metrics" else None
+        answer = _Answer(send, name, more, body.read_on, self._replicas_stand)
         with self._metrics.under_way.labels(route_of(path)).track_inprogress():
             try:
                 if route_of(path) == "predict":
@@ -122,7 +124,7 @@ class AnswerAlways:
             served.cancel()  # nothing if it is done
             await asyncio.wait({served})
         if not answer.begun.done():  # no replica, or one that ended with this request
-            await answer.refuse(503, "the process that predicts has ended or has not started yet")
+            await answer.refuse(503, NOBODY)
 
     async def _replicas_stand(self) -> bool:
         """All requests that ask at once are told by one question."""
@@ -180,12 +182,18 @@ class _Answer:
         name: of the request.
         more: what is put after the text of a good answer.
         read_on: awaited before its end.
+        stand: whether replicas run.
     """
 
     def __init__(
-        self, send: Send, name: str, more: Callable[[], str] | None, read_on: Callable[[], Awaitable[None]]
+        self,
+        send: Send,
+        name: str,
+        more: Callable[[], str] | None,
+        read_on: Callable[[], Awaitable[None]],
+        stand: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._read_on = read_on
+        self._read_on, self._stand = read_on, stand
         self._send, self._name, self._more, self._text, self._ours = send, name, more, b"", False
         self.status, self.headers = 0, dict[str, str]()
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -214,6 +222,9 @@ class _Answer:
             return
         self._text += message.get("body", b"")
         if not message.get("more_body", False):
+            if self.status == 404 and not await self._stand():  # Serve knows no path before the first replica
+                await self.refuse(503, NOBODY)
+                return
             # 408 is Serve's word for its own limit of time, which stands behind ours.
             status = 504 if self.status == 408 else self.status
             await self.refuse(status, one_line(self._text.decode(errors="replace"), 300))

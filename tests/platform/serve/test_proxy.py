@@ -46,7 +46,7 @@ def test_what_the_endpoint_answers_passes_as_it_is(status, body, kind):
 
 @pytest.mark.parametrize("given, status", [(404, 404), (408, 504), (500, 500), (503, 503)])
 def test_errors_of_serve_as_text_come_in_our_form(given, status):
-    answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"])), "/")
+    answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"]), lambda: True), "/")
     again = "; try again in 5 s" if status == 503 else ""
     said = {"detail": f"Serve says this{again}", "request_id": answer.headers["x-request-id"]}
     assert (answer.status, answer.json()) == (status, said)
@@ -57,6 +57,15 @@ def test_a_replica_that_dies_with_a_request_is_said_at_once():
     answer = ask(AnswerAlways(ended), "/")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["detail"] == "the process that predicts has ended or has not started yet; try again in 5 s"
+
+
+def test_before_the_first_replica_no_path_is_said_to_be_unknown():
+    serve = answering(404, [b"Path '/v1/predict' not found."])
+    answer = ask(AnswerAlways(serve, lambda: False), "/v1/predict")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"] == "the process that predicts has ended or has not started yet; try again in 5 s"
+    known = answering(404, [b'{"detail": "no such model"}'], b"application/json")
+    assert ask(AnswerAlways(known, lambda: False), "/v1/predict").status == 404, "the endpoint's own"
 
 
 def test_nobody_waits_in_silence_for_a_replica_that_starts():
