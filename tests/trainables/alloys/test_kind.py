@@ -284,7 +284,7 @@ def test_the_example_studies_can_be_read():
     for name in ("CuAu", "FePt"):
         spec = StudySpec.read(EXAMPLES / f"{name}.toml")
         assert isinstance(spec, StudySpec)
-        assert (spec.of_kind.name, spec.value_name) == ("alloys", "error")
+        assert (spec.of_kind.name, spec.minimize[:2]) == ("alloys", ("energy_mae", "charge_mae"))
 
 
 @pytest.mark.ray

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dftune import Model
+from dftune.tests.trainables.ldos.readout.errors import mean_errors
 from dftune.trainables.data.energy_grid import EnergyGrid
 from dftune.trainables.errors import DatasetError, InputError
 from dftune.trainables.ldos.card import card_for
@@ -17,7 +18,7 @@ from dftune.trainables.ldos.kind import LdosKind
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.features import set_readout
-from dftune.trainables.ldos.readout.fit import errors_of, evaluated, fit
+from dftune.trainables.ldos.readout.fit import evaluated, fit
 from dftune.trainables.ldos.readout.rows import energy_rows, force_rows, reference
 from dftune.trainables.ldos.training_data import relative_to_fermi_levels
 from dftune.trainables.physics.energies import n_electrons
@@ -123,7 +124,7 @@ def test_rows_are_derivatives_of_energies_forces_and_the_level(data, relative, t
 
 def test_training_snapshots_are_right_in_energies_forces_and_levels(relative, trained):
     found = [evaluated(trained.network, d, data=relative, forces=True) for d in relative.train]
-    errors = errors_of(found)
+    errors = mean_errors(found)
     assert errors["free_energy_mae"] < 0.1
     assert errors["forces_mae"] < 0.005
     for d, one in zip(relative.train, found, strict=True):
@@ -154,7 +155,7 @@ def test_another_zero_of_the_energies_moves_the_predictions_and_nothing_else(dat
     assert at[1] - at[0] == pytest.approx(shift, abs=1e-3)
 
     def errors(network, data):
-        return errors_of([evaluated(network, d, data=data, forces=True) for d in data.validation])
+        return mean_errors([evaluated(network, d, data=data, forces=True) for d in data.validation])
 
     assert errors(after, other) == pytest.approx(errors(before.only(0), relative), rel=1e-2, abs=5e-3)
 
