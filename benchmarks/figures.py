@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 DETAILS = re.compile(  # no room in the README
     r"\d+ trials at once|    displacement|  error bar, |  last layer  |  DOS RMSE  |"
-    r"  (?:free-energy error|band-energy error|LDOS R²) +test "
+    r"  (?:free|band)-energy error +test "
 )
 DFTUNE = [sys.executable, "-m", "dftune.platform.cli.main"]
 

@@ -20,14 +20,12 @@ Groups = dict[str, tuple[float, float]]
 # What earlier versions estimated errors by.
 RETIRED = {"spread_factor", "coverage", "free_energy_spread_factor", "free_energy_coverage"}
 
-# Name in ``Accuracy.splits``, label, format and unit.
+# Name in ``Accuracy.splits``, label, unit.
 OF_SPLITS = (
-    ("free_energy_mae", "free-energy error", ".3g", " meV/atom"),
-    ("band_energy_mae", "band-energy error", ".3g", " meV/atom"),
-    ("forces_mae", "force error", ".3g", " eV/Å"),
-    ("stress_mae", "stress error", ".3g", " eV/Å³"),
-    ("ldos_r2", "LDOS R²", ".4f", ""),
-    ("dos_rmse", "DOS RMSE", ".5f", " 1/(eV atom)"),
+    ("free_energy_mae", "free-energy error", "meV/atom"),
+    ("band_energy_mae", "band-energy error", "meV/atom"),
+    ("forces_mae", "force error", "eV/Å"),
+    ("stress_mae", "stress error", "eV/Å³"),
 )
 
 
@@ -224,13 +222,21 @@ class Accuracy:
         for name, label in QUANTITIES.items():
             if (how := self.estimate(name)) is not None:
                 found.append(f"  error bar, {label}: {how}")
-        for name, label, form, unit in OF_SPLITS:
-            known = {split: errors[name] for split, errors in (self.splits or {}).items() if name in errors}
-            if len(known) > 1:
-                text = ", ".join(f"{split} {value:{form}}" for split, value in known.items())
-                found.append(f"  {label:17s}  {text}{unit}")
-        found.append(f"  LDOS R²            {self.ldos_r2:.4f}{bracket(f'{self.ldos_r2_std:.4f}')}")
-        found.append(f"  DOS RMSE           {self.dos_rmse:.5f}{bracket(f'{self.dos_rmse_std:.5f}')} 1/(eV atom)")
+
+        def of_splits(name: str, form: str, *, but: str | None = None) -> str:
+            some = {split: e[name] for split, e in (self.splits or {}).items() if name in e and split != but}
+            return ", ".join(f"{split} {value:{form}}" for split, value in some.items())
+
+        for name, label, unit in OF_SPLITS:
+            if ", " in (text := of_splits(name, ".3g")):
+                found.append(f"  {label:17s}  {text} {unit}")
+        for name, label, form, unit in (
+            ("ldos_r2", "LDOS R²", ".4f", ""),
+            ("dos_rmse", "DOS RMSE", ".5f", " 1/(eV atom)"),
+        ):
+            value = f"{getattr(self, name):{form}}" + bracket(f"{getattr(self, f'{name}_std'):{form}}")
+            others = of_splits(name, form, but=self.judged_on)
+            found.append(f"  {label:17s}  {value}{'; ' if others else ''}{others}{unit}")
         if self.fitted is not None:
             found.append(f"  last layer         {self.fitted}")
         return found

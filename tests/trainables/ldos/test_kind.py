@@ -134,5 +134,5 @@ def test_a_surrogate_of_two_snapshots_is_judged_by_that_of_validation(described)
     assert (own["ldos_r2"], own["dos_rmse"], own["band_energy_mae"]) == pytest.approx(
         (learnt.ldos_r2, learnt.dos_rmse, learnt.band_energy_mae), rel=1e-5
     )
-    text = f"LDOS R²            validation {found.ldos_r2:.4f}, training {learnt.ldos_r2:.4f}"
+    text = f"LDOS R²            {found.ldos_r2:.4f}; training {learnt.ldos_r2:.4f}"
     assert text in [line.strip() for line in found.lines()]
