@@ -148,6 +148,6 @@ def test_a_study_whose_ray_is_killed_says_so_in_one_line_and_keeps_the_dumps(
     )
     assert [line for line in before if not re.match(r"\[ *\d+ s\] ", line)] == [], "a line of Ray's own"
     kept = (folder / "ray.log").read_text()
-    assert re.search(r"the end of raylet\.out:\n.*\w", kept)
-    assert re.search(r"the end of gcs_server\.out:\n.*\w", kept)
+    for file in ("raylet.out", "gcs_server.out"):
+        assert kept.partition(f"the end of {file}:\n")[2].partition("the end of ")[0].strip(), file
     assert rows(folder, "SELECT number FROM trials WHERE state = 'FAIL'") == []
