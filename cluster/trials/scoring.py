@@ -126,7 +126,7 @@ class ClusterScorer:
 
     def _actors_wanted(self) -> int:
         """One where there is work, and more once it is known to take longer than their start."""
-        if not self._queue or (self._actors and (self._beside_trials or not self._scored)):
+        if not self._queue:
             return 0
         if self._beside_trials:
             return 1
