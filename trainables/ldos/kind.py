@@ -351,8 +351,9 @@ class LdosKind(Kind):
         judgement = judgement_of(zip(test, found[judged_on], strict=True), data.energy_grid, bars, judged_on)
         of_splits = {}
         for name, some in splits.items():
-            own = judgement_of(zip(some, found[name], strict=True), data.energy_grid).accuracy
-            of_splits[name] = own.means() | component_errors(found[name])
+            pairs = zip(some, found[name], strict=True)
+            own = judgement if name == judged_on else judgement_of(pairs, data.energy_grid)
+            of_splits[name] = own.accuracy.means() | component_errors(found[name])
         return replace(judgement, accuracy=replace(judgement.accuracy, splits=of_splits, fitted=trained.fitted))
 
     def card(
