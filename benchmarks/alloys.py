@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from dftune.tests.places import ROOT
+from dftune.trainables.alloys.baselines import ROUNDS
 from dftune.trainables.alloys.config import AlloyConfig
 from dftune.trainables.alloys.configurations import DRAWS, most_disagreed
 from dftune.trainables.alloys.data import AlloyData
@@ -93,7 +94,7 @@ def boosted(data):
     from xgboost import DMatrix, train
 
     fitted = [
-        train({"nthread": 1}, DMatrix(data.train.sigma, values.reshape(len(values), -1)), num_boost_round=100)
+        train({"nthread": 1}, DMatrix(data.train.sigma, values.reshape(len(values), -1)), num_boost_round=ROUNDS)
         for values in (data.train.values[t] for t in data.varying)
     ]
     return lambda species: [one.predict(DMatrix(2.0 * species - 1)) for one in fitted]

@@ -9,7 +9,6 @@ the energies of twelve volumes and of strains of 2 %, where these were trained o
 """
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from readout import SETTINGS, SHARED, described, snapshots, with_descriptors
 from volumes import ROOT
 
 from dftune import Model
+from dftune.tests.places import unpack
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.ldos.card import card_for
 from dftune.trainables.ldos.config import SurrogateConfig
@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         sets = {name: described(name, place / name) for name in ("al4", "al8", "al8_more", "al16", "al32")}
-        shutil.unpack_archive(ROOT / "examples" / "al_volumes.tar.xz", place, filter="data")
+        unpack(ROOT / "examples" / "al_volumes.tar.xz", place)
         bundle = with_descriptors(Dataset.open(str(place / "al_volumes")))
         info = bundle.info
         ideal = read_split(bundle, SETTINGS, "test")
