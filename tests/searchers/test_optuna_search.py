@@ -115,7 +115,7 @@ def test_tpe_keeps_away_from_trials_under_way():
         asked = [searcher.ask(f"p{n}") for n in range(8)]
         return np.median(pdist([(math.log(c["width"]), math.log(c["learning_rate"])) for c in asked]))
 
-    assert np.mean([spread(seed) for seed in range(4)]) > 1.1  # 1.39; without the constant liar 0.84
+    assert np.mean([spread(seed) for seed in range(6)]) > 1.1  # 1.39; without the constant liar 0.84
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])

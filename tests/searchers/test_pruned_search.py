@@ -177,16 +177,16 @@ LET_THROUGH = {n for n in range(60) if np.random.default_rng([0, 2, n]).random()
 
 def test_one_in_twenty_of_those_ruled_out_is_trained_all_the_same():
     shares = []
-    for seed in range(4):
+    for seed in range(3):
         searcher = search(LINE, x_of, seed, warmup=8, sampler="random", lookahead=1)
         run(searcher, 8, lambda c: -c["x"])
         first = sorted(c["x"] for c in searcher._configs.values())
-        later = [searcher.ask(str(n)) for n in range(8, 400)]  # told of nothing, so that the bar stays
+        later = [searcher.ask(str(n)) for n in range(8, 800)]  # told of nothing, so that the bar stays
         below = [a for a in later if isinstance(a, Pruned) or a["x"] < first[-3]]
-        assert len(below) > 150
+        assert len(below) > 300
         shares.append(1 - len(pruned(below)) / len(below))
     assert np.mean(shares) == pytest.approx(0.05, abs=0.015)
-    assert len(set(shares)) == 4
+    assert len(set(shares)) == 3
 
 
 def test_a_score_and_its_opposite_prune_the_same():
