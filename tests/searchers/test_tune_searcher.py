@@ -5,70 +5,11 @@ import threading
 import pytest
 from ray import tune
 
-from dftune.searchers import SEARCHERS, SearchTask, scored_methods
+from dftune.searchers import SEARCHERS, SearchTask
 from dftune.searchers.random_search import RandomSearch
-from dftune.searchers.searcher import WAIT, PastTrial, Pruned
-from dftune.searchers.space import Float
+from dftune.searchers.searcher import WAIT, PastTrial
 from dftune.searchers.tune_searcher import COMPLETE, FAILURE, TuneDiffers, TuneSearcher
-
-SPACE = {"x": Float(low=-1, high=1)}
-
-
-class Notebook:
-    """A record that keeps what it is told, in order."""
-
-    def __init__(self):
-        self.events = []
-
-    def asked(self, trial, config):
-        self.events.append(("asked", trial, config["x"]))
-
-    def pruned(self, trial, config):
-        self.events.append(("pruned", trial, config["x"]))
-
-    def reported(self, trial, result):
-        self.events.append(("reported", trial))
-
-    def told(self, trial, value, result, failure, stopped):
-        self.events.append(("told", trial, value, failure))
-
-    def of(self, kind):
-        return [event[1:] for event in self.events if event[0] == kind]
-
-
-def fit(searcher, trainable, folder, **config):
-    """One trial at a time, unless told otherwise: Ray starts a process for each that runs at once."""
-    settings = {"num_samples": -1, "max_concurrent_trials": 1, "reuse_actors": True} | config
-    return tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 1}),
-        tune_config=tune.TuneConfig(search_alg=searcher, **settings),
-        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
-    ).fit()
-
-
-def drive(searcher, report_of):
-    """Ask and tell as Ray Tune does with one slot, without processes: the configs of the trials.
-
-    Args:
-        searcher: a ``TuneSearcher``.
-        report_of: the one report of a config's trial.
-    """
-    configs = []
-    while (config := searcher.suggest(f"trial-{len(configs)}")) != TuneSearcher.FINISHED:
-        if config is not None:
-            report = report_of(config)
-            searcher.on_trial_result(f"trial-{len(configs)}", report)
-            searcher.on_trial_complete(f"trial-{len(configs)}", report | {COMPLETE: True})
-            configs.append(config)
-    return configs
-
-
-def square(config):
-    return {"loss": config["x"] ** 2}
-
-
-def parabola(config):
-    tune.report(square(config))
+from dftune.tests.searchers.tune_driver import SCORED, SPACE, Notebook, drive, fit, near_zero, parabola, square
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -265,14 +206,6 @@ def test_interrupted_trials_stay_unfinished_unless_they_had_come_to_their_end():
     assert notebook.of("told") == [(1, 0.2, None)]
 
 
-def near_zero(configs):
-    """A score that knows where the parabola is low."""
-    return [-abs(c["x"]) for c in configs]
-
-
-SCORED = scored_methods(["score"])
-
-
 # With a scheduler every method is plugged into Ray Tune in test_schedulers.py, and what it is told is compared there.
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.slow
@@ -297,106 +230,6 @@ def test_screening_methods_take_any_scoring_function(direction):
     configs = drive(TuneSearcher(searcher, metric="loss"), square)
     assert 3 <= len(configs) <= 5
     assert min(abs(c["x"]) for c in configs) == min(abs(c["x"]) for c in searcher._candidates)
-
-
-# ---------------------------------------------------------------- pruned candidates
-
-
-class EveryThird(RandomSearch):
-    """Trains every third candidate."""
-
-    def ask(self, trial):
-        config = super().ask(trial)
-        return config if int(trial) % 3 == 2 else Pruned(config)
-
-    def replay(self, history):
-        super().replay(history)
-        self.replayed = list(history)
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_pruned_candidates_have_numbers_and_are_written_down_but_never_run(tmp_path):
-    notebook = Notebook()
-    searcher = TuneSearcher(EveryThird(SPACE, 0), metric="loss", max_trials=4, record=notebook)
-    results = fit(searcher, parabola, tmp_path)
-    plain = RandomSearch(SPACE, 0)
-    xs = [plain.ask("")["x"] for _ in range(12)]
-    assert notebook.of("pruned") == [(n, xs[n]) for n in range(12) if n % 3 != 2]
-    assert notebook.of("asked") == [(n, xs[n]) for n in (2, 5, 8, 11)], "max_trials counts trained ones only"
-    assert sorted(r.config["x"] for r in results) == sorted(xs[n] for n in (2, 5, 8, 11))
-    assert sorted(t for t, *_ in notebook.of("told")) == [2, 5, 8, 11]
-    assert searcher.error is None
-
-
-def test_pruned_candidates_of_the_history_are_not_run_and_do_not_count_as_trials():
-    history = [
-        PastTrial("0", {"x": 0.1}, True, None, pruned=True),
-        PastTrial("1", {"x": 0.2}, True, None, pruned=True),
-        PastTrial("2", {"x": 0.3}, True, 0.5),
-    ]
-    notebook, method = Notebook(), EveryThird(SPACE, 0)
-    searcher = TuneSearcher(method, metric="loss", max_trials=2, record=notebook, history=history)
-    configs = drive(searcher, square)
-    assert method.replayed == history
-    assert [t for t, _ in notebook.of("pruned")] == [3, 4]
-    assert [t for t, _ in notebook.of("asked")] == [5]
-    assert len(configs) == 1
-
-
-def test_a_method_that_prunes_all_it_has_left_ends():
-    class Ends(EveryThird):
-        def ask(self, trial):
-            return super().ask(trial) if int(trial) < 5 else None
-
-    notebook = Notebook()
-    searcher = TuneSearcher(Ends(SPACE, 0), metric="loss", record=notebook)
-    assert isinstance(searcher.suggest("a"), dict)
-    assert searcher.suggest("b") == TuneSearcher.FINISHED
-    assert [t for t, _ in notebook.of("pruned")] == [0, 1, 3, 4]
-
-
-def test_pruned_candidates_before_a_wait_are_not_asked_for_again():
-    class Hesitant(EveryThird):
-        waited = False
-
-        def ask(self, trial):
-            if trial == "1" and not self.waited:
-                self.waited = True
-                return WAIT
-            return super().ask(trial)
-
-    notebook = Notebook()
-    searcher = TuneSearcher(Hesitant(SPACE, 0), metric="loss", record=notebook)
-    assert searcher.suggest("a") is None
-    assert isinstance(searcher.suggest("a"), dict)
-    assert [event[:2] for event in notebook.events] == [("pruned", 0), ("pruned", 1), ("asked", 2)]
-
-
-def test_optuna_pruned_by_a_score_takes_any_scoring_function():
-    method, notebook = SCORED["optuna+score"], Notebook()
-    options = method.options(warmup=4, startup=4)
-    searcher = TuneSearcher(
-        method.build(SearchTask(SPACE, 0, near_zero), options),
-        metric="loss",
-        max_trials=10,
-        record=notebook,
-    )
-    configs = drive(searcher, square)
-    assert searcher.error is None
-    assert len(configs) == len(notebook.of("told")) == 10
-    assert len(notebook.of("pruned")) >= 3
-    numbers = [event[1] for event in notebook.events if event[0] in ("asked", "pruned")]
-    assert numbers == list(range(len(numbers)))
-
-
-def test_a_two_stage_method_takes_any_scoring_function():
-    method, space = SCORED["score>optuna"], SPACE | {"rate": Float(low=0, high=1)}
-    options = method.options(architecture=("x",), candidates=12, calibration=2, startup=2)
-    searcher = method.build(SearchTask(space, 0, near_zero, direction="learnt"), options)
-    xs = [config["x"] for config in drive(TuneSearcher(searcher, metric="loss", max_trials=8), square)]
-    assert len(xs) == 8
-    closest = min(xs, key=abs)
-    assert xs.count(closest) == 7  # best and worst score to calibrate
 
 
 # ---------------------------------------------------------------- several objectives
