@@ -20,6 +20,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.places import Place
 from ..ledger.trial import LedgerTrial
 from ..methods import Own
+from ..objective import measure_of, weights_of
 from ..progress import Progress
 from ..spec import UNTRAINED, StudySpec
 from . import folder as folders
@@ -69,7 +70,21 @@ def go_on(
                 f"{data.location}: has changed since this study began, whose values would not compare; "
                 "restore it or start a new study"
             )
+        _refuse_other_values(spec, ledger)
         return Session(spec, own, folder, nullcontext(ledger), data, lease, progress, defaults).run(address)
+
+
+def _refuse_other_values(spec: StudySpec, ledger: Ledger) -> None:
+    """Refuse finished trials that did not report what is minimised: its meaning was another.  Raises StudyError."""
+    minimized = [*weights_of(spec.value_name, spec.of_kind), *spec.minimize[1:]]
+    reports = {name: measure_of(name, spec.of_kind).report for name in minimized}
+    for trial in ledger.trials():
+        lacking = [name for name, report in reports.items() if report not in trial.result]
+        if trial.value is not None and lacking:
+            raise StudyError(
+                f"trial {trial.number} was judged by another '{lacking[0]}' than this dftune computes, so further "
+                "trials would not compare; go on with the dftune that began this study, or start a new one"
+            )
 
 
 @contextmanager

@@ -51,7 +51,9 @@ class AlloyKind(Kind):
         "alpha_charge": {"type": "float", "low": 0.01, "high": 100.0, "log": True},
     }
     values = {
-        "error": Measure("best_error", "validation error, geometric mean of 1 - R² over energy, charges, moments"),
+        "error": Measure(
+            "best_geometric_error", "validation error, geometric mean of 1 - R² over energy, charges, moments"
+        ),
         "energy_mae": Measure("best_energy_mae", "validation formation-energy error", "mRy/atom"),
         "charge_mae": Measure("best_charge_mae", "validation charge error", "e"),
         "moment_mae": Measure("best_moment_mae", "validation moment error", "mu_B"),

@@ -38,7 +38,7 @@ class EpochReport:
 
     epoch: int
     train_loss: float
-    best_error: float
+    best_geometric_error: float
     best_energy_mae: float
     best_charge_mae: float
     best_moment_mae: float
@@ -126,7 +126,7 @@ def train(
         state.last = EpochReport(
             epoch=epoch,
             train_loss=float(loss[state.usable].mean()),
-            best_error=best["error"],
+            best_geometric_error=best["error"],
             best_energy_mae=best["energy_mae"],
             best_charge_mae=best["charge_mae"],
             best_moment_mae=best["moment_mae"],

@@ -18,7 +18,8 @@ SPEC = StudySpec.of({"name": "FePt", "kind": "alloys", "dataset": "nowhere"})
 
 def trial(number: int, energy: float, charge: float, moment: float) -> LedgerTrial:
     result = {
-        "best_error": energy + charge, "best_energy_mae": energy, "best_charge_mae": charge, "best_moment_mae": moment,
+        "best_geometric_error": energy + charge,
+        "best_energy_mae": energy, "best_charge_mae": charge, "best_moment_mae": moment,
         "configurations": 8, "seconds": 1.0, "epoch": 1, "n_parameters": 10, "inference_time": 1.0,
     }  # fmt: skip
     return LedgerTrial(number, {"width": 30 + number}, "finished", value=energy + charge, result=result, seconds=1.0)

@@ -53,7 +53,7 @@ def test_a_trial_in_folds_has_the_mean_of_trainings_that_each_leave_out_other_or
     found, n_networks = run(fept, settings, ranking=True)
     training, _ = KIND.split_for_training(fept, settings)
     alone = [train(AlloyConfig.of(SMALL), [fold], seeds=[7]).last for fold in training.folds]
-    for name in ("best_error", "best_energy_mae", "best_charge_mae", "train_loss"):
+    for name in ("best_geometric_error", "best_energy_mae", "best_charge_mae", "train_loss"):
         assert found[name] == pytest.approx(np.mean([getattr(one, name) for one in alone]), rel=1e-3)
     assert n_networks == 3
     assert found["configurations"] == 2 * KIND.epoch_work(AlloyConfig.of(SMALL), KIND.sizes(fept, settings), 99)

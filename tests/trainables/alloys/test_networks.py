@@ -170,7 +170,7 @@ def test_training_learns_and_keeps_the_best_weights(cuau_split):
     reports = []
     c = AlloyConfig.of({"tasks": "C", "width": 60, "epochs": 25, "images": 4, "learning_rate": 1e-2})
     trained = train(c, [data], seeds=[0], report=reports.append)
-    best = [r.best_error for r in reports]
+    best = [r.best_geometric_error for r in reports]
     assert best == sorted(best, reverse=True)
     accuracy = accuracy_of(predict(trained.network, trained.scaling, test.sigma), test)
     assert accuracy.values["charge_r2"][0] > 0.8
