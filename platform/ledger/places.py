@@ -22,12 +22,13 @@ from ...searchers import optuna_private
 from ...trainables.errors import InputError, one_line
 from ...trainables.files import atomic
 from .lease import Folder, Holder, Home, Sign
-from .storage import close, empty_file, open_file, open_storage
+from .storage import SHARED, close, empty_file, open_file, open_storage
 
 OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
 _PASSING = ("is locked", "unable to open", "disk I/O error", "disk is full", "is not there")  # storage may come back
 _LONG = 480  # bytes of a path, with SQLite's journal beside it 512, that every SQLite opens
+_DRIVER = "postgresql+dftune"  # psycopg, by shared_postgresql.py
 _FORM = "postgresql://USER@HOST/DATABASE"
 _TABLES = 0x6466_7475  # the lock under which tables are made
 # A dead network is noticed within half a minute, not after two hours.
@@ -200,7 +201,8 @@ class Database:
         """As for a file.  The study has a temporary name until it is whole."""
         with self._asked() as engine, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _TABLES})
-            storage = self._storage(new=True)  # makes missing tables, which two at once could not
+            new = not inspect(connection).has_table(optuna_private.TABLE_OF_STUDIES)
+            storage = self._storage(new=new)  # makes the tables, which two at once could not
         temporary = f".{name}.{secrets.token_hex(4)}"
         try:
             yield storage, temporary
@@ -251,15 +253,17 @@ class Database:
 
     def engine(self) -> Engine:
         """An engine whose connections notice when the server goes away, and are made again when it is back."""
-        return create_engine(self._url, **self._settings())
+        return create_engine(self._url.set(drivername=_DRIVER), **self._settings())
 
     def _storage(self, *, new: bool) -> optuna.storages.RDBStorage:
         # Optuna formats the URL as a template: braces of a password are quoted in it, as are other special letters.
-        url = self._url.render_as_string(hide_password=False)
+        url = self._url.set(drivername=_DRIVER).render_as_string(hide_password=False)
         return open_storage(url, self._settings(), new=new)
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "execution_options": SHARED,
+            "use_native_hstore": False,  # for a type that Optuna's tables have not, it asked the server at each start
             "pool_pre_ping": True,
             "pool_size": 2,
             "isolation_level": "READ COMMITTED",

@@ -15,9 +15,10 @@ from sqlalchemy.util import LRUCache
 
 from ...searchers import optuna_private
 
-# The latest statements as text, of all SQLite files that this process opens: SQLAlchemy alone forms each anew for each
-# file, which was two thirds of the time to open a ledger.
+# The latest statements as text, of all files and databases that this process opens: SQLAlchemy alone forms each anew
+# for each engine, which was two thirds of the time to open a ledger in a file.
 _STATEMENTS: LRUCache[Any, Any] = LRUCache(500)
+SHARED = {"compiled_cache": _STATEMENTS}  # execution options of an engine whose dialect is one of ours
 
 
 class SharedSQLite(SQLiteDialect_pysqlite):
@@ -33,6 +34,7 @@ class SharedSQLite(SQLiteDialect_pysqlite):
 
 
 registry.register("sqlite.dftune", __name__, SharedSQLite.__name__)
+registry.register("postgresql.dftune", f"{__package__}.shared_postgresql", "SharedPostgreSQL")
 
 
 def open_file(creator: Callable[[], sqlite3.Connection], *, new: bool = False) -> optuna.storages.RDBStorage:
@@ -40,7 +42,7 @@ def open_file(creator: Callable[[], sqlite3.Connection], *, new: bool = False) -
 
     In a URL a part of the path could mean something else: ? # % {1}.
     """
-    settings = {"creator": creator, "execution_options": {"compiled_cache": _STATEMENTS}}
+    settings = {"creator": creator, "execution_options": SHARED}
     return open_storage("sqlite+dftune:///ledger.db", settings, new=new)
 
 

@@ -7,8 +7,11 @@ from optuna.study import StudyDirection
 from sqlalchemy import text
 
 from dftune.platform.ledger import storage as storage_module
+from dftune.platform.ledger.ledger import Ledger
+from dftune.platform.ledger.places import Database
 from dftune.platform.ledger.storage import close, empty_file, open_file, open_storage
 from dftune.searchers import optuna_private
+from dftune.tests.platform.ledger.elsewhere import SPEC
 
 
 @contextmanager
@@ -68,6 +71,16 @@ def test_a_second_file_takes_the_statements_of_the_first_and_has_its_own_rows(tm
             storage.create_new_study([StudyDirection.MINIMIZE], name)
             assert [study.study_name for study in storage.get_all_studies()] == [name]
         formed.append([sql for sql in map(str, storage_module._STATEMENTS.values()) if "studies" in sql])
+    assert formed[0] == formed[1] != []
+
+
+def test_a_second_database_takes_the_statements_of_the_first_and_has_its_own_rows(postgresql, tables):
+    formed = []
+    for name in ("a", "b"):
+        place = Database(postgresql.new_database(like=tables))
+        Ledger.create(place, SPEC.model_copy(update={"name": name}), "0" * 64).close()
+        assert place.names() == [name]
+        formed.append([sql for sql in map(str, storage_module._STATEMENTS.values()) if "%(" in sql])
     assert formed[0] == formed[1] != []
 
 
