@@ -30,8 +30,9 @@ test: test-without-ray test-with-ray  ## all tests but the slow ones
 # A test that hangs fails by its name, after far longer than any takes on a busy machine.
 # Each keeps the memory of its arrays: to give it back and fetch it again was most of the time in the kernel.
 # Files lie in memory where it has 4 GB for them, of which they take two: a ledger writes through to the disk, which takes 5 ms each time.
+# Others may enter the folder: as root, the PostgreSQL of the tests belongs to nobody.
 test-without-ray: $(READY)
-	folder=$$(mktemp -d -p "$(MEMORY)" dftune-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
+	folder=$$(mktemp -d -p "$(MEMORY)" dftune-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && chmod 711 "$$folder" && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456 \
 		$(BIN)/python -m pytest -m "not ray and not slow" -n $(PROCESSES) --dist worksteal --timeout 300
 

@@ -107,9 +107,26 @@ def postgresql() -> Iterator[Server]:
 
 
 @pytest.fixture
-def database(postgresql) -> str:
+def empty_database(postgresql) -> str:
     """The URL of an empty database, with a password."""
     return postgresql.new_database()
+
+
+@pytest.fixture(scope="session")
+def tables(postgresql) -> str:
+    """The URL of a database with Optuna's tables and no study."""
+    from dftune.platform.ledger.places import Database
+    from dftune.platform.ledger.storage import close
+
+    url = postgresql.new_database()
+    close(Database(url)._storage(new=True))
+    return url
+
+
+@pytest.fixture
+def database(postgresql, tables) -> str:
+    """The URL of a database that has its tables, as all have after their first study: to make them is slow."""
+    return postgresql.new_database(like=tables)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 USER, PASSWORD = "ada", "s3cret/{0}%@:x"
 
@@ -27,6 +27,16 @@ def programs() -> Path | None:
     return next((path for path in (*wheel, *system) if (path / "initdb").is_file()), None)
 
 
+def _place() -> str:
+    """Where temporary files lie, which may be memory: a new database takes a fifth of what it takes on a disk.
+
+    Not where the path of a socket would be too long, or where nobody but root may enter.
+    """
+    place = Path(tempfile.gettempdir()).resolve()
+    suits = len(str(place)) <= 60 and all(path.stat().st_mode & 0o001 for path in (place, *place.parents))
+    return str(place) if suits else "/tmp"
+
+
 class Server:
     """A server with a fresh cluster, running.
 
@@ -37,7 +47,7 @@ class Server:
     def __init__(self, *, durable: bool = False) -> None:
         found = programs()
         assert found is not None
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_place()))
         self._owner: dict = {}
         if os.getuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -111,12 +121,15 @@ class Server:
         secret = "" if password is None else f":{quote(password, safe='')}"
         return f"postgresql://{USER}{secret}@/{database}?host={self.folder}"
 
-    def new_database(self) -> str:
-        """Make an empty database; its URL."""
+    def new_database(self, like: str | None = None) -> str:
+        """Make an empty database, or a copy of the one of the given URL; its URL."""
         import psycopg
 
         self._databases += 1
         name = f"studies{self._databases}"
+        template = "template1" if like is None else urlsplit(like).path[1:]
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            # It copies the files, which is half the work of writing all to the log; before 15 it does nothing else.
+            how = " STRATEGY FILE_COPY" if connection.info.server_version >= 150_000 else ""
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}{how}")  # type: ignore[arg-type]
         return self.url(name)

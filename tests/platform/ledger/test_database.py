@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 from contextlib import closing
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import optuna
 import pytest
@@ -22,8 +22,8 @@ from dftune.tests.postgresql_server import PASSWORD
 # ---------------------------------------------------------------- a database: names, passwords, rights
 
 
-def test_a_database_holds_many_studies_by_name(database):
-    place = Database(database)
+def test_a_database_holds_many_studies_by_name(empty_database):
+    place = Database(empty_database)
     assert place.names() == []
     for name in ("b", "a"):
         Ledger.create(place, SPEC.model_copy(update={"name": name}), "0" * 64).close()
@@ -41,12 +41,12 @@ def test_a_database_holds_many_studies_by_name(database):
         Ledger.open(place, "theirs")
 
 
-def test_two_at_once_make_the_tables_and_one_of_them_the_study(database):
+def test_two_at_once_make_the_tables_and_one_of_them_the_study(empty_database):
     results = []
 
     def create():
         try:
-            Ledger.create(Database(database), SPEC, "0" * 64).close()
+            Ledger.create(Database(empty_database), SPEC, "0" * 64).close()
             results.append("made")
         except LedgerError as error:
             results.append(str(error))
@@ -58,7 +58,7 @@ def test_two_at_once_make_the_tables_and_one_of_them_the_study(database):
         thread.join(600)
     assert results.count("made") == 1
     assert sum("a study 'kept' exists" in r for r in results) == 3
-    assert Database(database).names() == ["kept"]
+    assert Database(empty_database).names() == ["kept"]
 
 
 def test_the_password_is_nowhere_but_in_the_url(database_only, postgresql, quick, monkeypatch):
@@ -102,9 +102,9 @@ def test_a_password_in_an_argument_is_refused_and_not_repeated(database):
     assert "much" not in result.output
 
 
-def test_a_url_without_a_password_leaves_it_to_the_driver(postgresql, database, monkeypatch):
+def test_a_url_without_a_password_leaves_it_to_the_driver(postgresql, empty_database, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    name = database.rpartition("/")[2] if "?" not in database else re.search(r"@/(\w+)\?", database)[1]
+    name = urlsplit(empty_database).path[1:]
     url = postgresql.url(name, password=None)
     result = run("study", "list", "--ledger", url)
     assert result.stdout == "no study in this ledger; start one with `dftune study run`\n"
