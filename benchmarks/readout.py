@@ -41,7 +41,7 @@ AL8, AL16, AL32 = (("al8", "all"), ("al8_more", "all")), (("al16", "all"),), {"a
 # Of eight cells of 8 atoms two are displaced by 0.15 Å, the others by 0.05 and 0.10.
 MILD = (("al8", "all"), *(("al8_more", name) for name in ("000", "001", "003", "004")))
 HARD = {"al8 at 0.15": (("al8_more", "002"), ("al8_more", "005"))}
-TRAINED = {"training": "adam", "n_layers": 2, "width": 256, "activation": "silu", "epochs": 30}
+TRAINED = {"training": "adam", "n_layers": 2, "width": 256, "activation": "silu", "learning_rate": 1e-3, "epochs": 30}
 # Case -> config beyond the defaults, training, validation, and what is judged.
 CASES: dict[str, tuple[dict[str, Any], Parts, Parts, dict[str, Parts]]] = {
     "al4": ({}, SMALL, OF_SMALL, UNSEEN | {"al8 to 0.10": MILD} | HARD | AL32),

@@ -233,8 +233,8 @@ class Kind(Protocol):
     json_units: units of what else the JSON of its cards and accuracies holds, by name or "name above it.name".
     packages: distributions whose versions a model card names.
     untrained: hyperparameters of a surrogate that is made without training, in one step; None if there is none.
-    importers: of its data, for `dftune data import`; as ``data.importing.importer.Importer``, whose ``read`` gives an
-        ``OwnFound``.
+    importers: of its data, as ``data.importing.importer.Importer``, whose ``read`` gives an ``OwnFound``.
+    earlier: defaults of ``config`` that were others in studies whose ledger keeps none.
     """
 
     name: str
@@ -254,12 +254,12 @@ class Kind(Protocol):
     untrained: Mapping[str, Any] | None = None
     card_model: type[Card] = Card
     importers: Sequence[Any] = ()
+    earlier: Mapping[str, Any] = {}
 
     @property
     def units(self) -> dict[str, str]:
         """Name of each number that trials, judgements and cards of the kind report -> its unit, where it has one."""
-        compute = (self.compute.report, self.compute)
-        measures = [*self.values.items(), *self.costs.items(), *self.judged.items(), compute]
+        measures = *self.values.items(), *self.costs.items(), *self.judged.items(), (self.compute.report, self.compute)
         of_measures = {n: m.unit for name, m in measures for n in (name, m.report, f"{m.report}_std") if m.unit}
         return {**of_measures, **self.json_units}
 

@@ -293,7 +293,7 @@ def portfolios(found: Sequence[Mapping[str, Any]], sizes: Sequence[int] = (1, 3,
 
 def _unlike_the_defaults(row: Mapping[str, Any]) -> float:
     """A distance of a config from 2 x 128 gelu with a learning rate of 1e-3."""
-    d = SurrogateConfig()
+    d = SurrogateConfig(learning_rate=1e-3)
     ratios = [row["width"] / d.width, row["learning_rate"] / d.learning_rate]
     return float(
         abs(row["n_layers"] - d.n_layers) + np.abs(np.log2(ratios)).sum() + (row["activation"] != d.activation)

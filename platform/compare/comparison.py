@@ -16,6 +16,7 @@ from ...searchers.space import Choice, Config, active
 from ...trainables.errors import DatasetError, InputError
 from ...trainables.files import write_text
 from ...trainables.progress import Within
+from ..ledger.as_it_began import defaults_of
 from ..ledger.lease import held
 from ..ledger.score_quality import score_quality
 from ..ledger.trial import LedgerTrial
@@ -199,7 +200,7 @@ class Comparison:
         """A study of one trial."""
         if name == UNTRAINED:
             return self._study_spec(name, 0)
-        config = default_config(self.spec) if name == "untuned" else self._largest()
+        config = default_config(self.spec, defaults_of(self.spec)["all"]) if name == "untuned" else self._largest()
         values = self.spec.model_dump(
             exclude={"compare", "minimize", "tolerance", "options", "budget", "space", "start_from", "first"}
         )
@@ -230,10 +231,17 @@ class Comparison:
 
     def _refuse_another(self, specs: Sequence[StudySpec]) -> None:
         for spec in specs:
-            if Study.from_spec(spec, self.folder).begun and Study.open(spec.name, self.folder).spec != spec:
-                raise StudyError(
-                    f"{self.folder}: holds a comparison of other settings; choose another name or remove the folder"
-                )
+            begun = Study.from_spec(spec, self.folder).begun
+            there = Study.open(spec.name, self.folder).spec if begun else spec
+            if there == spec:
+                continue
+            began = {n: v for n, v in there.config.items() if n not in {*spec.config, *spec.space}}
+            said = ", ".join(f"{name} = {json.dumps(value)}" for name, value in began.items())
+            raise StudyError(
+                f"{self.folder}: holds a comparison of other settings"
+                + (f", which began with {said}; say so in [config]," if said else ";")
+                + " choose another name or remove the folder"
+            )
 
     def _scores(self, trials: Sequence[LedgerTrial], data: Any) -> dict[str, ScoredTrials]:
         """Every score for the finished trials, on one mini-batch."""

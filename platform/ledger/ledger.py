@@ -22,6 +22,7 @@ from ...searchers.optuna_search import distribution
 from ...searchers.searcher import PastTrial
 from ...searchers.space import Config
 from ..spec import SpecError, StudySpec
+from .as_it_began import as_it_began, defaults_of, defaults_then
 from .lease import Lease, LeaseLost
 from .places import OURS, Database, LedgerAway, LedgerError, LedgerFile, Place
 from .storage import close
@@ -47,7 +48,7 @@ class Ledger:
         study_id: of the study in it.
         spec: what the study is.
         header: what else was written down when it began: ``dataset_sha256``, the fingerprint of the dataset it is on,
-            and ``id``, which no other study has.
+            ``id``, which no other study has, and ``defaults``, as ``defaults_of``.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Ledger:
         spec: StudySpec,
         header: Mapping[str, Any],
     ) -> None:
-        self.place, self.spec = place, spec
+        then = defaults_then(spec, header.get("defaults"))
+        self.place, self.spec, self.defaults = place, as_it_began(spec, then), then["all"]
         self.dataset_sha256, self.id = str(header["dataset_sha256"]), str(header.get("id", ""))
         self.patience = RETRY_SECONDS  # s, for a place that is locked or away
         self._storage, self._study_id = storage, study_id
@@ -81,6 +83,7 @@ class Ledger:
         logging.getLogger("optuna").setLevel(logging.WARNING)  # it would tell that a study was made
         place = LedgerFile(place) if isinstance(place, Path) else place
         header = {"spec": spec.model_dump(mode="json"), "dataset_sha256": dataset_sha256, "id": uuid.uuid4().hex}
+        header["defaults"] = defaults_of(spec)
         try:
             with place.creating(spec.name) as (storage, name):
                 study_id = storage.create_new_study([StudyDirection.MINIMIZE] * len(spec.minimize), name)

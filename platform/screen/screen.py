@@ -26,7 +26,7 @@ from .figures import score_against_cutoff, score_against_trained
 from .result import Score, Screen, ScreenRow, recommend
 
 # What --train trains: small, the same for every setting.  T initialisations at once.
-NETWORK = SurrogateConfig(n_layers=2, width=128, activation="gelu", epochs=25)
+NETWORK = SurrogateConfig(n_layers=2, width=128, activation="gelu", learning_rate=1e-3, epochs=25)
 INITIALIZATIONS = (0, 1, 2)
 Place = tuple[int, float]  # 2J_max, cutoff [Å]
 

@@ -1,6 +1,6 @@
 """What a study's result is quoted beside: surrogates of default hyperparameters, judged as the chosen one is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...searchers.space import Choice, Config, active
@@ -10,15 +10,19 @@ from .conclusion import Conclusion
 from .words import reached
 
 
-def default_config(spec: StudySpec) -> Config:
+def default_config(spec: StudySpec, defaults: Mapping[str, Any]) -> Config:
     """The default of each hyperparameter of the space.
 
     One without a default of its own follows from the others and is left out; if none has a default, all are in the
     middle of their ranges.
+
+    Args:
+        spec: of the study.
+        defaults: of all hyperparameters, ``all`` of ``defaults_of`` when the study began.
     """
-    defaults = {n: v for n, v in spec.of_kind.config.of({}).model_dump().items() if v is not None}
-    space = {n: values for n, values in spec.space.items() if n in defaults}
-    return active(space, defaults) or active(spec.space, middle(spec))
+    there = {n: v for n, v in defaults.items() if v is not None}
+    space = {n: values for n, values in spec.space.items() if n in there}
+    return active(space, there) or active(spec.space, middle(spec))
 
 
 def middle(spec: StudySpec) -> Config:

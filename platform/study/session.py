@@ -302,7 +302,7 @@ class Session:
 
         if not self.defaults:
             return None
-        config = self.spec.full(default_config(self.spec))
+        config = self.spec.full(default_config(self.spec, self.ledger.defaults))
         about: dict[str, Any] = {"network": str(config), "config": config.model_dump(mode="json")}
         if config == self.spec.full(best.config):
             return {**about, "accuracy": final.judgement.accuracy.to_dict()}

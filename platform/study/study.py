@@ -145,8 +145,10 @@ class Study:
         ledger in a database it can go on in another folder, on another host.
         """
         from .session import go_on
+        from .suited import as_begun
 
-        Ledger.open(self.place, self.spec.name).close()  # a study that does not exist is held by nobody either
+        with self.reading() as ledger:  # a study that does not exist is held by nobody either
+            self.spec = as_begun(self.spec, ledger.spec)
         progress = progress or default_progress()
         return go_on(self.spec, self.own, self.folder, self.place, address, progress, defaults=defaults)
 

@@ -21,6 +21,12 @@ def as_kept(spec: StudySpec, folder: Path, place: Place, say: Callable[[str], No
     return with_first(spec, folder, place) if spec.start_from else spec
 
 
+def as_begun(spec: StudySpec, kept: StudySpec) -> StudySpec:
+    """The specification of a study that goes on: what was fixed before it began is as its ledger keeps it."""
+    fixed = ("config", "first", kept.of_kind.table)
+    return spec.model_copy(update={name: getattr(kept, name) for name in fixed})
+
+
 def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:
     """The specification of a new study with what its data want and it does not say, and a line of each for people.
 

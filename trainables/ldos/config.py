@@ -36,12 +36,12 @@ class SurrogateConfig(BaseModel):
         description="neurons layer by layer, instead of n_layers and width",
     )
     activation: Activation = Field(default="gelu", description="non-linearity after each hidden layer")
-    learning_rate: _Number = Field(default=1e-3, gt=0, le=10, description="step of the optimizer")
+    learning_rate: _Number = Field(default=3e-3, gt=0, le=10, description="step of the optimizer")
     batch_size: _Whole = Field(default=256, ge=1, le=1_000_000, description="grid points a step")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="optimizer")
     weight_decay: _Number = Field(default=0.0, ge=0, le=1, description="decay of the weights")
     schedule: Literal["constant", "cosine"] = Field(default="cosine", description="learning rate over the epochs")
-    epochs: _Whole = Field(default=40, ge=1, le=100_000, description="largest number of epochs")
+    epochs: _Whole = Field(default=4, ge=1, le=100_000, description="largest number of epochs")
     patience: _Whole = Field(default=8, ge=1, description="epochs without a better validation loss before stopping")
     training: Literal["adam", "none"] = Field(
         default="adam", description="of the hidden layers: by the optimizer, or none, they stay as they are drawn"

@@ -42,12 +42,12 @@ class LdosKind(Kind):
 
     name = "ldos"
     table, settings = "descriptors", BispectrumSettings
-    config = SurrogateConfig
+    config, earlier = SurrogateConfig, {"epochs": 40, "learning_rate": 1e-3}
     space = {
         "n_layers": {"type": "int", "low": 1, "high": 3},
         "width": {"type": "int", "low": 16, "high": 256, "log": True},
         "activation": {"type": "choice", "values": ["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]},
-        "learning_rate": {"type": "float", "low": 3e-4, "high": 3e-3, "log": True},
+        "learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True},
     }
     values = {
         "validation_loss": Measure("best_loss", "validation LDOS loss, 1 - R²"),

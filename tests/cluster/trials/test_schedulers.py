@@ -264,4 +264,4 @@ def test_epochs_to_compare_at_must_be_those_of_every_trial():
     space = {"epochs": {"type": "int", "low": 5, "high": 20}}
     with pytest.raises(SpecError, match=r"move epochs from \[space\] to \[config\]"):
         StudySpec.of({"name": "a", "dataset": "d", "space": space, "scheduler": {"type": "asha"}})
-    assert StudySpec.of({"name": "a", "dataset": "d", "scheduler": {"type": "asha"}}).epochs == 40
+    assert StudySpec.of({"name": "a", "dataset": "d", "scheduler": {"type": "asha"}}).epochs == 4

@@ -21,6 +21,7 @@ from dftune.platform.study.errors import StudyError
 from dftune.platform.study.study import Study
 from dftune.tests.toy_kind import Numbers
 from dftune.trainables.errors import DatasetError
+from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.baselines import fit_kernel_ridge, judge_kernel_ridge
 from dftune.trainables.ldos.training_data import read_split, read_training_data
 
@@ -181,6 +182,16 @@ def test_a_folder_of_another_comparison_is_refused(compared, numbers):
         Comparison(toy_spec(numbers, initializations=1), compared.folder.parent).run()
 
 
+def test_a_comparison_that_began_with_other_defaults_says_which(toy, compared, numbers, monkeypatch):
+    class Later(toy.config):
+        epochs: int = 9
+
+    monkeypatch.setattr(KINDS["toy"], "config", Later, raising=False)
+    began = r"other settings, which began with epochs = 3; say so in \[config\], choose another name or remove"
+    with pytest.raises(StudyError, match=began):
+        Comparison(toy_spec(numbers), compared.folder.parent).run()
+
+
 def test_methods_that_cannot_work_in_the_space_are_left_out_unless_named(al4, tmp_path):
     compare = {"budget": {"grid_points": 1e6}}
     found = Comparison(ldos_spec(al4, compare=compare), tmp_path)
@@ -228,7 +239,7 @@ def test_baselines_follow_the_space(al4, tmp_path):
     found = Comparison(ldos_spec(al4, **changes), tmp_path)
     none, untuned, largest = ({n: v.values[0] for n, v in found._baseline_spec(b).space.items()} for b in BASELINES)
     assert none == found.spec.of_kind.untrained, "whatever the space"
-    assert untuned == {"n_layers": 2, "activation": "gelu", "learning_rate": 1e-3}
+    assert untuned == {"n_layers": 2, "activation": "gelu", "learning_rate": 3e-3}
     assert largest.pop("learning_rate") == pytest.approx(1e-3)
     assert largest == {"n_layers": 3, "width_1": 64, "width_2": 48, "activation": "tanh"}
     changes["space"] = {"width_1": space["width_1"]}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dftune.platform.ledger.as_it_began import defaults_of
 from dftune.platform.ledger.ledger import LedgerTrial
 from dftune.platform.spec import StudySpec
 from dftune.platform.study.defaults import default_config, lines, too_costly
@@ -26,7 +27,7 @@ def trial(number: int, work: float) -> LedgerTrial:
 def test_the_defaults_are_those_of_the_network_in_the_space_of_the_study():
     space = {"n_layers": {"type": "int", "low": 1, "high": 3}, "width": {"type": "int", "low": 300, "high": 400}}
     spec = spec_of(space=space, config={"epochs": 7})
-    found, default = default_config(spec), SurrogateConfig.of({})
+    found, default = default_config(spec, defaults_of(spec)["all"]), SurrogateConfig.of({})
     assert found == {"n_layers": default.n_layers, "width": default.width}, "also outside the ranges"
     assert spec.full(found) == SurrogateConfig.of({"epochs": 7}), "with what the study holds fixed"
 
