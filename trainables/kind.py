@@ -1,8 +1,7 @@
 """What a kind of surrogates is: all that studies, ledger, comparisons, models and the endpoint ask of it.
 
-A kind has its own data and networks; ``kinds.py`` has all by name.  No Ray and no files here.  It is a class of
-``Kind`` that fills in what has no default.  Its methods import what is heavy where they need it, as every command reads
-the kinds.  An instance travels to other processes, so its class stands in a module.
+A kind, a class of ``Kind``, has its own data; ``kinds.py`` has all by name.  No Ray and no files here.  Its methods
+import what is heavy where they need it.  An instance travels to other processes, so its class stands in a module.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -39,11 +38,13 @@ class Measure:
         report: its name in a trial's report, or in the numbers of a judgement.
         label: what it is, for an axis or a table.
         unit: of it; empty where it has none.
+        wants: hyperparameters and values of them by which trials are worth what they report of it.
     """
 
     report: str
     label: str
     unit: str = ""
+    wants: tuple[tuple[str, Any], ...] = ()
 
     @property
     def axis(self) -> str:
@@ -228,10 +229,9 @@ class Kind(Protocol):
     compute: what counts the work of a training, summed over its epochs; a study file's budget has the name it reports.
     kept: numbers of a trial's report that the ledger keeps besides those above.
     judged: what surrogates are compared by, the most important first.
-    scores: training-free scores, the default one first.
+    scores: training-free ones, the default one first.  packages: distributions whose versions a model card names.
     baselines: what comes without a search: name -> (what it is, function of training data, test data and seed).
     json_units: units of what else the JSON of its cards and accuracies holds, by name or "name above it.name".
-    packages: distributions whose versions a model card names.
     untrained: hyperparameters of a surrogate that is made without training, in one step; None if there is none.
     importers: of its data, as ``data.importing.importer.Importer``, whose ``read`` gives an ``OwnFound``.
     earlier: defaults of ``config`` that were others in studies whose ledger keeps none.

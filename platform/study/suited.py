@@ -1,10 +1,11 @@
-"""What a study's data and earlier studies decide, fixed before it begins."""
+"""What a study's data, its aim and earlier studies decide, fixed before it begins."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..ledger.places import Place
+from ..objective import weights_of
 from ..spec import StudySpec
 from .start_from import with_first
 
@@ -28,11 +29,11 @@ def as_begun(spec: StudySpec, kept: StudySpec) -> StudySpec:
 
 
 def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:
-    """The specification of a new study with what its data want and it does not say, and a line of each for people.
+    """The specification of a new study with what its data and aim want and it does not say, and a line of each.
 
     The ledger keeps it, so that a study goes on as it began, whatever the defaults are then.
     """
-    found = spec.of_kind.suited(data, spec.config, set(spec.space))
+    found = {**_wanted(spec), **spec.of_kind.suited(data, spec.config, set(spec.space))}
     lines = [f"{name} = '{value}': {why}; [config] may say otherwise" for name, (value, why) in found.items()]
     update: dict[str, Any] = {"config": {**spec.config, **{name: value for name, (value, _) in found.items()}}}
     kind, said = spec.of_kind, spec.settings
@@ -42,3 +43,11 @@ def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:
         update[kind.table] = wanted[0].model_copy(update={name: getattr(said, name) for name in how})
         lines.append(f"{kind.table}: {wanted[0]}, {wanted[1]}; [{kind.table}] may say otherwise")
     return spec.model_copy(update=update), lines
+
+
+def _wanted(spec: StudySpec) -> dict[str, tuple[Any, str]]:
+    """What the study minimises wants of hyperparameters that it does not say: name -> value, and why."""
+    kind, now = spec.of_kind, spec.full({}).model_dump()
+    minimized = [*weights_of(spec.value_name, kind), *(name for name in spec.minimize[1:] if name in kind.values)]
+    wanted = {n: (value, f"{name} is minimised") for name in minimized for n, value in kind.values[name].wants}
+    return {n: found for n, found in wanted.items() if n not in {*spec.config, *spec.space} and now.get(n) != found[0]}

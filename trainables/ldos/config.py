@@ -12,6 +12,7 @@ from ..errors import InputError, did_you_mean, one_line
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 Architecture = tuple[tuple[int, ...], str]  # neurons of the hidden layers, activation
 MOST_LAYERS = 20
+SOLVED = (("readout", "always"),)  # without it energies and forces of a trial say nothing of those in the end
 OF_LAYER = re.compile(r"width_([1-9]|1\d|20)")  # the neurons of one layer, in place of ``width``
 
 # Whole numbers and numbers as they are: "2" and true are neither.

@@ -15,7 +15,7 @@ from ..descriptors.settings import BispectrumSettings
 from ..errors import DatasetError, InputError
 from ..kind import SPLITS, Card, Kind, Measure, Split, TrainingMemory
 from ..progress import Steps
-from .config import SurrogateConfig
+from .config import SOLVED, SurrogateConfig
 from .scores import SCORES
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class LdosKind(Kind):
     values = {
         "validation_loss": Measure("best_loss", "validation LDOS loss, 1 - R²"),
         "band_energy_mae": Measure("best_band_energy_mae", "validation band-energy error", "meV/atom"),
-        "free_energy_mae": Measure("best_free_energy_mae", "validation free-energy error", "meV/atom"),
-        "forces_mae": Measure("best_forces_mae", "validation force error", "eV/Å"),
+        "free_energy_mae": Measure("best_free_energy_mae", "validation free-energy error", "meV/atom", SOLVED),
+        "forces_mae": Measure("best_forces_mae", "validation force error", "eV/Å", SOLVED),
     }
     costs = {
         "n_parameters": Measure("n_parameters", "parameters of the network"),

@@ -6,6 +6,7 @@ from dftune import Study, StudySpec
 from dftune.platform.compare.comparison import Comparison
 from dftune.platform.study import session
 from dftune.platform.study.study_file import plan, study_file
+from dftune.platform.study.suited import suited
 from dftune.trainables.kinds import KINDS
 
 LINE = "epochs = '7': the numbers are odd; [config] may say otherwise"
@@ -43,3 +44,25 @@ def test_a_check_a_new_file_and_a_comparison_have_it_too(wanting, numbers, tmp_p
     assert (found.epochs, LINE in found.lines()) == (7, True)
     assert "# epochs = 7" in study_file(numbers, "s", tmp_path)
     assert {one.config["epochs"] for _, _, one in Comparison(spec, tmp_path).studies} == {7}
+
+
+@pytest.mark.parametrize(
+    "minimize, config, added",
+    [
+        ("free_energy_mae", {}, {"readout": "always"}),
+        (["validation_loss", "forces_mae"], {}, {"readout": "always"}),
+        ("validation_loss + 0.1 free_energy_mae", {}, {"readout": "always"}),
+        ("free_energy_mae", {"readout": "final"}, {}),
+        ("free_energy_mae", {"training": "none"}, {}),
+        (["validation_loss", "n_parameters"], {}, {}),
+    ],
+)
+def test_trials_that_are_judged_by_energies_or_forces_have_a_readout(al4, minimize, config, added):
+    given = {"name": "s", "dataset": str(al4.path), "method": "optuna", "minimize": minimize, "config": config}
+    spec, lines = suited(StudySpec.of(given), al4)
+    assert spec.config == {**config, **added}
+    assert [line for line in lines if "readout" in line] == [
+        f"readout = 'always': {'forces' if 'forces_mae' in minimize else 'free_energy'}_mae is minimised; [config] may "
+        "say otherwise"
+        for _ in added
+    ]
