@@ -76,9 +76,11 @@ def start_no_ray(*arguments: object, **settings: object) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """A test without the mark ``ray`` fails if it, one of its fixtures or a process that it starts, starts Ray."""
+    import ray  # not "ray.init" as a text, which pytest would look up anew for each of thousands of tests
+
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("ray") is None:
-            patch.setattr("ray.init", start_no_ray)
+            patch.setattr(ray, "init", start_no_ray)
             patch.setenv("RAY_ADDRESS", "a test without the mark ray")  # no HOST:PORT, so that connecting to it fails
         return (yield)
 
