@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..drawing import COLORS, MARKS, REFERENCE, SURROGATE, save
 from .accuracy import UNITS
@@ -76,8 +77,11 @@ def learning_curves(found: Sequence["Repeated"], path: Path) -> Path:
         sizes = sorted({one.orbits for one in found if one.orbits is not None})
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.set_xlabel("orbits trained on")
         axes.set_ylabel(f"mean error of the {LABELS[task]} [{UNITS[task][1]}]")
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(names), fontsize=8)
     save(figure, path)
     return path
