@@ -38,9 +38,9 @@ CASES: dict[str, tuple[BispectrumSettings, dict[str, float]]] = {  # descriptors
         BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH, inner=(3.2,)),
         {"penalty": 100.0},
     ),
-    "chem, 6.0, 4.68 and 3.2 Å, 2J 4, 2,048 neurons": (
+    "chem, 6.0, 4.68 and 3.2 Å, 2J 4, 2,048 smooth neurons": (
         BispectrumSettings(cutoff=6.0, two_j_max=4, chem=BOTH, inner=(4.68, 3.2)),
-        {"width": 2048},
+        {"width": 2048, "weight_scale": 0.3, "penalty": 1.0},
     ),
     "chem, 4.68 Å, 2J 4, LDOS alone": (
         BispectrumSettings(cutoff=4.68, two_j_max=4, chem=BOTH),
