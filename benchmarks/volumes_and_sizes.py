@@ -121,7 +121,8 @@ def main() -> None:
             data = data.relative_to_fermi_levels() if energies == "fermi" else data
             config = SurrogateConfig.of({"training": "none", "width": 512, "energies": energies, "weight_scale": scale})
             trained = fit(config, data, seeds=[7])
-            row = {"energies": energies, "with": more, "judged by": judge, "scale": scale, "fitted": trained.fitted.split("; ")[1]}
+            row = {"energies": energies, "with": more, "judged by": judge, "scale": scale}
+            row["fitted"] = trained.fitted.split("; ")[1]
             row |= {name: judged(trained, data, some, info.energy_grid) for name, some in unseen.items()}
             if "volumes" in more:  # the card takes its energies from the bundle, whose Fermi levels are the highest
                 pairs = ((d, evaluated(trained.network, d, data=data)) for d in data.validation)
