@@ -27,7 +27,7 @@ from .storage import SHARED, close, empty_file, open_file, open_storage
 OURS = "dftune"  # the attribute that a study of ours has, and one of another tool has not
 LOCKED_SECONDS = 5.0  # SQLite itself waits so long for another program that has the file locked
 _PASSING = ("is locked", "unable to open", "disk I/O error", "disk is full", "is not there")  # storage may come back
-_LONG = 480  # bytes of a path, with SQLite's journal beside it 512, that every SQLite opens
+_LONG = 430  # bytes of a path, with what is added to it while it is made, and SQLite's journal, 512 at most
 _DRIVER = "postgresql+dftune"  # psycopg, by shared_postgresql.py
 _FORM = "postgresql://USER@HOST/DATABASE"
 _TABLES = 0x6466_7475  # the lock under which tables are made
