@@ -50,6 +50,7 @@ CASES: dict[str, tuple[dict[str, Any], Parts, Parts, dict[str, Parts]]] = {
     "al4, forces": ({"energy_weight": 0.0}, SMALL, OF_SMALL, UNSEEN),
     "al4, trained": (TRAINED, SMALL, OF_SMALL, UNSEEN | AL32),
     "al4, width 512": ({"width": 512}, SMALL, OF_SMALL, UNSEEN),
+    "al4, width 1280, penalty 0.1": ({"width": 1280, "penalty": 0.1}, SMALL, OF_SMALL, UNSEEN),
     "with al8": ({}, (*SMALL, *AL8), AL16, UNSEEN | {"al16": AL16} | AL32),
     "with al8, chosen by al4": ({}, (*SMALL, *AL8), OF_SMALL, UNSEEN | {"al16": AL16} | AL32),
     "with al16": ({}, (*SMALL, *AL16), OF_SMALL, UNSEEN | AL32 | {"al8 to 0.10": MILD} | HARD),
