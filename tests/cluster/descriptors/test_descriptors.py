@@ -160,6 +160,7 @@ folder = descriptor_path(data.path, settings, "").parent
 with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temporary:
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": temporary, "object_store_memory": 10**8}
+    os.makedirs("/tmp/ray", exist_ok=True)  # Ray writes the address there, wherever its own folder is
     cluster = Cluster(initialize_head=True, head_node_args=head | {"_system_config": quick})
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=10**8) for _ in range(2)]
     with connected(cluster.address):

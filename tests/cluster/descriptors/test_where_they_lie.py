@@ -139,6 +139,7 @@ def with_a_gpu(data):
 
 with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temporary:
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": temporary, "object_store_memory": 10**8}
+    os.makedirs("/tmp/ray", exist_ok=True)  # Ray writes the address there, wherever its own folder is
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=10**8) for _ in range(n)]
     with connected(cluster.address):

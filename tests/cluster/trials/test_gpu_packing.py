@@ -190,6 +190,7 @@ def study(dataset):
 def main(folder, dataset):
     os.environ.update(SETTINGS)
     small = {"object_store_memory": 10**8, "num_cpus": 4}
+    os.makedirs("/tmp/ray", exist_ok=True)  # Ray writes the address there, wherever its own folder is
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, "temp_dir": folder, **small})
     nodes = {cluster.add_node(num_gpus=n, **small).node_id: n for n in (2, 1)}
     ray.init(cluster.address, log_to_driver=False)
