@@ -155,7 +155,7 @@ from dftune.trainables.data.shards import to_numpy
 
 os.environ.update(SETTINGS)
 data, found = Dataset.open(sys.argv[1]), {}
-settings = BispectrumSettings(cutoff=4.0, two_j_max=6)
+settings = BispectrumSettings(cutoff=4.0, two_j_max=10)
 folder = descriptor_path(data.path, settings, "").parent
 with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temporary:
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
@@ -189,7 +189,7 @@ with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=T
         }
         made.close()
         nodes.append(cluster.add_node(num_cpus=1, object_store_memory=10**8))
-        other = BispectrumSettings(cutoff=3.9, two_j_max=6)
+        other = BispectrumSettings(cutoff=3.9, two_j_max=10)
 
         def strike_all(stage, done, total, text):
             if "2 of" in text and nodes:
@@ -214,7 +214,7 @@ def test_a_node_that_dies_costs_what_it_was_computing_and_shards_it_held_are_rea
     )
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.splitlines()[-1])
-    settings, n_pieces = BispectrumSettings(cutoff=4.0, two_j_max=6), sum(len(pieces(s.grid)) for s in data.snapshots)
+    settings, n_pieces = BispectrumSettings(cutoff=4.0, two_j_max=10), sum(len(pieces(s.grid)) for s in data.snapshots)
     expected = {s.id: bispectrum(s.cell, s.positions, s.numbers, s.grid, settings) for s in data.snapshots}
     assert found["written"] >= 3
     assert found["rewritten"] == []

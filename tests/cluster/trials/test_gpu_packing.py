@@ -239,7 +239,7 @@ def test_a_study_packs_its_trials_and_says_why_so_many(fresh_al4, tmp_path):
     placement = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)["placement"]
     assert (placement["gpus"], placement["concurrent"]) == (0.5, 6)
     assert f"6 trials at once; {placement['explanation']}" in shown
-    assert "2 on each of 3 GPUs: the largest network (256 x 256 x 256 " in shown
+    assert "2 on each of 3 GPUs: the largest network (3 x 256 " in shown
     assert (
         "hold 2 such trials, its node has CPUs for 4, 7 trials make 3 for each GPU, and more than 8 would wait for"
         in shown
