@@ -175,10 +175,14 @@ class StudySpec(BaseModel):
         """Measures of all that is minimised beside it."""
         return [measure_of(name, self.of_kind) for name in self.minimize[1:]]
 
+    @property
+    def minimized(self) -> list[str]:
+        """Names of the values and costs that are minimised, those of a sum one by one."""
+        return [*weights_of(self.value_name, self.of_kind), *self.minimize[1:]]
+
     def refuse(self, data: Any) -> None:
         """Check what would make the study fail on its data, before it starts.  Raises InputError."""
-        others = [name for name in self.minimize[1:] if name in self.of_kind.values]
-        minimized = [*weights_of(self.value_name, self.of_kind), *others]
+        minimized = [name for name in self.minimized if name in self.of_kind.values]
         for name in minimized:
             self.of_kind.refuse(data, self.settings, name)
         self.of_kind.refuse_config(data, self.config, set(self.space), minimized)

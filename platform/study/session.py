@@ -20,7 +20,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.places import Place
 from ..ledger.trial import LedgerTrial
 from ..methods import Own
-from ..objective import measure_of, weights_of
+from ..objective import measure_of
 from ..progress import Progress
 from ..spec import UNTRAINED, StudySpec
 from . import folder as folders
@@ -76,8 +76,7 @@ def go_on(
 
 def _refuse_other_values(spec: StudySpec, ledger: Ledger) -> None:
     """Refuse finished trials that did not report what is minimised: its meaning was another.  Raises StudyError."""
-    minimized = [*weights_of(spec.value_name, spec.of_kind), *spec.minimize[1:]]
-    reports = {name: measure_of(name, spec.of_kind).report for name in minimized}
+    reports = {name: measure_of(name, spec.of_kind).report for name in spec.minimized}
     for trial in ledger.trials():
         lacking = [name for name, report in reports.items() if report not in trial.result]
         if trial.value is not None and lacking:

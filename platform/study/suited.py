@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ..ledger.places import Place
-from ..objective import weights_of
 from ..spec import StudySpec
 from .start_from import with_first
 
@@ -48,6 +47,6 @@ def suited(spec: StudySpec, data: Any) -> tuple[StudySpec, list[str]]:
 def _wanted(spec: StudySpec) -> dict[str, tuple[Any, str]]:
     """What the study minimises wants of hyperparameters that it does not say: name -> value, and why."""
     kind, now = spec.of_kind, spec.full({}).model_dump()
-    minimized = [*weights_of(spec.value_name, kind), *(name for name in spec.minimize[1:] if name in kind.values)]
-    wanted = {n: (value, f"{name} is minimised") for name in minimized for n, value in kind.values[name].wants}
+    measures = {**kind.costs, **kind.values}
+    wanted = {n: (value, f"{name} is minimised") for name in spec.minimized for n, value in measures[name].wants}
     return {n: found for n, found in wanted.items() if n not in {*spec.config, *spec.space} and now.get(n) != found[0]}
