@@ -68,9 +68,9 @@ def described(name: str, place: Path) -> Dataset:
     return with_descriptors(found)
 
 
-def with_descriptors(found: Dataset) -> Dataset:
-    for s in found.without_descriptors(SETTINGS):
-        found.write_descriptors(s, SETTINGS, bispectrum(s.cell, s.positions, s.numbers, s.grid, SETTINGS))
+def with_descriptors(found: Dataset, settings: BispectrumSettings = SETTINGS) -> Dataset:
+    for s in found.without_descriptors(settings):
+        found.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
     return found
 
 

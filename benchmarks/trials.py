@@ -23,32 +23,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from readout import SEEDS, described, with_descriptors
+from readout import SETTINGS as OF_AL4
 from scipy.stats import kendalltau
+from without_training import SETTINGS as OF_EXAMPLE
+from without_training import errors
 
 from dftune.searchers import SEARCHERS
 from dftune.searchers.method import SearchTask
 from dftune.searchers.space import SPACE
 from dftune.trainables.data.dataset import Dataset
-from dftune.trainables.data.importing.importers import import_dataset
-from dftune.trainables.descriptors.bispectrum import bispectrum
-from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.files import write_text
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
-from dftune.trainables.ldos.judgement import judge
-from dftune.trainables.ldos.readout.fit import evaluated, fit, with_free_energy
-from dftune.trainables.ldos.training import Trained, train
+from dftune.trainables.ldos.readout.fit import fit, with_free_energy
+from dftune.trainables.ldos.training import train
 from dftune.trainables.ldos.training_data import SnapshotData, TrainingData, read_split, read_training_data
 
-HERE = Path(__file__).parents[1]
-SHARED = HERE.parent / "shared" / "data"
-SETTINGS = {
-    "example": BispectrumSettings(cutoff=4.68, two_j_max=10),
-    "al4": BispectrumSettings(cutoff=3.0, two_j_max=8),
-}
-VALIDATION, TEST = ["006", "007", "008", "018", "019", "020"], ["009", "010", "011", "021", "022", "023"]
+ROOT = Path(__file__).parents[1]
+SETTINGS = {"example": OF_EXAMPLE, "al4": OF_AL4}
 LENGTHS = ((4, 3e-3, 256), (4, 3e-3, 128), (40, 1e-3, 256))  # epochs, learning rate, grid points a step
-SEEDS = (7, 8, 9)
 N_CONFIGS = 16
 TRIAL, FINAL = 0, 1  # seeds
 WITHOUT, READOUT, ENERGIES = "no readout", "readout", "readout of energies"
@@ -57,28 +51,9 @@ JUDGED = ("ldos", "free_energy", "band_energy", "forces")
 
 def read(name: str, folder: Path) -> tuple[TrainingData, list[SnapshotData]]:
     """A set with descriptors."""
-    settings, place = SETTINGS[name], folder / name
-    if name == "example":
-        found = Dataset.open(HERE / "examples" / "al4")
-    elif place.is_dir():
-        found = Dataset.open(place)
-    else:
-        splits = {"validation": VALIDATION, "test": TEST}
-        found = import_dataset([SHARED / name], place, pseudopotentials=SHARED / "al4", source=name, **splits)
-    for s in found.without_descriptors(settings):
-        found.write_descriptors(s, settings, bispectrum(s.cell, s.positions, s.numbers, s.grid, settings))
+    settings, place = SETTINGS[name], ROOT / "examples" / "al4" if name == "example" else folder / name
+    found = with_descriptors(Dataset.open(place), settings) if place.is_dir() else described(name, place)
     return read_training_data(found, settings), read_split(found, settings, "test")
-
-
-def errors(trained: Trained, data: TrainingData, some: list[SnapshotData]) -> dict[str, float]:
-    found = [evaluated(trained.network, d, data=data, forces=True) for d in some]
-    accuracy = judge(trained.network, data.scaling, data.energy_grid, some).accuracy
-    return {
-        "ldos": 1 - accuracy.ldos_r2,
-        "free_energy": 1e3 * float(np.mean([np.abs(e.free_energy) for e in found])),
-        "band_energy": accuracy.band_energy_mae,
-        "forces": float(np.mean([np.abs(e.forces).mean() for e in found if e.forces is not None])),
-    }
 
 
 def trained(
