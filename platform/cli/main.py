@@ -166,6 +166,10 @@ def main() -> None:
         cli(standalone_mode=True)
     except BrokenPipeError:  # `dftune ... | head`
         sys.stderr.close()
+    except SystemExit as end:
+        if end.code in (Interrupted.exit_code, Terminated.exit_code):
+            sys.unraisablehook = lambda _: None  # what was imported half fails at exit, too: the stop is said
+        raise
 
 
 if __name__ == "__main__":

@@ -81,8 +81,12 @@ def test_what_a_signal_stopped_says_which_by_its_exit_code(
 
 @pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
 def test_a_signal_ends_a_command_with_one_line(number, code, by, tmp_path):
-    """In a process of its own, which waits for a specification that never comes."""
-    command = [sys.executable, "-c", "from dftune.platform.cli.main import main; main()", "data", "generate"]
+    """In a process of its own, which waits for a specification that never comes.
+
+    What fails at exit stands for modules that the signal has left half imported.
+    """
+    program = "import atexit; atexit.register(int, 'half'); from dftune.platform.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "data", "generate"]
     running = subprocess.Popen(
         [*command, "/dev/stdin", tmp_path / "al"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
