@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +222,11 @@ class _Dynamics:
     def _write(self, reasons: list[str]) -> None:
         """The step as rows, frames and state."""
         folder, settings = self.folder, self.settings
+        row = self._row(reasons)
         if folder.is_empty(THERMO):
-            folder.append(THERMO, _csv(self._row(reasons).keys()))
-        folder.append(THERMO, _csv(self._row(reasons).values()))
+            self._columns = list(row)
+            folder.append(THERMO, _csv(row))
+        folder.append(THERMO, _csv(row[name] for name in self._columns))
         if self.step % settings.interval == 0:
             folder.append(TRAJECTORY, self._frame())
             if settings.dos:
@@ -231,6 +234,12 @@ class _Dynamics:
             if reasons and settings.on_extrapolation == "label":
                 make_folder(folder.path / "label")
                 folder.write(f"label/step-{self.step:09d}.xyz", _xyz(self._bare(reasons)))
+
+    @cached_property
+    def _columns(self) -> list[str]:
+        """Of the table, as the run began it: an earlier release may have known fewer."""
+        with (self.folder.path / THERMO).open(encoding="utf-8", newline="") as file:
+            return next(csv.reader(file))
 
     def _commit(self) -> None:
         """Bring the state to the disk."""
@@ -245,7 +254,7 @@ class _Dynamics:
         self._committed = time.monotonic()
 
     def _row(self, reasons: list[str]) -> dict[str, Any]:
-        """Of the table: the step, and all energies that the model knows."""
+        """Of the table: the step, all energies that the model knows, and the spread of A over its networks."""
         found = self.calculator.prediction
         kinetic = kinetic_energy(self.atoms)
         row = {
@@ -262,6 +271,7 @@ class _Dynamics:
         values = found.to_dict()
         of_energy = {name for name, unit in found.units.items() if unit == "eV" and isinstance(values.get(name), float)}
         row |= {f"{name} [eV]": values[name] for name in values if name in of_energy}
+        row |= {"free_energy_std [eV]": self.calculator.results["energy_std"]}
         row |= {"distance": values.get("distance"), "outside_training": int(bool(reasons))}
         return {name: float(v) if isinstance(v, float) else v for name, v in row.items()}
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from ase.build import bulk
 
+from dftune.platform.md import dynamics
 from dftune.platform.md.dynamics import resume_md, run_md
 from dftune.platform.md.folder import held
 from dftune.platform.md.integrators import temperature_of
@@ -87,6 +88,19 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(crystal, ensemble, each
     with pa.ipc.open_stream(tmp_path / "whole" / "dos.arrow") as stream:
         held_edges = {row["dos"][1] for row in stream.read_all().to_pylist()}
     assert (len(held_edges) > 1) == (ensemble == "npt"), "a cell that changes gets another grid on the way"
+
+
+def test_a_run_of_an_earlier_release_keeps_its_columns(crystal, monkeypatch, tmp_path):
+    """A column that it did not know would shift those behind it."""
+    row = dynamics._Dynamics._row
+    with monkeypatch.context() as earlier:
+        earlier.setattr(dynamics._Dynamics, "_row", lambda *of: {k: v for k, v in row(*of).items() if "_std" not in k})
+        run_md(emt_model(), crystal, tmp_path / "run", steps=3, **HOT)
+    resume_md(tmp_path / "run", model=emt_model(), steps=6)
+    run_md(emt_model(), crystal, tmp_path / "whole", steps=6, **HOT)
+    pandas.testing.assert_frame_equal(
+        table(tmp_path / "run"), table(tmp_path / "whole").drop(columns="free_energy_std [eV]")
+    )
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
