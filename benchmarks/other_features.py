@@ -11,7 +11,7 @@ LDOS, the least of five.
 - ``centres L``: Nyström features, that kernel between a grid point and 1,024 random ones of the training.
 - ``silu and inputs``, ``two layers``, ``two layers and inputs``: the descriptors beside the neurons; the second of two
   layers as wide as costs the same; both layers and the descriptors.
-- ``silu, DOS n``: with rows of each training snapshot's DOS, which counts n times as much as its LDOS at all points.
+- ``silu, DOS κ``: with rows of each training snapshot's DOS of that weight.
 - ``adam``, ``adam, all``: 2 x 128 gelu after 4 epochs of Adam at 3e-3, the last layer from the last hidden one, and
   from all layers and inputs.
 
@@ -27,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -45,9 +44,8 @@ from dftune.trainables.ldos.judgement import judge
 from dftune.trainables.ldos.network import Network
 from dftune.trainables.ldos.readout import fit as closed_form
 from dftune.trainables.ldos.readout import penalty
-from dftune.trainables.ldos.readout.gram import Gram, gram
 from dftune.trainables.ldos.training import Trained, train
-from dftune.trainables.ldos.training_data import SnapshotData, TrainingData, read_split, read_training_data
+from dftune.trainables.ldos.training_data import TrainingData, read_split, read_training_data
 
 WIDTH, LENGTHS = 1024, (5.0, 10.0, 20.0)
 TWO = 270  # neurons in each of two layers
@@ -119,7 +117,7 @@ def kinds(data: TrainingData) -> dict[str, Callable[[int], Network]]:
     """Features by name, of a seed."""
     n_in = len(data.scaling.descriptor_mean)
     found: dict[str, Callable[[int], Network]] = {
-        name: lambda seed: drawn([WIDTH], data, seed) for name in ("silu", "silu, DOS 10", "silu, DOS 1000")
+        name: lambda seed: drawn([WIDTH], data, seed) for name in ("silu", "silu, DOS 1e6", "silu, DOS 1e7")
     }
     for length in LENGTHS:
         found[f"cos {length:g}"] = lambda seed, length=length: fourier(length, data, seed)
@@ -154,24 +152,15 @@ def row(found: Trained, data: TrainingData, dataset: Dataset, settings: Bispectr
     return {**loss, **errors, "us_a_point": microseconds(found.network)}  # type: ignore[dict-item]
 
 
-def with_dos(network: Network, snapshot: SnapshotData, *, data: TrainingData, times: float) -> Gram:
-    """Sums over grid points, with those of means over the points, whose feature 1 is the last one."""
-    sums = gram(network, data.scaling, snapshot)
-    phi, y = (part[:, -1:] / sums.n_points for part in (sums.phi_phi, sums.phi_y))
-    n = times * sums.n_points
-    return sums + Gram(0, n * phi.swapaxes(1, 2) @ phi, n * phi.swapaxes(1, 2) @ y, n * float((y**2).sum()))
-
-
 def solved(network: Network, data: TrainingData, config: SurrogateConfig, kind: str = "") -> Trained:
     """The closed form of any features, of centres also with the smaller penalties that kernels of few points need."""
     penalties = (1e-8, 1e-6, 1e-4, *penalty.PENALTIES) if kind.startswith("centres") else penalty.PENALTIES
-    sums = partial(with_dos, times=float(kind.split()[-1])) if ", DOS" in kind else closed_form._gram
+    dos_weight = float(kind.split()[-1]) if ", DOS" in kind else 0.0
     with (
         patch.object(closed_form, "random_network", lambda *_: network),
-        patch.object(closed_form, "_gram", sums),
         patch.object(penalty, "PENALTIES", penalties),
     ):
-        return closed_form.fit(config, data, seeds=[0])
+        return closed_form.fit(config.model_copy(update={"dos_weight": dos_weight}), data, seeds=[0])
 
 
 def main() -> None:

@@ -85,6 +85,13 @@ class SurrogateConfig(BaseModel):
         description="of the training snapshots' stresses in the readout [(eV/Å³)^-2]; 0: none",
     )
 
+    dos_weight: _Number = Field(
+        default=0.0,
+        ge=0,
+        le=1e15,
+        description="of the training snapshots' DOS in the readout [(eV atom)^2]; 0: none",
+    )
+
     cutoff: _Number | None = Field(
         default=None, gt=0, le=FURTHEST, description="of the descriptors [Å]; None: what [descriptors] says"
     )

