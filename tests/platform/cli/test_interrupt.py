@@ -16,6 +16,7 @@ from dftune.platform.cli.main import cli
 from dftune.platform.compare.comparison import Comparison
 from dftune.platform.study.errors import StudyInterrupted
 from dftune.platform.study.study import Study
+from dftune.tests.forked import forked_command
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -113,27 +114,18 @@ def test_a_command_can_be_stopped_before_it_has_begun(number, code, by, monkeypa
     assert (result.exit_code, result.stderr) == (code, f"Error: stopped by {by}; the same command begins again\n")
 
 
-WAITING = """
-import signal, time
-from dftune.platform.cli.main import cli, main
-
-class Stopped:
-    def __del__(self):
-        signal.raise_signal(NUMBER)
-
-@cli.command()
-def wait():
-    Stopped()
-    for _ in range(20):  # an exception in __del__ is printed, and nothing more
-        time.sleep(0.1)
-    raise SystemExit("the signal was lost")
-
-main()
-"""
-
-
 @pytest.mark.parametrize("number, code, by", [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
 def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(number, code, by):
-    script = [sys.executable, "-c", WAITING.replace("NUMBER", str(int(number))), "wait"]
-    ended = subprocess.run(script, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (code, f"Error: stopped by {by}; the same command begins again\n")
+    class Stopped:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def wait():
+        Stopped()
+        for _ in range(20):  # an exception in __del__ is printed, and nothing more
+            time.sleep(0.1)
+        raise SystemExit("the signal was lost")
+
+    with forked_command("wait", prepare=lambda: cli.command()(wait)) as running:
+        said = running.communicate()[1]
+    assert (running.returncode, said) == (code, f"Error: stopped by {by}; the same command begins again\n")

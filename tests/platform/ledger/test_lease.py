@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,32 +17,22 @@ from dftune.platform.ledger import lease as lease_module
 from dftune.platform.ledger.lease import Folder, Held, Lease, LeaseLost, held
 from dftune.platform.ledger.ledger import Ledger
 from dftune.platform.ledger.places import Database, LedgerFile
+from dftune.tests.forked import Forked
 from dftune.tests.platform.ledger.elsewhere import SPEC
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from dftune.platform.ledger import lease
-lease.STALE_SECONDS, lease.BEAT_SECONDS = 2.0, 0.2
-if sys.argv[1].startswith("/"):
-    home = lease.Folder(Path(sys.argv[1]).parent)  # without an import of the database's packages
-else:
-    from dftune.platform.ledger.places import Database
-    home = Database(sys.argv[1]).home("kept")
-with lease.held(home) as mine:
-    print("held", flush=True)
-    sys.stdin.readline()
-    {then}
-"""
 
-
-def holder(place, then="pass"):
+def holder(place, then=lambda mine: None):
     """Another process that holds the study until it is sent a line, then does ``then``."""
-    where = place.path if isinstance(place, LedgerFile) else place._url.render_as_string(hide_password=False)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(then=then), str(where)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+
+    def hold():
+        lease_module.STALE_SECONDS, lease_module.BEAT_SECONDS = 2.0, 0.2
+        home = Folder(place.path.parent) if isinstance(place, LedgerFile) else place.home("kept")
+        with held(home) as mine:
+            print("held", flush=True)
+            sys.stdin.readline()
+            then(mine)
+
+    process = Forked(hold)
     assert process.stdout.readline() == "held\n", process.communicate()[1]
     return process
 
@@ -82,10 +71,8 @@ def leases(folder):
 
 
 def test_a_second_process_is_told_who_holds_it_since_when_and_how_long_to_wait(place, home, quick):
-    other = holder(place)
-    with pytest.raises(Held) as error, held(home):
+    with holder(place) as other, pytest.raises(Held) as error, held(home):
         pass
-    other.communicate("\n")
     assert re.fullmatch(
         rf"{re.escape(str(home))}: held by process {other.pid} on \S+ since 20\S+\+00:00; stop it, or wait: should it "
         r"give no sign of life, it may be taken over in 2 s",
@@ -129,12 +116,12 @@ def test_a_heartbeat_under_way_does_not_take_back_what_is_let_go(home, quick, mo
 
 
 def test_a_holder_that_was_killed_here_is_followed_at_once(place, home):
-    other, said = holder(place), []
-    other.kill()
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-    with held(home, said.append):
-        pass
-    other.communicate()
+    said = []
+    with holder(place) as other:
+        other.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        with held(home, said.append):
+            pass
     assert re.fullmatch(rf"{re.escape(str(home))}: taken over from process {other.pid} on .+, which has died", said[0])
 
 
@@ -226,53 +213,49 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_a_heartbeat_keeps_others_out_for_longer_than_a_stale_one_lasts(place, home, quick):
-    other = holder(place)
-    time.sleep(2.5)
-    with pytest.raises(Held), held(home):
-        pass
-    other.communicate("\n")
-
-
-WRITE = """
-    from contextlib import closing
-    from dftune.platform.ledger.ledger import Ledger
-    from dftune.platform.ledger.places import Database, LedgerFile
-    place = LedgerFile(Path(sys.argv[1])) if sys.argv[1].startswith("/") else Database(sys.argv[1])
-    with closing(Ledger.open(place, "kept")) as ledger:
-        {claim}
-        print("ready", flush=True)
-        sys.stdin.readline()
-        try:
-            ledger.asked(0, {{"width": 5}}, seed=0, scores={{}})
-        except lease.LeaseLost as error:
-            print("lost", error, flush=True)
-        else:
-            print("written", flush=True)
-"""
+    with holder(place):
+        time.sleep(2.5)
+        with pytest.raises(Held), held(home):
+            pass
 
 
 def test_a_frozen_holder_loses_the_lease_and_writes_nothing_when_it_wakes_up(place, home, quick):
     Ledger.create(place, SPEC, "0" * 64).close()
-    frozen = holder(place, WRITE.format(claim="ledger.claim(mine)").strip())
-    frozen.stdin.write("\n")
-    frozen.stdin.flush()
-    assert frozen.stdout.readline() == "ready\n"
-    frozen.send_signal(signal.SIGSTOP)
-    with pytest.raises(Held), held(home):
-        pass
-    time.sleep(2.2)
-    said = []
-    with held(home, said.append) as mine, closing(Ledger.open(place, "kept")) as ledger:
-        ledger.claim(mine)
-        assert re.search(rf"taken over from process {frozen.pid} on .*, without a sign of life for [2-9]\d* s", said[0])
-        frozen.stdin.write("\n")  # it writes as the first thing when it wakes up
+
+    def write(mine):
+        with closing(Ledger.open(place, "kept")) as ledger:
+            ledger.claim(mine)
+            print("ready", flush=True)
+            sys.stdin.readline()
+            try:
+                ledger.asked(0, {"width": 5}, seed=0, scores={})
+            except LeaseLost as error:
+                print("lost", error)
+            else:
+                print("written")
+
+    with holder(place, write) as frozen:
+        frozen.stdin.write("\n")
         frozen.stdin.flush()
-        frozen.send_signal(signal.SIGCONT)
-        out, err = frozen.communicate(timeout=600)
-        assert out.startswith("lost "), out + err
-        assert ledger.trials() == []
-        ledger.asked(0, {"width": 6}, seed=0, scores={})
-        assert [t.config for t in ledger.trials()] == [{"width": 6}]
+        assert frozen.stdout.readline() == "ready\n"
+        frozen.send_signal(signal.SIGSTOP)
+        with pytest.raises(Held), held(home):
+            pass
+        time.sleep(2.2)
+        said = []
+        with held(home, said.append) as mine, closing(Ledger.open(place, "kept")) as ledger:
+            ledger.claim(mine)
+            assert re.search(
+                rf"taken over from process {frozen.pid} on .*, without a sign of life for [2-9]\d* s", said[0]
+            )
+            frozen.stdin.write("\n")  # it writes as the first thing when it wakes up
+            frozen.stdin.flush()
+            frozen.send_signal(signal.SIGCONT)
+            out, err = frozen.communicate()
+            assert out.startswith("lost "), out + err
+            assert ledger.trials() == []
+            ledger.asked(0, {"width": 6}, seed=0, scores={})
+            assert [t.config for t in ledger.trials()] == [{"width": 6}]
 
 
 def test_the_database_itself_refuses_an_earlier_holder(place, home):

@@ -18,6 +18,7 @@ from dftune.platform.ledger import lease as lease_module
 from dftune.platform.ledger.lease import held
 from dftune.platform.progress import Silent
 from dftune.platform.study.errors import StudyError, StudyInterrupted
+from dftune.tests.forked import forked_command
 from dftune.tests.platform.ledger.elsewhere import CHEAP, SPACE, Runner, options, run
 from dftune.tests.postgresql_server import PASSWORD
 
@@ -112,15 +113,11 @@ def test_a_study_is_stopped_from_elsewhere_and_both_sides_say_so(where, quick):
 
 def test_ctrl_c_ends_the_watching_and_not_the_study(tmp_path, quick):
     with Runner((tmp_path, None)) as runner:
-        command = ["study", "watch", "kept", "--json", "--interval", "0.2", "--studies", str(tmp_path)]
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "dftune.platform.cli.main", *command],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert json.loads(watching.stdout.readline())["event"] == "study"
-        watching.send_signal(signal.SIGINT)
-        _, err = watching.communicate(timeout=600)
-        assert (watching.returncode, err) == (0, "no longer watched; the study goes on\n")
+        with forked_command("study", "watch", "kept", "--json", "--interval", 0.2, "--studies", tmp_path) as watching:
+            assert json.loads(watching.stdout.readline())["event"] == "study"
+            watching.send_signal(signal.SIGINT)
+            _, err = watching.communicate()
+            assert (watching.returncode, err) == (0, "no longer watched; the study goes on\n")
         assert runner.study.look().state == "running"
 
 
