@@ -24,6 +24,7 @@ COLORS = (
     "#A6761D",
 )
 MARKS = "osD^vP*X<>h"
+DPI = 140
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -35,4 +36,8 @@ def save(figure: Figure, path: Path) -> None:
         InputError: the file cannot be written.
     """
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=140)
+        figure.set_dpi(DPI)
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # to lay it out while it saves, Matplotlib would draw all once more
+        figure.savefig(temporary, format="png", dpi=DPI)

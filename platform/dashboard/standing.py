@@ -7,6 +7,9 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import plotly.io
 
 from ...trainables.progress import duration
 from ..figures.draw import prepared
@@ -64,11 +67,16 @@ def _look(study: Study) -> Standing:
         "most": spec.trials,
         "overview": overview(view.trials, spec, result_lines(spec, ended)),
         "trials": trial_table(view.trials, spec),
-        "figures": {name: json.loads(figure_of(name, some, spec).to_json()) for name, some in shown.items()},
+        "figures": {name: _plain(figure_of(name, some, spec)) for name, some in shown.items()},
         "left_out": left_out,
     }
     body = json.dumps(content, separators=(",", ":")).encode()
     return Standing(hashlib.sha256(body).hexdigest()[:32], body)
+
+
+def _plain(figure: dict[str, Any]) -> Any:
+    """A figure without NumPy's numbers and arrays."""
+    return json.loads(plotly.io.to_json(figure, validate=False))
 
 
 def words(view: View) -> str:

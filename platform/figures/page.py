@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,30 @@ def overview(trials: Sequence[LedgerTrial], spec: StudySpec, result: Sequence[st
     return found
 
 
-def figure_of(name: str, shown: Any, spec: StudySpec) -> go.Figure:
-    """A figure of ``HTML`` of what it shows, in the looks of the page."""
-    return HTML[name](shown, spec).update_layout(template="simple_white", font_size=13)
+def figure_of(name: str, shown: Any, spec: StudySpec) -> dict[str, Any]:
+    """A figure of ``HTML`` of what it shows, in the looks of the page, as Plotly's plain values."""
+    figure = HTML[name](shown, spec).update_layout(font_size=13).to_dict()
+    figure["layout"]["template"] = _template()  # the figure itself would check and copy all of it
+    return figure
+
+
+@cache
+def _template() -> dict[str, Any]:
+    return plotly.io.templates["simple_white"].to_plotly_json()
 
 
 def _section(section: Section, spec: StudySpec) -> str:
     if section.shown is None:
         return f"<section><h2>{section.title}</h2><p>Left out: {html.escape(section.reason)}.</p></section>"
     figure = figure_of(section.name, section.shown, spec)
-    body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, div_id=section.name, config=dict(CONFIG))
+    body = plotly.io.to_html(
+        figure,
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=section.name,
+        config=dict(CONFIG),
+        validate=False,
+    )
     return f"<section><h2>{section.title}</h2><p>{section.caption}</p>{body}</section>"
 
 
