@@ -204,7 +204,7 @@ class StoredShard:
         with self._reading(), self.path.open("rb", buffering=0) as file:
             for row, place in zip(rows.tolist(), values.reshape(len(rows), -1).view(np.uint8), strict=True):
                 file.seek(self.offset + row * len(place))
-                if file.readinto(place) < len(place):
+                if file.readinto(place.data) < len(place):
                     raise ValueError(f"it ends before row {row}")
         return values
 
