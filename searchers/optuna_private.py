@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from optuna import Study
     from optuna.storages import BaseStorage, RDBStorage
@@ -35,6 +36,9 @@ NOTE_VERSION = (
     f"INSERT INTO alembic_version SELECT '{TABLES_VERSION}' WHERE NOT EXISTS (SELECT 1 FROM alembic_version)",
 )
 
+TABLE_OF_VERSION = "alembic_version"
+VERSION = f"SELECT version_num FROM {TABLE_OF_VERSION}"
+
 # Samplers that write what they have drawn into a trial under way, and under which name.
 _DRAWN = ("tpe:relative_params:0", "gp:relative_params:0")
 
@@ -44,6 +48,29 @@ def cached(storage: "RDBStorage") -> "BaseStorage":
     from optuna.storages import _CachedStorage
 
     return _CachedStorage(storage)
+
+
+def filled(url: str) -> str:
+    """A URL of a storage as the database takes it."""
+    from optuna.storages import RDBStorage
+
+    return RDBStorage._fill_storage_url_template(url)
+
+
+def storage_of(url: str, settings: "dict[str, Any]", engine: "Any", session: "Any") -> "RDBStorage":
+    """A storage in a database with tables of ``TABLES_VERSION``, with an engine and its sessions.
+
+    Its own ``__init__`` asks the database for the version of the tables, and does not believe it.
+    """
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage.__new__(RDBStorage)
+    storage.url, storage.engine_kwargs, storage.skip_compatibility_check = filled(url), settings, True
+    storage.heartbeat_interval = storage.grace_period = None
+    storage.heartbeat_stale_trial_callback = storage.failed_trial_callback = None
+    storage.engine, storage.scoped_session = engine, session
+    storage._version_manager = None  # type: ignore[assignment]
+    return storage
 
 
 def trial_id(trial: "Trial | FrozenTrial") -> int:

@@ -11,6 +11,8 @@ import optuna
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import LRUCache
 
 from ...searchers import optuna_private
@@ -47,7 +49,7 @@ def open_file(creator: Callable[[], sqlite3.Connection], *, new: bool = False) -
 
 
 def open_storage(url: str, settings: dict[str, Any], *, new: bool) -> optuna.storages.RDBStorage:
-    """An RDBStorage in a fifth of the time that Optuna takes, which runs all its migrations' files to know its version.
+    """An RDBStorage in a tenth of the time that Optuna takes, which runs all its migrations' files to know its version.
 
     Args:
         url: of the database.
@@ -67,10 +69,28 @@ def open_storage(url: str, settings: dict[str, Any], *, new: bool) -> optuna.sto
                         connection.execute(text(statement))
         finally:
             engine.dispose()
+    elif (storage := _of_this_version(url, settings)) is not None:
+        return storage
     storage = optuna.storages.RDBStorage(url, settings, skip_table_creation=not new, skip_compatibility_check=True)
     if storage.get_current_version() != optuna_private.TABLES_VERSION:
         storage = optuna.storages.RDBStorage(url, settings, skip_table_creation=not new)  # refuses it
     return storage
+
+
+def _of_this_version(url: str, settings: dict[str, Any]) -> optuna.storages.RDBStorage | None:
+    """The storage, where the database says that its tables are of this version: Optuna asks it that four times."""
+    engine = create_engine(optuna_private.filled(url), **settings)
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(text(optuna_private.VERSION)).scalars().all()
+    except (OperationalError, ProgrammingError) as error:
+        if optuna_private.TABLE_OF_VERSION not in str(error.orig):  # it is locked, or away
+            raise
+        found = []
+    if found == [optuna_private.TABLES_VERSION]:
+        return optuna_private.storage_of(url, settings, engine, scoped_session(sessionmaker(bind=engine)))
+    engine.dispose()
+    return None
 
 
 @functools.cache

@@ -2,6 +2,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy import text
@@ -52,6 +53,24 @@ def test_a_storage_that_is_opened_fast_is_the_one_that_optuna_makes(storage, tmp
         closing_storage(RDBStorage(url)) as theirs,
     ):
         assert again.get_study_id_from_name("a") == theirs.get_study_id_from_name("a") == study
+
+
+def test_a_storage_whose_version_is_known_has_all_that_optunas_has(storage):
+    settings = {}
+    with closing_storage(open_storage(storage.url, settings, new=False)) as fast:
+        assert vars(fast)["_version_manager"] is None, "the database was asked once"
+        made = dict.fromkeys(("engine", "scoped_session", "_version_manager"))
+        theirs = RDBStorage(storage.url, settings, skip_table_creation=True, skip_compatibility_check=True)
+        with closing_storage(theirs):
+            assert vars(fast) | made == vars(theirs) | made
+            assert [type(vars(fast)[name]) for name in ("engine", "scoped_session")] == [
+                type(vars(theirs)[name]) for name in ("engine", "scoped_session")
+            ]
+
+
+def test_a_file_without_a_version_is_opened_as_optuna_does(tmp_path):
+    with pytest.raises(StorageInternalError):  # it looks for a table that is not there
+        open_storage(f"sqlite:///{tmp_path / 'none.db'}", {}, new=False)
 
 
 def test_the_file_of_a_new_ledger_is_the_one_that_optuna_makes(storage, tmp_path):

@@ -20,7 +20,7 @@ from dftune.trainables.data.structure_distance import atoms_of
 from dftune.trainables.errors import InputError
 from dftune.trainables.progress import Silent
 
-COLD = {"temperature": 4.0, "steps": 60, "timestep": 4.0, "interval": 1000, "stress": True, "progress": Silent()}
+COLD = {"temperature": 4.0, "steps": 25, "timestep": 4.0, "interval": 1000, "stress": True, "progress": Silent()}
 
 
 def test_the_work_of_the_pressure_is_the_change_of_energy_where_it_is_cold(tmp_path):

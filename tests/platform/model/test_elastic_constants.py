@@ -51,7 +51,7 @@ def test_elastic_constants_are_the_curvatures_of_the_energy(example, crystal):
 
 
 def test_dynamics_under_pressure_reach_it(example, crystal):
-    length, pressure = example.under_pressure(crystal, steps=200, temperature=20, pressure=2.0)
+    length, pressure = example.under_pressure(crystal, steps=150, temperature=20, pressure=2.0)
     assert pressure == pytest.approx(2.0, abs=0.5)
     assert length < crystal.cell.lengths().mean()
 
