@@ -1,4 +1,4 @@
-"""Atoms of a periodic cell that are too close to each other.  Å."""
+"""Distances between the atoms of a periodic cell, and whether any are too close to each other.  Å."""
 
 import itertools
 
@@ -35,15 +35,39 @@ def closest(cell: NDArray[np.float64], positions: NDArray[np.float64], within: f
     apart = np.linalg.norm(places - places[first[box.reshape(-1)]], axis=1)
     if len(first) < len(positions):
         return float(np.delete(apart, first).min())
-    areas = np.linalg.norm(np.cross(reduced[[1, 2, 0]], reduced[[2, 0, 1]]), axis=1)
-    margin = within * areas / abs(np.linalg.det(reduced))  # as a share of the distance between the cell's planes
+    tree = cKDTree(_images(reduced, fractions, within) @ reduced)
+    # The nearest point to an atom is the atom itself.
+    distances = np.asarray(tree.query(tree.data[: len(positions)], k=2, distance_upper_bound=within)[0])
+    smallest = float(distances[:, 1].min(initial=np.inf))
+    return smallest if np.isfinite(smallest) else None
+
+
+def distances(cell: NDArray[np.float64], positions: NDArray[np.float64], within: float) -> NDArray[np.float64]:
+    """Distances of each atom to all others and to the images of all, each pair from both its ends, up to ``within``.
+
+    Args:
+        cell, positions: as in ``closest``.
+        within: the largest distance [Å].
+
+    Returns:
+        Shape (n_pairs,), in no order [Å].
+    """
+    reduced, _ = minkowski_reduce(cell)
+    fractions = positions @ np.linalg.inv(reduced)
+    fractions -= np.floor(fractions)
+    places = _images(reduced, fractions, within) @ reduced
+    own = cKDTree(places[: len(positions)])
+    found = own.sparse_distance_matrix(cKDTree(places), within, output_type="ndarray")
+    return found["v"][found["i"] != found["j"]]
+
+
+def _images(cell: NDArray[np.float64], fractions: NDArray[np.float64], within: float) -> NDArray[np.float64]:
+    """Fractional coordinates in [0, 1), and behind them those of the images within a distance of the cell."""
+    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+    margin = within * areas / abs(np.linalg.det(cell))  # as a share of the distance between the cell's planes
     images = [fractions]
     for shift in itertools.product(*(range(-int(np.ceil(m)), int(np.ceil(m)) + 1) for m in margin)):
         if any(shift):
             moved = fractions + shift
             images.append(moved[((moved > -margin) & (moved < 1 + margin)).all(axis=1)])
-    tree = cKDTree(np.concatenate(images) @ reduced)
-    # The nearest point to an atom is the atom itself.
-    distances = np.asarray(tree.query(tree.data[: len(positions)], k=2, distance_upper_bound=within)[0])
-    smallest = float(distances[:, 1].min(initial=np.inf))
-    return smallest if np.isfinite(smallest) else None
+    return np.concatenate(images)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import ase
 import numpy as np
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
+from ..near_atoms import distances
 from .snapshot import Snapshot
 
 REACH = 8.0  # [Å]
@@ -37,7 +37,7 @@ def radial_distribution(atoms: ase.Atoms) -> Vector:
     """
     centres = STEP * np.arange(1, round(REACH / STEP) + 1)
     fine, n = STEP / 2, round((REACH + 4 * BLUR) / (STEP / 2))
-    places = neighbor_list("d", atoms, REACH + 4 * BLUR) / fine
+    places = distances(atoms.cell.array, atoms.positions, REACH + 4 * BLUR) / fine
     # Shared between the two nearest points: whole bins would part equal distances of a crystal by their rounding.
     below = places.astype(int)
     share = places - below
