@@ -3,6 +3,8 @@
 They were seen in Optuna 5.0, to which pyproject.toml pins it; each has a test that fails if Optuna changes it.
 """
 
+import json
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,15 +64,46 @@ def storage_of(url: str, settings: "dict[str, Any]", engine: "Any", session: "An
 
     Its own ``__init__`` asks the database for the version of the tables, and does not believe it.
     """
-    from optuna.storages import RDBStorage
-
-    storage = RDBStorage.__new__(RDBStorage)
+    storage = _writing_trials_at_once().__new__(_writing_trials_at_once())
     storage.url, storage.engine_kwargs, storage.skip_compatibility_check = filled(url), settings, True
     storage.heartbeat_interval = storage.grace_period = None
     storage.heartbeat_stale_trial_callback = storage.failed_trial_callback = None
     storage.engine, storage.scoped_session = engine, session
     storage._version_manager = None  # type: ignore[assignment]
     return storage
+
+
+@cache
+def _writing_trials_at_once() -> "type[RDBStorage]":
+    """Storages that write a new trial with all it has: Optuna's ask the database twice for each entry of it."""
+    from optuna.distributions import distribution_to_json
+    from optuna.storages import RDBStorage
+    from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialUserAttributeModel
+
+    class Storage(RDBStorage):
+        def _get_prepared_new_trial(self, study: int, template: "FrozenTrial | None", session: "Any") -> TrialModel:
+            if template is None or template.values or template.system_attrs or template.intermediate_values:
+                return super()._get_prepared_new_trial(study, template, session)
+            made = TrialModel(
+                study_id=study, number=None, state=template.state, datetime_start=template.datetime_start,
+                datetime_complete=template.datetime_complete,
+            )  # fmt: skip
+            session.add(made)
+            session.flush()  # which gives it its number
+            for name, value in template.params.items():
+                drawn_from = template.distributions[name]
+                session.add(
+                    TrialParamModel(
+                        trial_id=made.trial_id, param_name=name, param_value=drawn_from.to_internal_repr(value),
+                        distribution_json=distribution_to_json(drawn_from),
+                    )
+                )  # fmt: skip
+            for key, value in template.user_attrs.items():
+                session.add(TrialUserAttributeModel(trial_id=made.trial_id, key=key, value_json=json.dumps(value)))
+            made.number = made.count_past_trials(session)
+            return made
+
+    return Storage
 
 
 def trial_id(trial: "Trial | FrozenTrial") -> int:

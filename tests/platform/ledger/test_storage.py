@@ -2,9 +2,11 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
 from dftune.platform.ledger import storage as storage_module
@@ -66,6 +68,31 @@ def test_a_storage_whose_version_is_known_has_all_that_optunas_has(storage):
             assert [type(vars(fast)[name]) for name in ("engine", "scoped_session")] == [
                 type(vars(theirs)[name]) for name in ("engine", "scoped_session")
             ]
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.PRUNED])
+def test_a_trial_that_is_written_at_once_is_the_one_that_optuna_writes(storage, state):
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    template = create_trial(
+        state=state,
+        params={"width": 8, "rate": 0.1, "activation": "gelu"},
+        distributions={
+            "width": IntDistribution(4, 64, log=True),
+            "rate": FloatDistribution(0.01, 1.0),
+            "activation": CategoricalDistribution(["relu", "gelu"]),
+        },
+        user_attrs={"seed": 3, "score:rfr": 1.5},
+    )
+    with closing_storage(open_storage(storage.url, {}, new=False)) as fast:
+        made = [some.create_new_trial(study, template) for some in (storage, fast, storage)]
+        first, second, third = (storage.get_trial(number) for number in made)
+        assert [first.number, second.number, third.number] == [0, 1, 2]
+        for name, value in vars(first).items():
+            if name not in ("_number", "_trial_id"):
+                assert vars(second)[name] == value, name
+        assert fast.get_trial(made[1]) == second
+        whole = create_trial(state=TrialState.COMPLETE, value=1.0, system_attrs={"of": "Optuna"})
+        assert fast.get_trial(fast.create_new_trial(study, whole)).system_attrs == {"of": "Optuna"}
 
 
 def test_a_file_without_a_version_is_opened_as_optuna_does(tmp_path):
