@@ -2,7 +2,6 @@
 
 import ast
 import json
-from pathlib import Path
 
 import pytest
 
@@ -91,7 +90,9 @@ def answers(tmp_path_factory) -> dict[str, str]:
     (folder / "own.toml").write_text(study, encoding="utf-8")
     splits = {"train": [[1.0, 2.0]], "validation": [[2.0, 4.0]], "test": [[3.0, 6.0]]}
     (folder / "dataset.json").write_text(json.dumps({"kind": "toy", "numbers": splits}), encoding="utf-8")
-    return dict(zip(QUESTIONS, ask(folder, *QUESTIONS.values()), strict=True))
+    for name, (group, _) in BROKEN.items():
+        install(folder, name, {name: f"{name}:WORSE"}, "import nowhere", group)
+    return dict(zip(QUESTIONS, python(folder, ASK, AL4, *QUESTIONS.values()), strict=True))
 
 
 # The process's folder is that of the packages, of "own.toml", and of a dataset of the toy kind.
@@ -122,11 +123,21 @@ QUESTIONS = {
     "no importer": "recognised([Path('nowhere')])",
     "worse importer": "IMPORTERS['worse']",
 }
-
-
-def ask(folder: Path, *questions: str) -> list[str]:
-    """What a new process answers that has the packages of a folder."""
-    return python(folder, ASK, AL4, *questions)
+# Names of packages that cannot be imported: their group, and what they would add.
+BROKEN = {
+    "worse0": ("dftune.scores", "score"),
+    "worse1": ("dftune.searchers", "method"),
+    "worse2": ("dftune.kinds", "kind of surrogates"),
+}
+for name, (_, thing) in BROKEN.items():
+    QUESTIONS |= {
+        f"{name} refused": f"spec(kind='{name}')" if thing.startswith("kind") else f"spec('{name}')",
+        f"{name} unknown": "spec('optuna+rfz')",
+        f"{name} loaded": f"(spec('rfr').searcher() and spec('rfr').score(), '{name}' in sys.modules)",
+        f"{name} methods": f"(lambda found: ['mine' in found[0], 'random' in found[0], '{name}' in found[0]])"
+        "(methods_of(KINDS['ldos']))",
+        f"{name} left out": f"methods_of(KINDS['ldos'])[1].get('{name}')",
+    }
 
 
 def test_a_score_of_a_package_makes_its_three_methods(answers):
@@ -157,7 +168,9 @@ def test_a_kind_of_a_package_opens_its_dataset(answers):
     assert answers["opened"] == "('toy', [[3.0, 6.0]])"
     found = (answers["toy's method"], answers["toy's table"], answers["shifted"])
     assert found == ("rate", "shift=0.0", "shift=1.5")
-    assert answers["kinds"] == "['ldos', 'alloys', 'toy']"
+    assert answers["kinds"] == "['ldos', 'alloys', 'toy', 'worse2']", (
+        "also one that is said to be broken when it is used"
+    )
     said = "refused: key 'kind': there is no kind of surrogates 'tow'; did you mean 'toy'?"
     assert answers["unknown kind"] == said
 
@@ -171,38 +184,14 @@ def test_an_importer_of_a_package_recognises_its_files(answers):
     assert answers["worse importer"] == f"refused: {said}"
 
 
-BROKEN = {"dftune.scores": "score", "dftune.searchers": "method", "dftune.kinds": "kind of surrogates"}
-
-
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory) -> dict[str, tuple[str, ...]]:
-    """What a process answers that has a broken package of each sort: answers by the packages' group."""
-    folder, questions = tmp_path_factory.mktemp("packages"), {}
-    install(folder, "widths", {"mine": "widths:WIDTH"}, WIDTH, "dftune.scores")
-    for n, (group, thing) in enumerate(BROKEN.items()):
-        name = f"worse{n}"
-        install(folder, name, {name: f"{name}:WORSE"}, "import nowhere", group)
-        questions[group] = (
-            f"spec(kind='{name}')" if thing.startswith("kind") else f"spec('{name}')",
-            "spec('optuna+rfz')",
-            f"(spec('rfr').searcher() and spec('rfr').score(), '{name}' in sys.modules)",
-            f"(lambda found: ['mine' in found[0], 'random' in found[0], '{name}' in found[0]])"
-            "(methods_of(KINDS['ldos']))",
-            f"methods_of(KINDS['ldos'])[1].get('{name}')",
-        )
-    answers = iter(ask(folder, *(question for some in questions.values() for question in some)))
-    return {group: tuple(next(answers) for _ in some) for group, some in questions.items()}
-
-
-@pytest.mark.parametrize("group", BROKEN)
-def test_a_broken_package_is_named_where_it_is_used_and_disturbs_nothing_else(broken, group):
-    refused, unknown, loaded, methods, left_out = broken[group]
-    name, thing = f"worse{[*BROKEN].index(group)}", BROKEN[group]
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_package_is_named_where_it_is_used_and_disturbs_nothing_else(answers, name):
+    thing = BROKEN[name][1]
     text = f"{thing} '{name}' of {name} 1.5 cannot be used (ModuleNotFoundError: No module named 'nowhere'); "
-    assert refused == (
+    assert answers[f"{name} refused"] == (
         f"refused: {'key ' + repr('kind') + ': ' if 'kind' in thing else ''}{text}update or uninstall the package"
     )
-    assert unknown == "refused: unknown method 'optuna+rfz'; did you mean 'optuna+rfr'?"
-    assert loaded == "('rfr', False)"
-    assert methods == "[True, True, False]"
-    assert left_out == ("None" if "kind" in thing else f"{text}update or uninstall the package")
+    assert answers[f"{name} unknown"] == "refused: unknown method 'optuna+rfz'; did you mean 'optuna+rfr'?"
+    assert answers[f"{name} loaded"] == "('rfr', False)"
+    assert answers[f"{name} methods"] == "[True, True, False]"
+    assert answers[f"{name} left out"] == ("None" if "kind" in thing else f"{text}update or uninstall the package")

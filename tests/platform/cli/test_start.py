@@ -1,5 +1,6 @@
 """What a command imports before it answers, what it says of a misspelt word, and what Tab completes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,27 +15,28 @@ from dftune.platform.cli.main import cli
 HEAVY = ("torch", "ray", "scipy", "matplotlib", "pandas", "pyarrow", "rich")
 
 
-def imported_by(*arguments: object) -> tuple[str, set[str]]:
-    """What a command prints, and which heavy packages its process has imported."""
+def imported_by(*commands: list[object]) -> tuple[str, list[set[str]]]:
+    """What commands print, one after the other in a new process, and which heavy packages it has after each."""
     code = (
-        "import sys; from dftune.platform.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "
-        f"print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+        "import json, sys; from dftune.platform.cli.main import cli\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    cli(words, standalone_mode=False)\n"
+        f"    print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
     )
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    return out.stdout, set(out.stderr.split())
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    out = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True, check=True)
+    return out.stdout, [set(line.split()) for line in out.stderr.splitlines()]
 
 
-def test_showing_a_study_imports_nothing_heavy(studies):
-    shown, heavy = imported_by("study", "show", "kept", "--studies", studies)
+def test_showing_a_study_imports_nothing_heavy_and_the_check_sees_what_is(studies, al4):
+    shown, (of_a_study, of_data) = imported_by(
+        ["study", "show", "kept", "--studies", studies], ["data", "show", al4.path]
+    )
     assert "chosen: trial 3 (validation_loss 0.01562)" in shown
     assert "band-energy error  16.1 (2.0) meV/atom" in shown
     assert "rfr: τ +1.00" in shown
-    assert heavy == set()
-
-
-def test_the_import_check_sees_what_is_heavy(al4):
-    assert imported_by("data", "show", al4.path)[1] >= {"pyarrow", "scipy"}
+    assert of_a_study == set()
+    assert of_data >= {"pyarrow", "scipy"}
 
 
 def test_threads_wait_briefly_for_each_other_unless_the_user_says_how_long(monkeypatch):
