@@ -267,15 +267,15 @@ def _moved(
     fit: AtomFit, places: NDArray[np.float64], s: Snapshot, found: float
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """How far a density lies from its atoms along each axis [grid points], and the shares of whole points."""
+    of_all = fit.shares(places, s.numbers, np.concatenate([step * np.eye(3) for step in (-0.5, 0.5, -1, 1)]))
+    assert of_all is not None  # as there is a share without a move
     moved, shares = np.zeros(3), {}
-    for axis, name in enumerate("xyz"):
-        one = np.eye(3)[axis]
-        half = [fit.share(places, s.numbers, step * one) or 0.0 for step in (-0.5, 0.5)]
-        for step in (-1, 1):
-            shares[f"the density moved by {step:+d} point along {name}"] = fit.share(places, s.numbers, step * one) or 0
-        curvature = 2 * found - sum(half)
+    for axis, (back, forth, *whole) in enumerate(of_all.reshape(4, 3).T.tolist()):
+        for step, share in zip((-1, 1), whole, strict=True):
+            shares[f"the density moved by {step:+d} point along {'xyz'[axis]}"] = share
+        curvature = 2 * found - back - forth
         if curvature > FLAT:  # the top of a parabola through the three shares, where the density would have to be
-            moved[axis] = -0.25 * (half[1] - half[0]) / curvature
+            moved[axis] = -0.25 * (forth - back) / curvature
     return moved, shares
 
 

@@ -56,7 +56,7 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
         )
     if not 0 <= dos[0] <= MOST_AT_BEGINNING * dos.max():
         return None
-    widest = _widest(dos, grid)
+    widest = _widest(dos, grid, found)
     if widest is None:
         return None
     if widest < LEAST_WIDER and found <= MOST_UNSMOOTHED:
@@ -73,12 +73,16 @@ def check_width(dos: NDArray[np.float64], grid: EnergyGrid, *, where: str, fail:
     return widest - 1
 
 
-def _widest(dos: NDArray[np.float64], grid: EnergyGrid) -> float | None:
-    """The largest width that the DOS allows, in widths of its grid; None where its energies are too far apart."""
+def _widest(dos: NDArray[np.float64], grid: EnergyGrid, found: float) -> float | None:
+    """The largest width that the DOS allows, in widths of its grid; None where its energies are too far apart.
+
+    ``found`` is what the width of its grid leaves unsmoothed.
+    """
     least = RESOLVED * grid.spacing / grid.width
 
     def allows(factor: float) -> bool:
-        return unsmoothed(dos, _with_width(grid, factor * grid.width)) <= SMOOTH
+        left = found if factor == 1 else unsmoothed(dos, _with_width(grid, factor * grid.width))
+        return left <= SMOOTH
 
     factor = max(1.0, least)
     if allows(factor):

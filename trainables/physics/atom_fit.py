@@ -43,6 +43,7 @@ class AtomFit:
             wave, length = wave[chosen], length[chosen]
         self._wave, self._length, self._shape = wave, length, np.array(density.shape)
         self._values, self._mean = waves[tuple(wave.T)], abs(waves[0, 0, 0])
+        self._total = float((np.abs(self._values) ** 2).sum())
 
     def share(self, places: Array, numbers: NDArray[np.integer], shift: Array | None = None) -> float | None:
         """Share of the variance of the density that shapes around atoms explain, at most 1.
@@ -55,20 +56,22 @@ class AtomFit:
         Returns:
             None where too few plane waves or a constant density say nothing.
         """
-        values = self._values
-        if shift is not None:
-            values = values * np.exp(-2j * np.pi * (self._wave @ (np.asarray(shift) / self._shape)))
+        found = self.shares(places, numbers, np.zeros((1, 3)) if shift is None else np.atleast_2d(shift))
+        return None if found is None else float(found[0])
+
+    def shares(self, places: Array, numbers: NDArray[np.integer], shifts: Array) -> Array | None:
+        """``share`` for each of several shifts, of shape (n_shifts, 3), which cost hardly more than one."""
         elements = sorted(set(numbers.tolist()))
-        n = min(SHAPES, len(values) // (3 * len(elements)))
-        total = float((np.abs(values) ** 2).sum())
-        if n < 2 or total < 1e-12 * self._mean**2:
+        n = min(SHAPES, len(self._values) // (3 * len(elements)))
+        if n < 2 or self._total < 1e-12 * self._mean**2:
             return None
         nodes = np.linspace(0, SHARPEST, n)
         hats = np.maximum(0, 1 - np.abs(self._length[:, None] - nodes) / nodes[1])
         columns = [
             np.exp(-2j * np.pi * (self._wave @ places[numbers == z].T)).sum(axis=1)[:, None] * hats for z in elements
         ]
+        moved = self._values[:, None] * np.exp(-2j * np.pi * (self._wave @ (shifts / self._shape).T))
         matrix = np.concatenate(columns, axis=1)
-        matrix, right = (np.concatenate([x.real, x.imag]) for x in (matrix, values))
+        matrix, right = (np.concatenate([x.real, x.imag]) for x in (matrix, moved))
         fitted = np.linalg.lstsq(matrix, right, rcond=1e-6)[0]
-        return 1.0 - float(((right - matrix @ fitted) ** 2).sum()) / total
+        return 1.0 - ((right - matrix @ fitted) ** 2).sum(axis=0) / self._total

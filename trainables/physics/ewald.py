@@ -76,13 +76,13 @@ def _real_space(cell: Array, places: Array, charges: Array, eta: float) -> tuple
     """½ Σ'_{abR} q_a q_b erfc(ηd)/d [1/Å], its forces [1/Å²], and its derivative with respect to strain [1/Å]."""
     reach = REACH / eta
     margin = reach * np.linalg.norm(reciprocal(cell), axis=1) / (2 * np.pi)  # in lattice vectors
-    shifts = itertools.product(*(np.arange(-np.ceil(m), np.ceil(m) + 1) for m in margin))
-    images, owners = [], []
-    for shift in shifts:
-        moved = places + shift
-        near = ((moved >= -margin) & (moved <= 1 + margin)).all(axis=1)
+    shifts = np.array(list(itertools.product(*(np.arange(-np.ceil(m), np.ceil(m) + 1) for m in margin))))
+    images, owners, at_once = [], [], max(1, CHUNK // len(charges))
+    for start in range(0, len(shifts), at_once):
+        moved = shifts[start : start + at_once, None] + places
+        near = ((moved >= -margin) & (moved <= 1 + margin)).all(axis=2)
         images.append(moved[near])
-        owners.append(np.flatnonzero(near))
+        owners.append(np.nonzero(near)[1])
     others, owner, home = np.concatenate(images) @ cell, np.concatenate(owners), places @ cell
     tree = KDTree(others)
     pairs = 4.2 * reach**3 * len(charges) / abs(np.linalg.det(cell)) + 1
