@@ -137,6 +137,17 @@ class Lattice(BaseModel):
         Raises:
             StructureError: the sites differ in their number of neighbours, so that a shell has no size of its own.
         """
+        if n_shells not in self._shells:
+            self._shells[n_shells] = self._found_shells(n_shells)
+        radii, shells = self._shells[n_shells]
+        return radii.copy(), list(shells)
+
+    @cached_property
+    def _shells(self) -> dict[int, tuple[Float64, list[Int]]]:
+        """Those found: simulations and models of one lattice ask for the same ones many times."""
+        return {}
+
+    def _found_shells(self, n_shells: int) -> tuple[Float64, list[Int]]:
         shortest = np.sqrt((self._cell**2).sum(1).min())
         margin, radius = EQUAL * shortest, 1.5 * (abs(np.linalg.det(self._cell)) / self.n_sites) ** (1 / 3)
         while True:
