@@ -85,6 +85,7 @@ class OptunaSearch:
             self._makes_sampler = sampler
         self._least = self._options.startup + 1 if sampler is None and self._options.takes_startup else 1
         self._study = optuna.create_study(directions=["minimize"] * n_objectives, sampler=kept)
+        self._learns_by_name = sampler is None and self._options.learns and not self._options.foreign
         self._nothing_left = False
         optuna_private.on_stop(self._study, self._end)
 
@@ -99,6 +100,9 @@ class OptunaSearch:
             # qmc has one seed for all: it is a sequence.
             number = 0 if self._options.sampler == "qmc" else len(self._numbers)
             self._study.sampler = self._makes_sampler(seed_of(self._seed, number))
+        return self._asked(trial)
+
+    def _asked(self, trial: str) -> Config:
         asked = self._study.ask(None if self._by_run else self._distributions)
         self._numbers[trial] = asked.number
         if not self._by_run:
@@ -140,7 +144,10 @@ class OptunaSearch:
         for past in history:
             if self._learns:  # the others count what they are asked, and say the same again
                 self._study.enqueue_trial(past.config)
-            self.ask(past.trial)
+            if self._learns_by_name and self._numbers:
+                self._asked(past.trial)  # of whose values all are given, so that no other sampler is asked for one
+            else:
+                self.ask(past.trial)
         for past in history:
             if past.finished and not past.pruned:
                 self.tell(past.trial, past.value, *past.others)

@@ -76,6 +76,7 @@ class PrunedSearch:
         self._configs: dict[str, Config] = {}  # of the trials trained
         self._scores: dict[str, float] = {}  # of the trials trained, where they are known by now
         self._values: dict[str, float] = {}
+        self._learnt: _Bar | None = None  # by the values told so far, once it is known
         self._in_a_row: list[Config] = []  # pruned since the last candidate that was not
 
     def ask(self, trial: str) -> Config | Pruned | Wait | None:
@@ -107,7 +108,7 @@ class PrunedSearch:
                 self._inner.withdraw(str(self._proposed + len(self._ahead)))
         self._inner.tell(str(self._index[trial]), value, *others)
         if value is not None:
-            self._values[trial] = value
+            self._values[trial], self._learnt = value, None
 
     def replay(self, history: Sequence[PastTrial]) -> None:
         for index, past in enumerate(history):
@@ -119,7 +120,7 @@ class PrunedSearch:
                 self._configs[past.trial] = past.config
             if past.value is not None:
                 self._values[past.trial] = past.value
-        self._proposed = len(history)
+        self._proposed, self._learnt = len(history), None
         self._inner.replay(
             [
                 PastTrial(str(n), past.config, past.finished, past.value, past.others, past.pruned)
@@ -154,13 +155,16 @@ class PrunedSearch:
         """The rule by the trials told so far; None while one of their scores is still under way."""
         if (threshold := self.options.threshold) is not None:
             return _Bar(threshold, -1 if self.options.direction == "original" else 1)
+        if self._learnt is not None:
+            return self._learnt
         if unknown := [t for t in self._values if t not in self._scores]:  # of an earlier session
             found = self._scorer([self._configs[t] for t in unknown])
             self._scores |= {t: score for t, score in zip(unknown, found, strict=True) if score is not None}
             if None in found:
                 return None
         pairs = [(score, value) for t, value in self._values.items() if math.isfinite(score := self._scores[t])]
-        return learnt_bar(pairs, self.options.warmup)
+        self._learnt = learnt_bar(pairs, self.options.warmup)
+        return self._learnt
 
     def _refuse_if_nothing_passed(self) -> None:
         if self._configs:
