@@ -1,5 +1,7 @@
 """Each private part of Optuna that dftune uses still does what it is used for."""
 
+import shutil
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
@@ -11,8 +13,17 @@ from dftune.searchers import optuna_private
 from dftune.tests.places import ROOT
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A database with Optuna's tables and no study."""
+    path = tmp_path_factory.mktemp("tables") / "ledger.db"
+    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
+    return path
+
+
 @pytest.fixture
-def storage(tmp_path):
+def storage(tables, tmp_path):
+    shutil.copy(tables, tmp_path / "ledger.db")
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield storage
     storage.remove_session()
