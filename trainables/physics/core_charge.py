@@ -34,6 +34,14 @@ def form_factor(wavenumber: Array, radius: Array, density: Array) -> Array:
 
     Source: Louie, Froyen and Cohen, Phys. Rev. B 26, 1738 (1982); Quantum ESPRESSO's ``drhoc``.
     """
+    r, weights = _weights(radius, density)
+    # A few wavenumbers at a time: 5,000 of them by 1,000 radii would make 40 MB.
+    parts = np.array_split(wavenumber, len(wavenumber) // 256 + 1)
+    return np.concatenate([np.sinc(g[:, None] * r / np.pi) @ weights for g in parts])
+
+
+def _weights(radius: Array, density: Array) -> tuple[Array, Array]:
+    """r and w with c(G) = Σ_r w_r sin(Gr)/(Gr), (n,) each."""
     if radius.shape != density.shape or radius.ndim != 1 or len(radius) < 3:
         raise ValueError(f"a core density of shape {density.shape} does not lie on a radial mesh {radius.shape}")
     h = np.diff(radius)
@@ -47,9 +55,24 @@ def form_factor(wavenumber: Array, radius: Array, density: Array) -> Array:
     weights[1:-1:2] = (left + right) ** 3 / (6 * left * right)
     weights[2::2] += (left + right) / 6 * (2 - left / right)
     weights *= 4 * np.pi * r**2 * density[:n]
-    # A few wavenumbers at a time: 5,000 of them by 1,000 radii would make 40 MB.
-    parts = np.array_split(wavenumber, len(wavenumber) // 256 + 1)
-    return np.concatenate([np.sinc(g[:, None] * r / np.pi) @ weights for g in parts])
+    return r, weights
+
+
+def _form_factors(n: int, radius: Array, density: Array) -> Array:
+    """c(G) at the first ``n`` multiples of ``SPACING`` from 0, as ``form_factor``, in a tenth of its time.
+
+    With G = a + b, a a multiple of some k spacings, sin(Gr) = sin(ar) cos(br) + cos(ar) sin(br), so that the sums over
+    r are two products of matrices.
+    """
+    r, weights = _weights(radius, density)
+    k = int(np.sqrt(n)) + 1
+    coarse, fine = (step * np.arange(k)[:, None] * r for step in (k * SPACING, SPACING))
+    over_r = np.divide(weights, r, out=np.zeros_like(weights), where=r > 0)  # w is 0 at r = 0
+    sums = (over_r * np.sin(coarse)) @ np.cos(fine).T + (over_r * np.cos(coarse)) @ np.sin(fine).T
+    found = sums.reshape(-1)[:n]
+    found[0] = weights.sum()
+    found[1:] /= SPACING * np.arange(1, n)
+    return found
 
 
 def _coefficients(sphere: DensitySphere, radius: Array, density: Array) -> Array:
@@ -57,12 +80,11 @@ def _coefficients(sphere: DensitySphere, radius: Array, density: Array) -> Array
     g = np.sqrt(sphere.squared[sphere.inside])
     # The spline is good to 2e-13 of c(0) for Be.  2 million grid points have 500,000 plane waves, which would take
     # 6 s one by one; the nodes up to 100 Ry are 1,900.
-    nodes = np.linspace(0, g.max(initial=SPACING), int(g.max(initial=SPACING) / SPACING) + 4)
+    nodes = SPACING * np.arange(int(g.max(initial=SPACING) / SPACING) + 4)
     values = np.zeros(sphere.squared.shape)
     # c is even in G, so that its slope at 0 is 0.
-    values[sphere.inside] = CubicSpline(nodes, form_factor(nodes, radius, density), bc_type=("clamped", "not-a-knot"))(
-        g
-    )
+    at_nodes = _form_factors(len(nodes), radius, density)
+    values[sphere.inside] = CubicSpline(nodes, at_nodes, bc_type=("clamped", "not-a-knot"))(g)
     return values
 
 
