@@ -1,8 +1,8 @@
 """A lattice of sites in a periodic cell: its symmetry, its neighbour shells, and atoms on it.  Å."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Annotated, Self
 
 import ase
@@ -97,17 +97,24 @@ class Lattice(BaseModel):
         Row p says that site i goes to site p[i]: all translations and rotations, proper or not, that leave cell and
         sites as they are.  Operations that move the sites alike are one.
         """
-        found, at_once = [], max(1, AT_ONCE // self.n_sites)
+        # Of a rotation one operation is enough: the others are it and a translation.
+        translations = np.concatenate(list(self._operations(np.eye(3, dtype=np.int64))))
+        found = [translations]
         for rotation in self._rotations():
-            turned = self._scaled @ rotation
-            for start in range(0, self.n_sites, at_once):
-                targets = self._scaled[start : start + at_once, None]  # where the first site goes
-                distance, sites = self._nearest(turned - turned[0] + targets, 1)
-                together = (np.sort(sites[..., 0]) == np.arange(self.n_sites)).all(axis=1)
-                found.append(sites[together & (distance.max(axis=(1, 2)) < EQUAL), :, 0])
+            if (one := next((rows for rows in self._operations(rotation) if len(rows)), None)) is not None:
+                found.append(translations[:, one[0]])
         rows = np.unique(np.concatenate(found), axis=0)
         identity = (rows == np.arange(self.n_sites)).all(axis=1)
         return np.concatenate([rows[identity], rows[~identity]])
+
+    def _operations(self, rotation: Int) -> Iterator[Int]:
+        """Rows of ``permutations`` of one rotation: for one place of the first site, then for some at once."""
+        turned, at_once = self._scaled @ rotation, max(1, AT_ONCE // self.n_sites)
+        for start, end in pairwise([0, *range(1, self.n_sites, at_once), self.n_sites]):
+            targets = self._scaled[start:end, None]  # where the first site goes
+            distance, sites = self._nearest(turned - turned[0] + targets, 1)
+            together = (np.sort(sites[..., 0]) == np.arange(self.n_sites)).all(axis=1)
+            yield sites[together & (distance.max(axis=(1, 2)) < EQUAL), :, 0]
 
     def _rotations(self) -> list[Int]:
         """Integer matrices W that leave the metric of the cell as it is, W G Wᵀ = G; scaled positions go to x W."""
