@@ -48,10 +48,11 @@ def test_ranks_give_what_one_process_gives_and_a_failed_group_is_followed_by_ano
 
 HOLDER = """
 import sys, time
-from dftune.cluster.descriptors.mpi_group import MpiGroup
+from dftune.cluster.descriptors import mpi_group
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
-snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], MpiGroup(2, silence=3)
+mpi_group.HEARTBEAT = 0.1
+snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], mpi_group.MpiGroup(2, silence=1.5)
 def compute(two_j_max, grid, points):
     settings = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max)
     group.bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, grid, settings, points=points)

@@ -124,12 +124,12 @@ def test_memory_for_less_than_two_mini_batches_is_refused(snapshots):
 
 @pytest.fixture
 def stored(tmp_path):
-    """A snapshot of 70,000 points in files."""
+    """A snapshot of 40,000 points in files."""
     rng, files = np.random.default_rng(0), {}
     for name, width, dtype in (("descriptor", 91, np.float32), ("ldos", 37, np.float16)):
-        values = rng.normal(size=(70_000, width)).astype(dtype)
+        values = rng.normal(size=(40_000, width)).astype(dtype)
         write(tmp_path / f"{name}.arrow", to_batches(values, name, {}))
-        files[name] = ShardFile(tmp_path / f"{name}.arrow", name, n_points=70_000, n=width, remedy="").stored()
+        files[name] = ShardFile(tmp_path / f"{name}.arrow", name, n_points=40_000, n=width, remedy="").stored()
     return SnapshotData(None, files["descriptor"], files["ldos"])
 
 
@@ -158,7 +158,7 @@ def high_water():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 folder = sys.argv[1]
-shards = [ShardFile(Path(folder, f"{name}.arrow"), name, n_points=70_000, n=n, remedy="").stored()
+shards = [ShardFile(Path(folder, f"{name}.arrow"), name, n_points=40_000, n=n, remedy="").stored()
           for name, n in (("descriptor", 91), ("ldos", 37))]
 one = SnapshotData(None, *shards)
 scaling = Scaling.fit([one])
@@ -166,7 +166,7 @@ before = high_water()
 for copies in (2, 5):
     train, (validation,) = place(TrainingData([one] * copies, [one], None, scaling), 256, "cpu", 32e6)
     seen = sum(len(x) for x, _ in train.shuffled(1, 256)) + sum(len(x) for x, _ in validation.chunks(16_384))
-    assert seen == 70_000 * (copies + 1), seen
+    assert seen == 40_000 * (copies + 1), seen
     print(high_water() - before)
 
 for name in ("adam", "adamw", "sgd"):
@@ -180,7 +180,7 @@ print("torch._dynamo" in sys.modules)
 
 
 def test_a_process_takes_the_memory_it_was_given_however_large_the_data_and_no_compiler(stored):
-    # 5 copies would be 360 MB on the device.  Fitting the scaling before has needed some memory that is used again.
+    # 5 copies would be 206 MB on the device.  Fitting the scaling before has needed some memory that is used again.
     folder = stored.ldos[0].path.parent
     out = subprocess.run([sys.executable, "-c", CHILD, folder], capture_output=True, text=True, check=True)
     two, five, compiler = out.stdout.split()
