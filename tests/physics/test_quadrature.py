@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import pairwise
 
 import mpmath
@@ -51,6 +52,16 @@ def test_the_linear_rule_is_exact_on_a_piecewise_linear_dos(name, temperature):
 def test_the_linear_rule_of_a_constant_gives_each_whole_hat_its_area():
     weights = Linear(np.linspace(-1.0, 2.0, 7)).weights(np.ones_like)
     np.testing.assert_allclose(weights, 0.5, rtol=1e-13)
+
+
+@pytest.mark.parametrize("rule", [Linear, lambda energy: LeastSquares(energy, "gaussian", 0.5)])
+def test_a_sum_over_states_is_that_of_the_weights(rule):
+    energy = np.linspace(-2.0, 10.0, 25)
+    dos, quadrature = np.random.default_rng(1).uniform(0.0, 3.0, size=25), rule(energy)
+    at, states = quadrature.states(dos)
+    for function in FUNCTIONS.values():
+        expected = quadrature.weights(partial(function, temperature=3000.0)) @ dos
+        assert states @ function(at, temperature=3000.0) == pytest.approx(expected, rel=1e-12)
 
 
 def fermi_integral(x, order):

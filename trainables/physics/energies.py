@@ -46,9 +46,10 @@ def fermi_level(dos: Array, quadrature: Quadrature, *, electrons: float, tempera
     if not np.isfinite(dos).all():
         raise ValueError("dos has values that are not finite")
     low, high = quadrature.energy[0], quadrature.energy[-1]
+    energy, states = quadrature.states(dos)
 
     def excess(level: float) -> float:
-        return n_electrons(dos, quadrature, fermi_level=level, temperature=temperature) - electrons
+        return float(states @ fermi_dirac(energy, fermi_level=level, temperature=temperature)) - electrons
 
     if excess(low) > 0 or excess(high) < 0:
         raise ValueError(

@@ -30,6 +30,13 @@ class Quadrature(Protocol):
         """Weights w_j of F = ``function`` (of an energy array [eV]), shape (n_energy,) [unit of F times eV]."""
         ...
 
+    def states(self, dos: Array) -> tuple[Array, Array]:
+        """Energies e_k [eV] and numbers s_k with ∫ F(ε) D(ε) dε = Σ_k s_k F(e_k) for any F, (n_states,) each.
+
+        The same sum as ``weights``, for one DOS and many functions.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class LeastSquares:
@@ -71,6 +78,11 @@ class LeastSquares:
         plain = function(self.energy)
         return spacing * (plain + p @ (function(states) - a @ plain))
 
+    def states(self, dos: Array) -> tuple[Array, Array]:
+        states, a, p = self._operator
+        spacing, at_states = self.energy[1] - self.energy[0], dos @ p
+        return np.concatenate([self.energy, states]), spacing * np.concatenate([dos - at_states @ a, at_states])
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -108,3 +120,11 @@ class Linear:
         rising = ((points[:-1] - self.energy[:, None]) / spacing + 1) * weighted[:-1]
         falling = (1 - (points[1:] - self.energy[:, None]) / spacing) * weighted[1:]
         return (rising + falling).sum(axis=1)
+
+    def states(self, dos: Array) -> tuple[Array, Array]:
+        points, gauss = self._points
+        spacing, beyond = self.energy[1] - self.energy[0], np.concatenate([[0.0], dos, [0.0]])
+        begins = self.energy[0] + spacing * np.arange(-1, len(dos))  # of the intervals
+        share = (points - begins[:, None]) / spacing
+        between = beyond[1:, None] * share + beyond[:-1, None] * (1 - share)
+        return points.reshape(-1), (between * gauss).reshape(-1)
