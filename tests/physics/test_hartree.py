@@ -24,8 +24,8 @@ def gaussians(cell, grid, centre, width):
     """Unit charges (2πw²)^(-3/2) exp(-r²/2w²) at a centre and its images."""
     r = np.moveaxis(np.indices(grid), 0, -1) / grid @ cell - centre
     total = np.zeros(grid)
-    for shift in np.ndindex(5, 5, 5):
-        total += np.exp(-((r + (np.array(shift) - 2) @ cell) ** 2).sum(axis=-1) / (2 * width**2))
+    for shift in np.ndindex(3, 3, 3):  # the centre is in the cell
+        total += np.exp(-((r + (np.array(shift) - 1) @ cell) ** 2).sum(axis=-1) / (2 * width**2))
     return total / (2 * np.pi * width**2) ** 1.5
 
 

@@ -1,5 +1,7 @@
 """Closed-form kernel ridge against its formula written out pair by pair, and its limits."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -19,15 +21,21 @@ def batch(n: int, seed: int, noise: float = 0.0) -> MiniBatch:
 TRAIN, UNSEEN = batch(200, 0), batch(80, 1)
 
 
+@cache
+def kernels(width):
+    """Of the unseen points, and of the training points, with the training points."""
+    x = TRAIN.descriptors.astype(float)
+    return [
+        np.array([[np.exp(-np.sum((p - q) ** 2) / (2 * 3 * width**2)) for q in x] for p in some])
+        for some in (UNSEEN.descriptors.astype(float), x)
+    ]
+
+
 @pytest.mark.parametrize("width", [0.5, 2.0])
 @pytest.mark.parametrize("penalty", [1e-6, 1e-1])
 def test_the_fit_is_the_closed_form_written_out_pair_by_pair(width, penalty):
-    x, unseen = TRAIN.descriptors.astype(float), UNSEEN.descriptors.astype(float)
-
-    def kernel(a, b):
-        return np.array([[np.exp(-np.sum((p - q) ** 2) / (2 * 3 * width**2)) for q in b] for p in a])
-
-    expected = kernel(unseen, x) @ np.linalg.inv(kernel(x, x) + penalty * np.eye(len(x))) @ TRAIN.ldos.astype(float)
+    unseen, own = kernels(width)
+    expected = unseen @ np.linalg.inv(own + penalty * np.eye(len(own))) @ TRAIN.ldos.astype(float)
     ridge = fit(TRAIN, UNSEEN, widths=(width,), penalties=(penalty,))
     np.testing.assert_allclose(ridge.predict(UNSEEN.descriptors), expected, atol=1e-7)
     true = UNSEEN.ldos.astype(float)
