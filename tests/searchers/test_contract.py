@@ -34,6 +34,13 @@ def build_of(name, space, seed):
     return method.build(SearchTask(space, seed, **more), method.options(**OPTIONS.get(name, {})))
 
 
+@pytest.fixture(autouse=True)
+def short(request, monkeypatch):
+    """Optuna proposes without an end, and learns after ten: four are enough that have learnt."""
+    if "name" in request.fixturenames and "optuna" in request.getfixturevalue("name"):
+        monkeypatch.setattr(contract, "MOST", 14)
+
+
 @cache
 def proposals(name, kind):
     """What a method proposes to one trial after the other, the same for all its tests."""
