@@ -140,7 +140,8 @@ def with_orbits(species: NDArray[np.uint8], lattice: Lattice) -> tuple[tuple[str
     """The orbit of each configuration (n, n_sites): its key, and how many configurations are in it."""
     rows = lattice.permutations
     keys = tuple(f"{orbit_key(one, rows):x}" for one in species)
-    return keys, np.array([len(np.unique(one[rows], axis=0)) for one in species], dtype=np.int64)
+    # As many operations lead to each configuration of an orbit as leave the first one as it is.
+    return keys, np.array([len(rows) // (one[rows] == one).all(axis=1).sum() for one in species], dtype=np.int64)
 
 
 class AlloyData(Data):

@@ -241,9 +241,7 @@ def orbit_key(species: NDArray[np.uint8], permutations: Int) -> int:
         species: 0 or 1 by site, (n_sites,); site i is bit i.
         permutations: as ``Lattice.permutations``.
     """
-    words = np.zeros((len(permutations), -(-species.size // 32)), dtype=np.uint64)
-    images = species[permutations].astype(np.uint64)  # image p has on site i what was on site p[i]
-    for site in range(species.size):
-        words[:, site // 32] |= images[:, site] << np.uint64(site % 32)
-    smallest = words[np.lexsort(words.T)[0]]
-    return sum(int(word) << (32 * n) for n, word in enumerate(smallest))
+    images = np.zeros((len(permutations), 32 * -(-species.size // 32)), dtype=np.uint8)
+    images[:, : species.size] = species[permutations]  # image p has on site i what was on site p[i]
+    words = np.packbits(images, axis=1, bitorder="little").view("<u4")
+    return int.from_bytes(words[np.lexsort(words.T)[0]].tobytes(), "little")
