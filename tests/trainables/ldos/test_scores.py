@@ -11,6 +11,7 @@ from dftune.trainables.ldos.scores import SCORES, rfr30
 from dftune.trainables.ldos.scores.naswot import K, naswot, spectrum_score
 from dftune.trainables.ldos.scores.rfr import rfr, ridge
 from dftune.trainables.ldos.training_data import MiniBatch
+from dftune.trainables.optimizers import ADAM
 
 N_COMPONENTS, N_ENERGY = 14, 6
 TRIVIAL = [name for name, score in SCORES.items() if score.trivial]
@@ -160,7 +161,7 @@ def test_rfr30_is_rfr_after_thirty_steps_of_adam(monkeypatch):
         own = Network(config, N_COMPONENTS, N_ENERGY, [seed], dtype=torch.float64)
         last = nn.Linear(5, N_ENERGY, dtype=torch.float64)
         last.weight.data, last.bias.data = own.weights[-1][0].T.detach().clone(), own.biases[-1][0, 0].detach().clone()
-        optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=3e-3)
+        optimizer = ADAM([*hidden.parameters(), *last.parameters()], lr=3e-3)
         for _ in range(30):
             optimizer.zero_grad()
             nn.functional.mse_loss(last(hidden(x[:30])), y[:30]).backward()

@@ -426,7 +426,7 @@ def test_the_specifications_of_the_documentation_are_read(tmp_path):
     shown = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert shown
     for text in (made, *shown):
-        quicker = text.replace("steps = 200", "steps = 2")  # of dynamics, between two snapshots
+        quicker = text.replace("steps = 200", "steps = 2, equilibration = 2")  # of dynamics, between two snapshots
         (tmp_path / "al.toml").write_text(quicker, encoding="utf-8")
         read = GenerateSpec.read(tmp_path / "al.toml")
         assert len(plan_structures(read)) == sum(some.number for some in read.snapshots)
