@@ -4,7 +4,6 @@ Lengths in Å, densities in 1/Å³, energies in eV.  For several species, add th
 """
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from .phases import phase_forces, structure_factor
 from .reciprocal import DensitySphere, fractional
@@ -77,6 +76,8 @@ def _form_factors(n: int, radius: Array, density: Array) -> Array:
 
 def _coefficients(sphere: DensitySphere, radius: Array, density: Array) -> Array:
     """c(G) of the stored plane waves, 0 outside the sphere, through a spline over equally spaced wavenumbers."""
+    from scipy.interpolate import CubicSpline  # as in ``energies``: much to import, and few have a core charge
+
     g = np.sqrt(sphere.squared[sphere.inside])
     # The spline is good to 2e-13 of c(0) for Be.  2 million grid points have 500,000 plane waves, which would take
     # 6 s one by one; the nodes up to 100 Ry are 1,900.
