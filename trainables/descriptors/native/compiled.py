@@ -123,7 +123,14 @@ def ready(name: str, call: Callable[[], Any]) -> None:
 
 def _checksums() -> dict[str, str]:
     """SHA-256 of all code in the folder, by the name of its file."""
-    return {file.name: sha256(file) for file in folder().glob("*.nbc")}
+    there = ((file, file.stat()) for file in folder().glob("*.nbc"))
+    return {file.name: _checksum(file, about.st_mtime_ns, about.st_size) for file, about in there}
+
+
+@cache
+def _checksum(file: Path, written: int, size: int) -> str:
+    """Read once by a process that uses several kernels, and again when it was written anew."""
+    return sha256(file)
 
 
 def _as_kept(mark: Path) -> bool:
