@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from dftune.cluster.embedded import ENVIRONMENT
 from dftune.cluster.node_check import unmet
 from dftune.platform.cli.job import main
 from dftune.platform.submit.order import MARK, Order
@@ -81,7 +82,7 @@ def head():
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [BIN / "ray", "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())],
-            env={**access, "PATH": "/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**access, **ENVIRONMENT, "PATH": "/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"},
             cwd=folder,
             stdout=log,
             stderr=log,
