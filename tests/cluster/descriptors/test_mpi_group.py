@@ -52,7 +52,7 @@ from dftune.cluster.descriptors import mpi_group
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.data.dataset import Dataset
 mpi_group.HEARTBEAT = 0.1
-snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], mpi_group.MpiGroup(2, silence=1.5)
+snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], mpi_group.MpiGroup(2, silence=3)
 def compute(two_j_max, grid, points):
     settings = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max)
     group.bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, grid, settings, points=points)
