@@ -97,6 +97,7 @@ from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.neighbours import Neighbours
 from dftune.trainables.ldos.places import Here
 from dftune.trainables.ldos.readout import fit as fitting
+from dftune.trainables.ldos.readout.weighted import rows_of
 from dftune.trainables.ldos.training_data import read_training_data
 
 os.environ.update(SETTINGS)
@@ -169,7 +170,7 @@ with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=T
         sums = [vars(timed.value) for timed in (gram, alone)]
         found["gram"] = max(differs(sums[0][name], sums[1][name]) for name in ("phi_phi", "phi_y", "y_y"))
         rows = [
-            fitting.Rows.join(d.places.each(partial(fitting._rows, data=d.about, config=config), network, d.train))
+            fitting.Rows.join(d.places.each(partial(rows_of, data=d.about, config=config), network, d.train))
             for d in (there, here)
         ]
         found["rows"] = max(differs(getattr(rows[0], k), getattr(rows[1], k)) for k in ("left", "right", "target"))
