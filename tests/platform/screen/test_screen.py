@@ -99,9 +99,13 @@ def test_descriptors_that_see_the_neighbours_score_better_than_those_that_do_not
 
 
 def test_the_cost_of_descriptors_is_that_of_a_grid_point_in_microseconds(al4):
-    # 3 µs (4.68 Å, 30 components) and 25 µs (7 Å, 91) in an idle moment.
+    # 3 µs (4.68 Å, 30 components) and 25 µs (7 Å, 91) in an idle moment.  The first time has the kernels' start in it.
     sampled = sample(al4, snapshots=1, points=300, seed=0)
-    cheap, dear = (score_setting(BispectrumSettings(cutoff=r, two_j_max=j), sampled) for r, j in ((4.68, 6), (7, 10)))
+    settings = [BispectrumSettings(cutoff=r, two_j_max=j) for r, j in ((4.68, 6), (7, 10))]
+    cheap, dear = (
+        min((score_setting(some, sampled) for _ in range(3)), key=lambda scores: scores.descriptor_cost)
+        for some in settings
+    )
     assert 1 < dear.descriptor_cost < 20_000
     assert dear.descriptor_cost > 3 * cheap.descriptor_cost
     points = sum(prod(p.coarse) for p in (*sampled.train, *sampled.validation))
