@@ -50,8 +50,8 @@ def test_tpe_beats_random_search_on_a_smooth_function():
     def best(searchers):
         return np.mean([min(map(value_of, run(searcher, 30))) for searcher in searchers])
 
-    tpe = best(search(seed=seed, startup=10) for seed in range(2))
-    assert tpe < 0.5 * best(RandomSearch(SPACE, seed) for seed in range(2))
+    tpe = best(search(seed=seed, startup=10) for seed in range(4))
+    assert tpe < 0.5 * best(RandomSearch(SPACE, seed) for seed in range(4))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -115,7 +115,7 @@ def test_tpe_keeps_away_from_trials_under_way():
         asked = [searcher.ask(f"p{n}") for n in range(8)]
         return np.median(pdist([(math.log(c["width"]), math.log(c["learning_rate"])) for c in asked]))
 
-    assert np.mean([spread(seed) for seed in range(3)]) > 1.1  # 1.39; without the constant liar 0.84
+    assert np.mean([spread(seed) for seed in range(6)]) > 1.1  # 1.39; without the constant liar 0.84
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])
@@ -195,14 +195,14 @@ def test_a_sampler_of_one_number_refuses_two():
         OptunaSearch(SPACE, 0, OptunaOptions(sampler="cmaes"), n_objectives=2)
 
 
-@pytest.mark.parametrize("sampler, withdrawn, further", [("tpe", "34", "ab"), ("gp", "3", "a")])
-def test_a_withdrawn_proposal_leaves_no_trace(sampler, withdrawn, further):
+@pytest.mark.parametrize("sampler, further", [("tpe", "ab"), ("gp", "a")])
+def test_a_withdrawn_proposal_leaves_no_trace(sampler, further):
     searcher, other = search(sampler), search(sampler)
     for one in (searcher, other):
         run(one, 3)  # gp draws so many; each further one takes it half a second
-    for trial in withdrawn:
+    for trial in ("3", "4"):
         searcher.ask(trial)
-    for trial in reversed(withdrawn):
+    for trial in ("4", "3"):
         searcher.withdraw(trial)
     assert [searcher.ask(t) for t in further] == [other.ask(t) for t in further]
 
@@ -245,7 +245,7 @@ def test_tpe_learns_the_width_of_a_layer_that_only_some_networks_have():
         return 3 - config["n_layers"] + math.log(config.get("width_3", 16) / 90) ** 2
 
     def last(sampler):
-        values = [value_of(c) for s in range(2) for c in run(conditional(sampler, s), 35, value_of)[25:]]
+        values = [value_of(c) for s in range(3) for c in run(conditional(sampler, s), 35, value_of)[25:]]
         return np.median(values)
 
     def conditional(sampler, seed):

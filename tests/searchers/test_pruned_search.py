@@ -177,7 +177,7 @@ LET_THROUGH = {n for n in range(60) if np.random.default_rng([0, 2, n]).random()
 
 def test_one_in_twenty_of_those_ruled_out_is_trained_all_the_same():
     shares = []
-    for seed in range(2):
+    for seed in range(3):
         searcher = search(LINE, x_of, seed, warmup=8, sampler="random", lookahead=1)
         run(searcher, 8, lambda c: -c["x"])
         first = sorted(c["x"] for c in searcher._configs.values())
@@ -186,7 +186,7 @@ def test_one_in_twenty_of_those_ruled_out_is_trained_all_the_same():
         assert len(below) > 300
         shares.append(1 - len(pruned(below)) / len(below))
     assert np.mean(shares) == pytest.approx(0.05, abs=0.015)
-    assert len(set(shares)) == 2
+    assert len(set(shares)) == 3
 
 
 def test_a_score_and_its_opposite_prune_the_same():
@@ -202,7 +202,7 @@ def test_a_score_of_one_for_all_prunes_nothing_and_leaves_optuna_as_it_is():
 
 def test_with_an_informative_score_the_same_training_finds_better_networks():
     regrets, n = [], 30
-    for seed in range(2):
+    for seed in range(4):
         plain = run(OptunaSearch(SPACE, seed, OptunaOptions()), n)
         answers, searcher = [], search(seed=seed, lookahead=1)
         while len(trained(answers)) < n:
@@ -303,8 +303,7 @@ def test_no_more_is_asked_of_optuna_than_needed_while_scores_are_there_at_once()
 
 
 def test_how_far_is_scored_ahead_does_not_change_the_search():
-    assert run(search(scorer=Late(good_score), lookahead=7), 20) == (found := run(search(lookahead=1), 20))
-    assert pruned(found)
+    assert run(search(scorer=Late(good_score), lookahead=7), 30) == run(search(lookahead=1), 30)
 
 
 def test_candidates_asked_ahead_are_replaced_when_there_is_more_to_learn_from():
@@ -344,7 +343,7 @@ def test_a_replay_at_any_cut_goes_on_as_the_undisturbed_search(options):
     # Three trials under way, ending in random order, every fifth failed; a new session before each proposal.
     order, searcher = random.Random(2), search(lookahead=4, **options)
     history, running, trailing = {}, [], 0
-    for n in range(22):
+    for n in range(28):
         answer = searcher.ask(str(n))
         for scorer in (good_score, Late(good_score)):  # its scores come at once, or late
             again = search(scorer=scorer, lookahead=4, **options)

@@ -22,7 +22,7 @@ from dftune.trainables.progress import Silent
 B2 = Lattice.of(ase.build.bulk("Fe", "bcc", a=3.0, cubic=True).repeat((2, 2, 2)))
 J = 0.05  # eV a pair of nearest neighbours, which are unlike in the order B2
 ISING = 6.3544 * J / K_B  # of an endless crystal: 1 / K_c = 1 / 0.15737, Butera & Comi, Phys. Rev. B 62, 14837 (2000)
-SMALL = TransitionSettings(copies=(1, 1, 1), draws=4, temperatures=12, rounds=100)
+SMALL = TransitionSettings(copies=(1, 1, 1), draws=4, temperatures=12, rounds=200)
 
 
 def data(n=30, noise=0.0, sign=1.0):

@@ -96,14 +96,13 @@ def test_energies_of_mala_that_are_no_grid_are_named(project, tmp_path):
 
 def test_objects_of_python_are_no_numbers(raw, tmp_path):
     np.save(raw / "002.ldos.npy", np.array([{}], dtype=object))
-    said = refused([raw / "002.json"], tmp_path / "al4")
+    said = refused([raw], tmp_path / "al4")
     assert said == f"{raw / '002.ldos.npy'}: holds objects of Python, not numbers; save float32 or float64"
 
 
 def test_numbers_too_large_for_float32_are_refused_without_a_warning(raw, tmp_path):
     edit_array(raw / "002.ldos.npy", lambda v: np.where(v == v.max(), 1e300, v.astype(np.float64)))
-    said = refused([raw / "002.json"], tmp_path / "al4")
-    assert "002.ldos.npy: the LDOS is not finite (NaN or infinite) at 1 grid points" in said
+    assert "002.ldos.npy: the LDOS is not finite (NaN or infinite) at 1 grid points" in refused([raw], tmp_path / "al4")
 
 
 def test_coordinates_that_are_no_numbers_are_refused_as_such(project, tmp_path):
