@@ -14,6 +14,7 @@ from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.physics.units import BOHR, K_B, RYDBERG
 
 SETTINGS = BispectrumSettings(cutoff=4.0, two_j_max=4)
+KNOWN = {"kernel": "gaussian", "width": 0.5}  # of the LDOS, for those who import them
 
 
 def described(dataset: Dataset, folder: Path, n: int = 3) -> Dataset:
