@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from threadpoolctl import threadpool_limits
 
 from ..trainables.memory import host_memory
 from .connection import ClusterError
@@ -99,10 +100,12 @@ class MemoryShare:
 def use_cpus(cpus: float) -> None:
     """Give a worker as many threads as it has CPUs.
 
-    torch, whose import takes two seconds, is left to the kinds that need it: it reads the variable when it is imported.
+    Libraries that are imported later read the variable.  torch, whose import takes two seconds, is left to the kinds
+    that need it.
     """
     threads = max(1, int(cpus))
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    threadpool_limits(threads)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
 
