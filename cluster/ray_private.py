@@ -1,6 +1,7 @@
 """All private parts of Ray that dftune uses, of the minor version that pyproject.toml names.  A test holds each."""
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -111,7 +112,7 @@ def ray_command(patience: float) -> None:
 
 
 def _with_stand_ins(command: list[str]) -> list[str]:
-    """The command of a raylet, with other agents; their ports, for which it waits, are written down."""
+    """The command of a raylet, with other agents, whose ports it waits for and are written down, and forked workers."""
     import ray
 
     raylet: Any = ray._raylet
@@ -120,10 +121,40 @@ def _with_stand_ins(command: list[str]) -> list[str]:
     for name in ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME"):
         raylet.persist_port(folder, node, getattr(raylet, name), -1)  # as Ray's own agent without a dashboard
     port_file = f"{folder}/{raylet.get_port_filename(node, raylet.RUNTIME_ENV_AGENT_PORT_NAME)}"
-    stand_in = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent_stand_in.py"))]
-    agents = {"--dashboard_agent_command": stand_in, "--runtime_env_agent_command": [*stand_in, port_file]}
+    agents = {"--dashboard_agent_command": _quick("agent_stand_in")}
+    agents["--runtime_env_agent_command"] = [*_quick("agent_stand_in"), port_file]
+    worker = options["--python_worker_command"]
+    if sys.platform == "linux":  # on macOS a fork of what has imported torch may crash
+        forks = f"{options['--raylet_socket_name']}.forks"
+        agents["--dashboard_agent_command"] = [sys.executable, str(Path(__file__).with_name("worker_forks.py")), forks]
+        _, script, words = worker.partition("setup_worker.py ")
+        worker = f"{subprocess.list2cmdline([*_quick('worker_stand_in'), forks])} {words}" if script else worker
     texts = {name: f"{name}={subprocess.list2cmdline(agent)}" for name, agent in agents.items()}
+    texts["--python_worker_command"] = f"--python_worker_command={worker}"
     return [texts.get(word.split("=", 1)[0], word) for word in command]
+
+
+@contextmanager
+def drawing_nothing() -> Iterator[None]:
+    """Inside, modules that declare actors can be imported without a draw from Ray's generator of random names.
+
+    It is seeded with its first draw: processes that are forked after that would give objects the same names.
+    """
+    from ray import actor
+
+    class FromTheSystem:
+        @staticmethod
+        def from_random() -> Any:
+            return names(os.urandom(names.size()))
+
+    names: Any = actor.ActorClassID
+    with _in_place_of(actor, "ActorClassID", FromTheSystem):
+        yield
+
+
+def _quick(script: str) -> list[str]:
+    """The command of a script of this folder that imports what loads quickly."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name(f"{script}.py"))]
 
 
 def processes() -> dict[str, int]:

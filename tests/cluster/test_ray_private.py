@@ -5,10 +5,12 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
 from ray._private import node, ray_constants, services, worker
+from ray._private.workers import setup_worker
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
@@ -55,7 +57,10 @@ def test_what_a_small_node_leaves_out_ray_still_starts_by_these_names():
     raylet = inspect.getsource(services.start_raylet)
     for part in ("start_ray_process(", '"--session_dir={', '"--node_id={', '"--dashboard_agent_command={}"'):
         assert part in raylet
-    assert '"--runtime_env_agent_command={}"' in raylet
+    for part in ('"--runtime_env_agent_command={}"', '"--python_worker_command={', '"--raylet_socket_name={'):
+        assert part in raylet
+    for word in ("--serialized-runtime-env-context", "--language"):
+        assert f'"{word}"' in Path(setup_worker.__file__).read_text(encoding="utf-8")
     assert "services.get_node(" in inspect.getsource(node.Node.__init__)
     assert "if not ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
 

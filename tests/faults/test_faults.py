@@ -20,6 +20,7 @@ from dftune import Study
 from dftune.cluster.processes import MARK, MARK_FILE, end_left_over, mark, mark_folder
 from dftune.cluster.trials.scoring import ClusterScorer
 from dftune.platform.progress import Silent
+from dftune.tests.listeners import descendants
 from dftune.trainables.ldos.config import SurrogateConfig
 from dftune.trainables.ldos.scores import SCORES
 from dftune.trainables.ldos.training_data import MiniBatch
@@ -28,15 +29,12 @@ from dftune.trainables.processes import machine, started
 
 def workers(kind):
     """Processes of this process's Ray that run actors of a kind."""
-    parents, found = {}, []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if (folder / "cmdline").read_bytes().startswith(f"ray::{kind}".encode()):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return [p for p in found if parents.get(parents.get(p)) == os.getpid()]
+    found = []
+    for process in descendants():
+        with suppress(OSError):
+            if Path(f"/proc/{process}/cmdline").read_bytes().startswith(f"ray::{kind}".encode()):
+                found.append(process)
+    return found
 
 
 class Strike(Silent):
