@@ -1,4 +1,7 @@
-"""Another process for a test, forked from its own: it has all imports, which take a new one a second of a processor."""
+"""Another process for a test, forked from its own: it has all imports, which take a new one a second of a processor.
+
+A test forks before it starts threads: what one of them has locked, the other process would wait for without end.
+"""
 
 import gc
 import os

@@ -112,12 +112,15 @@ def test_a_study_is_stopped_from_elsewhere_and_both_sides_say_so(where, quick):
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_study(tmp_path, quick):
-    with Runner((tmp_path, None)) as runner:
-        with forked_command("study", "watch", "kept", "--json", "--interval", 0.2, "--studies", tmp_path) as watching:
-            assert json.loads(watching.stdout.readline())["event"] == "study"
-            watching.send_signal(signal.SIGINT)
-            _, err = watching.communicate()
-            assert (watching.returncode, err) == (0, "no longer watched; the study goes on\n")
+    words = "study", "watch", "kept", "--json", "--interval", 0.2, "--studies", tmp_path
+    watching = forked_command(*words, prepare=lambda: sys.stdin.readline())
+    with watching, Runner((tmp_path, None)) as runner:
+        watching.stdin.write("\n")
+        watching.stdin.flush()
+        assert json.loads(watching.stdout.readline())["event"] == "study"
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate()
+        assert (watching.returncode, err) == (0, "no longer watched; the study goes on\n")
         assert runner.study.look().state == "running"
 
 
