@@ -5,6 +5,7 @@ or through another fixture, is marked ``ray`` here; one that starts Ray in anoth
 A test that takes ``shared``, the DFT data outside the repository, is marked ``slow``.
 """
 
+import atexit
 import fcntl
 import gc
 import json
@@ -47,6 +48,12 @@ LONG = (
     "test_toy_kind.py",
     "test_submission.py",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A process of pytest-xdist ends when all is done: to take apart what it has imported would take it a second."""
+    if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)  # of functions at exit the first that is registered comes last
 
 
 @pytest.hookimpl(wrapper=True)
