@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve import Application
 
 from ...cluster.ray_private import replica_on_loopback
+from ...cluster.resources import use_cpus
 from ...trainables.kind import Kind
 from .settings import RETRY_AFTER, TOKEN, EndpointError, EndpointSettings, digest
 from .shelf import Shelf
@@ -30,6 +31,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings, kinds: Mapping[str, Kind]) -> None:
         replica_on_loopback()
+        use_cpus(settings.cpus)
         self.settings, self.shelf = settings, Shelf(settings, kinds)
         self.shelf.watch()
         threading.Thread(target=give_back_after_work, name="memory", daemon=True).start()
