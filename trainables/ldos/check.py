@@ -8,8 +8,6 @@ from typing import Any
 
 import ase
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset, Snapshot
@@ -221,6 +219,9 @@ def draw(path: Path, checks: Sequence[SnapshotCheck], energy: Float64) -> None:
         checks: at least one.
         energy: of the DOS, (n_energy,) [eV].
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     by_term, dos, last = figure.subplots(1, 3)
     names = [t for t in TERMS if any(c.energies[t] is not None for c in checks)]

@@ -12,7 +12,6 @@ import ase
 import ase.io.cube
 import ase.io.vasp
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
@@ -114,6 +113,8 @@ def _write_chgcar(path: Path, density: NDArray[np.float64], atoms: ase.Atoms) ->
 
 def draw_dos(path: Path, prediction: Prediction) -> None:
     """Draw the DOS with its spread over the initialisations, and the Fermi level, to a PNG file."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     energy, dos, std = prediction.energy, prediction.dos, prediction.dos_std

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ...drawing import COLORS, MARKS
@@ -21,6 +20,9 @@ from .orders import WARM, order_of
 from .spec import GenerateSpec
 from .species import Species, free_bands
 from .structures import Planned
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CUTOFF, K_POINTS = "cutoff", "k-points"
 UNITS = {"cutoff": "Ry", "free_energy": "meV/atom", "fermi_level": "meV", "forces": "eV/Å", "dos": "%", "cpu": "s"}
@@ -195,8 +197,10 @@ def _dos(run: PwRun, energy: NDArray[np.float64], width: float) -> NDArray[np.fl
     return found
 
 
-def convergence_figure(rows: Sequence[Row]) -> Figure:
+def convergence_figure(rows: Sequence[Row]) -> "Figure":
     """Differences from the last step of each scan, against its value; the last ones are zero and not drawn."""
+    from matplotlib.figure import Figure
+
     scans = list(dict.fromkeys(row.scan for row in rows))
     figure = Figure(figsize=(5.6 * len(scans), 4.4), layout="constrained")
     for axes, scan in zip(np.atleast_1d(figure.subplots(1, len(scans))), scans):
