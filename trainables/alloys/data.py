@@ -222,7 +222,8 @@ class AlloyData(Data):
     def _table(self) -> pa.Table:
         path = self.path / ROWS
         try:
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:  # ``pq.read_table`` would import pandas
+                table = file.read()
         except FileNotFoundError:
             raise DatasetError(f"{path}: missing; import the dataset again") from None
         except (OSError, pa.ArrowException) as error:

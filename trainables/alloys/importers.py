@@ -196,7 +196,8 @@ TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 def _table(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: no readable Parquet table ({one_line(error, 100)}); copy it again") from error
     if missing := sorted(NEEDED - set(table.column_names)):

@@ -37,6 +37,7 @@ def test_showing_a_study_imports_nothing_heavy_and_the_check_sees_what_is(studie
     assert "rfr: τ +1.00" in shown
     assert of_a_study == set()
     assert of_data >= {"pyarrow", "scipy"}
+    assert "pandas" not in of_data, "tables are read without it"
 
 
 def test_threads_wait_briefly_for_each_other_unless_the_user_says_how_long(monkeypatch):
