@@ -112,7 +112,8 @@ def become(order: Order, files: list[int]) -> None:
 
 def main(address: str) -> None:
     """Wait until the input ends."""
-    sys.path.pop(0)  # this folder, of which nothing may be taken for a package of the same name
+    with suppress(ValueError):  # this folder, of which nothing may be taken for a package of the same name
+        sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
