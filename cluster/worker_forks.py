@@ -69,7 +69,8 @@ def forked(listener: socket.socket) -> tuple[Order, list[int]]:
             os.environ.clear()
             # Ray gives a worker a thread for each of its CPUs when it has its first task, when it would import these.
             os.environ.update({"OMP_NUM_THREADS": "1"} | first, RAY_JOB_ID=NO_JOB)
-            sys.path.insert(0, os.path.dirname(order["command"][0]))  # as Python does with a script
+            if not sys.flags.safe_path:  # else Python puts no script's folder there
+                sys.path[0] = os.path.dirname(order["command"][0])  # in the place of ours
             ready = imports()
             gc.collect()
             gc.freeze()
@@ -112,8 +113,6 @@ def become(order: Order, files: list[int]) -> None:
 
 def main(address: str) -> None:
     """Wait until the input ends."""
-    with suppress(ValueError):  # this folder, of which nothing may be taken for a package of the same name
-        sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
