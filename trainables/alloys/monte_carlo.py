@@ -246,8 +246,9 @@ class _Compiled:
         itself = np.arange(n)[:, None]
         lists = [sites[(sites != itself)].reshape(n, -1) for sites in shells.neighbours]
         self._temper, self._rng, self._sweeps, self._n = temper, rng, sweeps, n
-        self._neighbours = np.concatenate(lists, axis=1).astype(np.int32)
-        self._starts = np.cumsum([0, *(sites.shape[1] for sites in lists)])
+        # Without a sign: of a signed index the kernel asks first whether it counts from the end, half of its time.
+        self._neighbours = np.concatenate(lists, axis=1).astype(np.uint32)
+        self._starts = np.cumsum([0, *(sites.shape[1] for sites in lists)]).astype(np.uint64)
         self._sizes = np.array(shells.sizes)
         self._table = np.vstack([model.coefficients[0][None], model.coefficients[1]])
         self._flips, self._potential = potential is not None, potential or 0.0
