@@ -1,11 +1,14 @@
 import dataclasses
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from dftune.platform.cli.main import cli
+from dftune.tests.forked import Forked
+from dftune.tests.plugins import install
 from dftune.trainables.data.importing.importer import Found, FoundSnapshot, GridValues
 from dftune.trainables.data.importing.importers import IMPORTERS, import_dataset
 from dftune.trainables.errors import DatasetError, InputError
@@ -15,23 +18,6 @@ from dftune.tests.trainables.data.test_importers import Planes
 from dftune.trainables.data.dataset import Dataset
 
 PLANES = Planes(Dataset.open({dataset!r}))
-"""
-
-COMMANDS = """
-import sys
-from pathlib import Path
-from click.testing import CliRunner
-from dftune.platform.cli.main import cli
-
-def last_line(*options):
-    print(CliRunner().invoke(cli, ["data", "import", *sys.argv[1:], *options]).output.splitlines()[-1])
-
-last_line("found")
-for name in ("000.json", "000.ldos.npy"):
-    (Path(sys.argv[1]) / name).touch()
-last_line("ambiguous")
-last_line("named", "--format", "planes")
-last_line("unknown", "--format", "cubes")
 """
 
 
@@ -173,16 +159,29 @@ def test_sources_that_no_importer_recognises_are_refused_with_those_there_are(pl
 
 
 def test_the_importer_of_an_installed_package_is_found_by_its_files(al4, planes, tmp_path):
-    site = tmp_path / "site"
-    about = site / "plugged-1.5.dist-info"
-    about.mkdir(parents=True)
-    (site / "plugged.py").write_text(PLUGGED.format(dataset=str(al4.path)), encoding="utf-8")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.5\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text("[dftune.importers]\nplanes = plugged:PLANES\n", encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-c", COMMANDS, *map(str, planes)]
-    out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    found, ambiguous, named, unknown = out.stdout.splitlines()
+    (site := tmp_path / "site").mkdir()
+    made = PLUGGED.format(dataset=str(al4.path))
+    install(site, "plugged", {"planes": "plugged:PLANES"}, made, group="dftune.importers")
+
+    def last_line(*options):
+        words = ["data", "import", *map(str, planes), *options]
+        print(CliRunner().invoke(cli, words).output.splitlines()[-1])
+
+    def act():
+        os.chdir(tmp_path)
+        sys.path.insert(0, str(site))
+        IMPORTERS._found = None  # as in a new process
+        last_line("found")
+        for name in ("000.json", "000.ldos.npy"):
+            (planes[0] / name).touch()
+        last_line("ambiguous")
+        last_line("named", "--format", "planes")
+        last_line("unknown", "--format", "cubes")
+
+    with Forked(act) as process:
+        out, said = process.communicate()
+    assert process.returncode == 0, said
+    found, ambiguous, named, unknown = out.splitlines()
     assert found == f"3 snapshots in {tmp_path / 'found'}"
     assert ambiguous == (
         f"Error: {planes[0]}: arrays and planes recognise the sources; choose one with --format, or import apart"

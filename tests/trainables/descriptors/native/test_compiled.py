@@ -4,22 +4,20 @@ Within one process a second definition of the function looks for it on disk as a
 """
 
 import os
-import subprocess
-import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-# Adds one to an array, compiled, and again after each damage ("" is none); says which folder it is kept in, and whether
-# it was compiled anew.
-PROGRAM = """
-import sys
-from pathlib import Path
-import numpy as np
+from dftune.tests.forked import Forked
 from dftune.trainables.descriptors.native import compiled
 
-def add():
+
+def add() -> None:
+    """Add one to an array, compiled; print in which folder that is kept, and whether it was compiled anew."""
+
     @compiled.compiled
     def step(values):
         values[0] += 1
@@ -29,35 +27,39 @@ def add():
     assert values[0] == 1
     print(compiled.folder(), len(step.stats.cache_misses))
 
-add()
-for damage in sys.argv[1:]:
-    suffix, _, content = damage.partition("=")
-    if suffix:
-        (file,) = compiled.folder().glob(f"*.{suffix}")
-        code = bytearray(file.read_bytes())
-        if content == "a bit":
-            code[len(code) // 2] ^= 1
-        file.write_bytes(code if content == "a bit" else content.encode() or code[:40])
-    add()
-"""
+
+def damage(suffix: str, content: str) -> None:
+    """Change a bit in the file with that suffix, give it other content, or without content cut it off."""
+    (file,) = compiled.folder().glob(f"*.{suffix}")
+    code = bytearray(file.read_bytes())
+    if content == "a bit":
+        code[len(code) // 2] ^= 1
+    file.write_bytes(code if content == "a bit" else content.encode() or code[:40])
 
 
 @pytest.fixture
 def run(tmp_path) -> Callable[..., tuple[list[tuple[Path, bool]], str]]:
-    """Run PROGRAM with some damages and environment: each folder and whether it compiled, and what it said."""
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
+    """``add`` in a process of its own, once and again after each damage ("" is none), in some environment.
+
+    Each folder and whether it compiled, and what it said.
+    """
 
     def run(*damages: str, **environment: str) -> tuple[list[tuple[Path, bool]], str]:
-        done = subprocess.run(
-            [sys.executable, script, *damages],
-            env={**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        lines = [line.rpartition(" ") for line in done.stdout.splitlines()]
-        return [(Path(folder), misses == "1") for folder, _, misses in lines], done.stderr
+        def act() -> None:
+            os.environ.update(HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path), **environment)
+            tempfile.tempdir = None
+            compiled.folder.cache_clear()
+            add()
+            for one in damages:
+                if one:
+                    damage(*one.split("="))
+                add()
+
+        with Forked(act) as process:
+            out, said = process.communicate()
+        assert process.returncode == 0, said
+        lines = [line.rpartition(" ") for line in out.splitlines()]
+        return [(Path(folder), misses == "1") for folder, _, misses in lines], said
 
     return run
 
