@@ -1,6 +1,7 @@
 """What a training is foretold to take in memory, against what torch allocates."""
 
 from collections.abc import Callable
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_without_training_the_sums_take_what_is_foretold_and_points_nothing(data
     def by_torch():
         """As ``gram`` on a GPU, where all is torch's."""
         found = []
-        for _, phi, ldos in chunks(network, data.scaling, data.train[0]):
+        for _, phi, ldos in islice(chunks(network, data.scaling, data.train[0]), 3):  # all later ones are as these
             wide, y = phi.double(), torch.from_numpy(data.scaling.ldos(ldos)).double()
             parts = [wide.mT @ wide, wide.mT @ y.expand(n_initializations, *y.shape)]
             found = [a + b for a, b in zip(found, parts, strict=True)] if found else parts
