@@ -17,8 +17,7 @@ def host_memory(groups: Path = GROUPS, mounted: Path = MOUNTED) -> int:
         groups: the control groups of the process, a line each.
         mounted: where the kernel shows them.
     """
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([whole, *(limit for limit, _ in _limits(groups, mounted))])
+    return min([_whole(), *(limit for limit, _ in _limits(groups, mounted))])
 
 
 def free_memory(groups: Path = GROUPS, mounted: Path = MOUNTED, machine: Path = Path("/proc/meminfo")) -> int:
@@ -28,11 +27,15 @@ def free_memory(groups: Path = GROUPS, mounted: Path = MOUNTED, machine: Path = 
         groups, mounted: as in ``host_memory``.
         machine: what the kernel says of all memory.
     """
-    found = host_memory(groups, mounted)
+    found = _whole()
     for line in machine.read_text().splitlines() if machine.exists() else ():
         if line.startswith("MemAvailable:"):
             found = min(found, 1024 * int(line.split()[1]))
-    return min([found, *(max(limit - used, 0) for limit, used in _limits(groups, mounted))])
+    return min([found, *(min(limit, max(limit - used, 0)) for limit, used in _limits(groups, mounted))])
+
+
+def _whole() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_little() -> None:

@@ -96,13 +96,14 @@ class Neighbours:
 
 def nearest(points: Float32, others: Float32) -> NDArray[np.float64]:
     """Squared distance of each point to the nearest of the others, (n_points,), of (n, n_components) each."""
-    own, minus, found = (others**2).sum(axis=1), -2 * others.T, []
+    # |t|² as one more component: added to the products afterwards, it took a quarter of the time.
+    wide = np.concatenate([-2 * others.T, (others**2).sum(axis=1)[None]])
+    longer = np.concatenate([points, np.ones_like(points[:, :1])], axis=1)
+    found = (points**2).sum(axis=1)
     for start in range(0, len(points), CHUNK):
-        y = points[start : start + CHUNK]
-        squares = y @ minus
-        squares += own
-        found.append((y**2).sum(axis=1) + squares.min(axis=1))
-    return np.maximum(np.concatenate(found), 0).astype(np.float64)
+        chunk = slice(start, start + CHUNK)
+        found[chunk] += (longer[chunk] @ wide).min(axis=1)
+    return np.maximum(found, 0).astype(np.float64)
 
 
 def _sample(snapshots: Sequence[SnapshotData], data: TrainingData, rng: np.random.Generator) -> Float32:
