@@ -149,6 +149,7 @@ def test_where_no_forks_are_to_be_had_the_stand_in_becomes_the_worker(tmp_path):
     assert out.stdout == "x y ['--node-id=7'] 0 0\n"
 
 
+@pytest.mark.ray  # it imports Ray and all that a worker needs, which takes seconds
 @pytest.mark.parametrize("others", [True, False])
 def test_no_dftune_is_imported_but_that_of_the_forks(tmp_path, others):
     if others:
