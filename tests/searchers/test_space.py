@@ -6,7 +6,6 @@ import tomllib
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from scipy.stats import kstest
 
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.searchers.grid_search import LevelGrid
@@ -32,11 +31,15 @@ UNIT = RNG.random(4000)
 
 
 def test_a_linear_float_is_drawn_evenly():
+    from scipy.stats import kstest
+
     values = Float(low=-2, high=6)
     assert kstest([values.from_unit(u) for u in UNIT], "uniform", args=(-2, 8)).pvalue > 0.01
 
 
 def test_a_logarithmic_float_is_drawn_evenly_over_its_logarithm():
+    from scipy.stats import kstest
+
     # Linear sampling of a learning rate puts 90 % of the draws into the top decade.
     values = Float(low=1e-5, high=1e-1, log=True)
     assert kstest([np.log10(values.from_unit(u)) for u in UNIT], "uniform", args=(-5, 4)).pvalue > 0.01
