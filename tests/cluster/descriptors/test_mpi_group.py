@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dftune.cluster.descriptors import mpi_group
 from dftune.cluster.descriptors.mpi_group import MpiGroup
+from dftune.tests.forked import Forked
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
 from dftune.trainables.descriptors.slabs import pieces
@@ -46,22 +48,20 @@ def test_ranks_give_what_one_process_gives_and_a_failed_group_is_followed_by_ano
         group.close()
 
 
-HOLDER = """
-import sys, time
-from dftune.cluster.descriptors import mpi_group
-from dftune.trainables.descriptors.settings import BispectrumSettings
-from dftune.trainables.data.dataset import Dataset
-mpi_group.HEARTBEAT = 0.1
-snapshot, group = Dataset.open(sys.argv[1]).snapshots[0], mpi_group.MpiGroup(2, silence=3)
-def compute(two_j_max, grid, points):
-    settings = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max)
-    group.bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, grid, settings, points=points)
-compute(4, (5, 5, 5), range(125))
-print(group._process.pid, flush=True)
-if sys.argv[2] == "computing":
-    compute(14, (40, 40, 40), range(16_000))
-time.sleep(60)
-"""
+def hold(snapshot, state):
+    """Hold two ranks; says which process mpiexec is, once they have computed something."""
+    mpi_group.HEARTBEAT = 0.1
+    group = MpiGroup(2, silence=3)
+
+    def compute(two_j_max, grid, points):
+        settings = BispectrumSettings(cutoff=4.0, two_j_max=two_j_max)
+        group.bispectrum(snapshot.cell, snapshot.positions, snapshot.numbers, grid, settings, points=points)
+
+    compute(4, (5, 5, 5), range(125))
+    print(group._process.pid, flush=True)
+    if state == "computing":
+        compute(14, (40, 40, 40), range(16_000))
+    time.sleep(60)
 
 
 def processes_below(process: int) -> list[int]:
@@ -98,10 +98,7 @@ def living(processes: list[int]) -> list[int]:
     ],
 )
 def test_no_rank_is_left_when_a_process_is_killed_or_frozen(al4, struck, by, state):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, al4.path, state], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
+    with Forked(lambda: hold(al4.snapshots[0], state)) as holder:
         mpiexec = int(holder.stdout.readline())
         below = processes_below(mpiexec)
         assert len(below) >= 3, "a proxy and two ranks"
@@ -115,9 +112,6 @@ def test_no_rank_is_left_when_a_process_is_killed_or_frozen(al4, struck, by, sta
         while living([mpiexec, *below]):
             assert time.monotonic() < deadline, "a process was left behind"
             time.sleep(0.1)
-    finally:
-        holder.kill()
-        holder.communicate()
 
 
 WITH_RAY = """
