@@ -114,7 +114,7 @@ def test_a_trial_that_hangs_is_ended_and_the_study_goes_on(local_ray, toy, numbe
     assert [t.state for t in trials] == ["finished", "failed", "finished"]
     assert [t.failure for t in trials] == [None, limit, None]
     assert trials[1].result["epoch"] >= 1, "what it has cost"
-    assert f"trial 1 failed: {limit}" in said
+    assert f"trial 1 failed: {limit} (2 of at most 3, best 0.004465 cm of trial 0)" in said
 
 
 def test_what_a_killed_process_left_of_its_ray_is_ended_and_nothing_else(monkeypatch):
