@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from optuna import Study
+    from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study._frozen import FrozenStudy
     from optuna.trial import FrozenTrial, Trial
@@ -127,6 +128,19 @@ def on_stop(study: "Study", call: "Callable[[], None]") -> None:
     Such a sampler (``BruteForceSampler``) stops the study, which raises an error where it is asked and told one by one.
     """
     study.stop = call  # type: ignore[method-assign]
+
+
+def reseed(sampler: "BaseSampler", seed: int) -> bool:
+    """Let a sampler draw as one that is made anew with this seed; False where we do not know how."""
+    from optuna.samplers import RandomSampler, TPESampler
+
+    if type(sampler) is TPESampler:
+        sampler._rng.rng.seed(seed)
+        return reseed(sampler._random_sampler, seed)
+    if type(sampler) is RandomSampler:
+        sampler._rng.rng.seed(seed)
+        return True
+    return False
 
 
 def forget_drawn(trial: "Trial") -> None:

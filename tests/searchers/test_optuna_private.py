@@ -53,6 +53,25 @@ def test_a_sampler_with_nothing_left_calls_instead_of_an_error():
     assert ends == [2]
 
 
+@pytest.mark.parametrize("kind", [optuna.samplers.TPESampler, optuna.samplers.RandomSampler])
+def test_a_reseeded_sampler_draws_as_a_new_one(kind):
+    def drawn(sampler_of):
+        study = optuna.create_study()
+        for number in range(20):  # TPE has learnt something from the eleventh on
+            study.sampler = sampler_of(number)
+            trial = study.ask({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
+            study.tell(trial, trial.params["x"])
+        return [trial.params for trial in study.trials]
+
+    def reseeded(seed):
+        assert optuna_private.reseed(kept, seed)
+        return kept
+
+    kept = kind(seed=99)
+    assert drawn(reseeded) == drawn(lambda seed: kind(seed=seed))
+    assert not optuna_private.reseed(optuna.samplers.NSGAIISampler(), 1)
+
+
 def test_a_cached_reader_reads_ended_trials_once_and_the_others_again(storage, monkeypatch):
     study = new_study(storage, "a")
     reader = optuna_private.cached(storage)
