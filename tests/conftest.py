@@ -37,8 +37,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Fixtures that mark the tests that take them; ``head`` is a Ray in a process of its own, of test_submission.py.
 MARKS = {"local_ray": "ray", "head": "ray", "shared": "slow"}
 
-# The longest files on Ray, begun first so that the processes of pytest end at about the same time.
-LONG = (
+# Files that are begun first, so that the processes of pytest end at about the same time: the longest on Ray; and those
+# that wait more than they compute, one after the other, while other processes have the cores.
+FIRST = (
     "test_study.py",
     "test_schedulers.py",
     "test_cluster.py",
@@ -47,6 +48,13 @@ LONG = (
     "test_endpoint.py",
     "test_toy_kind.py",
     "test_submission.py",
+    "test_lease.py",
+    "test_client.py",
+    "test_remote_ledger.py",
+    "test_ledger.py",
+    "test_mpi_group.py",
+    "test_slurm.py",
+    "test_web.py",
 )
 
 
@@ -69,7 +77,7 @@ def pytest_collection() -> Iterator[object]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         for name in MARKS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKS[name])
