@@ -3,7 +3,8 @@
     python benchmarks/workers.py [ROUNDS]
 
 Each worker imports what one needs that trains an LDOS surrogate.  Seconds of CPU are those of the worker; seconds until
-it answers are the whole; memory is what of it no other process shares, of two workers that live at once.
+it answers are the whole; memory is that of one of two workers that live at once, what several processes share divided
+by their number.
 """
 
 import sys

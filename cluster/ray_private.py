@@ -112,7 +112,7 @@ def ray_command(patience: float) -> None:
 
 
 def _with_stand_ins(command: list[str]) -> list[str]:
-    """The command of a raylet, with other agents, whose ports it waits for and are written down, and forked workers."""
+    """The command of a raylet, with forked workers and other agents; the ports it waits for are written down."""
     import ray
 
     raylet: Any = ray._raylet
