@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ..data.table import read_table
 from ..errors import DatasetError, one_line
 from ..files import atomic, read_text, sha256, write_text
 from ..kind import Data, Split
@@ -219,13 +221,22 @@ class AlloyData(Data):
             columns["multiplicity"].astype(np.int64),
         )
 
+    def _bytes(self) -> bytes:
+        """The file of the table, which is the one that dataset.json was written for."""
+        path = self.path / ROWS
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            what = "missing" if isinstance(error, FileNotFoundError) else one_line(error, 100)
+            raise DatasetError(f"{path}: {what}; import the dataset again") from None
+        if hashlib.sha256(found).hexdigest() != self.info.table_sha256:
+            raise DatasetError(f"{path}: its SHA-256 differs from that of {HEAD}; import the dataset again")
+        return found
+
     def _table(self) -> pa.Table:
         path = self.path / ROWS
         try:
-            with pq.ParquetFile(path) as file:  # ``pq.read_table`` would import pandas
-                table = file.read()
-        except FileNotFoundError:
-            raise DatasetError(f"{path}: missing; import the dataset again") from None
+            table = read_table(BytesIO(self._bytes()))
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"{path}: cannot be read ({one_line(error, 100)}); import the dataset again") from error
         if not table.schema.equals(TABLE):
@@ -240,11 +251,7 @@ class AlloyData(Data):
 
     def verify(self) -> None:
         """Compare the table with its checksum.  Raises DatasetError: it differs."""
-        path = self.path / ROWS
-        if not path.is_file():
-            raise DatasetError(f"{path}: missing; import the dataset again")
-        if sha256(path) != self.info.table_sha256:
-            raise DatasetError(f"{path}: its SHA-256 differs from that of {HEAD}; import the dataset again")
+        self._bytes()
 
     @property
     def formation_energies(self) -> Float64:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ase.data import atomic_numbers
 
 from ..cells import StructureError, check_cell
+from ..data.table import read_table
 from ..errors import DatasetError, InputError, one_line
 from ..files import read_text
 from ..physics.units import BOHR, RYDBERG
@@ -196,8 +197,7 @@ TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 def _table(path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
+        table = read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: no readable Parquet table ({one_line(error, 100)}); copy it again") from error
     if missing := sorted(NEEDED - set(table.column_names)):

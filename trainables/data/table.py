@@ -1,7 +1,8 @@
-"""The table of a dataset, snapshots.parquet: read, and checked row by row."""
+"""Parquet tables read, and that of a dataset, snapshots.parquet, checked row by row."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,18 @@ import pyarrow.parquet as pq
 from ..errors import DatasetError, one_line
 from .snapshot import SNAPSHOTS, Snapshot
 from .snapshot_check import check_snapshot, first_repeated
+
+
+def read_table(source: Path | BinaryIO) -> pa.Table:
+    """A table of one file, whose pages are compared with their checksums where it has them.
+
+    Not ``pq.read_table``, which is for tables of many files and imports pandas where that is installed: 0.3 s.
+
+    Raises:
+        OSError, pa.ArrowException, UnicodeDecodeError: it is missing or damaged.
+    """
+    with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        return file.read()
 
 
 def read_snapshots(path: Path, species: Mapping[str, float]) -> list[Snapshot]:
@@ -22,9 +35,7 @@ def read_snapshots(path: Path, species: Mapping[str, float]) -> list[Snapshot]:
         DatasetError: it is missing, damaged or empty, or a row is none that a dataset may have.
     """
     try:
-        # Not ``pq.read_table``, which is for tables of many files and imports pandas where that is installed: 0.3 s.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+        table = read_table(path)
         if "stress" not in table.column_names:  # datasets made before it was kept
             place = SNAPSHOTS.get_field_index("stress")
             table = table.add_column(place, SNAPSHOTS.field(place), pa.nulls(len(table), SNAPSHOTS.field(place).type))
