@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from threadpoolctl import threadpool_limits
 
 from ..trainables.memory import host_memory
 from .connection import ClusterError
@@ -103,6 +102,8 @@ def use_cpus(cpus: float) -> None:
     Libraries that are imported later read the variable.  torch, whose import takes two seconds, is left to the kinds
     that need it.
     """
+    from threadpoolctl import threadpool_limits  # its import changes the environment
+
     threads = max(1, int(cpus))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     threadpool_limits(threads)

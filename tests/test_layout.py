@@ -1,6 +1,7 @@
 """The house: who may import whom, what is light, what names are free."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -366,9 +367,10 @@ print([i for i, (a, b) in enumerate(zip(before, state())) if a != b])
 @pytest.mark.ray  # it imports Ray's packages, and that takes seconds
 def test_importing_any_module_changes_nothing_in_the_callers_process(tmp_path):
     names = [".".join(("dftune", *module)) for module in sorted(MODULES) if module[0] != "testing"]
-    out = subprocess.run(
-        [sys.executable, "-c", CALLER, "dftune", *names], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    # Not the environment of this process, which what other tests called may have changed already.
+    empty = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    command = [sys.executable, "-c", CALLER, "dftune", *names]
+    out = subprocess.run(command, cwd=tmp_path, env=empty, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
 from ....errors import DatasetError, one_line
 from ....files import atomic
@@ -24,10 +24,20 @@ from ...energy_grid import EnergyGrid
 from .pw_run import Bands, PwRun
 from .pw_xml import NAME, Facts, read_xml_with_facts
 
+if TYPE_CHECKING:
+    from scipy.io import FortranFile
+
 HELD = 500e6  # bytes of LDOS and of waves on the grid that are held at once
 STATES = 192  # states that are added to the LDOS at once: from here on the product is as fast as it gets
 INTEGER, REAL, COMPLEX, POINT = np.dtype("<i4"), np.dtype("<f8"), np.dtype("<c16"), np.dtype("<3f8")
 AGAIN = "run pw.x again, and keep outdir/prefix.save whole"
+
+
+def _fortran(path: Path, mode: str) -> "FortranFile":
+    """A binary file of Fortran.  Where it ends too early, it raises an OSError."""
+    from scipy.io import FortranFile  # its import changes the environment
+
+    return FortranFile(path, mode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +113,7 @@ class Wavefunctions:
         """The states of one k-point, from 1.  Raises DatasetError: its file is damaged, or of another calculation."""
         path, n_bands = self._file(point), self.bands.energy.shape[1]
         try:
-            with FortranFile(path, "r") as file:
+            with _fortran(path, "r") as file:
                 head = file.read_record(INTEGER, POINT, INTEGER, INTEGER, REAL)
                 _, n_waves, n_spinors, n_states = file.read_ints(INTEGER)
                 axes = file.read_reals(REAL).reshape(3, 3)
@@ -117,7 +127,7 @@ class Wavefunctions:
                 for row in found:
                     row[:] = file.read_record(COMPLEX)
                 found *= float(head[4][0])
-        except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             if isinstance(error, DatasetError):
                 raise
             raise DatasetError(f"{path}: not a whole file of wavefunctions ({one_line(error, 80)}); {AGAIN}") from error
@@ -217,14 +227,14 @@ class DensityWaves:
     def read(cls, path: Path) -> "DensityWaves":
         """Read it.  Raises DatasetError: missing, damaged, or of two spins."""
         try:
-            with FortranFile(path, "r") as file:
+            with _fortran(path, "r") as file:
                 gamma, n_waves, n_spins = file.read_ints(INTEGER)
                 axes = file.read_reals(REAL).reshape(3, 3)
                 orders = file.read_ints(INTEGER).reshape(n_waves, 3).astype(np.int64)
                 coefficients = file.read_record(COMPLEX)
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: missing; {AGAIN}") from error
-        except (FortranEOFError, FortranFormattingError, OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise DatasetError(f"{path}: not a whole file of a density ({one_line(error, 80)}); {AGAIN}") from error
         if n_spins != 1 or len(coefficients) != n_waves:
             raise DatasetError(f"{path}: {n_spins} densities of {n_waves} plane waves; one is read")
@@ -232,7 +242,7 @@ class DensityWaves:
 
     def write(self, path: Path) -> None:
         """Write it as pw.x does.  Raises InputError: the place cannot be written."""
-        with atomic(path) as temporary, FortranFile(temporary, "w") as file:
+        with atomic(path) as temporary, _fortran(temporary, "w") as file:
             file.write_record(np.array([self.gamma, len(self.orders), 1], dtype=INTEGER))
             file.write_record(self.axes.astype(REAL))
             file.write_record(self.orders.astype(INTEGER))
