@@ -1,4 +1,3 @@
-import logging
 import math
 import random
 import subprocess
@@ -17,6 +16,7 @@ from dftune.searchers.random_search import RandomSearch
 from dftune.searchers.searcher import PastTrial, SearchError
 from dftune.searchers.space import Choice, Float, Int, draw
 from dftune.testing.searchers import PLAIN as SPACE
+from dftune.tests.log_records import log_records
 
 CONDITIONAL = SPACE | {
     "optimizer": Choice(values=("adam", "adamw")),
@@ -55,12 +55,12 @@ def test_tpe_beats_random_search_on_a_smooth_function():
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_is_chosen_by_name_and_says_nothing(sampler, capfd, caplog):
-    searcher = search(sampler)
-    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+def test_a_sampler_is_chosen_by_name_and_says_nothing(sampler, capfd):
+    with warnings.catch_warnings(), log_records("optuna") as records:
         warnings.simplefilter("error")
+        searcher = search(sampler)
         configs = run(searcher, TRIALS[sampler])
-    assert not caplog.records
+    assert records == []
     assert capfd.readouterr() == ("", "")
     assert type(searcher._study.sampler).__name__.lower() == f"{sampler}sampler"
     assert len({tuple(config.values()) for config in configs}) == len(configs)
@@ -226,16 +226,16 @@ LAYERS = SPACE | {
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_leaves_out_what_does_not_exist_and_says_nothing_of_it(sampler, capfd, caplog):
-    searcher = OptunaSearch(LAYERS, 0, OptunaOptions(sampler=sampler, **OPTIONS.get(sampler, {})))
-    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+def test_every_sampler_leaves_out_what_does_not_exist_and_says_nothing_of_it(sampler, capfd):
+    with warnings.catch_warnings(), log_records("optuna") as records:
         warnings.simplefilter("error")
+        searcher = OptunaSearch(LAYERS, 0, OptunaOptions(sampler=sampler, **OPTIONS.get(sampler, {})))
         configs = run(searcher, TRIALS[sampler])
     for config in configs:
         widths = [f"width_{k}" for k in range(2, config["n_layers"] + 1)]
         assert list(config) == [*SPACE, *widths]
     assert len({config["n_layers"] for config in configs}) > 1
-    assert not caplog.records
+    assert records == []
     assert capfd.readouterr() == ("", "")
 
 

@@ -10,6 +10,7 @@ import pytest
 from dftune import Study
 from dftune.platform.study.errors import StudyError
 from dftune.platform.study.loggers import callbacks_of
+from dftune.tests.log_records import log_records
 
 
 def events(folder):
@@ -51,13 +52,14 @@ def test_no_logger_is_on_by_default(tmp_path):
     assert callbacks_of({}, tmp_path, "al4") == []
 
 
-def test_what_a_trial_does_not_know_is_left_out_of_tensorboard_without_a_word(tmp_path, caplog):
+def test_what_a_trial_does_not_know_is_left_out_of_tensorboard_without_a_word(tmp_path):
     trial = SimpleNamespace(trial_id="a", config={"trial": 3})
     (logger,) = callbacks_of({"tensorboard": {}}, tmp_path, "al4")
-    logger.on_trial_result(0, [], trial, {"epoch": 1, "best_loss": 0.5, "best_force_mae": math.nan})
-    logger.on_trial_complete(0, [], trial)
+    with log_records("tensorboardX") as records:
+        logger.on_trial_result(0, [], trial, {"epoch": 1, "best_loss": 0.5, "best_force_mae": math.nan})
+        logger.on_trial_complete(0, [], trial)
     assert events(tmp_path / "tensorboard" / "trial-3").keys() == {"epoch", "best_loss"}
-    assert not caplog.records
+    assert records == []
 
 
 def test_tensorboard_gets_every_epoch_of_every_trial(local_ray, toy, numbers, tmp_path):
