@@ -22,6 +22,7 @@ ROOMS = [
     "trainables/progress",
     "trainables/json_body",
     "trainables/tables",
+    "trainables/weighted",
     "trainables/memory",
     "trainables/physics",
     "trainables/surrogate",

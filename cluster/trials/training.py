@@ -1,6 +1,5 @@
 """Training on the cluster: the function every trial runs."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from ray import tune
 from ...trainables.errors import one_line
 from ...trainables.kind import Kind, StudyData, TrainingFailed
 from ...trainables.temporary import temporary_folder
+from ...trainables.weighted import with_weighted
 from ..resources import MemoryShare, device_of_worker, use_cpus
 
 NOT_WEIGHTED: tuple[str, Mapping[str, float]] = ("", {})
@@ -60,10 +60,3 @@ def train_trial(task: dict[str, Any], kind: Kind, data: StudyData, memory: Memor
     else:
         last = with_weighted({**trained.last_report, **costs}, *task.get("weighted", NOT_WEIGHTED))
         tune.report({**last, task["complete_key"]: True})
-
-
-def with_weighted(report: Mapping[str, Any], name: str, weights: Mapping[str, float]) -> dict[str, Any]:
-    """A report with a weighted sum of its numbers under a name; NaN where a part of it is missing, none of nothing."""
-    if not weights:
-        return dict(report)
-    return {**report, name: sum(weight * float(report.get(part, math.nan)) for part, weight in weights.items())}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...trainables.errors import InputError
 from ...trainables.files import write_text
+from ...trainables.weighted import with_weighted
 from ..objective import WEIGHTED, report_weights
 from ..spec import StudySpec
 
@@ -29,8 +30,6 @@ def untrained_config(spec: StudySpec, data: Any) -> "TrialConfig":
 
 def value_of(spec: StudySpec, report: Mapping[str, Any]) -> float:
     """What the study minimises, the first of several, of networks that gave a report; NaN if it is not there."""
-    from ...cluster.trials.training import with_weighted
-
     found = with_weighted(report, WEIGHTED, report_weights(spec.value_name, spec.of_kind))
     return float(found.get(spec.metric, math.nan))
 

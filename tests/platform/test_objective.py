@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from dftune.cluster.trials.training import with_weighted
 from dftune.platform.objective import WEIGHTED, measure_of, report_weights, weights_of
 from dftune.platform.spec import SpecError, StudySpec
 from dftune.trainables.kinds import KINDS
+from dftune.trainables.weighted import with_weighted
 
 LDOS = KINDS["ldos"]
 
