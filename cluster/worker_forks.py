@@ -70,7 +70,7 @@ def forked(listener: socket.socket) -> tuple[Order, list[int]]:
             # Ray gives a worker a thread for each of its CPUs when it has its first task, when it would import these.
             os.environ.update({"OMP_NUM_THREADS": "1"} | first, RAY_JOB_ID=NO_JOB)
             if not sys.flags.safe_path:  # else Python puts no script's folder there
-                sys.path[0] = os.path.dirname(order["command"][0])  # in the place of ours
+                sys.path[0] = os.path.dirname(os.path.realpath(order["command"][0]))  # in the place of ours
             ready = imports()
             gc.collect()
             gc.freeze()
