@@ -26,6 +26,7 @@ from ..trainables.json_body import JSON
 from ..trainables.kind import SPLITS, Kind, Measure, Score, Surrogate, TrainingFailed
 from ..trainables.kinds import FIRST, kind_of
 from ..trainables.temporary import temporary_folder
+from .damage import check_damage
 from .scores import configs_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -64,6 +65,7 @@ def check_kind(
     check_travel(kind)
     check_configs(kind)
     data = check_data(kind, str(location), own_table)
+    check_damage(kind, str(location), own_table)
     config = kind.config.of(dict(hyperparameters or {}))
     check_costs(kind, data, own_table, [config, *configs_of(kind)])
     training, test = kind.split_for_training(data, own_table)

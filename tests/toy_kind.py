@@ -42,9 +42,10 @@ class Numbers(Data):
     def __init__(self, location: str) -> None:
         try:
             text = (Path(location) / "dataset.json").read_text()
-        except OSError as error:
+            self._splits = json.loads(text)["numbers"]
+        except (OSError, ValueError, KeyError) as error:
             raise DatasetError(f"{location}: holds no numbers; give the folder of a dataset.json") from error
-        self.location, self.name, self._splits = str(location), Path(location).name, json.loads(text)["numbers"]
+        self.location, self.name = str(location), Path(location).name
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def split(self, name: str) -> Any:

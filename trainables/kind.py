@@ -311,7 +311,7 @@ class Kind(Protocol):
         return (1.0,)
 
     def split_for_training(self, data: Any, settings: Any) -> tuple[Any, Any]:
-        """The ``TrainingData`` and the test data, as one process reads them."""
+        """The ``TrainingData`` and the test data, as a process reads them.  Raises DatasetError: a file has changed."""
         ...
 
     def costs_of(self, config: Any, sizes: Mapping[str, int], device: str) -> dict[str, float]:

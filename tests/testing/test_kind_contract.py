@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,14 @@ import pytest
 from pydantic import create_model
 
 from dftune.testing import check_kind
+from dftune.testing.damage import check_damage
 from dftune.tests.places import ROOT
 from dftune.tests.toy_kind import Line, Numbers, ToyConfig, ToyError, ToyKind
 from dftune.trainables.data.dataset import Dataset
 from dftune.trainables.data.snapshot import SNAPSHOTS
 from dftune.trainables.descriptors.bispectrum import bispectrum
 from dftune.trainables.descriptors.settings import BispectrumSettings
+from dftune.trainables.errors import DatasetError
 from dftune.trainables.kind import SPLITS, Measure, Score, TrainingFailed
 from dftune.trainables.ldos.kind import LdosKind
 
@@ -212,3 +216,49 @@ def test_the_contract_sees_each_fault(numbers, kind, text, tmp_path):
     shutil.copytree(numbers, tmp_path / "numbers")
     with pytest.raises(AssertionError, match=text):
         check_kind(kind, tmp_path / "numbers", 2.0, failing=NAN, impossible=-1.0)
+
+
+class Shifted(Numbers):
+    """Numbers with a file beside them, of which dataset.json says nothing."""
+
+    def __init__(self, location):
+        super().__init__(location)
+        self.read()
+
+    @property
+    def text(self):
+        return (Path(self.location) / "shift.txt").read_text()
+
+    def read(self):
+        try:
+            self.shift = float(self.text)
+        except FileNotFoundError as error:
+            raise DatasetError(str(error)) from error
+
+    def compare(self):
+        if not (Path(self.location) / "shift.txt").exists() or self.text != SHIFT:
+            raise DatasetError(f"{self.location}/shift.txt: has changed")
+
+
+SHIFT = "0.125"
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"read": lambda self: self.text}, "without shift.txt is refused by FileNotFoundError"),
+        ({}, "changed bit in shift.txt is not noticed"),
+        ({"verify": Shifted.compare}, "changed bit in shift.txt is not noticed"),  # whoever learns does not ask
+        ({"read": lambda self: None, "verify": lambda self: self.text}, "without shift.txt is refused by FileNotFound"),
+        ({"read": lambda self: None, "verify": Shifted.read}, "changed bit in shift.txt is not noticed"),
+        ({"read": lambda self: None, "verify": Shifted.compare}, None),
+        ({"read": Shifted.compare}, None),
+    ],
+)
+def test_the_contract_sees_files_that_nobody_compares(numbers, tmp_path, changes, text):
+    shutil.copytree(numbers, tmp_path / "numbers")
+    (tmp_path / "numbers" / "shift.txt").write_text(SHIFT)
+    another = type("Another", (Shifted,), changes)
+    kind = of({"open": lambda self, location: another(location)})
+    with pytest.raises(AssertionError, match=text) if text else nullcontext():
+        check_damage(kind, str(tmp_path / "numbers"), kind.settings())
