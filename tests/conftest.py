@@ -96,6 +96,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("ray") is None:
             patch.setattr(ray, "init", start_no_ray)
+            patch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests of this process have started
             patch.setenv("RAY_ADDRESS", "a test without the mark ray")  # no HOST:PORT, so that connecting to it fails
         return (yield)
 
