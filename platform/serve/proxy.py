@@ -19,6 +19,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -30,7 +31,7 @@ from .settings import RETRY_AFTER
 from .turns import give_back_after_work, worked
 
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "dftune.platform.serve.proxy.middlewares"}
-PATIENCE = 2.0  # seconds without an answer until it is asked whether a replica stands at all
+PATIENCE = 2.0  # seconds without an answer until it is asked what there is of replicas
 LEFT = 16 * 2**20  # bytes of a body that are still read when its answer is there, and for so long [s]
 LEFT_FOR = 2.0
 NOBODY = "the process that predicts has ended or has not started yet"
@@ -48,12 +49,26 @@ def middlewares() -> list[Middleware]:
     return [Middleware(AnswerAlways)]
 
 
-def replicas_stand() -> bool:
-    """Whether there is an application, and every one has a replica that runs, as Serve's controller sees it."""
-    from ray import serve
+class Replicas(Enum):
+    """What there is of them."""
 
-    deployments = [one for a in serve.status().applications.values() for one in a.deployments.values()]
-    return bool(deployments) and all(one.replica_states.get("RUNNING", 0) for one in deployments)
+    RUN = "each application has one"
+    END = "the endpoint is stopping: they answer what they have accepted, and take nothing more"
+    NONE = "they have ended, or have not started yet"
+
+
+def replicas() -> Replicas:
+    """As Serve's controller sees them."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    applications = serve.status().applications.values()
+    deployments = [one for a in applications for one in a.deployments.values()]
+    if deployments and all(one.replica_states.get("RUNNING", 0) for one in deployments):
+        return Replicas.RUN
+    # An application that is being deleted has no deployments any more, though its replicas may be at work.
+    ends = any(one.status == ApplicationStatus.DELETING for one in applications)
+    return Replicas.END if ends else Replicas.NONE
 
 
 class AnswerAlways:
@@ -61,13 +76,13 @@ class AnswerAlways:
 
     Args:
         app: that one.
-        stand: whether replicas run; it may block.
+        ask: what there is of replicas; it may block.
         patience: seconds without an answer until that is asked, and asked again.
     """
 
-    def __init__(self, app: App, stand: Callable[[], bool] = replicas_stand, patience: float = PATIENCE) -> None:
-        self._app, self._stand, self._patience, self._metrics = app, stand, patience, Metrics()
-        self._question: asyncio.Future[bool] | None = None
+    def __init__(self, app: App, ask: Callable[[], Replicas] = replicas, patience: float = PATIENCE) -> None:
+        self._app, self._ask, self._patience, self._metrics = app, ask, patience, Metrics()
+        self._question: asyncio.Future[Replicas] | None = None
         self._room: dict[str, int] = {}  # before `/v1/` of the path -> predictions at once, as the replicas say it
         self._predicted: Counter[str] = Counter()
 
@@ -80,7 +95,7 @@ class AnswerAlways:
         body = _Body(receive)
         receive = body.receive
         more = self._metrics.text if route_of(path) == "metrics" else None
-        answer = _Answer(send, name, more, body.read_on, self._replicas_stand)
+        answer = _Answer(send, name, more, body.read_on, self._replicas)
         with self._metrics.under_way.labels(route_of(path)).track_inprogress():
             try:
                 if route_of(path) == "predict":
@@ -116,7 +131,7 @@ class AnswerAlways:
         try:
             while True:
                 await asyncio.wait({served, answer.begun}, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
-                if served.done() or answer.begun.done() or not await self._replicas_stand():
+                if served.done() or answer.begun.done() or await self._replicas() is Replicas.NONE:
                     break
             if answer.begun.done():
                 await served
@@ -126,14 +141,14 @@ class AnswerAlways:
         if not answer.begun.done():  # no replica, or one that ended with this request
             await answer.refuse(503, NOBODY)
 
-    async def _replicas_stand(self) -> bool:
+    async def _replicas(self) -> Replicas:
         """All requests that ask at once are told by one question."""
         if self._question is None or self._question.done():
-            self._question = asyncio.ensure_future(asyncio.to_thread(self._stand))
+            self._question = asyncio.ensure_future(asyncio.to_thread(self._ask))
         try:
             return await asyncio.shield(self._question)
         except Exception:  # whatever Ray says of a controller that is away: it is asked again
-            return True
+            return Replicas.RUN
 
 
 def _with_request_id(scope: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
@@ -182,7 +197,7 @@ class _Answer:
         name: of the request.
         more: what is put after the text of a good answer.
         read_on: awaited before its end.
-        stand: whether replicas run.
+        ask: what there is of replicas.
     """
 
     def __init__(
@@ -191,9 +206,9 @@ class _Answer:
         name: str,
         more: Callable[[], str] | None,
         read_on: Callable[[], Awaitable[None]],
-        stand: Callable[[], Awaitable[bool]],
+        ask: Callable[[], Awaitable[Replicas]],
     ) -> None:
-        self._read_on, self._stand = read_on, stand
+        self._read_on, self._ask = read_on, ask
         self._send, self._name, self._more, self._text, self._ours = send, name, more, b"", False
         self.status, self.headers = 0, dict[str, str]()
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -222,7 +237,8 @@ class _Answer:
             return
         self._text += message.get("body", b"")
         if not message.get("more_body", False):
-            if self.status == 404 and not await self._stand():  # Serve knows no path before the first replica
+            # Serve knows no path before the first replica, nor when the application ends.
+            if self.status == 404 and await self._ask() is not Replicas.RUN:
                 await self.refuse(503, NOBODY)
                 return
             # 408 is Serve's word for its own limit of time, which stands behind ours.

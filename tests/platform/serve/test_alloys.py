@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from dftune import Model
 from dftune.platform.cli.main import cli
 from dftune.platform.serve.client import Client
-from dftune.platform.serve.proxy import AnswerAlways
+from dftune.platform.serve.proxy import AnswerAlways, Replicas
 from dftune.platform.serve.settings import EndpointSettings
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
@@ -48,7 +48,7 @@ def test_an_alloy_is_asked_for_by_atoms_texts_and_digits(alloy, tmp_path):
     assert answer["formation_energy"] == pytest.approx(expected["formation_energy"], abs=1e-6)
     assert answer["units"]["formation_energy"] == "mRy/atom"
     model.surrogate.answer.model_validate(answer)
-    with listening(AnswerAlways(app, lambda: True)) as url, Client(url) as client:
+    with listening(AnswerAlways(app, lambda: Replicas.RUN)) as url, Client(url) as client:
         alone = [client.predict(one) for one in (atoms, " ".join(symbols), digits)]
         batch = client.predict([digits, "Cu", atoms], on_error="return")
         text = client.text(digits)

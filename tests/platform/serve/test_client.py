@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from dftune.platform.cli.main import cli
 from dftune.platform.serve.client import Client, ClientError, as_json
-from dftune.platform.serve.proxy import AnswerAlways
+from dftune.platform.serve.proxy import AnswerAlways, Replicas
 from dftune.platform.serve.remote_calculator import RemoteCalculator
 from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
@@ -69,7 +69,7 @@ def answering(*answers) -> Iterator[tuple[str, list[str]]]:
 @pytest.fixture(scope="module")
 def url(model):
     settings = EndpointSettings(model="here", token_sha256=digest(TOKEN), size=30_000)
-    with listening(AnswerAlways(web_app(Shelf.of(model), settings), lambda: True)) as url:
+    with listening(AnswerAlways(web_app(Shelf.of(model), settings), lambda: Replicas.RUN)) as url:
         yield url
 
 

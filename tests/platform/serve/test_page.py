@@ -15,7 +15,7 @@ import pytest
 from dftune import Model
 from dftune.platform.serve.front import Shown, front
 from dftune.platform.serve.front_script import READ
-from dftune.platform.serve.proxy import AnswerAlways
+from dftune.platform.serve.proxy import AnswerAlways, Replicas
 from dftune.platform.serve.settings import EndpointSettings, digest
 from dftune.platform.serve.shelf import Shelf
 from dftune.platform.serve.web import web_app
@@ -101,7 +101,7 @@ def tab():
 
 @pytest.mark.slow
 def test_a_browser_predicts_and_draws(model, tab):
-    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+    with listening(AnswerAlways(endpoint(model), lambda: Replicas.RUN)) as url:
         tab.open(f"{url}/#example")
         tab.until(DONE)
     shown = tab.run("document.documentElement.outerHTML")
@@ -125,7 +125,7 @@ DONE = "document.getElementById('said').textContent.startsWith('done')"
 def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, model, tab, tmp_path):
     atoms = ase.Atoms("Al", cell=[4.1, 4.0, 4.2], pbc=True)
     text = text_of(atoms, form)
-    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+    with listening(AnswerAlways(endpoint(model), lambda: Replicas.RUN)) as url:
         tab.open(f"{url}/?{form}")
         tab.download_to(tmp_path)
         tab.run(DROP % json.dumps(text))
@@ -147,7 +147,7 @@ def test_a_dropped_file_is_predicted_and_everything_can_be_downloaded(form, mode
 
 @pytest.mark.slow
 def test_the_page_says_where_the_token_goes(model, tab):
-    with listening(AnswerAlways(endpoint(model, token_sha256=digest(TOKEN)), lambda: True)) as url:
+    with listening(AnswerAlways(endpoint(model, token_sha256=digest(TOKEN)), lambda: Replicas.RUN)) as url:
         tab.open(url)
         tab.run(DROP % json.dumps(json.dumps({"structure": model.surrogate.example()["structure"]})))
         tab.until("$('said').textContent === \"Write the endpoint's token into the field Token\"")
@@ -162,7 +162,7 @@ def test_the_page_asks_each_model_only_what_it_can_be_asked(model, alloy, tab, t
     model.save(tmp_path / "al4")
     settings = EndpointSettings(models={"al4": str(tmp_path / "al4"), "CuAu": str(alloy)}, without_token=True)
     shown = "['temperature', 'forces'].map(name => document.getElementById(name).checkVisibility())"
-    with listening(AnswerAlways(web_app(Shelf(settings), settings), lambda: True)) as url:
+    with listening(AnswerAlways(web_app(Shelf(settings), settings), lambda: Replicas.RUN)) as url:
         tab.open(url)
         assert tab.run(shown) == [True, True]
         tab.run("document.getElementById('forces').click()")
@@ -255,7 +255,7 @@ def test_the_page_is_used_by_the_keyboard_and_read_aloud(model, tab, tmp_path):
                 return
         raise AssertionError(f"the keyboard does not reach {name}")
 
-    with listening(AnswerAlways(endpoint(model), lambda: True)) as url:
+    with listening(AnswerAlways(endpoint(model), lambda: Replicas.RUN)) as url:
         tab.open(f"{url}/?keyboard")
         tab.download_to(tmp_path)
         to("forces")

@@ -12,7 +12,7 @@ from uvicorn.protocols.http import auto
 
 from dftune.platform.serve import proxy
 from dftune.platform.serve.broken_http import LONGEST_HEAD
-from dftune.platform.serve.proxy import AnswerAlways, middlewares
+from dftune.platform.serve.proxy import AnswerAlways, Replicas, middlewares
 from dftune.tests.platform.serve.asgi import ask, listening, request
 
 LARGE = 8 * 2**20
@@ -46,7 +46,7 @@ def test_what_the_endpoint_answers_passes_as_it_is(status, body, kind):
 
 @pytest.mark.parametrize("given, status", [(404, 404), (408, 504), (500, 500), (503, 503)])
 def test_errors_of_serve_as_text_come_in_our_form(given, status):
-    answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"]), lambda: True), "/")
+    answer = ask(AnswerAlways(answering(given, [b"Serve says\n", b" this"]), lambda: Replicas.RUN), "/")
     again = "; try again in 5 s" if status == 503 else ""
     said = {"detail": f"Serve says this{again}", "request_id": answer.headers["x-request-id"]}
     assert (answer.status, answer.json()) == (status, said)
@@ -59,25 +59,26 @@ def test_a_replica_that_dies_with_a_request_is_said_at_once():
     assert answer.json()["detail"] == "the process that predicts has ended or has not started yet; try again in 5 s"
 
 
-def test_before_the_first_replica_no_path_is_said_to_be_unknown():
+@pytest.mark.parametrize("replicas", [Replicas.NONE, Replicas.END])
+def test_before_the_first_replica_and_after_the_last_no_path_is_said_to_be_unknown(replicas):
     serve = answering(404, [b"Path '/v1/predict' not found."])
-    answer = ask(AnswerAlways(serve, lambda: False), "/v1/predict")
+    answer = ask(AnswerAlways(serve, lambda: replicas), "/v1/predict")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["detail"] == "the process that predicts has ended or has not started yet; try again in 5 s"
     known = answering(404, [b'{"detail": "no such model"}'], b"application/json")
-    assert ask(AnswerAlways(known, lambda: False), "/v1/predict").status == 404, "the endpoint's own"
+    assert ask(AnswerAlways(known, lambda: replicas), "/v1/predict").status == 404, "the endpoint's own"
 
 
 def test_nobody_waits_in_silence_for_a_replica_that_starts():
     questions = []
 
-    def stand():
+    def replicas():
         questions.append(None)
-        stands = len(questions) < 2
+        found = Replicas.RUN if len(questions) < 2 else Replicas.NONE
         time.sleep(0.2)  # as the controller of Serve, so that those who ask meanwhile share the answer
-        return stands
+        return found
 
-    app = AnswerAlways(silent, stand, patience=0.05)
+    app = AnswerAlways(silent, replicas, patience=0.05)
 
     async def many():
         return await asyncio.gather(*(request(app, "/") for _ in range(20)))
@@ -94,8 +95,8 @@ def test_a_long_prediction_is_waited_for():
     def away():
         raise RuntimeError("the controller is away")
 
-    for stand in (lambda: True, away):
-        assert ask(AnswerAlways(slowly, stand, patience=0.05), "/").content == b"done"
+    for replicas in (lambda: Replicas.RUN, lambda: Replicas.END, away):
+        assert ask(AnswerAlways(slowly, replicas, patience=0.05), "/").content == b"done"
 
 
 def test_a_client_that_goes_away_ends_what_it_asked_for():
@@ -161,7 +162,7 @@ def test_what_is_no_http_is_refused_in_our_form(monkeypatch):
             pass
         await answering(404, [b'{"detail": "nothing here"}'], b"application/json")(scope, receive, send)
 
-    with listening(AnswerAlways(app, lambda: True)) as url:
+    with listening(AnswerAlways(app, lambda: Replicas.RUN)) as url:
         for raw, status in BROKEN:
             with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as connection:
                 connection.sendall(raw)
@@ -248,7 +249,7 @@ def test_more_predictions_than_there_is_room_for_are_not_handed_on():
         await send({"type": "http.response.body", "body": b"{}"})
 
     async def many():
-        proxy = AnswerAlways(app, lambda: True)
+        proxy = AnswerAlways(app, lambda: Replicas.RUN)
         first = await request(proxy, "/v1/predict")
         two = [asyncio.ensure_future(request(proxy, f"/v1/{path}predict")) for path in ("", "models/a/")]
         await asyncio.sleep(0.05)
@@ -273,7 +274,7 @@ def test_more_predictions_than_there_is_room_for_are_not_handed_on():
 @pytest.mark.parametrize("path, status", [("/v1/model", 405), ("/v1/predict", 503)])
 def test_an_answer_before_the_end_of_a_large_body_is_not_lost(path, status):
     """The connection would be closed on what is still coming, and the client would be told of that instead."""
-    proxy = AnswerAlways(answering(405, [b"no"]), lambda: True)
+    proxy = AnswerAlways(answering(405, [b"no"]), lambda: Replicas.RUN)
     if status == 503:
         proxy._room[""] = 0
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {LARGE}\r\n\r\n"

@@ -129,7 +129,7 @@ def test_the_command_serves_until_it_is_stopped_and_leaves_nothing(folder, al4, 
                 continue
             assert TOKEN.encode() not in environment
         with ThreadPoolExecutor(2) as pool:
-            body = {"structure": as_json(atoms.repeat((2, 2, 2))), "forces": "mean"}
+            body = {"structure": as_json(atoms.repeat((4, 2, 2))), "forces": "mean"}  # for longer than PATIENCE
             asked = [pool.submit(ask, port, body=body) for _ in range(2)]
             time.sleep(1)
             running.send_signal(number)
