@@ -53,7 +53,7 @@ class Replicas(Enum):
     """What there is of them."""
 
     RUN = "each application has one"
-    END = "the endpoint is stopping: they answer what they have accepted, and take nothing more"
+    END = "none runs, but one that is being stopped answers what it has accepted"
     NONE = "they have ended, or have not started yet"
 
 
@@ -63,12 +63,12 @@ def replicas() -> Replicas:
     from ray.serve.schema import ApplicationStatus
 
     applications = serve.status().applications.values()
-    deployments = [one for a in applications for one in a.deployments.values()]
-    if deployments and all(one.replica_states.get("RUNNING", 0) for one in deployments):
+    states = [one.replica_states for a in applications for one in a.deployments.values()]
+    if states and all(one.get("RUNNING", 0) for one in states):
         return Replicas.RUN
     # An application that is being deleted has no deployments any more, though its replicas may be at work.
     ends = any(one.status == ApplicationStatus.DELETING for one in applications)
-    return Replicas.END if ends else Replicas.NONE
+    return Replicas.END if ends or any(one.get("STOPPING", 0) for one in states) else Replicas.NONE
 
 
 class AnswerAlways:
