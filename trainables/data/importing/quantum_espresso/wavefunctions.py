@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ INTEGER, REAL, COMPLEX, POINT = np.dtype("<i4"), np.dtype("<f8"), np.dtype("<c16
 AGAIN = "run pw.x again, and keep outdir/prefix.save whole"
 
 
-def _fortran(path: Path, mode: str) -> "FortranFile":
+def _fortran(path: Path, mode: Literal["r", "w"]) -> "FortranFile":
     """A binary file of Fortran.  Where it ends too early, it raises an OSError."""
     from scipy.io import FortranFile  # its import changes the environment
 
