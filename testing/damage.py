@@ -38,8 +38,8 @@ def check_damage(kind: Kind, location: str, settings: Any) -> None:
             name, content = path.relative_to(copy), path.read_bytes()
             what = f"a dataset without {name}"
             path.unlink()
-            to_learn, at_all = noticed(verified=False), noticed(verified=True)
-            if at_all:
+            to_learn = noticed(verified=False)
+            if to_learn or noticed(verified=True):
                 what = f"a dataset with a changed bit in {name}"
                 path.write_bytes(_changed(content))
                 found = noticed(verified=not to_learn)

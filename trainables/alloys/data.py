@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..data.table import read_table
-from ..errors import DatasetError, one_line
+from ..errors import DatasetError, one_line, unreadable
 from ..files import atomic, read_text, sha256, write_text
 from ..kind import Data, Split
 from .lattice import Lattice, orbit_key
@@ -226,9 +226,10 @@ class AlloyData(Data):
         path = self.path / ROWS
         try:
             found = path.read_bytes()
+        except FileNotFoundError:
+            raise DatasetError(f"{path}: missing; import the dataset again") from None
         except OSError as error:
-            what = "missing" if isinstance(error, FileNotFoundError) else one_line(error, 100)
-            raise DatasetError(f"{path}: {what}; import the dataset again") from None
+            raise unreadable(path, error) from error
         if hashlib.sha256(found).hexdigest() != self.info.table_sha256:
             raise DatasetError(f"{path}: its SHA-256 differs from that of {HEAD}; import the dataset again")
         return found
@@ -301,7 +302,6 @@ class AlloyData(Data):
         Raises:
             DatasetError: the first that differs.
         """
-        self.verify()
         stored = np.array(self._table()["formation_energy"].to_pylist())
         keys, multiplicity = with_orbits(self.all.species, self.info.lattice)
         change = abs(stored - self.formation_energies)
