@@ -1,11 +1,11 @@
 """What there is of replicas, as Ray Serve's controller says it while they start, run and are stopped."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dftune.platform.serve.proxy import Replicas, replicas
+from dftune.tests.platform.serve.test_turns import until
 
 
 @pytest.fixture
@@ -15,20 +15,6 @@ def serve(local_ray):
     serve.start(proxy_location="Disabled")
     yield serve
     serve.shutdown()
-
-
-def until(found):
-    deadline = time.monotonic() + 300
-    while (there := replicas()) is not found:
-        assert time.monotonic() < deadline, there
-        time.sleep(0.05)
-
-
-def until_there(path):
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_replica_that_is_stopped_answers_what_it_has_accepted(serve, tmp_path):
@@ -57,22 +43,22 @@ def test_a_replica_that_is_stopped_answers_what_it_has_accepted(serve, tmp_path)
     handle = serve.run(Patient.bind("first", first), name="patient", route_prefix=None)
     assert replicas() is Replicas.RUN
     answer = handle.remote(asked, second)
-    until_there(asked)
+    until(asked.exists)
     asked.unlink()
 
     with ThreadPoolExecutor(1) as aside:  # another version in its place
         aside.submit(serve.run, Patient.bind("second", third), name="patient", route_prefix=None)
-        until(Replicas.END)
+        until(lambda: replicas() is Replicas.END)
         second.touch()
         assert answer.result(timeout_s=300) == "first"
-        until(Replicas.NONE)
+        until(lambda: replicas() is Replicas.NONE)
         third.touch()
     assert replicas() is Replicas.RUN
 
     answer = handle.remote(asked, fourth)
-    until_there(asked)
+    until(asked.exists)
     serve.delete("patient", _blocking=False)
-    until(Replicas.END)
+    until(lambda: replicas() is Replicas.END)
     fourth.touch()
     assert answer.result(timeout_s=300) == "second"
-    until(Replicas.NONE)
+    until(lambda: replicas() is Replicas.NONE)
